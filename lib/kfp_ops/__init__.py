@@ -1,0 +1,99 @@
+"""Let a Juju charm manage a Kubeflow pipeline: one wish, one run, whatever dies in between.
+
+A charm says what shall exist and this library sees to it, over Kubeflow Pipelines' REST API
+(servers 2.5 and later)::
+
+    from kfp_ops import Client, KfpApiRequirer, PipelineSpec, RunRequest, Wanted
+    from kfp_ops import act, fingerprint, observe, plan
+
+    api = KfpApiRequirer(self).get()               # None until kfp-api has published its address
+    spec = PipelineSpec.load(Path("src/pipelines/train.yaml"))
+    arguments = {"epochs": 10}
+    request = RunRequest(name=f"config-{fingerprint(spec.fingerprint, arguments)}",
+                         parameters=arguments)
+    wanted = Wanted(pipeline="my-model", spec=spec, experiment="my-app", runs=(request,))
+    with Client(api.url) as client:
+        seen = observe(client, wanted)
+        seen = act(client, wanted, seen, plan(wanted, seen))
+    print(seen.runs[request.name].state)
+
+The name of a run is its identity: the same configuration gives the same name, and `observe` finds
+the run that carries it. Nothing is stored in Juju, nothing is retried behind the caller's back,
+and an event that was cut off anywhere is put right by the next one.
+"""
+
+from kfp_ops.client import Client
+from kfp_ops.errors import (
+    AnswerError,
+    ApiError,
+    ConflictError,
+    ForbiddenError,
+    KfpError,
+    NotFoundError,
+    RequestError,
+    ServerError,
+    UnauthorizedError,
+    UnreachableError,
+)
+from kfp_ops.models import Experiment, Pipeline, PipelineVersion, Run, RunState, Task
+from kfp_ops.reconcile import (
+    CreateExperiment,
+    CreatePipeline,
+    Observed,
+    RunRequest,
+    Step,
+    SubmitRun,
+    UploadVersion,
+    Wanted,
+    act,
+    observe,
+    plan,
+)
+from kfp_ops.relations import (
+    KfpApi,
+    KfpApiRequirer,
+    ObjectStorage,
+    ObjectStorageRequirer,
+    RelationDataError,
+)
+from kfp_ops.spec import Parameter, PipelineSpec, fingerprint
+
+__version__ = "0.1.0"
+__all__ = [
+    "AnswerError",
+    "ApiError",
+    "Client",
+    "ConflictError",
+    "CreateExperiment",
+    "CreatePipeline",
+    "Experiment",
+    "ForbiddenError",
+    "KfpApi",
+    "KfpApiRequirer",
+    "KfpError",
+    "NotFoundError",
+    "ObjectStorage",
+    "ObjectStorageRequirer",
+    "Observed",
+    "Parameter",
+    "Pipeline",
+    "PipelineSpec",
+    "PipelineVersion",
+    "RelationDataError",
+    "RequestError",
+    "Run",
+    "RunRequest",
+    "RunState",
+    "ServerError",
+    "Step",
+    "SubmitRun",
+    "Task",
+    "UnauthorizedError",
+    "UnreachableError",
+    "UploadVersion",
+    "Wanted",
+    "act",
+    "fingerprint",
+    "observe",
+    "plan",
+]

@@ -1,0 +1,300 @@
+"""A client of Kubeflow Pipelines' REST API v2beta1, for charms.
+
+Only what a charm needs, within what servers 2.5 and later take. Every call has a deadline and a
+bound on the answer's size; redirects are not followed; nothing is retried here, since a request
+without an answer may have been carried out: whoever calls looks again at the next Juju event.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import cast
+
+import httpx
+
+from kfp_ops import errors
+from kfp_ops.models import Experiment, Json, Pipeline, PipelineVersion, Run, items, text
+
+API = "/apis/v2beta1"
+_BY_STATUS = {
+    401: errors.UnauthorizedError,
+    403: errors.ForbiddenError,
+    404: errors.NotFoundError,
+    409: errors.ConflictError,
+    429: errors.ServerError,
+}
+NEWEST = "created_at desc"
+OLDEST = "created_at asc"
+
+
+class Client:
+    """Typed calls to one Kubeflow Pipelines server.
+
+    Args:
+        url: the server's address, such as http://kfp-api.kubeflow:8888.
+        namespace: the profile's namespace; empty on a single-user server.
+        token: gives a bearer token for each request; None where the server wants none.
+        deadline: seconds that one call may take in all, answer included.
+        max_bytes: the largest answer that is read.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "",
+        token: Callable[[], str] | None = None,
+        deadline: float = 30,
+        max_bytes: int = 32 * 1024 * 1024,
+    ):
+        self.url = url.rstrip("/")
+        self.namespace = namespace
+        self._token = token
+        self._deadline = deadline
+        self._max_bytes = max_bytes
+        self._http = httpx.Client(
+            base_url=self.url, timeout=min(10.0, deadline), trust_env=False, follow_redirects=False
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    # Pipelines and their versions ---------------------------------------------------------------
+
+    def find_pipeline(self, name: str) -> Pipeline | None:
+        """The pipeline of this name in the namespace, or None.
+
+        Raises:
+            KfpError: any of the package's errors, as with every call.
+        """
+        try:
+            answer = self._call("GET", f"/pipelines/names/{name}", query=self._scope())
+        except errors.NotFoundError:
+            return None
+        return Pipeline.from_json(answer)
+
+    def create_pipeline(self, name: str, description: str = "") -> Pipeline:
+        """Create an empty pipeline; ConflictError when the name is taken."""
+        body = {"display_name": name, "description": description, **self._scope()}
+        return Pipeline.from_json(self._call("POST", "/pipelines", body=body))
+
+    def find_version(self, pipeline_id: str, name: str) -> PipelineVersion | None:
+        """The pipeline's version of this name, or None."""
+        found = self._list(
+            f"/pipelines/{pipeline_id}/versions",
+            "pipeline_versions",
+            filters={"name": name},
+            query={},
+        )
+        return PipelineVersion.from_json(found[0]) if found else None
+
+    def upload_version(
+        self, pipeline_id: str, name: str, spec: str, description: str = ""
+    ) -> PipelineVersion:
+        """Upload a compiled specification (YAML) as a version; ConflictError: name is taken."""
+        answer = self._call(
+            "POST",
+            "/pipelines/upload_version",
+            query={"name": name, "pipelineid": pipeline_id, "description": description},
+            upload=spec,
+        )
+        return PipelineVersion.from_json(answer)
+
+    # Experiments --------------------------------------------------------------------------------
+
+    def find_experiment(self, name: str) -> Experiment | None:
+        """The experiment of this name in the namespace, or None."""
+        found = self._list(
+            "/experiments", "experiments", filters={"display_name": name}, query=self._scope()
+        )
+        return Experiment.from_json(found[0]) if found else None
+
+    def create_experiment(self, name: str, description: str = "") -> Experiment:
+        """Create an experiment; ConflictError when the name is taken."""
+        body = {"display_name": name, "description": description, **self._scope()}
+        return Experiment.from_json(self._call("POST", "/experiments", body=body))
+
+    # Runs ---------------------------------------------------------------------------------------
+
+    def find_run(self, experiment_id: str, name: str) -> Run | None:
+        """The oldest run of this name in the experiment, or None.
+
+        The server allows many runs of one name. The oldest is the one that every caller agrees on.
+        """
+        found = self._list(
+            "/runs",
+            "runs",
+            filters={"display_name": name},
+            sort_by=OLDEST,
+            query={"experiment_id": experiment_id, **self._scope()},
+        )
+        return Run.from_json(found[0]) if found else None
+
+    def list_runs(self, experiment_id: str, *, limit: int = 1) -> list[Run]:
+        """The experiment's newest runs, at most `limit`, newest first, without archived ones."""
+        found = self._list(
+            "/runs",
+            "runs",
+            filters={"storage_state": "AVAILABLE"},
+            sort_by=NEWEST,
+            limit=limit,
+            query={"experiment_id": experiment_id, **self._scope()},
+        )
+        return [Run.from_json(row) for row in found]
+
+    def get_run(self, run_id: str) -> Run:
+        """One run, with its tasks; NotFoundError when there is none."""
+        return Run.from_json(self._call("GET", f"/runs/{run_id}"))
+
+    def create_run(
+        self,
+        *,
+        name: str,
+        experiment_id: str,
+        version: PipelineVersion,
+        parameters: Mapping[str, object],
+        description: str = "",
+        service_account: str = "",
+    ) -> Run:
+        """Submit a run of the version. The server never refuses a name that is there already."""
+        body: dict[str, object] = {
+            "display_name": name,
+            "description": description,
+            "experiment_id": experiment_id,
+            "pipeline_version_reference": {
+                "pipeline_id": version.pipeline_id,
+                "pipeline_version_id": version.pipeline_version_id,
+            },
+            "runtime_config": {"parameters": dict(parameters)},
+        }
+        if service_account:
+            body["service_account"] = service_account
+        return Run.from_json(self._call("POST", "/runs", body=body))
+
+    def terminate_run(self, run_id: str) -> None:
+        """Ask the server to stop a run; RequestError when it has ended already."""
+        self._call("POST", f"/runs/{run_id}:terminate")
+
+    # The way through ----------------------------------------------------------------------------
+
+    def _scope(self) -> dict[str, str]:
+        return {"namespace": self.namespace} if self.namespace else {}
+
+    def _list(
+        self,
+        path: str,
+        field: str,
+        *,
+        filters: Mapping[str, str],
+        sort_by: str = NEWEST,
+        limit: int = 1,
+        query: Mapping[str, str],
+    ) -> list[Json]:
+        """One page of objects whose fields equal `filters`; never more than one request."""
+        predicates = [
+            {"key": key, "operation": "EQUALS", "string_value": value}
+            for key, value in filters.items()
+        ]
+        query = {
+            **query,
+            "filter": json.dumps({"predicates": predicates}),
+            "page_size": str(limit),
+            "sort_by": sort_by,
+        }
+        return items(self._call("GET", path, query=query), field)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        upload: str | None = None,
+    ) -> Json:
+        what = f"{method} {API}{path}"
+        request = self._http.build_request(
+            method,
+            API + path,
+            params={key: value for key, value in (query or {}).items() if value},
+            json=None if body is None else {k: v for k, v in body.items() if v != ""},
+            files=None if upload is None else {"uploadfile": ("pipeline.yaml", upload.encode())},
+            headers={"authorization": f"Bearer {self._token()}"} if self._token else None,
+        )
+        status, content = self._send(request, what)
+        if status >= 400:
+            kind = _BY_STATUS.get(
+                status, errors.ServerError if status >= 500 else errors.RequestError
+            )
+            raise kind(what, status, _message(content))
+        if status != 200:
+            raise errors.AnswerError(f"{what}: unexpected status {status}; is {self.url} the API?")
+        return _object(content, what)
+
+    def _send(self, request: httpx.Request, what: str) -> tuple[int, bytes]:
+        until = time.monotonic() + self._deadline
+        try:
+            response = self._http.send(request, stream=True)
+            try:
+                content = bytearray()
+                for chunk in response.iter_bytes():
+                    content += chunk
+                    if len(content) > self._max_bytes:
+                        raise errors.AnswerError(
+                            f"{what}: the answer is larger than {self._max_bytes} bytes"
+                        )
+                    if time.monotonic() > until:
+                        raise errors.UnreachableError(
+                            f"{what}: no complete answer within {self._deadline:g} s"
+                        )
+            finally:
+                response.close()
+        except httpx.TimeoutException as error:
+            raise errors.UnreachableError(f"{what}: no answer in time from {self.url}") from error
+        except httpx.TransportError as error:
+            raise errors.UnreachableError(f"{what}: cannot reach {self.url}: {error}") from error
+        except httpx.DecodingError as error:
+            raise errors.AnswerError(f"{what}: the answer cannot be decoded: {error}") from error
+        return response.status_code, bytes(content)
+
+
+def _object(content: bytes, what: str) -> Json:
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise errors.AnswerError(f"{what}: the answer is not JSON: {content[:80]!r}") from error
+    if not isinstance(answer, dict):
+        raise errors.AnswerError(f"{what}: the answer is no JSON object: {content[:80]!r}")
+    answer = cast("Json", answer)
+    # Some proxies and old servers send an error with status 200.
+    if "error_message" in answer:
+        raise errors.AnswerError(f"{what}: {_message(content)}")
+    return answer
+
+
+def _message(content: bytes) -> str:
+    """The server's own words from any of its forms of errors, one line, at most 300 characters."""
+    words = content.decode(errors="replace")
+    try:
+        answer = json.loads(content)
+        if isinstance(answer, dict):
+            answer = cast("Json", answer)
+            words = text(answer, "message", "") or text(answer, "error_message", "") or words
+    except (ValueError, RecursionError, errors.AnswerError):
+        pass
+    return " ".join(words.split())[:300]

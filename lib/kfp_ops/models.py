@@ -1,0 +1,225 @@
+"""What Kubeflow Pipelines keeps, as frozen dataclasses read from its REST API v2beta1.
+
+Source: the API's reference (https://www.kubeflow.org/docs/components/pipelines/reference/api/) and
+answers recorded from server 2.15.0. Fields that the server leaves out when they are empty have
+defaults here; a field of another type than documented is an :class:`~kfp_ops.errors.AnswerError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+from collections.abc import Mapping
+from typing import cast
+
+from kfp_ops.errors import AnswerError
+
+Json = Mapping[str, object]
+
+
+class RunState(str, enum.Enum):
+    """The states of a run or a step; one that is not known here reads as UNSPECIFIED."""
+
+    UNSPECIFIED = "RUNTIME_STATE_UNSPECIFIED"
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    SKIPPED = "SKIPPED"
+    FAILED = "FAILED"
+    CANCELING = "CANCELING"
+    CANCELED = "CANCELED"
+    PAUSED = "PAUSED"
+
+    @classmethod
+    def _missing_(cls, value: object) -> RunState:  # noqa: ARG003
+        return cls.UNSPECIFIED
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self in _FINAL
+
+
+_FINAL = {RunState.SUCCEEDED, RunState.SKIPPED, RunState.FAILED, RunState.CANCELED}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """A pipeline: a name under which versions are kept."""
+
+    pipeline_id: str
+    display_name: str
+
+    @classmethod
+    def from_json(cls, data: Json) -> Pipeline:
+        """Read the API's object.
+
+        Raises:
+            AnswerError: a field is missing or of another type.
+        """
+        return cls(
+            pipeline_id=text(data, "pipeline_id"), display_name=text(data, "display_name", "")
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PipelineVersion:
+    """One compiled specification of a pipeline."""
+
+    pipeline_id: str
+    pipeline_version_id: str
+    display_name: str
+
+    @classmethod
+    def from_json(cls, data: Json) -> PipelineVersion:
+        """Read the API's object (the specification inside is not kept).
+
+        Raises:
+            AnswerError: a field is missing or of another type.
+        """
+        return cls(
+            pipeline_id=text(data, "pipeline_id"),
+            pipeline_version_id=text(data, "pipeline_version_id"),
+            display_name=text(data, "display_name", ""),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A group of runs; in a multi-user installation it also gives them their namespace."""
+
+    experiment_id: str
+    display_name: str
+
+    @classmethod
+    def from_json(cls, data: Json) -> Experiment:
+        """Read the API's object.
+
+        Raises:
+            AnswerError: a field is missing or of another type.
+        """
+        return cls(
+            experiment_id=text(data, "experiment_id"), display_name=text(data, "display_name", "")
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """One step of a run, as the server tells it."""
+
+    name: str
+    state: RunState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run of a pipeline.
+
+    Attributes:
+        created_at: when it was submitted, UTC.
+        finished_at: when it ended, UTC; None while it runs.
+        parameters: the run's own values; those left at their defaults are not in it.
+        tasks: every row that the server keeps of it: steps, their drivers and executors.
+    """
+
+    run_id: str
+    display_name: str
+    state: RunState = RunState.UNSPECIFIED
+    description: str = ""
+    created_at: datetime.datetime | None = None
+    finished_at: datetime.datetime | None = None
+    experiment_id: str = ""
+    recurring_run_id: str = ""
+    parameters: Mapping[str, object] = dataclasses.field(default_factory=dict[str, object])
+    tasks: tuple[Task, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Json) -> Run:
+        """Read the API's object.
+
+        Raises:
+            AnswerError: a field is missing or of another type.
+        """
+        details = mapping(data, "run_details")
+        return cls(
+            run_id=text(data, "run_id"),
+            display_name=text(data, "display_name", ""),
+            state=RunState(text(data, "state", "")),
+            description=text(data, "description", ""),
+            created_at=time(data, "created_at"),
+            finished_at=time(data, "finished_at"),
+            experiment_id=text(data, "experiment_id", ""),
+            recurring_run_id=text(data, "recurring_run_id", ""),
+            parameters=mapping(mapping(data, "runtime_config"), "parameters"),
+            tasks=tuple(
+                Task(name=text(task, "display_name", ""), state=RunState(text(task, "state", "")))
+                for task in items(details, "task_details")
+            ),
+        )
+
+    def steps(self, names: frozenset[str]) -> dict[str, RunState]:
+        """The states of the steps with these names (see PipelineSpec.steps), where known.
+
+        The server mixes steps with their drivers and executors and gives them in any order.
+        """
+        return {task.name: task.state for task in self.tasks if task.name in names}
+
+
+# Reading JSON that came from outside -----------------------------------------------------------
+
+
+def text(data: Json, key: str, default: str | None = None) -> str:
+    """The string under `key`; without it, `default`.
+
+    Raises:
+        AnswerError: it is no string, or it is missing and there is no default.
+    """
+    value = data.get(key, default)
+    if not isinstance(value, str):
+        raise AnswerError(f"field {key!r} should be a string, not {type(value).__name__}")
+    return value
+
+
+def mapping(data: Json, key: str) -> Json:
+    """The object under `key`; an empty one without it.
+
+    Raises:
+        AnswerError: it is no object.
+    """
+    value = data.get(key) or cast("Json", {})
+    if not isinstance(value, Mapping):
+        raise AnswerError(f"field {key!r} should be an object, not {type(value).__name__}")
+    return cast("Json", value)
+
+
+def items(data: Json, key: str) -> list[Json]:
+    """The list of objects under `key`; an empty one without it.
+
+    Raises:
+        AnswerError: it is no list, or something in it is no object.
+    """
+    value = data.get(key) or cast("list[object]", [])
+    if not isinstance(value, list):
+        raise AnswerError(f"field {key!r} should be a list, not {type(value).__name__}")
+    rows = cast("list[object]", value)
+    if not all(isinstance(row, Mapping) for row in rows):
+        raise AnswerError(f"field {key!r} should be a list of objects")
+    return cast("list[Json]", rows)
+
+
+def time(data: Json, key: str) -> datetime.datetime | None:
+    """The RFC 3339 time under `key`, UTC; None where the server writes its zero (year 1 or 1970).
+
+    Raises:
+        AnswerError: it is no such time.
+    """
+    value = text(data, key, "")
+    if not value or value.startswith(("0001-", "1970-01-01T00:00:00")):
+        return None
+    try:
+        return datetime.datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except ValueError:
+        raise AnswerError(
+            f"field {key!r} should be an RFC 3339 time, not {value[:40]!r}"
+        ) from None

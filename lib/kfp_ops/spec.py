@@ -1,0 +1,168 @@
+"""A compiled pipeline as an object: its parameters, its image, its fingerprint.
+
+Source: the pipeline specification that the KFP SDK compiles (schemaVersion 2.1.0), one YAML
+document, or two where Kubernetes settings follow; see
+https://github.com/kubeflow/pipelines/tree/master/api.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "STRING": (str,),
+    "NUMBER_INTEGER": (int,),
+    "NUMBER_DOUBLE": (int, float),
+    "BOOLEAN": (bool,),
+    "LIST": (list,),
+    "STRUCT": (dict,),
+}
+
+
+def fingerprint(*parts: object) -> str:
+    """Twelve hexadecimal digits that stand for these values (anything that JSON can say)."""
+    said = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """An input of the pipeline.
+
+    Attributes:
+        type: STRING, NUMBER_INTEGER, NUMBER_DOUBLE, BOOLEAN, LIST or STRUCT.
+        default: the value that the server takes when none is given; None where there is none.
+    """
+
+    type: str
+    default: object = None
+    optional: bool = False
+
+
+class PipelineSpec:
+    """A compiled pipeline.
+
+    Reading it is put off until something inside is asked for: most Juju events need only its
+    fingerprint.
+
+    Args:
+        text: the compiled YAML.
+        image: runs every step in this image instead of the compiled ones; empty leaves them.
+    """
+
+    def __init__(self, text: str, *, image: str = ""):
+        self._text = text
+        self.image = image
+
+    @classmethod
+    def load(cls, path: Path, *, image: str = "") -> PipelineSpec:
+        """Read a compiled file.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        return cls(path.read_text(encoding="utf-8"), image=image)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits: the same for the same compiled text and image."""
+        return fingerprint(self._text, self.image)
+
+    @functools.cached_property
+    def yaml(self) -> str:
+        """The text to upload, with the image in place."""
+        if not self.image:
+            return self._text
+        documents = [self._document, *self._documents[1:]]
+        for executor in self._at("deploymentSpec", "executors").values():
+            if "container" in executor:
+                executor["container"]["image"] = self.image
+        return yaml.dump_all(documents, Dumper=_DUMPER, sort_keys=True)
+
+    @property
+    def name(self) -> str:
+        """The pipeline's own name."""
+        return str(self._at("pipelineInfo").get("name", ""))
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The pipeline's inputs, by name."""
+        return {
+            name: Parameter(
+                type=str(said.get("parameterType", "")),
+                default=said.get("defaultValue"),
+                optional=bool(said.get("isOptional")) or "defaultValue" in said,
+            )
+            for name, said in self._at("root", "inputDefinitions", "parameters").items()
+        }
+
+    @property
+    def steps(self) -> frozenset[str]:
+        """The names of the steps that run a container, also those inside conditions and loops."""
+        components = self._at("components")
+        dags = [self._at("root"), *components.values()]
+        tasks: dict[str, Any] = {}
+        for dag in dags:
+            tasks |= dag.get("dag", {}).get("tasks", {})
+        return frozenset(
+            name
+            for name, task in tasks.items()
+            if "dag" not in components.get(task.get("componentRef", {}).get("name"), {})
+        )
+
+    def check(self, arguments: Mapping[str, object]) -> None:
+        """See that a run may be given these arguments; the server is as strict.
+
+        Raises:
+            ValueError: one is unknown, missing, or of another type, with its name.
+        """
+        known = self.parameters
+        for name, value in arguments.items():
+            if name not in known:
+                raise ValueError(
+                    f"{name}: pipeline {self.name} has no such parameter; it has: "
+                    + ", ".join(sorted(known))
+                )
+            expected = _TYPES.get(known[name].type, (object,))
+            if not isinstance(value, expected) or (
+                isinstance(value, bool) and bool not in expected
+            ):
+                raise ValueError(
+                    f"{name}: {value!r} is {type(value).__name__}, where pipeline {self.name} "
+                    f"takes {known[name].type}"
+                )
+        missing = [n for n, p in known.items() if not p.optional and n not in arguments]
+        if missing:
+            raise ValueError(f"{missing[0]}: pipeline {self.name} needs a value for it")
+
+    @functools.cached_property
+    def _documents(self) -> list[dict[str, Any]]:
+        try:
+            documents: list[object] = list(yaml.load_all(self._text, Loader=_LOADER))
+        except yaml.YAMLError as error:
+            raise ValueError(f"the compiled pipeline is not YAML: {error}") from error
+        if not documents or not all(isinstance(each, dict) for each in documents):
+            raise ValueError(
+                "the compiled pipeline is not a pipeline specification; compile again"
+            )
+        return cast("list[dict[str, Any]]", documents)
+
+    @property
+    def _document(self) -> dict[str, Any]:
+        return self._documents[0]
+
+    def _at(self, *keys: str) -> dict[str, Any]:
+        found: Any = self._document
+        for key in keys:
+            found = found.get(key, {})
+        return found
