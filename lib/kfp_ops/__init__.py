@@ -55,6 +55,7 @@ from kfp_ops.relations import (
     ObjectStorage,
     ObjectStorageRequirer,
     RelationDataError,
+    SdiRequirer,
 )
 from kfp_ops.spec import Parameter, PipelineSpec, fingerprint
 
@@ -84,6 +85,7 @@ __all__ = [
     "Run",
     "RunRequest",
     "RunState",
+    "SdiRequirer",
     "ServerError",
     "Step",
     "SubmitRun",

@@ -1,0 +1,135 @@
+"""The charm's options and action parameters, checked.
+
+The names are those in charmcraft.yaml with underscores for dashes; `load_config` and `load_params`
+of ops fill them. A bad value is an OptionError, which names the option and what it takes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+RECIPES = ("notebook", "fast")
+_IMAGE = r"[a-z0-9]([\w.\-]*[a-z0-9])?(:\d+)?(/[\w.\-]+)*(:[\w.\-]{1,128})?(@sha256:[0-9a-f]{64})?"
+_DATA = r"https?://\S+|s3://[a-z0-9.\-]+(/\S*)?|/\S*"
+
+
+class OptionError(ValueError):
+    """An option or parameter has a value that it cannot have."""
+
+    def __init__(self, field: str, value: object, takes: str):
+        self.option = field.replace("_", "-")
+        super().__init__(f"{self.option} must be {takes}, not {str(value)[:60]!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """What `juju config` says.
+
+    Attributes:
+        recipe: how to train: one of RECIPES.
+        epochs, batch_size, learning_rate: 0 leaves the recipe's own value.
+        seed: of every random choice in training.
+        min_accuracy: a model with less accuracy on the test set (0 to 1) is rejected.
+        data_path: where the four IDX files are; empty finds them by itself.
+        model_file: file name of the Keras model in the registry.
+        image_number: which test image (0 to 9999) a run predicts at its end.
+        training_image: container image of the steps; empty leaves the compiled one.
+        train_on_change: whether a new configuration is trained without being asked.
+        registry_bucket, registry_prefix: where the models are kept in object storage.
+        dashboard_url: Kubeflow's address in a browser, for links; empty links to the API.
+    """
+
+    recipe: str = "fast"
+    epochs: int = 0
+    batch_size: int = 0
+    learning_rate: float = 0.0
+    seed: int = 42
+    min_accuracy: float = 0.85
+    data_path: str = ""
+    model_file: str = "fashion_mnist.keras"
+    image_number: int = 0
+    training_image: str = ""
+    train_on_change: bool = True
+    registry_bucket: str = "mlpipeline"
+    registry_prefix: str = "models/fashion-mnist"
+    dashboard_url: str = ""
+
+    def __post_init__(self):
+        """Check every value; raises OptionError for the first that cannot be."""
+        if self.recipe not in RECIPES:
+            raise OptionError("recipe", self.recipe, f"one of {', '.join(RECIPES)}")
+        self._between("epochs", 0, 1000)
+        self._between("batch_size", 0, 60000)
+        self._between("learning_rate", 0, 1)
+        self._between("seed", 0, 2**31 - 1)
+        self._between("min_accuracy", 0, 1)
+        self._between("image_number", 0, 9999)
+        self._matches("data_path", _DATA, "empty, http(s)://, s3://BUCKET/PREFIX or a directory")
+        self._matches("model_file", r"[\w\-][\w.\-]*\.keras", "a file name NAME.keras")
+        self._matches("training_image", _IMAGE, "empty or a container image")
+        self._matches("registry_bucket", r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", "a bucket's name")
+        self._matches("registry_prefix", r"[\w.\-]+(/[\w.\-]+)*", "a path like models/mine")
+        self._matches("dashboard_url", r"https?://\S+", "empty or an http(s):// address")
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """The pipeline's arguments that options decide."""
+        return {
+            "data_path": self.data_path,
+            "model_file": self.model_file,
+            "image_number": self.image_number,
+            "recipe": self.recipe,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": float(self.learning_rate),
+            "seed": self.seed,
+            "min_accuracy": float(self.min_accuracy),
+            "registry": f"s3://{self.registry_bucket}/{self.registry_prefix}",
+        }
+
+    def _between(self, field: str, low: float, high: float) -> None:
+        value = getattr(self, field)
+        if not low <= value <= high:
+            raise OptionError(field, value, f"between {low} and {high}")
+
+    def _matches(self, field: str, pattern: str, takes: str) -> None:
+        value = getattr(self, field)
+        may_be_empty = type(self).__dataclass_fields__[field].default == ""
+        if value == "" and may_be_empty:
+            return
+        if not re.fullmatch(pattern, value) or ".." in value.split("/"):
+            raise OptionError(field, value, takes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainParams:
+    """What the action `train` is given; None leaves the option's value."""
+
+    recipe: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    seed: int | None = None
+    min_accuracy: float | None = None
+    data_path: str | None = None
+    image_number: int | None = None
+    note: str = ""
+
+    def __post_init__(self):
+        """Check what no option checks; raises OptionError."""
+        if len(self.note) > 1000:
+            raise OptionError("note", self.note, "at most 1000 characters")
+
+    def over(self, config: TrainerConfig) -> TrainerConfig:
+        """The configuration with these parameters in place.
+
+        Raises:
+            OptionError: a parameter has a value that its option cannot have.
+        """
+        given = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name != "note" and getattr(self, field.name) is not None
+        }
+        return dataclasses.replace(config, **given)

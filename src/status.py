@@ -1,0 +1,148 @@
+"""What the operator sees: from a situation to a Juju status that ends in the next step. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import ops
+
+import kfp_ops
+from config import OptionError
+from kfp_ops import Run, RunState
+from registry import Champion, RegistryError, Result
+
+_LATER = "tried again at the next update-status"
+Error = OptionError | kfp_ops.RelationDataError | kfp_ops.KfpError | RegistryError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What a reconcile saw.
+
+    Attributes:
+        problem: what kept it from seeing or doing all; it outranks the rest.
+        runs: those that were wanted and exist, by name.
+        latest: the newest run of this trainer.
+        steps: the names of the pipeline's steps.
+        result: what came of the latest run; None as long as nothing is known.
+        champion: the model that serves.
+    """
+
+    problem: ops.StatusBase | None = None
+    runs: Mapping[str, Run] = dataclasses.field(default_factory=dict[str, Run])
+    latest: Run | None = None
+    steps: frozenset[str] = frozenset()
+    result: Result | None = None
+    champion: Champion | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Commands:
+    """What the operator types, in the words of the Juju at hand.
+
+    Attributes:
+        app: the application's name.
+        juju: the controller's major version.
+    """
+
+    app: str
+    juju: int = 3
+
+    @property
+    def train(self) -> str:
+        """Run the action `train`."""
+        if self.juju < 3:
+            return f"juju run-action {self.app}/leader train --wait"
+        return f"juju run {self.app}/leader train"
+
+    def config(self, option: str) -> str:
+        """Set an option."""
+        return f"juju config {self.app} {option}=VALUE"
+
+    def relate(self, endpoint: str, remote: str) -> str:
+        """Add a relation."""
+        verb = "relate" if self.juju < 3 else "integrate"
+        return f"juju {verb} {self.app}:{endpoint} {remote}:{endpoint}"
+
+
+def not_related(commands: Commands, endpoint: str, remote: str) -> ops.StatusBase:
+    """There is no such relation."""
+    return ops.BlockedStatus(
+        f"no relation {endpoint}; add it with: {commands.relate(endpoint, remote)}"
+    )
+
+
+def not_published(endpoint: str) -> ops.StatusBase:
+    """The relation is there, and the remote has not written its data yet."""
+    return ops.WaitingStatus(
+        f"relation {endpoint}: waiting for the other side to publish its data"
+    )
+
+
+def problem(error: Error, commands: Commands) -> ops.StatusBase:
+    """What went wrong, and what to do."""
+    match error:
+        case OptionError():
+            return ops.BlockedStatus(f"{error}; set it with: {commands.config(error.option)}")
+        case kfp_ops.UnreachableError() | kfp_ops.ServerError() | kfp_ops.AnswerError():
+            return ops.WaitingStatus(f"Kubeflow Pipelines: {error}; {_LATER}")
+        case kfp_ops.UnauthorizedError() | kfp_ops.ForbiddenError():
+            return ops.BlockedStatus(
+                f"Kubeflow Pipelines does not let {commands.app} in: {error}; "
+                "this version needs a single-user server"
+            )
+        case kfp_ops.KfpError():
+            return ops.BlockedStatus(
+                f"Kubeflow Pipelines refuses: {error}; "
+                f"see: juju debug-log --include {commands.app}"
+            )
+        case RegistryError():
+            return ops.WaitingStatus(f"{error}; {_LATER}")
+        case kfp_ops.RelationDataError():
+            return ops.BlockedStatus(f"{error}; remove the relation and add it again")
+
+
+def of(situation: Situation, commands: Commands) -> ops.StatusBase:
+    """The unit's status: the problem, or the latest run and the model that serves."""
+    if situation.problem:
+        return situation.problem
+    run, serves = situation.latest, _serves(situation.champion)
+    if run is None:
+        return ops.ActiveStatus(f"{serves}no run yet; start one: {commands.train}")
+    if run.state is RunState.SUCCEEDED:
+        return ops.ActiveStatus(_succeeded(situation, run))
+    if run.state is RunState.FAILED:
+        failed = sorted(n for n, s in run.steps(situation.steps).items() if s is RunState.FAILED)
+        step = f" at step {', '.join(failed)}" if failed else ""
+        return ops.BlockedStatus(
+            f"{serves}run {run.display_name} failed{step}; look at its log in Kubeflow, then: "
+            f"{commands.train}"
+        )
+    done = sum(state.is_final for state in run.steps(situation.steps).values())
+    return ops.ActiveStatus(
+        f"{serves}run {run.display_name} {run.state.value}, "
+        f"{done} of {len(situation.steps)} steps done"
+    )
+
+
+def _serves(champion: Champion | None) -> str:
+    return f"v{champion.version} {champion.result.accuracy:.4f} serves; " if champion else ""
+
+
+def _succeeded(situation: Situation, run: Run) -> str:
+    result, champion = situation.result, situation.champion
+    if champion and champion.result.run_id == run.run_id:
+        return f"v{champion.version} serves, accuracy {champion.result.accuracy:.4f}"
+    if result is None:
+        return (
+            f"{_serves(champion)}run {run.display_name} SUCCEEDED without a result in the registry"
+        )
+    if result.accepted:
+        return (
+            f"{_serves(champion)}run {run.display_name} accepted, accuracy {result.accuracy:.4f}"
+        )
+    return (
+        f"{_serves(champion)}run {run.display_name} rejected, accuracy {result.accuracy:.4f}: "
+        + "; ".join(result.reasons)
+    )
