@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import obstore
@@ -95,7 +95,8 @@ class Registry:
             RegistryError: the registry cannot be reached, or what it holds makes no sense.
         """
         try:
-            pages = obstore.list(self._store, "champion", return_arrow=False)  # pyright: ignore[reportUnknownMemberType]
+            listed: object = obstore.list(self._store, "champion")  # pyright: ignore[reportUnknownMemberType]
+            pages = cast("Iterable[Sequence[Mapping[str, str]]]", listed)
             moves = [entry["path"] for page in pages for entry in page]
         except (BaseError, OSError) as error:
             raise self._unreachable(error) from error
