@@ -1,0 +1,333 @@
+"""The client against a scripted server: what it sends, and what it makes of any answer."""
+
+import json
+import socket
+import threading
+import time
+
+import pytest
+from werkzeug import Response
+
+import kfp_ops
+from kfp_ops import Client, PipelineVersion, RunState
+
+VERSION = PipelineVersion(pipeline_id="p", pipeline_version_id="v", display_name="f")
+RUN = {
+    "run_id": "r",
+    "display_name": "config-1",
+    "state": "RUNNING",
+    "created_at": "2026-11-24T02:17:23Z",
+    "finished_at": "1970-01-01T00:00:00Z",
+    "experiment_id": "e",
+    "runtime_config": {"parameters": {"epochs": 2}},
+    "run_details": {
+        "task_details": [
+            {"display_name": "train-driver", "state": "SUCCEEDED"},
+            {"display_name": "train", "state": "RUNNING"},
+            {"display_name": "executor", "state": "PENDING"},
+        ]
+    },
+}
+
+
+@pytest.fixture
+def client(httpserver):
+    with Client(httpserver.url_for("/"), deadline=5) as client:
+        yield client
+
+
+def requests(httpserver):
+    return [request for request, _ in httpserver.log]
+
+
+# What is sent --------------------------------------------------------------------------------
+
+
+def test_lists_ask_for_one_page_with_a_filter(httpserver, client):
+    # GIVEN an experiment with a run
+    httpserver.expect_request("/apis/v2beta1/runs").respond_with_json({"runs": [RUN]})
+    # WHEN the run is looked for
+    run = client.find_run("e", "config-1")
+    # THEN it is one request that bounds and filters at the server
+    (request,) = requests(httpserver)
+    assert request.args["page_size"] == "1"
+    assert request.args["experiment_id"] == "e"
+    assert request.args["sort_by"] == "created_at asc"
+    assert json.loads(request.args["filter"]) == {
+        "predicates": [{"key": "display_name", "operation": "EQUALS", "string_value": "config-1"}]
+    }
+    assert "namespace" not in request.args
+    assert run is not None
+    assert run.state is RunState.RUNNING
+
+
+def test_a_namespace_and_a_token_go_with_every_call(httpserver):
+    # GIVEN a multi-user server and a token that changes
+    tokens = iter(["first", "second"])
+    httpserver.expect_request("/apis/v2beta1/experiments").respond_with_json({})
+    with Client(httpserver.url_for("/"), namespace="team-a", token=lambda: next(tokens)) as client:
+        # WHEN two calls are made
+        assert client.find_experiment("x") is None
+        assert client.find_experiment("y") is None
+    # THEN each has the namespace and a token of its own, and no identity header
+    assert [r.args["namespace"] for r in requests(httpserver)] == ["team-a", "team-a"]
+    assert [r.headers["authorization"] for r in requests(httpserver)] == [
+        "Bearer first",
+        "Bearer second",
+    ]
+    assert all("kubeflow-userid" not in r.headers for r in requests(httpserver))
+
+
+def test_a_run_is_submitted_with_what_the_api_takes_and_no_empty_field(httpserver, client):
+    httpserver.expect_request("/apis/v2beta1/runs", method="POST").respond_with_json(RUN)
+    client.create_run(
+        name="config-1", experiment_id="e", version=VERSION, parameters={"epochs": 2}
+    )
+    (request,) = requests(httpserver)
+    assert request.json == {
+        "display_name": "config-1",
+        "experiment_id": "e",
+        "pipeline_version_reference": {"pipeline_id": "p", "pipeline_version_id": "v"},
+        "runtime_config": {"parameters": {"epochs": 2}},
+    }
+
+
+def test_optional_fields_of_a_run_are_sent_when_given(httpserver, client):
+    httpserver.expect_request("/apis/v2beta1/runs", method="POST").respond_with_json(RUN)
+    client.create_run(
+        name="n",
+        experiment_id="e",
+        version=VERSION,
+        parameters={},
+        description="why",
+        service_account="default-editor",
+    )
+    (request,) = requests(httpserver)
+    assert request.json["description"] == "why"
+    assert request.json["service_account"] == "default-editor"
+
+
+def test_a_version_is_uploaded_as_a_file(httpserver, client):
+    httpserver.expect_request(
+        "/apis/v2beta1/pipelines/upload_version", method="POST"
+    ).respond_with_json({"pipeline_id": "p", "pipeline_version_id": "v", "display_name": "f"})
+    assert client.upload_version("p", "f", "a: pipeline\n") == VERSION
+    (request,) = requests(httpserver)
+    assert request.args.to_dict() == {"name": "f", "pipelineid": "p"}
+    assert request.files["uploadfile"].filename == "pipeline.yaml"
+
+
+def test_newest_runs_come_without_archived_ones(httpserver, client):
+    httpserver.expect_request("/apis/v2beta1/runs").respond_with_json({"runs": [RUN, RUN]})
+    assert len(client.list_runs("e", limit=2)) == 2
+    (request,) = requests(httpserver)
+    assert request.args["sort_by"] == "created_at desc"
+    assert request.args["page_size"] == "2"
+    assert "AVAILABLE" in request.args["filter"]
+
+
+def test_terminate(httpserver, client):
+    httpserver.expect_request("/apis/v2beta1/runs/r:terminate", method="POST").respond_with_json(
+        {}
+    )
+    client.terminate_run("r")
+    assert len(httpserver.log) == 1
+
+
+# What is read --------------------------------------------------------------------------------
+
+
+def test_a_run_is_read_with_its_times_and_tasks(httpserver, client):
+    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_json(RUN)
+    run = client.get_run("r")
+    assert run.created_at is not None
+    assert run.created_at.isoformat() == "2026-11-24T02:17:23+00:00"
+    assert run.finished_at is None
+    assert run.parameters == {"epochs": 2}
+    assert run.steps(frozenset({"train", "evaluate"})) == {"train": RunState.RUNNING}
+    assert not run.state.is_final
+
+
+def test_a_state_that_is_new_to_us_reads_as_unspecified(httpserver, client):
+    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_json(
+        {"run_id": "r", "state": "DREAMING"}
+    )
+    assert client.get_run("r").state is RunState.UNSPECIFIED
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"])
+def test_final_states(state):
+    assert RunState(state).is_final
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "CANCELING", "PAUSED", ""])
+def test_states_that_go_on(state):
+    assert not RunState(state).is_final
+
+
+def test_what_is_not_there_is_none(httpserver, client):
+    httpserver.expect_request("/apis/v2beta1/pipelines/names/x").respond_with_json(
+        {"code": 5, "message": "not found"}, status=404
+    )
+    httpserver.expect_request("/apis/v2beta1/pipelines/p/versions").respond_with_json({})
+    httpserver.expect_request("/apis/v2beta1/runs").respond_with_json({})
+    assert client.find_pipeline("x") is None
+    assert client.find_version("p", "x") is None
+    assert client.find_run("e", "x") is None
+    assert client.list_runs("e") == []
+
+
+# Refusals and hostile answers ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, kfp_ops.RequestError),
+        (401, kfp_ops.UnauthorizedError),
+        (403, kfp_ops.ForbiddenError),
+        (404, kfp_ops.NotFoundError),
+        (409, kfp_ops.ConflictError),
+        (429, kfp_ops.ServerError),
+        (500, kfp_ops.ServerError),
+        (503, kfp_ops.ServerError),
+    ],
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"code": 3, "message": "the reason", "details": []}',
+        '{"error_message": "the reason", "error_details": "the reason\\ngo.stack\\n\\tx.go:1"}',
+        "the reason",
+    ],
+)
+def test_each_refusal_has_its_error_and_the_servers_words(httpserver, client, status, kind, body):
+    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data(body, status=status)
+    with pytest.raises(kind, match="the reason") as caught:
+        client.get_run("r")
+    assert caught.value.status == status
+    assert "\n" not in str(caught.value)
+
+
+def test_long_words_of_the_server_are_cut(httpserver, client):
+    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data("x" * 5000, status=500)
+    with pytest.raises(kfp_ops.ServerError) as caught:
+        client.get_run("r")
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"text"',
+        b"\xff\xfe{}",
+        b"<html>login</html>",
+        b'{"run_id": 5}',
+        b"{}",
+        b'{"run_id": "r", "state": {}}',
+        b'{"run_id": "r", "created_at": "yesterday"}',
+        b'{"run_id": "r", "run_details": [1]}',
+        b'{"run_id": "r", "run_details": {"task_details": {"a": 1}}}',
+        b'{"run_id": "r", "run_details": {"task_details": ["x"]}}',
+        b'{"error_message": "said with 200", "error_details": "x"}',
+        b"[" * 100_000,
+    ],
+)
+def test_an_answer_that_is_none_is_an_answer_error(httpserver, client, answer):
+    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data(answer)
+    with pytest.raises(kfp_ops.AnswerError):
+        client.get_run("r")
+
+
+def test_redirects_are_not_followed(httpserver):
+    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data(
+        "", status=302, headers={"location": httpserver.url_for("/elsewhere")}
+    )
+    with (
+        Client(httpserver.url_for("/"), token=lambda: "secret") as client,
+        pytest.raises(kfp_ops.AnswerError, match="unexpected status 302"),
+    ):
+        client.get_run("r")
+    assert len(httpserver.log) == 1
+
+
+def test_a_huge_answer_is_not_read_to_its_end(httpserver):
+    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data(b"x" * 100_000)
+    with (
+        Client(httpserver.url_for("/"), max_bytes=50_000) as client,
+        pytest.raises(kfp_ops.AnswerError, match="larger than 50000 bytes"),
+    ):
+        client.get_run("r")
+
+
+def test_an_answer_that_drips_meets_the_deadline(httpserver):
+    def drip(_request):
+        def body():
+            for _ in range(50):
+                yield b" "
+                time.sleep(0.05)  # the server's slowness is what is tested
+
+        return Response(body())
+
+    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_handler(drip)
+    with (
+        Client(httpserver.url_for("/"), deadline=0.3) as client,
+        pytest.raises(kfp_ops.UnreachableError, match=r"within 0\.3 s"),
+    ):
+        client.get_run("r")
+
+
+def test_a_broken_encoding_is_an_answer_error(httpserver, client):
+    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data(
+        b"not gzip", headers={"content-encoding": "gzip"}
+    )
+    with pytest.raises(kfp_ops.AnswerError, match="cannot be decoded"):
+        client.get_run("r")
+
+
+@pytest.fixture
+def silent_port():
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_silence_is_unreachable(silent_port):
+    with (
+        Client(f"http://127.0.0.1:{silent_port}", deadline=0.2) as client,
+        pytest.raises(kfp_ops.UnreachableError, match="no answer in time"),
+    ):
+        client.get_run("r")
+
+
+def test_a_closed_port_is_unreachable():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with (
+        Client(f"http://127.0.0.1:{port}") as client,
+        pytest.raises(kfp_ops.UnreachableError, match="cannot reach"),
+    ):
+        client.get_run("r")
+
+
+def test_a_connection_cut_in_the_middle_is_unreachable():
+    # GIVEN a server that promises 100 bytes and closes after 10
+    def serve(server):
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n0123456789")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        # WHEN a call is made THEN the cut shows
+        with (
+            Client(f"http://127.0.0.1:{server.getsockname()[1]}") as client,
+            pytest.raises(kfp_ops.UnreachableError),
+        ):
+            client.get_run("r")
+        thread.join()
