@@ -1,0 +1,168 @@
+"""A charm, a Kubeflow Pipelines stand-in that executes nothing, and a proxy that makes trouble."""
+
+import dataclasses
+import http.server
+import threading
+from collections.abc import Callable
+
+import httpx
+import ops.testing
+import pytest
+import yaml
+from sandbox import Sandbox
+
+from charm import FashionMnistTrainerCharm
+
+
+class FaultProxy:
+    """Forwards HTTP to one address, keeps a list of what came by, and fails where it is told to.
+
+    `trouble` is asked for each request, before and after it is forwarded, as (moment, number,
+    method, path). It returns None to let it pass, "cut" to close the connection without an answer,
+    or a status code to answer with.
+    """
+
+    def __init__(self, upstream: str):
+        self.upstream = upstream
+        self.seen: list[tuple[str, str]] = []
+        self.trouble: Callable[[str, int, str, str], object] = lambda *_: None
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def answer(self):
+                proxy.seen.append((self.command, self.path))
+                number = len(proxy.seen)
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                if self.fails("before", number):
+                    return
+                answer = httpx.request(
+                    self.command,
+                    proxy.upstream + self.path,
+                    headers={k: v for k, v in self.headers.items() if k.lower() != "host"},
+                    content=body,
+                    trust_env=False,
+                    timeout=30,
+                )
+                if not self.fails("after", number):
+                    self.say(answer.status_code, answer.content)
+
+            def fails(self, moment, number):
+                how = proxy.trouble(moment, number, self.command, self.path)
+                if how == "cut":
+                    self.close_connection = True
+                elif isinstance(how, int):
+                    self.say(how, b'{"code": 13, "message": "made to fail"}')
+                return how is not None
+
+            def say(self, status, content):
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_DELETE = do_PUT = answer
+
+            def log_message(self, *_):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def port(self) -> int:
+        return self._server.server_address[1]
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    with Sandbox(tmp_path / "sandbox", execute=False) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def proxy(sandbox):
+    with FaultProxy(sandbox.api_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def ctx():
+    return ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer")
+
+
+def sdi(endpoint, remote, data):
+    """A relation whose other side has published this in the Serialized Data Interface."""
+    return ops.testing.Relation(
+        endpoint,
+        remote_app_name=remote,
+        remote_app_data={"_supported_versions": "- v1\n", "data": yaml.safe_dump(data)},
+    )
+
+
+@pytest.fixture
+def kfp_api(proxy):
+    return sdi(
+        "kfp-api", "kfp-api", {"service-name": "127.0.0.1", "service-port": str(proxy.port)}
+    )
+
+
+@pytest.fixture
+def object_storage(sandbox):
+    host, port = sandbox.s3_url.removeprefix("http://").split(":")
+    return sdi(
+        "object-storage",
+        "minio",
+        {
+            "access-key": sandbox.access_key,
+            "secret-key": sandbox.secret_key,
+            "namespace": None,
+            "port": int(port),
+            "secure": False,
+            "service": host,
+        },
+    )
+
+
+@pytest.fixture
+def state(kfp_api, object_storage):
+    """The leader of a related trainer, in a model that is called kubeflow."""
+    return ops.testing.State(
+        leader=True,
+        relations={kfp_api, object_storage},
+        model=ops.testing.Model(name="kubeflow", uuid="11111111-2222-4333-8444-555555555555"),
+    )
+
+
+@pytest.fixture
+def runs(sandbox):
+    """All runs that the stand-in holds, newest first, asked directly."""
+
+    def ask():
+        answer = httpx.get(
+            f"{sandbox.api_url}/apis/v2beta1/runs",
+            params={"page_size": 200, "sort_by": "created_at desc"},
+            trust_env=False,
+        )
+        return answer.raise_for_status().json().get("runs", [])
+
+    return ask
+
+
+@pytest.fixture
+def configured(state):
+    """The same trainer with other options."""
+
+    def change(**config):
+        options = {name.replace("_", "-"): value for name, value in config.items()}
+        return dataclasses.replace(state, config={**state.config, **options})
+
+    return change

@@ -1,0 +1,565 @@
+"""The charm through Juju's events, against the sandbox."""
+
+import dataclasses
+import json
+
+import httpx
+import obstore
+import ops
+import ops.testing
+import pytest
+import yaml
+from obstore.store import S3Store
+
+from charm import FashionMnistTrainerCharm
+
+
+def events(ctx, relation):
+    return {
+        "config-changed": ctx.on.config_changed(),
+        "update-status": ctx.on.update_status(),
+        "leader-elected": ctx.on.leader_elected(),
+        "upgrade-charm": ctx.on.upgrade_charm(),
+        "relation-created": ctx.on.relation_created(relation),
+        "relation-changed": ctx.on.relation_changed(relation),
+    }
+
+
+EVENT_NAMES = [
+    "config-changed",
+    "update-status",
+    "leader-elected",
+    "upgrade-charm",
+    "relation-created",
+    "relation-changed",
+]
+
+
+@pytest.fixture
+def registry(sandbox):
+    """The model registry as the pipeline would write it."""
+    store = S3Store(
+        "mlpipeline",
+        prefix="models/fashion-mnist",
+        endpoint=sandbox.s3_url,
+        access_key_id=sandbox.access_key,
+        secret_access_key=sandbox.secret_key,
+        region="us-east-1",
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+
+    def put(path, data):
+        obstore.put(store, path, json.dumps(data).encode())
+
+    def write(run_id, *, accuracy, version=None, reasons=("accuracy is fine",)):
+        manifest = {
+            "schema_version": 1,
+            "run_id": run_id,
+            "metrics": {"test": {"accuracy": accuracy, "loss": 0.3}},
+            "verdict": {
+                "status": "accepted" if version else "rejected",
+                "reasons": list(reasons),
+            },
+        }
+        put(f"runs/{run_id}/manifest.json", manifest)
+        if version:
+            put(f"{version}/manifest.json", {**manifest, "version": version})
+            put(f"champion/{version:08d}.json", {"version": version, "run_id": run_id})
+
+    write.put = put
+    return write
+
+
+# Relations and waiting -------------------------------------------------------------------------
+
+
+def test_without_relations_it_is_blocked_with_the_command(ctx):
+    out = ctx.run(ctx.on.config_changed(), ops.testing.State(leader=True))
+    assert out.unit_status == ops.BlockedStatus(
+        "no relation kfp-api; add it with: juju integrate trainer:kfp-api kfp-api:kfp-api"
+    )
+
+
+def test_without_object_storage_it_is_blocked_with_the_command(ctx, kfp_api, runs):
+    out = ctx.run(ctx.on.config_changed(), ops.testing.State(leader=True, relations={kfp_api}))
+    assert out.unit_status == ops.BlockedStatus(
+        "no relation object-storage; add it with: "
+        "juju integrate trainer:object-storage minio:object-storage"
+    )
+    assert runs() == []
+
+
+def test_commands_are_those_of_juju_2_under_juju_2():
+    ctx = ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer", juju_version="2.9.53")
+    out = ctx.run(ctx.on.config_changed(), ops.testing.State(leader=True))
+    assert "juju relate trainer:kfp-api kfp-api:kfp-api" in out.unit_status.message
+
+
+def test_the_leader_publishes_the_versions_of_the_interface(ctx):
+    # GIVEN relations whose other sides have said nothing yet
+    relations = {ops.testing.Relation("kfp-api"), ops.testing.Relation("object-storage")}
+    # WHEN an event comes
+    out = ctx.run(ctx.on.config_changed(), ops.testing.State(leader=True, relations=relations))
+    # THEN both know which version is understood, and the charm waits
+    for relation in out.relations:
+        assert relation.local_app_data == {"_supported_versions": "- v1\n"}
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+
+
+def test_a_unit_that_does_not_lead_publishes_nothing(ctx):
+    relation = ops.testing.Relation("kfp-api")
+    out = ctx.run(ctx.on.config_changed(), ops.testing.State(leader=False, relations={relation}))
+    assert out.get_relation(relation.id).local_app_data == {}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "{not yaml",
+        "- a list",
+        "just text",
+        "service-name: kfp-api\n",
+        "service-name: kfp-api\nservice-port: many\n",
+        "service-name: kfp-api\nservice-port: 70000\n",
+        "service-name: ''\nservice-port: 8888\n",
+        "service-name: {a: 1}\nservice-port: 8888\n",
+    ],
+)
+def test_wrong_data_of_kfp_api_is_blocked(ctx, state, kfp_api, data, runs):
+    wrong = dataclasses.replace(kfp_api, remote_app_data={"data": data})
+    out = ctx.run(
+        ctx.on.relation_changed(wrong),
+        dataclasses.replace(
+            state, relations={wrong, *(r for r in state.relations if r is not kfp_api)}
+        ),
+    )
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert "relation kfp-api: its data is wrong" in out.unit_status.message
+    assert runs() == []
+
+
+@pytest.mark.parametrize("missing", ["service", "port", "access-key", "secret-key"])
+def test_incomplete_data_of_object_storage_is_blocked_without_a_secret(
+    ctx, state, object_storage, missing, sandbox
+):
+    data = yaml.safe_load(object_storage.remote_app_data["data"])
+    del data[missing]
+    wrong = dataclasses.replace(object_storage, remote_app_data={"data": yaml.safe_dump(data)})
+    relations = {wrong, *(r for r in state.relations if r is not object_storage)}
+    out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=relations))
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert missing in out.unit_status.message
+    assert sandbox.secret_key not in out.unit_status.message
+
+
+def test_a_broken_relation_blocks_again(ctx, state, kfp_api):
+    out = ctx.run(ctx.on.relation_broken(kfp_api), state)
+    assert out.unit_status.name == "blocked"
+    assert "no relation kfp-api" in out.unit_status.message
+
+
+def test_an_unreachable_server_is_waited_for(ctx, state, sandbox, runs):
+    sandbox.stop()
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert "tried again at the next update-status" in out.unit_status.message
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (500, ops.WaitingStatus),
+        (503, ops.WaitingStatus),
+        (401, ops.BlockedStatus),
+        (403, ops.BlockedStatus),
+        (400, ops.BlockedStatus),
+    ],
+)
+def test_a_server_that_refuses_shows_in_the_status(ctx, state, proxy, status, kind):
+    proxy.trouble = lambda *_: status
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert isinstance(out.unit_status, kind)
+    assert "made to fail" in out.unit_status.message
+
+
+# One run per wish ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("event", EVENT_NAMES)
+def test_every_event_takes_the_same_way(ctx, state, kfp_api, event, runs):
+    out = ctx.run(events(ctx, kfp_api)[event], state)
+    (run,) = runs()
+    assert run["display_name"].startswith("config-")
+    assert out.unit_status == ops.ActiveStatus(
+        f"run {run['display_name']} PENDING, 0 of 5 steps done"
+    )
+
+
+def test_the_same_configuration_submits_no_second_run(ctx, state, kfp_api, runs):
+    for name in EVENT_NAMES * 2:
+        state = ctx.run(events(ctx, kfp_api)[name], state)
+    assert len(runs()) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 20},
+        {"recipe": "notebook"},
+        {"batch_size": 64},
+        {"learning_rate": 0.01},
+        {"seed": 7},
+        {"min_accuracy": 0.5},
+        {"data_path": "s3://data/fashion"},
+        {"image_number": 12},
+        {"model_file": "other.keras"},
+        {"training_image": "registry.local/tensorflow:2"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_changed_option_submits_exactly_one_run_with_it(ctx, state, configured, change, runs):
+    # GIVEN the default configuration's run
+    ctx.run(ctx.on.config_changed(), state)
+    # WHEN an option changes, and the event comes twice
+    changed = configured(**change)
+    ctx.run(ctx.on.config_changed(), changed)
+    ctx.run(ctx.on.config_changed(), changed)
+    # THEN there is one more run, and it has the value
+    newest, first = sorted(runs(), key=lambda run: run["created_at"], reverse=True)
+    assert {newest["display_name"], first["display_name"]} == {r["display_name"] for r in runs()}
+    assert newest["display_name"] != first["display_name"]
+    (name, value), *_ = change.items()
+    if name != "training_image":
+        given = [run["runtime_config"]["parameters"][name] for run in (newest, first)]
+        assert value in given
+        assert given[0] != given[1]
+
+
+def test_going_back_to_an_earlier_configuration_finds_its_run(ctx, state, configured, runs):
+    ctx.run(ctx.on.config_changed(), state)
+    ctx.run(ctx.on.config_changed(), configured(epochs=3))
+    ctx.run(ctx.on.config_changed(), state)
+    assert len(runs()) == 2
+
+
+def test_a_new_image_is_a_new_version_that_runs_in_it(ctx, configured, runs, sandbox):
+    ctx.run(ctx.on.config_changed(), configured(training_image="registry.local/tensorflow:2"))
+    (run,) = runs()
+    reference = run["pipeline_version_reference"]
+    version = httpx.get(
+        f"{sandbox.api_url}/apis/v2beta1/pipelines/{reference['pipeline_id']}"
+        f"/versions/{reference['pipeline_version_id']}"
+    ).json()
+    spec = version["pipeline_spec"]
+    spec = spec.get("pipeline_spec", spec)
+    images = {e["container"]["image"] for e in spec["deploymentSpec"]["executors"].values()}
+    assert images == {"registry.local/tensorflow:2"}
+
+
+def test_without_train_on_change_nothing_is_submitted(ctx, configured, runs):
+    out = ctx.run(ctx.on.config_changed(), configured(train_on_change=False))
+    assert runs() == []
+    assert out.unit_status == ops.ActiveStatus(
+        "no run yet; start one: juju run trainer/leader train"
+    )
+
+
+def test_a_unit_that_does_not_lead_submits_nothing_and_reports(ctx, state, runs):
+    # GIVEN a follower, and no run
+    follower = dataclasses.replace(state, leader=False)
+    out = ctx.run(ctx.on.config_changed(), follower)
+    assert runs() == []
+    # WHEN the leader has submitted
+    ctx.run(ctx.on.config_changed(), state)
+    out = ctx.run(ctx.on.update_status(), follower)
+    # THEN the follower tells it
+    assert "PENDING" in out.unit_status.message
+    assert len(runs()) == 1
+
+
+def test_a_bad_option_is_blocked_and_submits_nothing(ctx, configured, runs):
+    out = ctx.run(ctx.on.config_changed(), configured(epochs=-1))
+    assert out.unit_status == ops.BlockedStatus(
+        "epochs must be between 0 and 1000, not '-1'; set it with: "
+        "juju config trainer epochs=VALUE"
+    )
+    assert runs() == []
+
+
+def test_the_number_of_calls_does_not_grow_with_runs(ctx, state, configured, proxy, runs):
+    # GIVEN a settled trainer
+    ctx.run(ctx.on.config_changed(), state)
+    before = len(proxy.seen)
+    ctx.run(ctx.on.update_status(), state)
+    calls = proxy.seen[before:]
+    # WHEN there are many more runs
+    for epochs in range(1, 15):
+        ctx.run(ctx.on.config_changed(), configured(epochs=epochs))
+    before = len(proxy.seen)
+    ctx.run(ctx.on.update_status(), state)
+    # THEN an event asks the same as before: experiment, the configuration's run, the newest run
+    assert len(proxy.seen[before:]) == len(calls) == 3
+    assert {method for method, _ in calls} == {"GET"}
+
+
+# The action --------------------------------------------------------------------------------------
+
+
+def test_train_submits_one_run_each_time_with_its_own_parameters(ctx, state, runs):
+    # GIVEN a settled trainer
+    ctx.run(ctx.on.config_changed(), state)
+    # WHEN train is asked for twice, in the same words
+    names = []
+    for _ in range(2):
+        ctx.run(ctx.on.action("train", params={"epochs": 2, "note": "by hand"}), state)
+        names.append(ctx.action_results["run-name"])
+    # THEN each wish has a run of its own
+    asked = [run for run in runs() if run["display_name"].startswith("train-")]
+    assert sorted(names) == sorted(run["display_name"] for run in asked)
+    assert len(set(names)) == 2
+    for run in asked:
+        assert run["runtime_config"]["parameters"]["epochs"] == 2
+        assert run["description"] == "by hand"
+    assert len(runs()) == 3
+
+
+def test_train_returns_id_name_and_link(ctx, configured, runs, proxy):
+    ctx.run(ctx.on.action("train"), configured(train_on_change=False))
+    (run,) = runs()
+    assert ctx.action_results == {
+        "run-id": run["run_id"],
+        "run-name": run["display_name"],
+        "run-url": f"http://127.0.0.1:{proxy.port}/apis/v2beta1/runs/{run['run_id']}",
+    }
+
+
+def test_the_link_goes_to_the_dashboard_when_it_is_known(ctx, configured):
+    ctx.run(ctx.on.action("train"), configured(dashboard_url="http://kubeflow.example.com/"))
+    assert ctx.action_results["run-url"] == (
+        "http://kubeflow.example.com/_/pipeline/#/runs/details/" + ctx.action_results["run-id"]
+    )
+
+
+def test_names_of_asked_runs_differ_between_models(ctx, state, runs):
+    other = dataclasses.replace(
+        state,
+        model=ops.testing.Model(name="kubeflow", uuid="99999999-2222-4333-8444-555555555555"),
+    )
+    for each in (state, other):
+        ctx.run(ctx.on.action("train"), each)
+    asked = {run["display_name"][:14] for run in runs() if run["display_name"][0] == "t"}
+    assert asked == {"train-11111111", "train-99999999"}
+
+
+@pytest.mark.parametrize(
+    ("params", "option"),
+    [
+        ({"epochs": -1}, "epochs"),
+        ({"recipe": "magic"}, "recipe"),
+        ({"learning-rate": 2.0}, "learning-rate"),
+        ({"batch-size": 100000}, "batch-size"),
+        ({"seed": -5}, "seed"),
+        ({"min-accuracy": 1.5}, "min-accuracy"),
+        ({"image-number": 10000}, "image-number"),
+        ({"data-path": "nowhere"}, "data-path"),
+        ({"note": "x" * 1001}, "note"),
+    ],
+)
+def test_a_bad_parameter_fails_the_action_and_submits_nothing(ctx, state, params, option, runs):
+    with pytest.raises(ops.testing.ActionFailed, match=f"{option} must be"):
+        ctx.run(ctx.on.action("train", params=params), state)
+    assert runs() == []
+
+
+def test_train_on_another_unit_says_whom_to_ask(ctx, state, runs):
+    follower = dataclasses.replace(state, leader=False)
+    with pytest.raises(ops.testing.ActionFailed, match="juju run trainer/leader train"):
+        ctx.run(ctx.on.action("train"), follower)
+    assert runs() == []
+
+
+def test_train_without_a_relation_says_which(ctx):
+    with pytest.raises(ops.testing.ActionFailed, match="no relation kfp-api"):
+        ctx.run(ctx.on.action("train"), ops.testing.State(leader=True))
+
+
+def test_train_with_a_bad_configuration_names_the_option(ctx, configured, runs):
+    with pytest.raises(ops.testing.ActionFailed, match="seed must be"):
+        ctx.run(ctx.on.action("train"), configured(seed=-1))
+    assert runs() == []
+
+
+def test_train_against_a_dead_server_fails_with_what_happened(ctx, state, sandbox):
+    sandbox.stop()
+    with pytest.raises(ops.testing.ActionFailed, match="Kubeflow Pipelines"):
+        ctx.run(ctx.on.action("train"), state)
+
+
+# Lost answers and faults ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("how", ["cut", 503])
+def test_a_fault_at_any_request_still_ends_in_one_run(
+    ctx, state, proxy, runs, moment, number, how
+):
+    # GIVEN a server whose n-th request is lost, before or after it was carried out
+    proxy.trouble = lambda m, n, *_: how if (m, n) == (moment, number) else None
+    # WHEN two events come
+    ctx.run(ctx.on.config_changed(), state)
+    out = ctx.run(ctx.on.update_status(), state)
+    # THEN there is exactly one run, and the status is true
+    (run,) = runs()
+    assert run["display_name"] in out.unit_status.message
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_wish_whose_answer_was_lost_is_not_submitted_twice(ctx, configured, proxy, runs, number):
+    quiet = configured(train_on_change=False)
+    proxy.trouble = lambda m, n, *_: "cut" if (m, n) == ("after", number) else None
+    try:
+        ctx.run(ctx.on.action("train"), quiet)
+    except ops.testing.ActionFailed as failed:
+        assert "tried again" in failed.message
+    assert len(runs()) <= 1
+    ctx.run(ctx.on.update_status(), quiet)
+    assert len(runs()) <= 1
+
+
+def test_what_another_leader_made_in_the_meantime_is_taken(ctx, state, proxy, sandbox, runs):
+    # GIVEN a pipeline and an experiment that exist, and a first look that does not see them yet
+    ctx.run(ctx.on.config_changed(), state)
+    hidden = set()
+
+    def hide_once(moment, _number, method, path):
+        kind = path.split("?")[0]
+        if (
+            moment == "before"
+            and method == "GET"
+            and "/pipelines/names/" in kind
+            and kind not in hidden
+        ):
+            hidden.add(kind)
+            return 404
+        return None
+
+    proxy.trouble = hide_once
+    # WHEN another configuration needs them
+    ctx.run(ctx.on.config_changed(), dataclasses.replace(state, config={"epochs": 9}))
+    # THEN the conflict is taken as "it is there": one pipeline, and a run for each wish
+    pipelines = httpx.get(f"{sandbox.api_url}/apis/v2beta1/pipelines", trust_env=False).json()
+    assert hidden
+    assert pipelines["total_size"] == 1
+    assert len(runs()) == 2
+
+
+# Results ---------------------------------------------------------------------------------------------
+
+
+def test_a_promoted_model_is_told_with_its_accuracy(ctx, state, sandbox, registry, runs):
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    sandbox.set_run_state(
+        run["run_id"], "RUNNING", tasks={"ingest": "SUCCEEDED", "train": "RUNNING"}
+    )
+    out = ctx.run(ctx.on.update_status(), state)
+    assert out.unit_status == ops.ActiveStatus(
+        f"run {run['display_name']} RUNNING, 1 of 5 steps done"
+    )
+    registry(run["run_id"], accuracy=0.9141, version=1)
+    sandbox.set_run_state(run["run_id"], "SUCCEEDED")
+    out = ctx.run(ctx.on.update_status(), state)
+    assert out.unit_status == ops.ActiveStatus("v1 serves, accuracy 0.9141")
+
+
+def test_a_rejected_model_is_told_with_the_reason(ctx, state, sandbox, registry, runs):
+    registry("an-earlier-run", accuracy=0.9, version=4)
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    registry(run["run_id"], accuracy=0.8, reasons=("accuracy 0.8000 is below 0.8500",))
+    sandbox.set_run_state(run["run_id"], "SUCCEEDED")
+    out = ctx.run(ctx.on.update_status(), state)
+    assert out.unit_status == ops.ActiveStatus(
+        f"v4 0.9000 serves; run {run['display_name']} rejected, accuracy 0.8000: "
+        "accuracy 0.8000 is below 0.8500"
+    )
+
+
+def test_the_newest_move_of_the_champion_counts(ctx, state, registry):
+    registry("one", accuracy=0.91, version=9)
+    registry("two", accuracy=0.92, version=10)
+    out = ctx.run(ctx.on.update_status(), state)
+    assert out.unit_status.message.startswith("v10 0.9200 serves; ")
+
+
+def test_a_failed_run_is_blocked_with_its_step_and_not_repeated(ctx, state, sandbox, runs):
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    sandbox.set_run_state(
+        run["run_id"], "FAILED", tasks={"ingest": "SUCCEEDED", "train": "FAILED"}
+    )
+    for _ in range(3):
+        out = ctx.run(ctx.on.update_status(), state)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert "failed at step train" in out.unit_status.message
+    assert "juju run trainer/leader train" in out.unit_status.message
+    assert len(runs()) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"schema_version": 2},
+        {"schema_version": 1, "run_id": "x", "metrics": {}, "verdict": {}},
+        {"schema_version": 1, "run_id": "x", "metrics": [], "verdict": []},
+        ["a list"],
+    ],
+)
+def test_a_manifest_that_is_none_is_told_and_nothing_breaks(ctx, state, registry, wrong, runs):
+    registry.put("3/manifest.json", wrong)
+    registry.put("champion/00000001.json", {"version": 3})
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert len(runs()) == 1  # training does not depend on it
+
+
+@pytest.mark.parametrize(
+    "pointer", [{}, {"version": 7}, {"version": "../../x"}, {"version": None}]
+)
+def test_a_champion_that_is_not_there_is_told(ctx, state, registry, pointer):
+    registry.put("champion/00000001.json", pointer)
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert "names a version that is not there" in out.unit_status.message
+
+
+def test_unreachable_object_storage_is_told_and_training_goes_on(ctx, state, object_storage, runs):
+    data = yaml.safe_load(object_storage.remote_app_data["data"])
+    away = dataclasses.replace(
+        object_storage, remote_app_data={"data": yaml.safe_dump({**data, "port": 1})}
+    )
+    relations = {away, *(r for r in state.relations if r is not object_storage)}
+    out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=relations))
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert "object storage" in out.unit_status.message
+    assert len(runs()) == 1
+
+
+# Secrets -----------------------------------------------------------------------------------------------
+
+
+def test_keys_appear_nowhere(ctx, state, sandbox, runs):
+    out = ctx.run(ctx.on.config_changed(), state)
+    said = json.dumps(
+        [
+            runs(),
+            [log.message for log in ctx.juju_log],
+            out.unit_status.message,
+            [dict(relation.local_app_data) for relation in out.relations],
+        ]
+    )
+    assert sandbox.secret_key not in said
+    assert sandbox.access_key not in said

@@ -1,0 +1,175 @@
+"""From a situation to what the operator sees."""
+
+import dataclasses
+
+import ops
+import pytest
+
+import kfp_ops
+import status
+from config import OptionError
+from kfp_ops import Run, RunState, Task
+from registry import Champion, RegistryError, Result
+from status import Commands, Situation
+
+JUJU = Commands(app="trainer", juju=3)
+GOOD = Result(run_id="new", accuracy=0.9141, accepted=True)
+BAD = Result(run_id="new", accuracy=0.8, accepted=False, reasons=("accuracy 0.8 is below 0.85",))
+OLD = Champion(version=2, result=Result(run_id="old", accuracy=0.9, accepted=True))
+STEPS = frozenset({"ingest", "train", "evaluate", "publish", "predict"})
+
+
+def run(state, **tasks):
+    return Run(
+        run_id="new",
+        display_name="config-1",
+        state=state,
+        tasks=tuple(Task(name=name, state=RunState(each)) for name, each in tasks.items()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("situation", "expected"),
+    [
+        (
+            Situation(),
+            ops.ActiveStatus("no run yet; start one: juju run trainer/leader train"),
+        ),
+        (
+            Situation(champion=OLD),
+            ops.ActiveStatus(
+                "v2 0.9000 serves; no run yet; start one: juju run trainer/leader train"
+            ),
+        ),
+        (
+            Situation(latest=run(RunState.PENDING)),
+            ops.ActiveStatus("run config-1 PENDING, 0 of 5 steps done"),
+        ),
+        (
+            Situation(
+                latest=run(
+                    RunState.RUNNING,
+                    ingest="SUCCEEDED",
+                    train="RUNNING",
+                    **{"train-driver": "SUCCEEDED"},
+                ),
+                champion=OLD,
+            ),
+            ops.ActiveStatus("v2 0.9000 serves; run config-1 RUNNING, 1 of 5 steps done"),
+        ),
+        (
+            Situation(
+                latest=run(RunState.SUCCEEDED),
+                result=GOOD,
+                champion=Champion(version=3, result=GOOD),
+            ),
+            ops.ActiveStatus("v3 serves, accuracy 0.9141"),
+        ),
+        (
+            Situation(latest=run(RunState.SUCCEEDED), result=GOOD, champion=OLD),
+            ops.ActiveStatus("v2 0.9000 serves; run config-1 accepted, accuracy 0.9141"),
+        ),
+        (
+            Situation(latest=run(RunState.SUCCEEDED), result=BAD, champion=OLD),
+            ops.ActiveStatus(
+                "v2 0.9000 serves; run config-1 rejected, accuracy 0.8000: "
+                "accuracy 0.8 is below 0.85"
+            ),
+        ),
+        (
+            Situation(latest=run(RunState.SUCCEEDED)),
+            ops.ActiveStatus("run config-1 SUCCEEDED without a result in the registry"),
+        ),
+        (
+            Situation(latest=run(RunState.FAILED, train="FAILED", executor="FAILED")),
+            ops.BlockedStatus(
+                "run config-1 failed at step train; look at its log in Kubeflow, then: "
+                "juju run trainer/leader train"
+            ),
+        ),
+        (
+            Situation(latest=run(RunState.FAILED), champion=OLD),
+            ops.BlockedStatus(
+                "v2 0.9000 serves; run config-1 failed; look at its log in Kubeflow, then: "
+                "juju run trainer/leader train"
+            ),
+        ),
+        (
+            Situation(latest=run(RunState.RUNNING), problem=ops.WaitingStatus("first this")),
+            ops.WaitingStatus("first this"),
+        ),
+    ],
+)
+def test_the_status_tells_the_run_and_the_model(situation, expected):
+    situation = dataclasses.replace(situation, steps=STEPS)
+    assert status.of(situation, JUJU) == expected
+
+
+def api_error(kind, code):
+    return kind("GET /runs", code, "the server's words")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (
+            OptionError("batch_size", -1, "between 0 and 60000"),
+            ops.BlockedStatus,
+            ["batch-size must be between 0 and 60000", "juju config trainer batch-size=VALUE"],
+        ),
+        (
+            kfp_ops.UnreachableError("GET /runs: no answer"),
+            ops.WaitingStatus,
+            ["no answer", "next update-status"],
+        ),
+        (
+            kfp_ops.AnswerError("GET /runs: not JSON"),
+            ops.WaitingStatus,
+            ["not JSON", "tried again"],
+        ),
+        (api_error(kfp_ops.ServerError, 503), ops.WaitingStatus, ["503 the server's words"]),
+        (
+            api_error(kfp_ops.UnauthorizedError, 401),
+            ops.BlockedStatus,
+            ["does not let trainer in"],
+        ),
+        (api_error(kfp_ops.ForbiddenError, 403), ops.BlockedStatus, ["does not let trainer in"]),
+        (
+            api_error(kfp_ops.RequestError, 400),
+            ops.BlockedStatus,
+            ["refuses", "juju debug-log --include trainer"],
+        ),
+        (RegistryError("object storage is away"), ops.WaitingStatus, ["away", "tried again"]),
+        (
+            kfp_ops.RelationDataError("relation kfp-api: its data is wrong"),
+            ops.BlockedStatus,
+            ["remove the relation and add it again"],
+        ),
+    ],
+)
+def test_each_problem_says_what_to_do(error, kind, says):
+    seen = status.problem(error, JUJU)
+    assert isinstance(seen, kind)
+    for words in says:
+        assert words in seen.message
+
+
+@pytest.mark.parametrize(
+    ("juju", "train", "relate"),
+    [
+        (2, "juju run-action trainer/leader train --wait", "juju relate trainer:a minio:a"),
+        (3, "juju run trainer/leader train", "juju integrate trainer:a minio:a"),
+        (4, "juju run trainer/leader train", "juju integrate trainer:a minio:a"),
+    ],
+)
+def test_commands_are_those_of_the_juju_at_hand(juju, train, relate):
+    commands = Commands(app="trainer", juju=juju)
+    assert commands.train == train
+    assert commands.relate("a", "minio") == relate
+    assert status.not_related(commands, "a", "minio") == ops.BlockedStatus(
+        f"no relation a; add it with: {relate}"
+    )
+
+
+def test_a_silent_relation_is_waited_for():
+    assert isinstance(status.not_published("kfp-api"), ops.WaitingStatus)
