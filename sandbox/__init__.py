@@ -1,0 +1,165 @@
+"""The embedded default: a Kubeflow Pipelines of one's own, on loopback.
+
+It speaks the REST API v2beta1 as server 2.15.0 does, and S3, and executes submitted runs for
+real, from their compiled specification, in processes of their own::
+
+    with Sandbox(Path("state")) as sandbox:
+        client = kfp.Client(host=sandbox.api_url)
+
+`python -m sandbox` does the same until it is stopped. Everything lies under one folder; the same
+folder gives the same state after a restart, even one after kill -9.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from sandbox.api import _Api, create_app
+from sandbox.executor import Executor, task_rows, task_states
+from sandbox.s3 import PersistentS3
+from sandbox.schedule import Scheduler
+from sandbox.store import Store
+
+__all__ = ["Sandbox"]
+
+HOST = "127.0.0.1"
+BUCKET = "mlpipeline"
+SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the name of a Kubernetes Secret
+
+
+class _Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002
+        """Say nothing: whoever wants requests logged puts a proxy before."""
+
+
+class Sandbox:
+    """A server of Kubeflow Pipelines' API and one of S3, both on loopback.
+
+    Args:
+        root: the folder with its state; made when it is not there.
+        api_port, s3_port: 0 takes free ones.
+        execute: False leaves runs PENDING until `set_run_state` moves them.
+        limit: how many runs go on at once.
+
+    Attributes:
+        bucket: the bucket that is there from the start.
+        access_key, secret_key: what the S3 server's Secret holds.
+    """
+
+    bucket = BUCKET
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        api_port: int = 0,
+        s3_port: int = 0,
+        execute: bool = True,
+        limit: int = 1,
+    ):
+        self.root = root.resolve()
+        self._ports = api_port, s3_port
+        self._execute = execute
+        self._limit = limit
+        self._running = False
+
+    def __enter__(self) -> Sandbox:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Open both servers.
+
+        Raises:
+            OSError: a port is taken, or the folder cannot be written.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.access_key, self.secret_key = self._keys()
+        self.store = Store(self.root / "kfp.sqlite")
+        self._s3 = PersistentS3(self.root / "s3.sqlite")
+        self._s3.make_bucket(BUCKET)
+        self._s3_server = _serve(self._s3, self._ports[1])
+        self.s3_url = f"http://{HOST}:{self._s3_server.server_port}"
+        self._executor = Executor(
+            self.store,
+            self.root / "artifacts",
+            {(SECRET, "accesskey"): self.access_key, (SECRET, "secretkey"): self.secret_key},
+            {"AWS_REGION": "us-east-1"},
+            self._limit,
+        )
+        api = _Api(self.store, self._changed)
+        self._scheduler = Scheduler(self.store, api.submit)
+        if self._execute:
+            self._executor.start()
+        self._scheduler.start()
+        self._api_server = _serve(create_app(self.store, self._changed), self._ports[0])
+        self.api_url = f"http://{HOST}:{self._api_server.server_port}"
+        self._running = True
+
+    def stop(self) -> None:
+        """Close the servers and end running runs."""
+        if not self._running:
+            return
+        self._running = False
+        for server in (self._api_server, self._s3_server):
+            server.shutdown()
+            server.server_close()
+        self._scheduler.stop()
+        self._executor.stop()
+        self._s3.close()
+        self.store.close()
+
+    def run_log(self, run_id: str) -> Path:
+        """The file with what a run's steps print; it is not there before the run begins."""
+        return self.root / "artifacts" / run_id / "log"
+
+    def set_run_state(
+        self, run_id: str, state: str, tasks: Mapping[str, str] | None = None
+    ) -> None:
+        """Move a run by hand, with the states of its steps; for tests that execute nothing.
+
+        Raises:
+            KeyError: there is no such run.
+        """
+        run = self.store.get("runs", run_id)
+        if run is None:
+            raise KeyError(run_id)
+        rows = task_rows(run_id, {**task_states(run), **(tasks or {})}, run)
+        self.store.update("runs", run_id, tasks=json.dumps(rows))
+        if run["state"] != state:
+            self.store.move_run(run_id, state)
+
+    def _changed(self, what: str, identity: str) -> None:
+        if what == "scheduled":
+            self._scheduler.changed()
+        elif self._execute:
+            self._executor.changed(what, identity)
+
+    def _keys(self) -> tuple[str, str]:
+        """The S3 keys, made once and kept where only the owner reads them."""
+        path = self.root / "keys.json"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(json.dumps([secrets.token_hex(10), secrets.token_hex(20)]))
+        access, secret = json.loads(path.read_text())
+        return access, secret
+
+
+def _serve(app: object, port: int) -> BaseWSGIServer:
+    server = make_server(HOST, port, app, threaded=True, request_handler=_Quiet)  # type: ignore[arg-type]
+    server.daemon_threads = True  # type: ignore[attr-defined]
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    ).start()
+    return server

@@ -1,0 +1,37 @@
+"""`python -m sandbox`: serve until stopped."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+from pathlib import Path
+
+from sandbox import Sandbox
+
+
+def main() -> None:
+    """Serve until SIGINT or SIGTERM; the first line says where, the second that it is ready."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path(".demo/sandbox"), help="its state")
+    parser.add_argument("--api-port", type=int, default=8888)
+    parser.add_argument("--s3-port", type=int, default=9000)
+    parser.add_argument("--no-execute", action="store_true", help="leave runs pending")
+    parser.add_argument("--limit", type=int, default=1, help="how many runs go on at once")
+    options = parser.parse_args()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with Sandbox(
+        options.root,
+        api_port=options.api_port,
+        s3_port=options.s3_port,
+        execute=not options.no_execute,
+        limit=options.limit,
+    ) as sandbox:
+        print(f"Kubeflow Pipelines {sandbox.api_url}, S3 {sandbox.s3_url}, ready", flush=True)
+        stop.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Errors in the forms that the server has, and nothing of Flask's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+INVALID, NOT_FOUND, EXISTS, ABORTED, UNIMPLEMENTED, INTERNAL = 3, 5, 6, 10, 12, 13
+
+
+class ApiError(Exception):
+    """An answer of the API proper: {code, message, details}.
+
+    Args:
+        status: of HTTP.
+        code: of gRPC.
+        message: with all that the server's layers put before it.
+        reason: the innermost sentence, repeated in `details`; None leaves `details` out.
+    """
+
+    def __init__(self, status: int, code: int, message: str, reason: str | None = None):
+        super().__init__(message)
+        self.status, self.code, self.message, self.reason = status, code, message, reason
+
+    def within(self, before: str) -> ApiError:
+        """The same error with more layers before it."""
+        return ApiError(self.status, self.code, before + self.message, self.reason)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The answer's body."""
+        body: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.reason is not None:
+            body["details"] = [
+                {
+                    "@type": "type.googleapis.com/google.rpc.Status",
+                    "code": self.code,
+                    "message": self.reason,
+                }
+            ]
+        return body
+
+
+class UploadError(Exception):
+    """An answer of the upload endpoints: {error_message, error_details}, without the stack."""
+
+    def __init__(self, status: int, message: str, *, as_text: bool = True):
+        super().__init__(message)
+        self.status, self.message, self.as_text = status, message, as_text
+
+
+def invalid(reason: str) -> ApiError:
+    """400: the request asks for something that cannot be."""
+    return ApiError(400, INVALID, f"Invalid input error: {reason}", reason)
+
+
+def not_found(what: str, identity: str) -> ApiError:
+    """404: there is no such object."""
+    reason = f"{what} {identity} not found"
+    return ApiError(404, NOT_FOUND, f"ResourceNotFoundError: {reason}", reason)
+
+
+def internal(message: str) -> ApiError:
+    """500, as the server answers some bad requests too."""
+    return ApiError(500, INTERNAL, message, "Internal Server Error")

@@ -1,0 +1,222 @@
+"""Runs, executed one after another, each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sandbox import specs
+from sandbox.store import Row, Store, now
+
+_ROOM = Path(__file__).resolve().parents[1]
+_HIDDEN = ("AWS_", "JUJU_", "GITHUB_")
+
+
+class Executor:
+    """Takes pending runs in their order, and follows each to its end.
+
+    Args:
+        store: where the runs are.
+        artifacts: the folder under which each run gets one of its own.
+        secrets: what Secrets hold, by (name, key), for steps that take their environment from them.
+        limit: how many runs go on at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        artifacts: Path,
+        secrets: Mapping[tuple[str, str], str],
+        environment: Mapping[str, str],
+        limit: int = 1,
+    ):
+        self._store = store
+        self._artifacts = artifacts
+        self._secrets = secrets
+        self._environment = environment
+        self._limit = limit
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._running: dict[str, subprocess.Popen[str]] = {}
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Take up the work; runs whose process died with an earlier sandbox have failed."""
+        for run in self._store.select("runs", "state IN ('RUNNING', 'CANCELING')"):
+            self._store.move_run(run["id"], "FAILED")
+            self._tell_tasks(run["id"], lambda _, state: "FAILED" if state == "RUNNING" else state)
+        for _ in range(self._limit):
+            thread = threading.Thread(target=self._work, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End the running runs' processes and wait for them; they have failed then."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+            for process in self._running.values():
+                _kill(process)
+        for thread in self._threads:
+            thread.join()
+
+    def changed(self, what: str, run_id: str) -> None:
+        """Hear of a run that was submitted, terminated, retried or deleted."""
+        with self._wake:
+            process = self._running.get(run_id)
+            if what in ("terminated", "deleted") and process:
+                _kill(process)
+            elif what == "terminated":
+                self._store.move_run(run_id, "FAILED", expected=("CANCELING",))
+            self._wake.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                run = None
+                while not self._stopping:
+                    run = self._take()
+                    if run:
+                        break
+                    self._wake.wait()
+                if run is None:
+                    return
+            self._execute(run)
+
+    def _take(self) -> Row | None:
+        """The oldest pending run, now RUNNING."""
+        for run in self._store.select("runs", "state = 'PENDING'", limit=1):
+            if self._store.move_run(run["id"], "RUNNING", expected=("PENDING",)):
+                return run
+        return None
+
+    def _execute(self, run: Row) -> None:
+        folder = self._artifacts / run["id"]
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        names = {"{{$.pipeline_job_uuid}}": run["id"], "{{$.pipeline_job_name}}": run["name"]}
+        text = run["spec"]
+        for placeholder, value in names.items():
+            text = text.replace(placeholder, value)
+        (folder / "pipeline.yaml").write_text(text)
+        parameters = specs.typed(text, json.loads(run["parameters"]))
+        (folder / "run.json").write_text(json.dumps({"parameters": parameters}))
+        self._store.update("runs", run["id"], tasks="[]")
+        with self._wake:
+            process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "sandbox.run", str(folder)],
+                cwd=_ROOM,
+                env=self._environment_of(text, folder),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            self._running[run["id"]] = process
+            current = self._store.get("runs", run["id"])
+            if self._stopping or current is None or current["state"] == "CANCELING":
+                _kill(process)
+        assert process.stdout  # noqa: S101
+        with process:
+            for line in process.stdout:
+                said = json.loads(line)
+                self._tell_task(run["id"], said["task"], said["state"])
+            code = process.wait()
+        with self._wake:
+            del self._running[run["id"]]
+        if code == 0:
+            self._store.move_run(run["id"], "SUCCEEDED", expected=("RUNNING",))
+            return
+        self._tell_tasks(run["id"], lambda _, state: "FAILED" if state == "RUNNING" else state)
+        self._store.move_run(run["id"], "FAILED", expected=("RUNNING", "CANCELING"))
+
+    def _environment_of(self, text: str, folder: Path) -> dict[str, str]:
+        """The environment of a run's process: ours without secrets, and what the spec asks for."""
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)
+        }
+        # What a step installs is the run's own, and does not change this environment.
+        site = str(folder / "site-packages")
+        environment |= {"PYTHONUNBUFFERED": "1", "PIP_TARGET": site, "PYTHONPATH": site}
+        environment |= self._environment
+        for name, where in specs.secret_environment(text).items():
+            if where in self._secrets:
+                environment[name] = self._secrets[where]
+        return environment
+
+    def _tell_task(self, run_id: str, name: str, state: str) -> None:
+        run = self._store.get("runs", run_id)
+        if run is None:
+            return
+        known = specs.steps(run["spec"])
+        # The local runner adds a time to the component's name.
+        step = max((s for s in known if name.startswith(s)), key=len, default=name)
+        states = task_states(run)
+        self._store.update(
+            "runs", run_id, tasks=json.dumps(task_rows(run_id, {**states, step: state}, run))
+        )
+
+    def _tell_tasks(self, run_id: str, change: Any) -> None:
+        run = self._store.get("runs", run_id)
+        if run:
+            states = {name: change(name, state) for name, state in task_states(run).items()}
+            self._store.update("runs", run_id, tasks=json.dumps(task_rows(run_id, states, run)))
+
+
+def task_states(run: Row) -> dict[str, str]:
+    """The states of a run's steps, as they were last told."""
+    known = set(specs.steps(run["spec"]))
+    return {
+        task["display_name"]: task["state"]
+        for task in json.loads(run["tasks"])
+        if task["display_name"] in known
+    }
+
+
+def task_rows(run_id: str, steps: Mapping[str, str], run: Row) -> list[dict[str, Any]]:
+    """A run's `task_details` as the server has them: each step with its driver and executor."""
+    before = {(t["display_name"], t.get("of")): t for t in json.loads(run["tasks"])}
+    rows: list[dict[str, Any]] = []
+
+    def row(name: str, state: str, of: str = "") -> None:
+        old = before.get((name, of or None), {})
+        history = old.get("state_history", [])
+        if old.get("state") != state:
+            history = [*history, {"update_time": now(), "state": state}]
+        rows.append(
+            {
+                "run_id": run_id,
+                "task_id": old.get("task_id") or str(uuid.uuid4()),
+                "display_name": name,
+                "create_time": old.get("create_time") or run["created_at"],
+                "start_time": old.get("start_time") or now(),
+                "end_time": now()
+                if state not in ("RUNNING", "PENDING")
+                else "0001-01-01T00:00:00Z",
+                "state": state,
+                "state_history": history,
+            }
+        )
+
+    row("root-driver", "SUCCEEDED")
+    for name, state in steps.items():
+        row(f"{name}-driver", "SUCCEEDED")
+        row(name, state)
+        row("executor", state)
+    return rows
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,299 @@
+"""Lists as the server gives them: filters, sorting and pages, done by the database."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox.errors import ApiError, invalid
+from sandbox.store import Row, Store
+
+
+def snake_case(said: Mapping[str, Any]) -> dict[str, Any]:
+    """An object whose fields were sent in camel case, which the server takes too."""
+    return {re.sub(r"[A-Z]", lambda m: "_" + m.group().lower(), k): v for k, v in said.items()}
+
+
+_OPERATIONS = {
+    "EQUALS": "=",
+    "NOT_EQUALS": "!=",
+    "GREATER_THAN": ">",
+    "GREATER_THAN_EQUALS": ">=",
+    "LESS_THAN": "<",
+    "LESS_THAN_EQUALS": "<=",
+    "IN": "IN",
+    "IS_SUBSTRING": "LIKE",
+}
+# Clients send the enum's numbers as well.
+_NUMBERS = dict(zip((1, 2, 3, 5, 6, 7, 8, 9), _OPERATIONS, strict=True))
+_VALUES = ("int_value", "long_value", "string_value", "timestamp_value")
+_LISTS = ("int_values", "long_values", "string_values")
+_COMMON = {"created_at": "created_at", "description": "description", "namespace": "namespace"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of object: its table, and the API's names of what can be filtered and sorted."""
+
+    table: str
+    model: str
+    fields: Mapping[str, str]
+    complaint: str
+
+
+KINDS = {
+    "pipelines": Kind(
+        "pipelines",
+        "Pipeline",
+        {"id": "id", "pipeline_id": "id", "name": "name", "display_name": "display_name"} | _COMMON,
+        "Failed to list pipelines due invalid list options: pageToken: {token}, "
+        "pageSize: {size}, sortBy: {sort}, filter: {filter}: ",
+    ),
+    "versions": Kind(
+        "versions",
+        "PipelineVersion",
+        {"id": "id", "pipeline_version_id": "id", "name": "name", "display_name": "display_name"}
+        | _COMMON,
+        "Failed to list pipeline versions due invalid list options: pageToken: {token}, "
+        "pageSize: {size}, sortBy: {sort}, filter: {filter}: ",
+    ),
+    "experiments": Kind(
+        "experiments",
+        "Experiment",
+        {
+            "id": "id",
+            "experiment_id": "id",
+            "name": "name",
+            "display_name": "name",
+            "storage_state": "storage_state",
+            "last_run_created_at": "last_run_created_at",
+        }
+        | _COMMON,
+        "Failed to create list options: ",
+    ),
+    "runs": Kind(
+        "runs",
+        "Run",
+        {
+            "id": "id",
+            "run_id": "id",
+            "name": "name",
+            "display_name": "name",
+            "finished_at": "finished_at",
+            "scheduled_at": "scheduled_at",
+            "storage_state": "storage_state",
+            "status": "state",
+            "state": "state",
+            "experiment_id": "experiment_id",
+            "recurring_run_id": "recurring_run_id",
+        }
+        | _COMMON,
+        "Failed to create list options: ",
+    ),
+    "recurring_runs": Kind(
+        "recurring_runs",
+        "Job",
+        {
+            "id": "id",
+            "recurring_run_id": "id",
+            "name": "name",
+            "display_name": "name",
+            "updated_at": "updated_at",
+            "experiment_id": "experiment_id",
+            "pipeline_id": "pipeline_id",
+        }
+        | _COMMON,
+        "Failed to create list options: ",
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """A page of rows, how many there are in all, and the token of the next page."""
+
+    rows: list[Row]
+    total_size: int
+    next_page_token: str
+
+    def json(self, name: str, objects: list[dict[str, Any]]) -> dict[str, Any]:
+        """The answer, without what is empty."""
+        answer = {
+            name: objects,
+            "total_size": self.total_size,
+            "next_page_token": self.next_page_token,
+        }
+        return {key: value for key, value in answer.items() if value}
+
+
+def page(
+    store: Store, kind_name: str, query: Mapping[str, str], where: Mapping[str, str] | None = None
+) -> Page:
+    """One page of a kind of objects.
+
+    Raises:
+        ApiError: a token, size, sort or filter that the server would refuse.
+    """
+    kind = KINDS[kind_name]
+    said = query.get("page_size", "0")
+    try:
+        size = int(said)
+    except ValueError:
+        raise ApiError(
+            400,
+            3,
+            f'parsing field "page_size": strconv.ParseInt: parsing "{said}": invalid syntax',
+        ) from None
+    token, sort, filters = (query.get(k, "") for k in ("page_token", "sort_by", "filter"))
+    try:
+        return _page(store, kind, size, token, sort, filters, where or {})
+    except ApiError as error:
+        complaint = kind.complaint.format(token=token, size=size, sort=sort, filter=filters)
+        raise error.within(complaint) from None
+
+
+def _page(
+    store: Store,
+    kind: Kind,
+    size: int,
+    token: str,
+    sort: str,
+    filters: str,
+    where: Mapping[str, str],
+) -> Page:
+    if size < 0:
+        # Go turns the number into a character here, and this one is none.
+        raise invalid("The page size should be greater than 0. Got '�'")
+    if token:
+        state = _read_token(token)
+        if sort and (state["column"], state["descending"]) != _sorting(kind, sort):
+            raise invalid(
+                "page token does not match the supplied sort by and/or filtering criteria"
+            )
+        column, descending, filters = state["column"], state["descending"], state["filter"]
+    else:
+        state = None
+        column, descending = _sorting(kind, sort)
+    clauses, values = _filter(kind, filters)
+    for name, value in where.items():
+        clauses.append(f"{name} = ?")
+        values.append(value)
+    total = store.count(kind.table, " AND ".join(clauses) or "1", values)
+    direction, compare = ("DESC", "<=") if descending else ("ASC", ">=")
+    if state:
+        clauses.append(f"({column}, id) {compare} (?, ?)")
+        values += [state["value"], state["id"]]
+    size = size or 20
+    rows = store.select(
+        kind.table,
+        " AND ".join(clauses) or "1",
+        values,
+        order=f"{column} {direction}, id {direction}",
+        limit=size + 1,
+    )
+    following = ""
+    if len(rows) > size:
+        following = _write_token(column, descending, filters, rows[size])
+    return Page(rows[:size], total, following)
+
+
+def _sorting(kind: Kind, sort: str) -> tuple[str, bool]:
+    words = sort.split()
+    if len(words) > 2 or (len(words) == 2 and words[1] not in ("asc", "desc")):
+        raise invalid(
+            f'Received invalid sort by format "{sort}". Supported format: "field_name", '
+            '"field_name desc", or "field_name asc"'
+        )
+    field = words[0] if words else "created_at"
+    if field not in kind.fields:
+        raise invalid(f'Invalid sorting field: "{field}" on listable type {kind.model}')
+    return kind.fields[field], words[1:] == ["desc"]
+
+
+def _filter(kind: Kind, text: str) -> tuple[list[str], list[object]]:
+    if not text:
+        return [], []
+    try:
+        predicates = json.loads(text)["predicates"]
+    except (ValueError, KeyError, TypeError):
+        word = text.split()[0]
+        raise invalid(
+            f'failed to parse valid filter from "{text}": proto: syntax error (line 1:1): '
+            f"invalid value {word}"
+        ) from None
+    clauses: list[str] = []
+    values: list[object] = []
+    for predicate in predicates:
+        clause, used = _predicate(kind, predicate, text)
+        clauses.append(clause)
+        values += used
+    return clauses, values
+
+
+def _predicate(kind: Kind, predicate: dict[str, Any], text: str) -> tuple[str, list[object]]:
+    predicate = snake_case(predicate)
+    operation = predicate.get("operation", "")
+    operation = _NUMBERS.get(operation, operation)
+    if operation not in _OPERATIONS:
+        at = text.find(f'"{operation}"') + 1
+        quoted = json.dumps(text)[1:-1]
+        raise invalid(
+            f'failed to parse valid filter from "{quoted}": proto: (line 1:{at}): '
+            f'invalid value for enum field operation: "{operation}"'
+        )
+    key = predicate.get("key", "")
+    given = [name for name in (*_VALUES, *_LISTS) if name in predicate]
+    if not given:
+        raise ApiError(
+            400,
+            3,
+            "UnknownApiVersionError: Error using Filter.Predicate.Value with <nil>",
+            "Error using Filter.Predicate.Value with <nil>",
+        )
+    if key not in kind.fields:
+        raise invalid(f'no support for filtering on unrecognized field "{key}"')
+    column, value = kind.fields[key], predicate[given[0]]
+    if key == "status":
+        value = str(value).upper()
+    if operation == "IN":
+        several = value["values"] if isinstance(value, dict) else [value]
+        return f"{column} IN ({', '.join('?' * len(several))})", list(several)
+    if operation == "IS_SUBSTRING":
+        if given[0] != "string_value":
+            raise invalid("cannot use non string value type string with operator 3")
+        return f"instr(lower({column}), lower(?)) > 0", [value]
+    return f"{column} {_OPERATIONS[operation]} ?", [value]
+
+
+def _write_token(column: str, descending: bool, filters: str, row: Row) -> str:
+    state = {
+        "column": column,
+        "descending": descending,
+        "filter": filters,
+        "value": row[column],
+        "id": row["id"],
+    }
+    return base64.b64encode(json.dumps(state).encode()).decode()
+
+
+def _read_token(token: str) -> dict[str, Any]:
+    try:
+        decoded = base64.b64decode(token)
+        state = json.loads(decoded)
+        if state.keys() == {"column", "descending", "filter", "value", "id"}:
+            return state
+    except (ValueError, AttributeError):
+        decoded = base64.b64decode(token + "=" * (-len(token) % 4), validate=False)
+    first = chr(decoded[0]) if decoded else "?"
+    character = first if first.isprintable() else f"\\u{ord(first):04x}"
+    raise ApiError(
+        400,
+        3,
+        f"InvalidInputError: Invalid package token: invalid character '{character}' "
+        "looking for beginning of value",
+        "Invalid package token",
+    )

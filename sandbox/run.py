@@ -1,0 +1,80 @@
+"""The process of one run: `python -m sandbox.run FOLDER` executes the compiled pipeline in FOLDER.
+
+The SDK's own local runner does the work, a process for each step. What happens is told to the
+sandbox on standard output, one JSON object a line; the steps' own output goes to the run's log.
+Ends with its sandbox: standard input closes when that is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import TextIO
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_STARTED = re.compile(r"Executing task '([^']+)'")
+_ENDED = re.compile(r"Task '([^']+)' finished with status (SUCCESS|FAILURE)")
+
+
+def _die_with_the_sandbox() -> None:
+    sys.stdin.read()
+    os.killpg(0, signal.SIGKILL)
+
+
+class _Watch(logging.Filter):
+    """Tells of steps that begin and end, from the local runner's log; takes its colours out."""
+
+    def __init__(self, tell: TextIO):
+        super().__init__()
+        self._tell = tell
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = _COLOUR.sub("", record.getMessage()), ()
+        for pattern in (_STARTED, _ENDED):
+            found = pattern.search(record.msg)
+            if found:
+                state = {"SUCCESS": "SUCCEEDED", "FAILURE": "FAILED"}.get(
+                    found.group(2) if pattern is _ENDED else "", "RUNNING"
+                )
+                print(json.dumps({"task": found.group(1), "state": state}), file=self._tell)
+                self._tell.flush()
+        return True
+
+
+def main(folder: Path) -> int:
+    """Execute the run; 0 when it succeeded."""
+    threading.Thread(target=_die_with_the_sandbox, daemon=True).start()
+    tell = os.fdopen(os.dup(1), "w")
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+    warnings.simplefilter("ignore")
+    from kfp import components, local
+
+    said = json.loads((folder / "run.json").read_text())
+    pipeline = components.load_component_from_file(str(folder / "pipeline.yaml"))
+    logging.getLogger().addFilter(_Watch(tell))
+    local.init(
+        local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(folder),
+        workspace_root=str(folder / "workspace"),
+    )
+    try:
+        pipeline(**said["parameters"])
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the run that failed
+        print(f"run failed: {type(error).__name__}: {_COLOUR.sub('', str(error))}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))

@@ -1,0 +1,90 @@
+"""An S3 server: moto's, with its objects kept in SQLite across restarts."""
+
+from __future__ import annotations
+
+import io
+import re
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from moto.server import create_backend_app
+from werkzeug.test import Client
+
+_KEY = re.compile(rb"<Key>(.*?)</Key>", re.DOTALL)
+
+
+class PersistentS3:
+    """A WSGI application that speaks S3.
+
+    After each change the object is read back from moto and written to the file; at the start the
+    file's objects are put into moto. moto keeps one set of buckets in a process, so there can be
+    one of these at a time. Writes are made one after another, which makes conditional puts atomic.
+
+    Args:
+        path: the SQLite file.
+    """
+
+    def __init__(self, path: Path):
+        self._app = create_backend_app("s3")
+        self._client = Client(self._app)
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._database.executescript(
+            "PRAGMA journal_mode = WAL;"
+            "CREATE TABLE IF NOT EXISTS objects (path TEXT PRIMARY KEY, type TEXT, content BLOB);"
+        )
+        Client(create_backend_app("moto_api")).post("/moto-api/reset")
+        for path_, kind, content in self._database.execute(
+            "SELECT path, type, content FROM objects ORDER BY length(path)"
+        ):
+            self._client.put(path_, data=content, content_type=kind)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+    def make_bucket(self, name: str) -> None:
+        """Create a bucket when it is not there."""
+        if self._client.head(f"/{name}").status_code == 404:
+            self._client.put(f"/{name}")
+            self._keep(f"/{name}")
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        """Answer one request."""
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return self._app(environ, start_response)
+        with self._lock:
+            path = quote(environ["PATH_INFO"].encode("latin-1"))
+            changed = [path]
+            if "delete" in environ.get("QUERY_STRING", "").split("&"):
+                changed = [f"{path.rstrip('/')}/{key}" for key in _keys(environ)]
+            answer = b"".join(self._app(environ, start_response))
+            for each in changed:
+                self._keep(each)
+        return [answer]
+
+    def _keep(self, path: str) -> None:
+        """Bring the file's copy of one object up to date with moto."""
+        answer = self._client.get(path)
+        if answer.status_code == 200:
+            content = b"" if path.strip("/").count("/") == 0 else answer.data
+            self._database.execute(
+                "INSERT OR REPLACE INTO objects VALUES (?, ?, ?)",
+                (path, answer.content_type, content),
+            )
+        else:
+            self._database.execute("DELETE FROM objects WHERE path = ?", (path,))
+
+
+def _keys(environ: dict[str, Any]) -> list[str]:
+    """The keys in the body of a request that deletes many objects; the body can be read again."""
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(body)
+    return [quote(unquote(key.decode())) for key in _KEY.findall(body)]

@@ -1,0 +1,129 @@
+"""Compiled pipelines as the server sees them: are they one, and do a run's parameters fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from sandbox.errors import invalid
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_NUMBER = ("double or integer", "number", lambda v: isinstance(v, (int, float)))
+_TYPES: dict[str, tuple[str, str, Any]] = {
+    "STRING": ("string", "string", lambda v: isinstance(v, str)),
+    "BOOLEAN": ("bool", "bool", lambda v: isinstance(v, bool)),
+    "LIST": ("list", "list", lambda v: isinstance(v, list)),
+    "STRUCT": ("struct", "struct", lambda v: isinstance(v, dict)),
+    "NUMBER_INTEGER": _NUMBER,
+    "NUMBER_DOUBLE": _NUMBER,
+}
+
+
+def parse(text: str) -> list[dict[str, Any]]:
+    """The documents of a compiled pipeline.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        documents = [each for each in yaml.load_all(text, Loader=_LOADER) if each is not None]
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    if (
+        not documents
+        or not isinstance(documents[0], dict)
+        or not {"pipelineInfo", "root", "schemaVersion"} <= documents[0].keys()
+    ):
+        raise ValueError("unknown template format: pipeline spec is invalid")
+    return documents
+
+
+def shown(text: str) -> dict[str, Any]:
+    """The `pipeline_spec` field of a version: the document, or both where there are two."""
+    documents = parse(text)
+    if len(documents) == 1:
+        return documents[0]
+    return {"pipeline_spec": documents[0], "platform_spec": documents[1]}
+
+
+def inputs(text: str) -> dict[str, Any]:
+    """The pipeline's parameters, by name, as the specification has them."""
+    root = parse(text)[0]["root"]
+    return root.get("inputDefinitions", {}).get("parameters", {})
+
+
+def check_parameters(text: str, given: Mapping[str, Any]) -> None:
+    """See that the parameters fit, in the server's words.
+
+    Raises:
+        ApiError: one is missing, unknown or of another type.
+    """
+    known = inputs(text)
+    for name, said in known.items():
+        optional = said.get("isOptional") or "defaultValue" in said
+        if name not in given and not optional:
+            raise invalid(
+                f"parameter {name} is not optional, yet has neither default value nor user "
+                "provided value"
+            )
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise invalid(
+            f"parameter(s) provided are not required by pipeline: {', '.join(sorted(unknown))}"
+        )
+    for name, value in given.items():
+        kind = known[name].get("parameterType", "")
+        wanted, word, fits = _TYPES.get(kind, ("", "", lambda _: True))
+        if not fits(value) or (isinstance(value, bool) and kind != "BOOLEAN"):
+            what = "the parameter value" if word == "number" else "the input parameter"
+            raise invalid(
+                f"input parameter {name} requires type {wanted}, but {what} is not of "
+                f"{word} value type"
+            )
+
+
+def typed(text: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters as the launcher hands them to steps: integers are whole."""
+    kinds = {name: said.get("parameterType") for name, said in inputs(text).items()}
+    return {
+        name: int(value) if kinds.get(name) == "NUMBER_INTEGER" else value
+        for name, value in given.items()
+    }
+
+
+def steps(text: str) -> list[str]:
+    """The names of the tasks that run a container, at any depth."""
+    document = parse(text)[0]
+    components = document.get("components", {})
+    tasks: dict[str, Any] = {}
+    for dag in (document["root"], *components.values()):
+        tasks |= dag.get("dag", {}).get("tasks", {})
+    return [
+        name
+        for name, task in tasks.items()
+        if "executorLabel" in components.get(task.get("componentRef", {}).get("name"), {})
+    ]
+
+
+def secret_environment(text: str) -> dict[str, tuple[str, str]]:
+    """Environment variables that steps take from Secrets: name -> (secret, key)."""
+    found: dict[str, tuple[str, str]] = {}
+    for document in parse(text)[1:]:
+        executors = (
+            document.get("platforms", {})
+            .get("kubernetes", {})
+            .get("deploymentSpec", {})
+            .get("executors", {})
+        )
+        for executor in executors.values():
+            for secret in executor.get("secretAsEnv", []):
+                name = secret.get("secretName") or _constant(secret.get("secretNameParameter"))
+                for pair in secret.get("keyToEnv", []):
+                    found[pair["envVar"]] = (name, pair["secretKey"])
+    return found
+
+
+def _constant(parameter: Mapping[str, Any] | None) -> str:
+    return str((parameter or {}).get("runtimeValue", {}).get("constant", ""))

@@ -1,0 +1,152 @@
+"""What the sandbox remembers: one SQLite file, written through at every change."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sqlite3
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_SCHEMA = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE IF NOT EXISTS pipelines (
+    id TEXT PRIMARY KEY, namespace TEXT, name TEXT, display_name TEXT, description TEXT,
+    created_at TEXT, UNIQUE (namespace, name));
+CREATE TABLE IF NOT EXISTS versions (
+    id TEXT PRIMARY KEY, pipeline_id TEXT, name TEXT, display_name TEXT, description TEXT,
+    created_at TEXT, spec TEXT, UNIQUE (pipeline_id, name));
+CREATE TABLE IF NOT EXISTS experiments (
+    id TEXT PRIMARY KEY, namespace TEXT, name TEXT, description TEXT, created_at TEXT,
+    storage_state TEXT, last_run_created_at TEXT, UNIQUE (namespace, name));
+CREATE TABLE IF NOT EXISTS runs (
+    id TEXT PRIMARY KEY, namespace TEXT, experiment_id TEXT, name TEXT, description TEXT,
+    pipeline_id TEXT, version_id TEXT, spec TEXT, parameters TEXT, pipeline_root TEXT,
+    service_account TEXT, created_at TEXT, scheduled_at TEXT, finished_at TEXT, state TEXT,
+    history TEXT, storage_state TEXT, tasks TEXT, recurring_run_id TEXT);
+CREATE INDEX IF NOT EXISTS runs_by_age ON runs (experiment_id, created_at, id);
+CREATE INDEX IF NOT EXISTS runs_by_name ON runs (experiment_id, name);
+CREATE INDEX IF NOT EXISTS runs_by_state ON runs (state);
+CREATE TABLE IF NOT EXISTS recurring_runs (
+    id TEXT PRIMARY KEY, namespace TEXT, experiment_id TEXT, name TEXT, description TEXT,
+    pipeline_id TEXT, version_id TEXT, spec TEXT, parameters TEXT, pipeline_root TEXT,
+    service_account TEXT, created_at TEXT, updated_at TEXT, max_concurrency INTEGER,
+    trigger TEXT, mode TEXT, no_catchup INTEGER, next_at TEXT, counter INTEGER DEFAULT 0);
+"""
+
+Row = dict[str, Any]
+
+
+def now() -> str:
+    """The time as the server writes it: UTC, whole seconds."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class TakenError(Exception):
+    """The name is taken."""
+
+
+class Store:
+    """The tables, safe for many threads.
+
+    Args:
+        path: the SQLite file; made when it is not there.
+    """
+
+    def __init__(self, path: Path):
+        self._lock = threading.RLock()
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._database.row_factory = sqlite3.Row
+        self._database.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+    def add(self, table: str, **values: object) -> Row:
+        """Insert a row with an id of its own; TakenError when its name is there already."""
+        row = {"id": str(uuid.uuid4()), **values}
+        columns, marks = ", ".join(row), ", ".join("?" * len(row))
+        with self._lock:
+            try:
+                self._database.execute(
+                    f"INSERT INTO {table} ({columns}) VALUES ({marks})",  # noqa: S608
+                    list(row.values()),
+                )
+            except sqlite3.IntegrityError as error:
+                raise TakenError(str(values.get("name"))) from error
+        found = self.get(table, row["id"])
+        assert found  # noqa: S101
+        return found
+
+    def get(self, table: str, identity: str) -> Row | None:
+        """The row with this id."""
+        return self.first(table, "id = ?", identity)
+
+    def first(self, table: str, where: str, *values: object) -> Row | None:
+        """The first row that matches."""
+        return next(iter(self.select(table, where, values, limit=1)), None)
+
+    def select(
+        self,
+        table: str,
+        where: str = "1",
+        values: Sequence[object] = (),
+        *,
+        order: str = "created_at, id",
+        limit: int = -1,
+    ) -> list[Row]:
+        """Rows that match, in order."""
+        with self._lock:
+            rows = self._database.execute(
+                f"SELECT * FROM {table} WHERE {where} ORDER BY {order} LIMIT {limit}",  # noqa: S608
+                list(values),
+            ).fetchall()
+        return [dict(row) for row in rows]
+
+    def count(self, table: str, where: str = "1", values: Sequence[object] = ()) -> int:
+        """How many rows match."""
+        with self._lock:
+            row = self._database.execute(
+                f"SELECT count(*) FROM {table} WHERE {where}",  # noqa: S608
+                list(values),
+            ).fetchone()
+        return int(row[0])
+
+    def update(self, table: str, identity: str, **values: object) -> None:
+        """Change columns of a row."""
+        columns = ", ".join(f"{name} = ?" for name in values)
+        with self._lock:
+            self._database.execute(
+                f"UPDATE {table} SET {columns} WHERE id = ?",  # noqa: S608
+                [*values.values(), identity],
+            )
+
+    def delete(self, table: str, where: str, *values: object) -> int:
+        """Remove rows; returns how many."""
+        with self._lock:
+            return self._database.execute(
+                f"DELETE FROM {table} WHERE {where}",  # noqa: S608
+                list(values),
+            ).rowcount
+
+    def move_run(self, run_id: str, state: str, *, expected: Sequence[str] = ()) -> bool:
+        """Put a run into a state, with its history; False when it is in none of `expected`."""
+        with self._lock:
+            run = self.get("runs", run_id)
+            if run is None or (expected and run["state"] not in expected):
+                return False
+            history = [*json.loads(run["history"]), {"update_time": now(), "state": state}]
+            final = state in ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+            self.update(
+                "runs",
+                run_id,
+                state=state,
+                history=json.dumps(history),
+                finished_at=now() if final else None,
+            )
+            return True
