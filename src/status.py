@@ -75,9 +75,7 @@ def not_related(commands: Commands, endpoint: str, remote: str) -> ops.StatusBas
 
 def not_published(endpoint: str) -> ops.StatusBase:
     """The relation is there, and the remote has not written its data yet."""
-    return ops.WaitingStatus(
-        f"relation {endpoint}: waiting for the other side to publish its data"
-    )
+    return ops.WaitingStatus(f"relation {endpoint}: waiting for the other side to publish its data")
 
 
 def problem(error: Error, commands: Commands) -> ops.StatusBase:
@@ -94,8 +92,7 @@ def problem(error: Error, commands: Commands) -> ops.StatusBase:
             )
         case kfp_ops.KfpError():
             return ops.BlockedStatus(
-                f"Kubeflow Pipelines refuses: {error}; "
-                f"see: juju debug-log --include {commands.app}"
+                f"Kubeflow Pipelines refuses: {error}; see: juju debug-log --include {commands.app}"
             )
         case RegistryError():
             return ops.WaitingStatus(f"{error}; {_LATER}")
@@ -139,9 +136,7 @@ def _succeeded(situation: Situation, run: Run) -> str:
             f"{_serves(champion)}run {run.display_name} SUCCEEDED without a result in the registry"
         )
     if result.accepted:
-        return (
-            f"{_serves(champion)}run {run.display_name} accepted, accuracy {result.accuracy:.4f}"
-        )
+        return f"{_serves(champion)}run {run.display_name} accepted, accuracy {result.accuracy:.4f}"
     return (
         f"{_serves(champion)}run {run.display_name} rejected, accuracy {result.accuracy:.4f}: "
         + "; ".join(result.reasons)

@@ -220,6 +220,4 @@ def time(data: Json, key: str) -> datetime.datetime | None:
     try:
         return datetime.datetime.fromisoformat(value.replace("Z", "+00:00"))
     except ValueError:
-        raise AnswerError(
-            f"field {key!r} should be an RFC 3339 time, not {value[:40]!r}"
-        ) from None
+        raise AnswerError(f"field {key!r} should be an RFC 3339 time, not {value[:40]!r}") from None

@@ -152,9 +152,7 @@ class PipelineSpec:
         except yaml.YAMLError as error:
             raise ValueError(f"the compiled pipeline is not YAML: {error}") from error
         if not documents or not all(isinstance(each, dict) for each in documents):
-            raise ValueError(
-                "the compiled pipeline is not a pipeline specification; compile again"
-            )
+            raise ValueError("the compiled pipeline is not a pipeline specification; compile again")
         return cast("list[dict[str, Any]]", documents)
 
     @property

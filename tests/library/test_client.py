@@ -80,9 +80,7 @@ def test_a_namespace_and_a_token_go_with_every_call(httpserver):
 
 def test_a_run_is_submitted_with_what_the_api_takes_and_no_empty_field(httpserver, client):
     httpserver.expect_request("/apis/v2beta1/runs", method="POST").respond_with_json(RUN)
-    client.create_run(
-        name="config-1", experiment_id="e", version=VERSION, parameters={"epochs": 2}
-    )
+    client.create_run(name="config-1", experiment_id="e", version=VERSION, parameters={"epochs": 2})
     (request,) = requests(httpserver)
     assert request.json == {
         "display_name": "config-1",
@@ -127,9 +125,7 @@ def test_newest_runs_come_without_archived_ones(httpserver, client):
 
 
 def test_terminate(httpserver, client):
-    httpserver.expect_request("/apis/v2beta1/runs/r:terminate", method="POST").respond_with_json(
-        {}
-    )
+    httpserver.expect_request("/apis/v2beta1/runs/r:terminate", method="POST").respond_with_json({})
     client.terminate_run("r")
     assert len(httpserver.log) == 1
 

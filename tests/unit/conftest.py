@@ -110,9 +110,7 @@ def sdi(endpoint, remote, data):
 
 @pytest.fixture
 def kfp_api(proxy):
-    return sdi(
-        "kfp-api", "kfp-api", {"service-name": "127.0.0.1", "service-port": str(proxy.port)}
-    )
+    return sdi("kfp-api", "kfp-api", {"service-name": "127.0.0.1", "service-port": str(proxy.port)})
 
 
 @pytest.fixture

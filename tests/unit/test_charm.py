@@ -281,8 +281,7 @@ def test_a_unit_that_does_not_lead_submits_nothing_and_reports(ctx, state, runs)
 def test_a_bad_option_is_blocked_and_submits_nothing(ctx, configured, runs):
     out = ctx.run(ctx.on.config_changed(), configured(epochs=-1))
     assert out.unit_status == ops.BlockedStatus(
-        "epochs must be between 0 and 1000, not '-1'; set it with: "
-        "juju config trainer epochs=VALUE"
+        "epochs must be between 0 and 1000, not '-1'; set it with: juju config trainer epochs=VALUE"
     )
     assert runs() == []
 
@@ -402,9 +401,7 @@ def test_train_against_a_dead_server_fails_with_what_happened(ctx, state, sandbo
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 9))
 @pytest.mark.parametrize("how", ["cut", 503])
-def test_a_fault_at_any_request_still_ends_in_one_run(
-    ctx, state, proxy, runs, moment, number, how
-):
+def test_a_fault_at_any_request_still_ends_in_one_run(ctx, state, proxy, runs, moment, number, how):
     # GIVEN a server whose n-th request is lost, before or after it was carried out
     proxy.trouble = lambda m, n, *_: how if (m, n) == (moment, number) else None
     # WHEN two events come
@@ -497,9 +494,7 @@ def test_the_newest_move_of_the_champion_counts(ctx, state, registry):
 def test_a_failed_run_is_blocked_with_its_step_and_not_repeated(ctx, state, sandbox, runs):
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
-    sandbox.set_run_state(
-        run["run_id"], "FAILED", tasks={"ingest": "SUCCEEDED", "train": "FAILED"}
-    )
+    sandbox.set_run_state(run["run_id"], "FAILED", tasks={"ingest": "SUCCEEDED", "train": "FAILED"})
     for _ in range(3):
         out = ctx.run(ctx.on.update_status(), state)
     assert isinstance(out.unit_status, ops.BlockedStatus)
@@ -526,9 +521,7 @@ def test_a_manifest_that_is_none_is_told_and_nothing_breaks(ctx, state, registry
     assert len(runs()) == 1  # training does not depend on it
 
 
-@pytest.mark.parametrize(
-    "pointer", [{}, {"version": 7}, {"version": "../../x"}, {"version": None}]
-)
+@pytest.mark.parametrize("pointer", [{}, {"version": 7}, {"version": "../../x"}, {"version": None}])
 def test_a_champion_that_is_not_there_is_told(ctx, state, registry, pointer):
     registry.put("champion/00000001.json", pointer)
     out = ctx.run(ctx.on.config_changed(), state)
