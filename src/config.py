@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-RECIPES = ("notebook", "fast")
+RECIPES = ("notebook", "fast", "balanced", "accurate")
 _IMAGE = r"[a-z0-9]([\w.\-]*[a-z0-9])?(:\d+)?(/[\w.\-]+)*(:[\w.\-]{1,128})?(@sha256:[0-9a-f]{64})?"
 _DATA = r"https?://\S+|s3://[a-z0-9.\-]+(/\S*)?|/\S*"
 

@@ -1,0 +1,1 @@
+"""Compiling the pipelines: components, pipelines and the command that writes them."""

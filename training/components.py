@@ -1,0 +1,179 @@
+"""The pipeline's steps, thin: each calls the package `fashion_mnist`, which travels with it.
+
+KFP embeds the package's sources in each component (`embedded_artifact_path`); `compile` replaces the
+archive by one that is the same on every machine. What the steps need beyond TensorFlow is checked
+and, where it is missing, installed by the bootstrap that `compile` puts before them.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from kfp import dsl
+
+IMAGE = "docker.io/tensorflow/tensorflow:2.21.0"
+PACKAGE = Path(__file__).parent / "fashion_mnist"
+
+
+def step(function):
+    """A lightweight component in the training image, which carries the package."""
+    return dsl.component(
+        function,
+        base_image=IMAGE,
+        install_kfp_package=False,
+        embedded_artifact_path=str(PACKAGE),
+    )
+
+
+@step
+def ingest(
+    data_path: str,
+    s3_endpoint: str,
+    dataset: dsl.Output[dsl.Dataset],
+    summary: dsl.Output[dsl.Markdown],
+):
+    """Read the four files, check them, and hand them on as one artifact."""
+    from pathlib import Path
+
+    from fashion_mnist import CLASS_NAMES, data
+
+    found = data.load(data_path, s3_endpoint=s3_endpoint)
+    data.save(found, Path(dataset.path))
+    counts = [int((found.train_labels == label).sum()) for label in range(10)]
+    lines = [
+        f"{len(found.train_images)} training and {len(found.test_images)} test images "
+        f"from {found.source}, {'the' if found.is_official else 'not the'} official data set",
+        "",
+        "| class | training images |",
+        "|---|---|",
+        *(f"| {name} | {count} |" for name, count in zip(CLASS_NAMES, counts, strict=True)),
+    ]
+    Path(summary.path).write_text("\n".join(lines), encoding="utf-8")
+    print(lines[0])
+
+
+@step
+def train(
+    recipe: str,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    model_file: str,
+    dataset: dsl.Input[dsl.Dataset],
+    model: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Train the recipe, and export the model in the forms that serve."""
+    import dataclasses
+    import json
+    from pathlib import Path
+
+    from fashion_mnist import data, export, recipes, training
+
+    chosen = recipes.resolve(
+        recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
+    )
+    images = data.load_saved(Path(dataset.path))
+    trained = training.train(images.train_images, images.train_labels, chosen, seed=seed)
+    target = Path(model.path)
+    export.export(trained.model, target, model_file)
+    history = [dataclasses.asdict(epoch) for epoch in trained.history]
+    facts = {"history": history, "seconds": trained.seconds, "recipe": dataclasses.asdict(chosen)}
+    (target / "training.json").write_text(json.dumps(facts, indent=1))
+    metrics.log_metric("train_accuracy", history[-1]["accuracy"])
+    metrics.log_metric("train_loss", history[-1]["loss"])
+    metrics.log_metric("fit_seconds", trained.seconds)
+    print(f"train accuracy {history[-1]['accuracy']:.4f} in {trained.seconds:.1f} s")
+
+
+@step
+def evaluate(
+    run_id: str,
+    registry: str,
+    s3_endpoint: str,
+    min_accuracy: float,
+    seed: int,
+    dataset: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
+    report: dsl.Output[dsl.HTML],
+    manifest: dsl.Output[dsl.Artifact],
+) -> NamedTuple("Outputs", [("verdict", str), ("accuracy", float)]):
+    """Judge the model on the test images, alone and against the one that serves."""
+    from collections import namedtuple
+    from pathlib import Path
+
+    from fashion_mnist import judging
+
+    judged = judging.judge_model(
+        model=Path(model.path),
+        dataset=Path(dataset.path),
+        run_id=run_id,
+        registry=registry,
+        s3_endpoint=s3_endpoint,
+        min_accuracy=min_accuracy,
+        seed=seed,
+        report=Path(report.path),
+        manifest=Path(manifest.path),
+    )
+    metrics.log_metric("accuracy", judged.evaluation.accuracy)
+    metrics.log_metric("loss", judged.evaluation.loss)
+    for name, recall in judged.evaluation.recall.items():
+        metrics.log_metric(f"recall {name}", recall)
+    confusion.log_confusion_matrix(
+        list(judged.evaluation.recall), judged.evaluation.confusion.tolist()
+    )
+    return namedtuple("Outputs", "verdict accuracy")(
+        judged.verdict.status, judged.evaluation.accuracy
+    )
+
+
+@step
+def publish(
+    run_id: str,
+    registry: str,
+    s3_endpoint: str,
+    min_accuracy: float,
+    dataset: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
+    report: dsl.Input[dsl.HTML],
+    manifest: dsl.Input[dsl.Artifact],
+):
+    """Make an accepted model a version, and the champion if it still is the better one."""
+    from pathlib import Path
+
+    from fashion_mnist import judging
+
+    judging.publish(
+        model=Path(model.path),
+        dataset=Path(dataset.path),
+        run_id=run_id,
+        registry=registry,
+        s3_endpoint=s3_endpoint,
+        min_accuracy=min_accuracy,
+        report=Path(report.path),
+        manifest=Path(manifest.path),
+    )
+
+
+@step
+def predict(
+    image_number: int,
+    dataset: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
+) -> str:
+    """Say what the model sees in one test image, and what it is."""
+    from pathlib import Path
+
+    from fashion_mnist import data, prediction
+
+    images = data.load_saved(Path(dataset.path))
+    count = len(images.test_images)
+    if not 0 <= image_number < count:
+        raise ValueError(f"image_number must be 0 to {count - 1}, not {image_number}")
+    said = prediction.predict(
+        Path(model.path), images.test_images[image_number], int(images.test_labels[image_number])
+    )
+    print(said)
+    return str(said)

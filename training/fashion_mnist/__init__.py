@@ -1,0 +1,18 @@
+"""Train, judge, keep and use a Fashion-MNIST classifier.
+
+A plain package: it runs in a notebook, from the command line (`python -m fashion_mnist`), and inside
+the steps of a Kubeflow pipeline, which carry its sources with them.
+"""
+
+CLASS_NAMES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)

@@ -1,0 +1,256 @@
+"""The Fashion-MNIST data set: four IDX files, found or downloaded, and checked.
+
+Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", https://github.com/zalandoresearch/fashion-mnist. The
+format is that of http://yann.lecun.com/exdb/mnist: a magic number, the dimensions, then the bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import math
+import os
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+OFFICIAL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+FILES = {
+    "train-images": "train-images-idx3-ubyte.gz",
+    "train-labels": "train-labels-idx1-ubyte.gz",
+    "t10k-images": "t10k-images-idx3-ubyte.gz",
+    "t10k-labels": "t10k-labels-idx1-ubyte.gz",
+}
+# Of the decompressed content: the same in every packaging of the files.
+SHA256 = {
+    "train-images": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+SIDE = 28
+CLASSES = 10
+_MAX_BYTES = 256 * 1024 * 1024
+
+
+class DataError(ValueError):
+    """The data cannot be had, or is not what it should be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Images and labels to train on and to judge by.
+
+    Attributes:
+        train_images: uint8 (n, 28, 28), 0 is background, 255 full ink.
+        train_labels: uint8 (n,), 0 to 9, see CLASS_NAMES.
+        test_images: uint8 (m, 28, 28).
+        test_labels: uint8 (m,).
+        source: where it came from.
+        sha256: of each file's decompressed content, hexadecimal, by the file's short name.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    source: str
+    sha256: Mapping[str, str]
+
+    @property
+    def is_official(self) -> bool:
+        """Whether this is the data set as it was published, bit for bit."""
+        return dict(self.sha256) == SHA256
+
+
+def load(source: str = "", *, s3_endpoint: str = "", cache: Path | None = None) -> Dataset:
+    """Read and check the four files.
+
+    Args:
+        source: a directory, an http(s):// address under which the files lie, or s3://bucket/prefix
+            (keys from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY); empty takes Debian's package
+            dataset-fashion-mnist when it is installed, else the official address.
+        s3_endpoint: http://host:port of the S3 server; empty is the library's default.
+        cache: a directory for what is downloaded; files in it are used when they are whole.
+
+    Returns:
+        the data set. One with other content than the official one is read too (see is_official),
+        as long as it has the same form.
+
+    Raises:
+        DataError: a file is missing, truncated, altered in a way that shows, or of another shape;
+            the message names the file and what to do.
+    """
+    if not source:
+        source = str(DEBIAN) if DEBIAN.is_dir() else OFFICIAL
+    official = source == OFFICIAL
+    arrays: dict[str, np.ndarray] = {}
+    sums: dict[str, str] = {}
+    for name, file in FILES.items():
+        content = _content(source, file, s3_endpoint, cache)
+        raw = _decompress(content, f"{source}/{file}")
+        sums[name] = hashlib.sha256(raw).hexdigest()
+        if official and sums[name] != SHA256[name]:
+            raise DataError(
+                f"{source}/{file}: its sha256 {sums[name][:12]}... is not the published "
+                f"{SHA256[name][:12]}...; it was altered on the way: try again, or use another source"
+            )
+        arrays[name] = parse_idx(raw, f"{source}/{file}", dimensions=3 if "images" in name else 1)
+        if official and cache is not None:
+            _write(cache / file, content)
+    for part in ("train", "t10k"):
+        images, labels = arrays[f"{part}-images"], arrays[f"{part}-labels"]
+        _check(images, labels, f"{source}/{FILES[f'{part}-images']}")
+    return Dataset(
+        train_images=arrays["train-images"],
+        train_labels=arrays["train-labels"],
+        test_images=arrays["t10k-images"],
+        test_labels=arrays["t10k-labels"],
+        source=source,
+        sha256=sums,
+    )
+
+
+def parse_idx(raw: bytes, name: str, *, dimensions: int) -> np.ndarray:
+    """An IDX file's content as uint8 of its own shape.
+
+    Raises:
+        DataError: another magic number, or more or fewer bytes than it announces.
+    """
+    header = 4 + 4 * dimensions
+    magic = bytes([0, 0, 8, dimensions])
+    if raw[:4] != magic:
+        raise DataError(
+            f"{name}: begins with {raw[:4].hex() or 'nothing'}, and an IDX file of unsigned bytes in "
+            f"{dimensions} dimension(s) with {magic.hex()}; see that the four files are not mixed up"
+        )
+    if len(raw) < header:
+        raise DataError(f"{name}: ends within its header; fetch it again")
+    shape = np.frombuffer(raw, ">u4", count=dimensions, offset=4).astype(int).tolist()
+    if len(raw) - header != math.prod(shape):
+        raise DataError(
+            f"{name}: announces {shape}, {math.prod(shape)} bytes, and has {len(raw) - header}; "
+            "it is truncated or damaged: fetch it again"
+        )
+    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """Write uint8 of any shape as a gzipped IDX file, the same bytes each time."""
+    header = bytes([0, 0, 8, array.ndim]) + np.asarray(array.shape, ">u4").tobytes()
+    path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes(), 6, mtime=0))
+
+
+def save(dataset: Dataset, directory: Path) -> None:
+    """Keep a data set as one file in a directory (an artifact between steps)."""
+    directory.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        directory / "dataset.npz",
+        train_images=dataset.train_images,
+        train_labels=dataset.train_labels,
+        test_images=dataset.test_images,
+        test_labels=dataset.test_labels,
+        source=np.array(dataset.source),
+        sha256=np.array([f"{name}={value}" for name, value in dataset.sha256.items()]),
+    )
+
+
+def load_saved(directory: Path) -> Dataset:
+    """Read what `save` wrote.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    path = directory / "dataset.npz"
+    if not path.is_file():
+        raise DataError(f"{path} is not there; run the step that ingests the data first")
+    with np.load(path, allow_pickle=False) as kept:
+        arrays = {name: kept[name] for name in kept.files}
+    sums = dict(str(pair).split("=") for pair in arrays.pop("sha256"))
+    return Dataset(**{**arrays, "source": str(arrays["source"]), "sha256": sums})
+
+
+def _check(images: np.ndarray, labels: np.ndarray, name: str) -> None:
+    if images.shape[1:] != (SIDE, SIDE):
+        raise DataError(
+            f"{name}: its images are {images.shape[1]} x {images.shape[2]}, and the model takes "
+            f"{SIDE} x {SIDE}; use data of that size"
+        )
+    if len(images) == 0 or len(images) != len(labels):
+        raise DataError(
+            f"{name}: {len(images)} images and {len(labels)} labels; use files that belong together"
+        )
+    if labels.max() >= CLASSES:
+        raise DataError(
+            f"{name}: a label is {labels.max()}, and there are classes 0 to {CLASSES - 1}; "
+            "correct the labels"
+        )
+
+
+def _content(source: str, file: str, s3_endpoint: str, cache: Path | None) -> bytes:
+    where = f"{source}/{file}"
+    if source.startswith("s3://"):
+        return _from_s3(source, file, s3_endpoint)
+    if source.startswith(("http://", "https://")):
+        kept = cache / file if cache is not None else None
+        if kept is not None and kept.is_file():
+            return kept.read_bytes()
+        return _download(where)
+    for path in (Path(source) / file, Path(source) / file.removesuffix(".gz")):
+        if path.is_file():
+            return path.read_bytes()
+    raise DataError(
+        f"{where} is not there; install Debian's dataset-fashion-mnist, or name a directory, an "
+        "address or s3://BUCKET/PREFIX that has the four files"
+    )
+
+
+def _download(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - http(s) only
+            content = answer.read(_MAX_BYTES + 1)
+    except (urllib.error.URLError, OSError) as error:
+        raise DataError(
+            f"{url} cannot be downloaded ({error}); name another source, or install Debian's "
+            "dataset-fashion-mnist"
+        ) from error
+    if len(content) > _MAX_BYTES:
+        raise DataError(f"{url} is larger than {_MAX_BYTES} bytes; it is not Fashion-MNIST")
+    return content
+
+
+def _from_s3(source: str, file: str, endpoint: str) -> bytes:
+    import obstore
+
+    from fashion_mnist.storage import open_store
+
+    try:
+        return bytes(obstore.get(open_store(source, endpoint), file).bytes())
+    except (FileNotFoundError, obstore.exceptions.BaseError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"{source}/{file} cannot be read ({first[:200]}); upload it there"
+        ) from error
+
+
+def _decompress(content: bytes, name: str) -> bytes:
+    if content[:2] != b"\x1f\x8b":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{name}: truncated or damaged ({error}); fetch it again") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, so that a cache never holds half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    part.write_bytes(content)
+    part.replace(path)

@@ -1,0 +1,150 @@
+"""How good a model is: overall, by class, and against another on the same images."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+
+from fashion_mnist import CLASS_NAMES
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """A model's answers to labelled images.
+
+    Attributes:
+        accuracy: share that is right, 0 to 1.
+        loss: mean cross-entropy.
+        recall: for each class by name, the share of its images that are found.
+        confusion: int (10, 10); row is the label, column the prediction.
+        predictions: uint8 (n,).
+        probabilities: float32 (n, 10).
+    """
+
+    accuracy: float
+    loss: float
+    recall: dict[str, float]
+    confusion: np.ndarray
+    predictions: np.ndarray
+    probabilities: np.ndarray
+
+
+def evaluate(directory: Path, images: np.ndarray, labels: np.ndarray) -> Evaluation:
+    """Judge an exported SavedModel by what it serves: raw uint8 images (n, 28, 28) and labels (n,).
+
+    Raises:
+        OSError: there is no SavedModel in the directory.
+    """
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(str(directory)).signatures["serving_default"]
+    parts = [
+        serve(images=tf.constant(images[at : at + 1000]))["probabilities"].numpy()
+        for at in range(0, len(images), 1000)
+    ]
+    return of_probabilities(np.concatenate(parts), labels)
+
+
+def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
+    """What probabilities (n, 10) are worth against labels (n,)."""
+    predictions = probabilities.argmax(axis=1).astype(np.uint8)
+    confusion = np.zeros((10, 10), int)
+    np.add.at(confusion, (labels, predictions), 1)
+    chosen = probabilities[np.arange(len(labels)), labels]
+    counts = confusion.sum(axis=1)
+    return Evaluation(
+        accuracy=float((predictions == labels).mean()),
+        loss=float(-np.log(np.clip(chosen, 1e-7, 1)).mean()),
+        recall={
+            name: float(confusion[i, i] / counts[i]) if counts[i] else math.nan
+            for i, name in enumerate(CLASS_NAMES)
+        },
+        confusion=confusion,
+        predictions=predictions,
+        probabilities=probabilities,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Whether a model may serve, and why.
+
+    Attributes:
+        status: "accepted" or "rejected".
+        reasons: a sentence with figures for each rule that was looked at.
+    """
+
+    status: str
+    reasons: list[str]
+
+
+def judge(
+    candidate: Evaluation,
+    champion: Evaluation | None,
+    labels: np.ndarray,
+    *,
+    min_accuracy: float,
+    min_recall: float = 0.0,
+    confidence: float = 0.95,
+    max_recall_drop: float = 0.05,
+) -> Verdict:
+    """The gate: absolute thresholds, then the change against the model that serves.
+
+    Both models have answered the same images. The candidate must be better by more than chance
+    explains (McNemar's test, exact, one-sided), and its worst class must not fall far.
+
+    Args:
+        candidate: its answers.
+        champion: the serving model's; None leaves the absolute thresholds.
+        labels: uint8 (n,).
+        min_accuracy: least accuracy, 0 to 1.
+        min_recall: least recall of every class, 0 to 1.
+        confidence: how sure the improvement must be, 0 to 1; 0 takes any.
+        max_recall_drop: how much recall a class may lose against the champion.
+    """
+    wrong: list[str] = []
+    right: list[str] = []
+
+    def rule(holds: bool, sentence: str) -> None:
+        (right if holds else wrong).append(sentence)
+
+    rule(
+        candidate.accuracy >= min_accuracy,
+        f"accuracy {candidate.accuracy:.4f}, at least {min_accuracy:.4f} is asked for",
+    )
+    known = {name: value for name, value in candidate.recall.items() if not math.isnan(value)}
+    worst = min(known, key=lambda name: known[name])
+    rule(
+        known[worst] >= min_recall,
+        f"lowest recall {known[worst]:.4f} ({worst}), at least {min_recall:.4f} is asked for",
+    )
+    if champion is not None:
+        better = int(((candidate.predictions == labels) & (champion.predictions != labels)).sum())
+        worse = int(((candidate.predictions != labels) & (champion.predictions == labels)).sum())
+        p = mcnemar(better, worse)
+        rule(
+            p <= 1 - confidence,
+            f"{better} images newly right and {worse} newly wrong against the champion "
+            f"({champion.accuracy:.4f}): p = {p:.3g}, at most {1 - confidence:.3g} is asked for",
+        )
+        drops = {name: champion.recall[name] - value for name, value in known.items()}
+        most = max(drops, key=lambda name: drops[name])
+        rule(
+            drops[most] <= max_recall_drop,
+            f"{most} changes by {-drops[most]:+.4f} in recall against the champion, "
+            f"at least {-max_recall_drop:+.4f} is asked for",
+        )
+    return Verdict("rejected", wrong) if wrong else Verdict("accepted", right)
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """How likely chance alone makes at least `better` of the changed answers right (one-sided).
+
+    McNemar (1947), exact: the binomial distribution with one half.
+    """
+    changed = better + worse
+    tail = sum(math.comb(changed, k) for k in range(better, changed + 1))
+    return tail / 2**changed if changed else 1.0

@@ -1,0 +1,31 @@
+"""A trained model in the forms that serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def export(model: Any, directory: Path, model_file: str) -> None:
+    """Write a SavedModel in TensorFlow Serving's layout and, beside it, the Keras model.
+
+    The SavedModel's `serving_default` takes `images`, raw uint8 (n, 28, 28), and gives
+    `probabilities`, float32 (n, 10): the transform is inside.
+
+    Args:
+        model: from raw images to logits, see `training.build`.
+        directory: made when it is not there.
+        model_file: the Keras model's file name.
+    """
+    import tensorflow as tf
+
+    directory.mkdir(parents=True, exist_ok=True)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 28, 28], tf.uint8, name="images")])
+    def serve(images: Any) -> dict[str, Any]:
+        return {"probabilities": tf.nn.softmax(model(images, training=False))}
+
+    module = tf.Module()
+    module.model = model
+    tf.saved_model.save(module, str(directory), signatures={"serving_default": serve})
+    model.save(directory / model_file)

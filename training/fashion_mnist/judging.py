@@ -1,0 +1,216 @@
+"""From a trained model to a verdict, and from a verdict to a version: what two steps do."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fashion_mnist import data, evaluation
+from fashion_mnist.evaluation import Evaluation, Verdict
+from fashion_mnist.registry import SCHEMA_VERSION, Champion, Registry, now
+from fashion_mnist.report import html_report
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A model's answers to the test images, and the gate's verdict."""
+
+    evaluation: Evaluation
+    verdict: Verdict
+
+
+def judge_model(
+    *,
+    model: Path,
+    dataset: Path,
+    run_id: str,
+    registry: str,
+    s3_endpoint: str,
+    min_accuracy: float,
+    seed: int,
+    report: Path,
+    manifest: Path,
+) -> Judged:
+    """Evaluate a model, judge it against the champion, and keep what came of the run.
+
+    Args:
+        model: what the step `train` wrote: SavedModel, Keras model, training.json.
+        dataset: what the step `ingest` wrote.
+        run_id: the run's, under which the result is kept.
+        registry: s3://bucket/prefix or a directory; empty keeps nothing and has no champion.
+        s3_endpoint: of the S3 server.
+        min_accuracy: the gate's threshold, 0 to 1.
+        seed: what was trained with, for the manifest.
+        report: where the HTML report goes.
+        manifest: where the manifest goes.
+    """
+    images = data.load_saved(dataset)
+    said = evaluation.evaluate(model, images.test_images, images.test_labels)
+    champion = Registry.open(registry, s3_endpoint).champion() if registry else None
+    other = _answers(champion, registry, s3_endpoint, images)
+    verdict = evaluation.judge(said, other, images.test_labels, min_accuracy=min_accuracy)
+    print(f"test accuracy {said.accuracy:.4f}")
+    print(f"verdict {verdict.status}: {'; '.join(verdict.reasons)}")
+
+    trained = json.loads((model / "training.json").read_text())
+    facts = _manifest(run_id, images, said, verdict, champion, trained, seed)
+    if registry:
+        kept = Registry.open(registry, s3_endpoint).write_result(run_id, facts)
+        # A repeated step abides by what the first one said.
+        verdict = Verdict(kept["verdict"]["status"], list(kept["verdict"]["reasons"]))
+        facts = dict(kept)
+    manifest.write_text(json.dumps(facts, indent=1))
+    report.write_text(
+        html_report(
+            title=f"Run {run_id}",
+            evaluation=said,
+            images=images.test_images,
+            labels=images.test_labels,
+            history=trained["history"],
+            verdict=verdict,
+            champion=other,
+            champion_name=f"version {champion.version}" if champion else "",
+            facts=_card(facts),
+        ),
+        encoding="utf-8",
+    )
+    return Judged(said, verdict)
+
+
+def publish(
+    *,
+    model: Path,
+    dataset: Path,
+    run_id: str,
+    registry: str,
+    s3_endpoint: str,
+    min_accuracy: float,
+    report: Path,
+    manifest: Path,
+) -> None:
+    """Make the model a version and, if it is still better than the champion, the champion.
+
+    Before it may serve, the version is fetched back, its checksums are held against the manifest,
+    and it has to give the answers again that it was judged by.
+
+    Args:
+        model: what the step `train` wrote.
+        dataset: what the step `ingest` wrote.
+        run_id: the run's.
+        registry: s3://bucket/prefix or a directory; empty publishes nothing.
+        s3_endpoint: of the S3 server.
+        min_accuracy: the gate's threshold, 0 to 1.
+        report: the HTML report, kept with the version.
+        manifest: what `judge_model` wrote.
+
+    Raises:
+        RuntimeError: the published files do not give the model's own answers.
+    """
+    if not registry:
+        print("no registry is given: nothing is published")
+        return
+    place = Registry.open(registry, s3_endpoint)
+    facts = json.loads(manifest.read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder) / "files"
+        shutil.copytree(model, files)
+        shutil.copy(report, files / "report.html")
+        version = place.publish(run_id, files, facts)
+        back = Path(folder) / "back"
+        place.fetch(version, back)
+        images = data.load_saved(dataset)
+        said = evaluation.evaluate(back, images.test_images, images.test_labels)
+    if abs(said.accuracy - facts["metrics"]["test"]["accuracy"]) > 1e-3:
+        raise RuntimeError(
+            f"version {version} was judged at {facts['metrics']['test']['accuracy']:.4f} and answers "
+            f"at {said.accuracy:.4f} as published; it will not serve: train again"
+        )
+
+    def better(champion: Champion | None) -> bool:
+        other = _answers(champion, registry, s3_endpoint, images)
+        verdict = evaluation.judge(said, other, images.test_labels, min_accuracy=min_accuracy)
+        return verdict.status == "accepted"
+
+    reason = f"run {run_id}: {'; '.join(facts['verdict']['reasons'])}"
+    if place.promote(version, better, reason):
+        print(f"version {version} serves, accuracy {said.accuracy:.4f}")
+    else:
+        print(f"version {version} is kept; another model became better meanwhile")
+
+
+def _answers(
+    champion: Champion | None, registry: str, s3_endpoint: str, images: data.Dataset
+) -> Evaluation | None:
+    """The champion's answers to the same test images."""
+    if champion is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        Registry.open(registry, s3_endpoint).fetch(champion.version, Path(folder))
+        return evaluation.evaluate(Path(folder), images.test_images, images.test_labels)
+
+
+def _manifest(
+    run_id: str,
+    images: data.Dataset,
+    said: Evaluation,
+    verdict: Verdict,
+    champion: Champion | None,
+    trained: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    last = trained["history"][-1]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": "fashion-mnist",
+        "run_id": run_id,
+        "created_at": now(),
+        "pipeline": {"name": "fashion-mnist-trainer", "code": code_fingerprint()},
+        "parameters": trained["recipe"],
+        "seed": seed,
+        "data": {
+            "source": images.source,
+            "official": images.is_official,
+            "sha256": dict(images.sha256),
+            "counts": {"train": len(images.train_images), "test": len(images.test_images)},
+        },
+        "metrics": {
+            "train": {"accuracy": last["accuracy"], "loss": last["loss"]},
+            "test": {"accuracy": said.accuracy, "loss": said.loss},
+            "recall": said.recall,
+            "confusion_matrix": said.confusion.tolist(),
+            "fit_seconds": trained["seconds"],
+        },
+        "verdict": dataclasses.asdict(verdict),
+        "parent": champion.version if champion else None,
+        "version": None,
+    }
+
+
+def code_fingerprint() -> str:
+    """Twelve hexadecimal digits that stand for this package's sources."""
+    said = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        said.update(path.name.encode() + b"\0" + path.read_bytes())
+    return said.hexdigest()[:12]
+
+
+def _card(facts: Mapping[str, Any]) -> dict[str, object]:
+    return {
+        "trained": facts["created_at"],
+        "run": facts["run_id"],
+        "code": facts["pipeline"]["code"],
+        "data": facts["data"]["source"],
+        "official data": "yes" if facts["data"]["official"] else "no",
+        **{f"sha256 of {name}": value for name, value in facts["data"]["sha256"].items()},
+        "seed": facts["seed"],
+        **facts["parameters"],
+        "seconds to fit": f"{facts['metrics']['fit_seconds']:.1f}",
+        "champion then": facts["parent"] or "none",
+        "intended use": "telling ten kinds of clothing apart in 28 x 28 grey images; nothing else",
+    }

@@ -1,0 +1,267 @@
+"""The model registry: versions, their manifests and the champion, in object storage.
+
+Layout under its address (docs/reference/registry.md)::
+
+    runs/RUN/manifest.json     what came of a run, whatever the verdict
+    runs/RUN/version.json      the version that was made of it
+    claims/00000007.json       who took the number 7
+    7/...                      version 7: SavedModel, Keras model, report; manifest.json comes last
+    champion/00000003.json     the third move of the champion pointer
+
+Nothing is ever overwritten: each object is put only if it is not there, which S3 servers and
+directories do alike. A crash leaves at most a number that nobody uses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.exceptions import AlreadyExistsError
+
+from fashion_mnist.storage import open_store
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+_KEPT_MOVES = 100
+
+
+class RegistryError(RuntimeError):
+    """The registry holds something else than it should."""
+
+
+class LostRaceError(RegistryError):
+    """Another moved the champion meanwhile; look again and judge again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Champion:
+    """The model that serves.
+
+    Attributes:
+        version: its number.
+        sequence: how often the pointer has moved.
+        manifest: the version's.
+    """
+
+    version: int
+    sequence: int
+    manifest: Mapping[str, Any]
+
+
+class Registry:
+    """A registry at s3://bucket/prefix or in a directory.
+
+    Args:
+        store: an obstore store; `Registry.open` makes one from an address.
+    """
+
+    def __init__(self, store: Any):
+        self._store = store
+
+    @classmethod
+    def open(cls, address: str, endpoint: str = "") -> Registry:
+        """The registry at an address; see `storage.open_store`."""
+        return cls(open_store(address, endpoint))
+
+    # Runs ---------------------------------------------------------------------------------------
+
+    def write_result(self, run_id: str, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Keep what came of a run; returns what is kept, which is older when a step was repeated."""
+        path = f"runs/{run_id}/{MANIFEST}"
+        if self._create(path, manifest):
+            return manifest
+        return self._manifest(path)
+
+    # Versions -----------------------------------------------------------------------------------
+
+    def publish(self, run_id: str, files: Path, manifest: Mapping[str, Any]) -> int:
+        """Make a version of a run's model; returns its number.
+
+        Publishing the same run again gives the same version.
+
+        Args:
+            run_id: the run that made it.
+            files: a directory; all files in it are kept.
+            manifest: the run's; the version, and each file's sha256 and size are added.
+
+        Raises:
+            ValueError: the directory holds nothing.
+        """
+        done = self._read(f"runs/{run_id}/version.json")
+        if done is not None:
+            return int(done["version"])
+        paths = sorted(path for path in files.rglob("*") if path.is_file())
+        if not paths:
+            raise ValueError(f"{files} is empty; there is no model to publish")
+        version = self._claim(run_id)
+        kept: dict[str, dict[str, Any]] = {}
+        for path in paths:
+            content = path.read_bytes()
+            name = path.relative_to(files).as_posix()
+            kept[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            obstore.put(self._store, f"{version}/{name}", content)
+        self._create(f"{version}/{MANIFEST}", {**manifest, "version": version, "files": kept})
+        if not self._create(f"runs/{run_id}/version.json", {"version": version}):
+            # The same run was published twice at once; the first to say so counts.
+            return int((self._read(f"runs/{run_id}/version.json") or {})["version"])
+        return version
+
+    def versions(self) -> list[int]:
+        """The numbers of the versions that are whole, ascending."""
+        listed = obstore.list_with_delimiter(self._store)["common_prefixes"]
+        numbers = sorted(int(p.strip("/")) for p in listed if p.strip("/").isdigit())
+        return [n for n in numbers if self._read(f"{n}/{MANIFEST}") is not None]
+
+    def manifest(self, version: int) -> Mapping[str, Any]:
+        """A version's manifest.
+
+        Raises:
+            RegistryError: there is no such version.
+        """
+        return self._manifest(f"{version}/{MANIFEST}")
+
+    def fetch(self, version: int, directory: Path) -> Mapping[str, Any]:
+        """Copy a version's files into a directory, each checked; returns the manifest.
+
+        Raises:
+            RegistryError: there is no such version, or a file is not what the manifest says.
+        """
+        manifest = self.manifest(version)
+        root = directory.resolve()
+        for name, said in manifest["files"].items():
+            path = (root / name).resolve()
+            if root not in path.parents:
+                raise RegistryError(f"version {version} names a file outside itself: {name!r}")
+            content = bytes(obstore.get(self._store, f"{version}/{name}").bytes())
+            if hashlib.sha256(content).hexdigest() != said["sha256"]:
+                raise RegistryError(
+                    f"version {version}: {name} was altered after it was published; do not use it"
+                )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return manifest
+
+    # The champion -------------------------------------------------------------------------------
+
+    def champion(self) -> Champion | None:
+        """The model that serves; None before the first.
+
+        Raises:
+            RegistryError: the pointer names a version that is not there.
+        """
+        sequence = max(self._moves(), default=0)
+        if not sequence:
+            return None
+        version = int((self._read(_move(sequence)) or {})["version"])
+        return Champion(version, sequence, self.manifest(version))
+
+    def move_champion(self, version: int, *, after: int, reason: str) -> None:
+        """Point to another version, if the pointer has moved `after` times so far.
+
+        Raises:
+            LostRaceError: it has moved since.
+            RegistryError: there is no such version.
+        """
+        manifest = self.manifest(version)
+        move = {
+            "version": version,
+            "run_id": manifest["run_id"],
+            "moved_at": now(),
+            "reason": reason,
+        }
+        if not self._create(_move(after + 1), move):
+            raise LostRaceError(f"the champion moved while version {version} was judged")
+        old = [_move(n) for n in self._moves() if n <= after - _KEPT_MOVES]
+        if old:
+            obstore.delete(self._store, old)
+
+    def promote(
+        self,
+        version: int,
+        better_than: Callable[[Champion | None], bool],
+        reason: str,
+        *,
+        attempts: int = 10,
+    ) -> bool:
+        """Make a version the champion if it is better than whoever is; False when it is not.
+
+        Args:
+            version: the candidate.
+            better_than: judges it against a champion; asked again when the champion moved.
+            reason: kept with the move.
+            attempts: how many times to look again.
+
+        Raises:
+            LostRaceError: the champion kept moving.
+        """
+        for _ in range(attempts):
+            champion = self.champion()
+            if champion and champion.version == version:
+                return True
+            if not better_than(champion):
+                return False
+            try:
+                self.move_champion(
+                    version, after=champion.sequence if champion else 0, reason=reason
+                )
+            except LostRaceError:
+                continue
+            return True
+        raise LostRaceError(f"the champion moved {attempts} times while version {version} waited")
+
+    # Objects ------------------------------------------------------------------------------------
+
+    def _claim(self, run_id: str) -> int:
+        number = max(self._numbers("claims"), default=0) + 1
+        while not self._create(f"claims/{number:08d}.json", {"run_id": run_id}):
+            number += 1
+        return number
+
+    def _moves(self) -> list[int]:
+        return self._numbers("champion")
+
+    def _numbers(self, prefix: str) -> list[int]:
+        paths = [entry["path"] for page in obstore.list(self._store, prefix) for entry in page]
+        return [int(Path(path).stem) for path in paths if Path(path).stem.isdigit()]
+
+    def _create(self, path: str, data: Mapping[str, Any]) -> bool:
+        """Put an object if it is not there; False when it is."""
+        content = json.dumps(data, indent=1, sort_keys=True).encode()
+        try:
+            obstore.put(self._store, path, content, mode="create")
+        except AlreadyExistsError:
+            return False
+        return True
+
+    def _read(self, path: str) -> dict[str, Any] | None:
+        try:
+            return json.loads(bytes(obstore.get(self._store, path).bytes()))
+        except FileNotFoundError:
+            return None
+
+    def _manifest(self, path: str) -> Mapping[str, Any]:
+        manifest = self._read(path)
+        if manifest is None:
+            raise RegistryError(f"{path} is not there; list what is with versions()")
+        if manifest.get("schema_version") != SCHEMA_VERSION:
+            raise RegistryError(
+                f"{path} has schema_version {manifest.get('schema_version')}, and this code reads "
+                f"{SCHEMA_VERSION}; use a newer one"
+            )
+        return manifest
+
+
+def now() -> str:
+    """The time, RFC 3339, UTC, whole seconds."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _move(sequence: int) -> str:
+    return f"champion/{sequence:08d}.json"

@@ -1,0 +1,211 @@
+"""A report on a model, as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import html
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fashion_mnist import CLASS_NAMES
+from fashion_mnist.evaluation import Evaluation, Verdict
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; --soft: #f2f4f8; --line: #d5dbe5;
+  --accent: #2463c5; --good: #17713b; --bad: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e5e9f0; --paper: #14181f; --soft: #1f2530;
+  --line: #394252; --accent: #7fb0ff; --good: #6fd697; --bad: #ff8f85; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
+.tiles { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1.5rem 0; }
+.tile { background: var(--soft); border-radius: .5rem; padding: .8rem 1.2rem; min-width: 8rem; }
+.tile b { display: block; font-size: 1.6rem; } .tile span { opacity: .75; }
+.accepted { color: var(--good); } .rejected { color: var(--bad); }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; }
+.confusion td { min-width: 2rem; text-align: center; border: 1px solid var(--paper); }
+.confusion th.up { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
+.grid { display: grid; grid-template-columns: repeat(5, 1fr); gap: .6rem; max-width: 44rem; }
+figure { margin: 0; text-align: center; font-size: .75rem; line-height: 1.25; }
+figure img { width: 100%; image-rendering: pixelated; border-radius: .3rem; background: #000; }
+.wide { overflow-x: auto; } svg text { fill: var(--ink); font-size: 12px; }
+dt { font-weight: 600; float: left; clear: left; min-width: 11rem; } dd { margin: 0 0 .2rem 11rem;
+  overflow-wrap: anywhere; }
+"""
+
+
+def html_report(
+    *,
+    title: str,
+    evaluation: Evaluation,
+    images: np.ndarray,
+    labels: np.ndarray,
+    history: Sequence[Mapping[str, float]],
+    verdict: Verdict,
+    champion: Evaluation | None = None,
+    champion_name: str = "",
+    facts: Mapping[str, object] | None = None,
+) -> str:
+    """The report.
+
+    Args:
+        title: the heading, such as the run's name.
+        evaluation: the model's answers to `images`.
+        images: uint8 (n, 28, 28), the test images.
+        labels: uint8 (n,).
+        history: for each epoch loss, accuracy (0 to 1) and seconds.
+        verdict: the gate's.
+        champion: the serving model's answers to the same images, with its name.
+        champion_name: what to call it.
+        facts: name and value of whatever else belongs on the model's card.
+    """
+    say = html.escape
+    tiles = [
+        (f"{evaluation.accuracy:.4f}", "test accuracy"),
+        (f"{evaluation.loss:.4f}", "test loss"),
+        (f"{min(evaluation.recall.values()):.4f}", "lowest recall of a class"),
+    ]
+    if history:
+        tiles.append((f"{history[-1]['accuracy']:.4f}", "train accuracy"))
+    if champion is not None:
+        tiles.append((f"{champion.accuracy:.4f}", f"accuracy of {champion_name or 'champion'}"))
+    parts = [
+        f"<h1>{say(title)}</h1><p>Fashion-MNIST: 28 x 28 pixels, ten kinds of clothing.</p>",
+        '<div class="tiles">',
+        *(f'<div class="tile"><b>{say(v)}</b><span>{say(k)}</span></div>' for v, k in tiles),
+        f'<div class="tile"><b class="{verdict.status}">{verdict.status}</b>'
+        "<span>verdict of the gate</span></div></div>",
+        "<ul>" + "".join(f"<li>{say(reason)}</li>" for reason in verdict.reasons) + "</ul>",
+        "<h2>Training</h2>" + _curves(history) if history else "",
+        "<h2>Confusion matrix</h2><p>Rows are labels, columns are predictions.</p>",
+        f'<div class="wide">{_confusion(evaluation.confusion)}</div>',
+        "<h2>By class</h2>" + _by_class(evaluation, champion, champion_name),
+        "<h2>The first 25 test images</h2>" + _grid(range(25), images, labels, evaluation),
+    ]
+    wrong = np.flatnonzero(evaluation.predictions != labels)
+    sure = evaluation.probabilities[wrong, evaluation.predictions[wrong]]
+    worst = wrong[np.argsort(-sure, kind="stable")][:25]
+    if len(worst):
+        parts.append(
+            f"<h2>The surest mistakes</h2><p>{len(wrong)} of {len(labels)} images are wrong; these "
+            "are the ones with the highest confidence.</p>"
+            + _grid(worst.tolist(), images, labels, evaluation)
+        )
+    card = "".join(
+        f"<dt>{say(str(k))}</dt><dd>{say(str(v))}</dd>" for k, v in (facts or {}).items()
+    )
+    parts.append(f"<h2>Model card</h2><dl>{card}</dl>")
+    body = "\n".join(part for part in parts if part)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{say(title)}</title><style>{_STYLE}</style></head><body>{body}</body></html>\n"
+    )
+
+
+def png(image: np.ndarray) -> bytes:
+    """A grey image, uint8 (height, width), as a PNG file."""
+    height, width = image.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in np.ascontiguousarray(image))
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows, 9))
+        + chunk(b"IEND", b"")
+    )
+
+
+def _grid(
+    chosen: Sequence[int] | range, images: np.ndarray, labels: np.ndarray, said: Evaluation
+) -> str:
+    figures: list[str] = []
+    for index in chosen:
+        if index >= len(images):
+            break
+        label, guess = int(labels[index]), int(said.predictions[index])
+        source = base64.b64encode(png(images[index])).decode()
+        kind = "accepted" if label == guess else "rejected"
+        words = (
+            CLASS_NAMES[guess]
+            if label == guess
+            else f"{CLASS_NAMES[guess]}, is {CLASS_NAMES[label]}"
+        )
+        figures.append(
+            f'<figure><img alt="test image {index}" src="data:image/png;base64,{source}">'
+            f'<figcaption class="{kind}">{html.escape(words)} '
+            f"{said.probabilities[index, guess]:.0%}</figcaption></figure>"
+        )
+    return f'<div class="grid">{"".join(figures)}</div>'
+
+
+def _confusion(matrix: np.ndarray) -> str:
+    head = "".join(f'<th class="up">{html.escape(name)}</th>' for name in CLASS_NAMES)
+    rows: list[str] = []
+    for name, row in zip(CLASS_NAMES, matrix, strict=True):
+        share = row / max(1, row.sum())
+        cells = "".join(
+            f'<td style="background: color-mix(in srgb, var(--accent) {100 * part:.0f}%, '
+            f'var(--soft))">{count}</td>'
+            for count, part in zip(row, share, strict=True)
+        )
+        rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
+    return f'<table class="confusion"><tr><th></th>{head}</tr>{"".join(rows)}</table>'
+
+
+def _by_class(said: Evaluation, champion: Evaluation | None, champion_name: str) -> str:
+    found = said.confusion.diagonal()
+    precision = found / np.maximum(1, said.confusion.sum(axis=0))
+    other = f"<th>recall of {html.escape(champion_name or 'champion')}</th>" if champion else ""
+    rows = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{said.recall[name]:.4f}</td>"
+        f"<td>{precision[i]:.4f}</td><td>{said.confusion[i].sum()}</td>"
+        + (f"<td>{champion.recall[name]:.4f}</td>" if champion else "")
+        + "</tr>"
+        for i, name in enumerate(CLASS_NAMES)
+    )
+    return (
+        "<table><tr><th>class</th><th>recall</th><th>precision</th><th>images</th>"
+        f"{other}</tr>{rows}</table>"
+    )
+
+
+def _curves(history: Sequence[Mapping[str, float]]) -> str:
+    """Loss and accuracy over epochs, as one drawing each."""
+    return "".join(
+        f"<figure style='display:inline-block'>{_curve([float(e[name]) for e in history])}"
+        f"<figcaption>{name} while training, by epoch</figcaption></figure>"
+        for name in ("loss", "accuracy")
+    )
+
+
+def _curve(values: Sequence[float]) -> str:
+    width, height, left, bottom = 400, 180, 45, 20
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    step = (width - left - 10) / max(1, len(values) - 1)
+    points = [
+        (left + i * step, 10 + (height - bottom - 10) * (1 - (v - low) / span))
+        for i, v in enumerate(values)
+    ]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    dots = "".join(
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="var(--accent)"/>' for x, y in points
+    )
+    return (
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img">'
+        f'<text x="0" y="14">{high:.3f}</text><text x="0" y="{height - bottom}">{low:.3f}</text>'
+        f'<polyline points="{line}" fill="none" stroke="var(--accent)" stroke-width="2"/>{dots}'
+        f'<text x="{left}" y="{height - 2}">1</text>'
+        f'<text x="{width - 20}" y="{height - 2}">{len(values)}</text></svg>'
+    )

@@ -1,0 +1,32 @@
+"""Opening object storage: an S3 server or a directory, with one interface (obstore's)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from obstore.store import LocalStore, S3Store
+
+
+def open_store(address: str, endpoint: str = "") -> Any:
+    """The store at s3://bucket/prefix, or at a directory, which is made.
+
+    Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY and from nowhere else.
+
+    Args:
+        address: s3://bucket/prefix or a directory.
+        endpoint: http(s)://host:port of the S3 server; empty is Amazon's.
+
+    Raises:
+        ValueError: the address is neither.
+    """
+    if address.startswith("s3://"):
+        bucket, _, prefix = address.removeprefix("s3://").partition("/")
+        options: dict[str, Any] = {"prefix": prefix.strip("/")} if prefix.strip("/") else {}
+        if endpoint:
+            options["endpoint"] = endpoint
+            options["client_options"] = {"allow_http": endpoint.startswith("http://")}
+        return S3Store(bucket, virtual_hosted_style_request=not endpoint, **options)
+    if "://" in address or not address:
+        raise ValueError(f"{address!r} is no storage; use s3://BUCKET/PREFIX or a directory")
+    return LocalStore(Path(address).resolve(), mkdir=True)

@@ -1,0 +1,96 @@
+"""The pipelines, written with the KFP SDK and held to what servers 2.5 to 2.15 take."""
+
+from kfp import dsl, kubernetes
+
+from training import components
+
+NAME = "fashion-mnist-trainer"
+SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the Secret that Kubeflow puts into each profile
+
+
+def _runs(task: dsl.PipelineTask, *, cpu: str, memory: str, minutes: int, retries: int) -> None:
+    """What a step may use, how long it may take, and how often it is tried again.
+
+    Nothing is cached: a step's data may have changed under the same address, and the registry is
+    written on the side.
+    """
+    task.set_cpu_request("500m").set_cpu_limit(cpu)
+    task.set_memory_request("1Gi").set_memory_limit(memory)
+    task.set_caching_options(False)
+    if retries:
+        task.set_retry(num_retries=retries, backoff_duration="10s", backoff_factor=2)
+    kubernetes.set_timeout(task, minutes * 60)
+
+
+def _reads_storage(task: dsl.PipelineTask) -> None:
+    kubernetes.use_secret_as_env(
+        task,
+        SECRET,
+        {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"},
+    )
+    # S3 servers other than Amazon's take any region, and clients want one.
+    task.set_env_variable("AWS_REGION", "us-east-1")
+
+
+@dsl.pipeline(name=NAME, description="Train, judge and publish a Fashion-MNIST classifier.")
+def train_pipeline(
+    data_path: str = "",
+    model_file: str = "fashion_mnist.keras",
+    image_number: int = 0,
+    recipe: str = "fast",
+    epochs: int = 0,
+    batch_size: int = 0,
+    learning_rate: float = 0.0,
+    seed: int = 42,
+    min_accuracy: float = 0.85,
+    registry: str = "",
+    s3_endpoint: str = "",
+):
+    """Ingest, train, evaluate; publish what is accepted; predict one image."""
+    ingest = components.ingest(data_path=data_path, s3_endpoint=s3_endpoint)
+    _runs(ingest, cpu="1", memory="2Gi", minutes=20, retries=3)
+    _reads_storage(ingest)
+
+    train = components.train(
+        recipe=recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        model_file=model_file,
+        dataset=ingest.outputs["dataset"],
+    )
+    _runs(train, cpu="4", memory="4Gi", minutes=120, retries=1)
+
+    evaluate = components.evaluate(
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        registry=registry,
+        s3_endpoint=s3_endpoint,
+        min_accuracy=min_accuracy,
+        seed=seed,
+        dataset=ingest.outputs["dataset"],
+        model=train.outputs["model"],
+    )
+    _runs(evaluate, cpu="2", memory="3Gi", minutes=20, retries=3)
+    _reads_storage(evaluate)
+
+    with dsl.If(evaluate.outputs["verdict"] == "accepted", name="is-accepted"):
+        publish = components.publish(
+            run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            registry=registry,
+            s3_endpoint=s3_endpoint,
+            min_accuracy=min_accuracy,
+            dataset=ingest.outputs["dataset"],
+            model=train.outputs["model"],
+            report=evaluate.outputs["report"],
+            manifest=evaluate.outputs["manifest"],
+        )
+        _runs(publish, cpu="2", memory="3Gi", minutes=20, retries=0)
+        _reads_storage(publish)
+
+    predict = components.predict(
+        image_number=image_number,
+        dataset=ingest.outputs["dataset"],
+        model=train.outputs["model"],
+    )
+    _runs(predict, cpu="1", memory="2Gi", minutes=10, retries=1)
