@@ -38,6 +38,9 @@ from registry import Registry, RegistryError
 from status import Commands, Situation
 
 logger = logging.getLogger(__name__)
+# Each request would be several lines of Juju's log.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 PIPELINE = "fashion-mnist-trainer"
 COMPILED = Path(__file__).parent / "pipelines" / "train.yaml"

@@ -103,7 +103,7 @@ class Registry:
         if not moves:
             return None
         version = (self._read(max(moves)) or {}).get("version")
-        manifest = self._read(f"{version}/manifest.json")
+        manifest = self._read(f"{version}/manifest.json") if isinstance(version, int) else None
         if not isinstance(version, int) or manifest is None:
             raise RegistryError(f"{self._where}: {max(moves)} names a version that is not there")
         return Champion(version=version, result=_result(manifest))

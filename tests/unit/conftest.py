@@ -9,9 +9,9 @@ import httpx
 import ops.testing
 import pytest
 import yaml
-from sandbox import Sandbox
 
 from charm import FashionMnistTrainerCharm
+from sandbox import Sandbox
 
 
 class FaultProxy:
