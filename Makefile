@@ -1,0 +1,51 @@
+# Two targets do all: `make demo` and `make test`. They need Python 3.10+ (with venv) and make.
+PYTHON ?= python3
+RECIPE ?= fast
+EPOCHS ?= 0
+BIN := .venv/bin
+CHARM := fashion-mnist-trainer_amd64.charm
+export UV_PROJECT_ENVIRONMENT := .venv
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: help demo test lint format static compile pack clean
+
+help: ## Show what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+.venv/ready: pyproject.toml uv.lock
+	test -x .uv/bin/uv || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv; }
+	.uv/bin/uv sync --quiet --frozen --group dev --python $(PYTHON)
+	touch $@
+
+demo: .venv/ready ## Train, judge and promote on this machine (RECIPE=notebook, EPOCHS=3)
+	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS)
+
+test: .venv/ready ## Run every test that needs Python packages only, with the coverage gate
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 tests
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lint: .venv/ready ## Look for mistakes and wrong format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/python -W ignore -m training.compile --check
+
+format: .venv/ready ## Put the format right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+static: .venv/ready ## Check types
+	$(BIN)/pyright
+
+compile: .venv/ready ## Compile the pipelines into src/pipelines
+	$(BIN)/python -W ignore -m training.compile
+
+pack: ## Pack the charm: charmcraft, or the program that PACK_CHARM names
+	@if command -v charmcraft >/dev/null; then charmcraft pack; \
+	elif [ -n "$(PACK_CHARM)" ]; then "$(PACK_CHARM)" .; \
+	else echo "install charmcraft (sudo snap install charmcraft --classic), then: make pack"; exit 1; fi
+
+clean: ## Remove what was made here
+	rm -rf .venv .uv .demo .coverage* .pytest_cache .ruff_cache $(CHARM)
