@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import logging
 import os
+import re
 import shutil
 import sys
 import time
@@ -35,6 +36,10 @@ from sandbox import Sandbox  # noqa: E402
 STEPS = PipelineSpec.load(ROOT / "src" / "pipelines" / "train.yaml").steps
 # What to try by hand after each recipe.
 BETTER = {"notebook": "fast", "fast": "balanced"}
+# Of a log, what tells of the training; the file has all.
+SHOWN = re.compile(
+    r"Task '|Epoch|accuracy|verdict|version \d|Prediction:|images from|[Ee]rror:|run failed"
+)
 COLOURS = {"active": "green", "blocked": "red", "waiting": "yellow", "maintenance": "yellow"}
 console = Console(highlight=False, soft_wrap=True)
 
@@ -127,7 +132,7 @@ def follow(model: Model, sandbox: Sandbox, client: Client, run: Run) -> Run:
             for line in lines:
                 if line is None:
                     break
-                if line.strip():
+                if SHOWN.search(line):
                     console.print(f"  {line.rstrip()}", markup=False, style="dim")
             now = sum(state.is_final for state in run.steps(STEPS).values())
             progress.update(bar, completed=now, description=f"{run.display_name} {run.state.value}")
@@ -169,9 +174,9 @@ def summary(root: Path, sandbox: Sandbox, run: Run) -> None:
 
 
 def line_in(log: Path, start: str) -> str:
-    """The last line of the log with this in it, from there on."""
+    """The first line of the log with this in it, from there on."""
     found = [line for line in log.read_text(errors="replace").splitlines() if start in line]
-    return found[-1][found[-1].index(start) :].strip() if found else ""
+    return found[0][found[0].index(start) :].strip() if found else ""
 
 
 def main() -> int:
@@ -181,7 +186,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=0, help="0: the recipe's own")
     parser.add_argument("--root", type=Path, default=ROOT / ".demo", help="where all is kept")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.ERROR)
+    logging.basicConfig(handlers=[logging.NullHandler()])
 
     console.rule("Fashion-MNIST")
     cache = options.root / "data"

@@ -74,7 +74,7 @@ def train_pipeline(
     _runs(evaluate, cpu="2", memory="3Gi", minutes=20, retries=3)
     _reads_storage(evaluate)
 
-    with dsl.If(evaluate.outputs["verdict"] == "accepted", name="is-accepted"):
+    with dsl.If(evaluate.outputs["Output"] == "accepted", name="is-accepted"):
         publish = components.publish(
             run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             registry=registry,

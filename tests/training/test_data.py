@@ -1,0 +1,111 @@
+"""The four files, read and checked."""
+
+import gzip
+import shutil
+
+import numpy as np
+import pytest
+
+from fashion_mnist import data
+
+IMAGES, LABELS = data.FILES["train-images"], data.FILES["train-labels"]
+
+
+@pytest.fixture
+def copy(toy, tmp_path):
+    shutil.copytree(toy, tmp_path / "idx")
+    return tmp_path / "idx"
+
+
+def test_the_files_are_read_with_their_checksums(toy):
+    found = data.load(str(toy))
+    assert found.train_images.shape == (600, 28, 28)
+    assert found.test_labels.shape == (200,)
+    assert found.train_images.dtype == np.uint8
+    assert set(found.sha256) == set(data.FILES)
+    assert not found.is_official
+
+
+def test_plain_files_are_read_like_gzipped_ones(copy):
+    before = data.load(str(copy))
+    for file in data.FILES.values():
+        (copy / file.removesuffix(".gz")).write_bytes(gzip.decompress((copy / file).read_bytes()))
+        (copy / file).unlink()
+    assert data.load(str(copy)).sha256 == before.sha256
+
+
+def test_what_is_saved_is_loaded_again(toy, tmp_path):
+    found = data.load(str(toy))
+    data.save(found, tmp_path / "artifact")
+    again = data.load_saved(tmp_path / "artifact")
+    assert np.array_equal(again.train_images, found.train_images)
+    assert (again.source, again.sha256) == (found.source, found.sha256)
+
+
+def damage(copy, file, change):
+    path = copy / file
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    path.write_bytes(gzip.compress(bytes(change(raw))))
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        (IMAGES, lambda raw: raw[:-100], "truncated or damaged"),
+        (IMAGES, lambda raw: raw + b"x", "truncated or damaged"),
+        (IMAGES, lambda raw: raw[:10], "ends within its header"),
+        (IMAGES, lambda raw: b"", "begins with nothing"),
+        (IMAGES, lambda raw: b"\x00\x00\x0d\x03" + raw[4:], "begins with 00000d03"),
+        (LABELS, lambda raw: raw[:8] + b"\x0a" + raw[9:], "a label is 10"),
+        (LABELS, lambda raw: b"\0\0\x08\x01\0\0\0\x01\x05", "600 images and 1 labels"),
+        (
+            IMAGES,
+            lambda raw: b"\0\0\x08\x03" + b"\0\0\x02\x58\0\0\0\x0e\0\0\0\x38" + raw[16:],
+            "14 x 56",
+        ),
+    ],
+)
+def test_each_damage_is_named_with_its_file(copy, file, change, says):
+    damage(copy, file, change)
+    with pytest.raises(data.DataError, match=says) as caught:
+        data.load(str(copy))
+    assert IMAGES in str(caught.value) or LABELS in str(caught.value)
+
+
+def test_a_cut_gzip_file_is_named(copy):
+    path = copy / IMAGES
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(data.DataError, match="fetch it again"):
+        data.load(str(copy))
+
+
+def test_labels_in_place_of_images_are_told(copy):
+    shutil.copy(copy / LABELS, copy / IMAGES)
+    with pytest.raises(data.DataError, match="not mixed up"):
+        data.load(str(copy))
+
+
+def test_a_missing_file_says_where_to_get_it(tmp_path):
+    with pytest.raises(data.DataError, match="dataset-fashion-mnist"):
+        data.load(str(tmp_path))
+
+
+def test_a_missing_artifact_says_what_to_run(tmp_path):
+    with pytest.raises(data.DataError, match="ingests the data first"):
+        data.load_saved(tmp_path)
+
+
+def test_a_download_is_read_and_one_that_is_missing_is_told(toy, httpserver):
+    for file in data.FILES.values():
+        httpserver.expect_request(f"/{file}").respond_with_data((toy / file).read_bytes())
+    address = httpserver.url_for("/").rstrip("/")
+    assert data.load(address).sha256 == data.load(str(toy)).sha256
+    with pytest.raises(data.DataError, match="cannot be downloaded"):
+        data.load(f"{address}/nowhere")
+
+
+@pytest.mark.skipif(
+    not data.DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed"
+)
+def test_debians_package_is_the_official_data_set():
+    assert data.load().is_official

@@ -1,0 +1,65 @@
+"""The gate: absolute thresholds, and the change against the champion."""
+
+import numpy as np
+import pytest
+
+from fashion_mnist.evaluation import judge, mcnemar, of_probabilities
+
+LABELS = (np.arange(1000) % 10).astype(np.uint8)
+
+
+def answers(wrong):
+    """Answers to 1000 images, of which these are wrong."""
+    predictions = LABELS.copy()
+    predictions[list(wrong)] = (predictions[list(wrong)] + 1) % 10
+    return of_probabilities(np.eye(10, dtype=np.float32)[predictions], LABELS)
+
+
+def test_evaluation_counts():
+    said = answers(range(0, 1000, 10))  # every image of class 0
+    assert said.accuracy == pytest.approx(0.9)
+    assert said.recall["T-shirt/top"] == 0
+    assert said.recall["Trouser"] == 1
+    assert said.confusion[0, 1] == 100
+    assert said.confusion.sum() == 1000
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "p"),
+    [(0, 0, 1.0), (5, 0, 1 / 32), (0, 5, 1.0), (1, 1, 0.75), (3, 1, 5 / 16)],
+)
+def test_mcnemar_is_the_binomial_tail(better, worse, p):
+    assert mcnemar(better, worse) == pytest.approx(p)
+
+
+def test_a_first_model_needs_the_threshold_only():
+    assert judge(answers(range(100)), None, LABELS, min_accuracy=0.9).status == "accepted"
+    verdict = judge(answers(range(101)), None, LABELS, min_accuracy=0.9)
+    assert verdict.status == "rejected"
+    assert verdict.reasons == ["accuracy 0.8990, at least 0.9000 is asked for"]
+
+
+def test_a_clearly_better_model_is_accepted():
+    verdict = judge(answers(range(100)), answers(range(150)), LABELS, min_accuracy=0.5)
+    assert verdict.status == "accepted"
+
+
+@pytest.mark.parametrize("candidate", [range(100), range(99), range(1, 101), range(200)])
+def test_equal_worse_and_better_by_noise_are_rejected(candidate):
+    verdict = judge(answers(candidate), answers(range(100)), LABELS, min_accuracy=0.5)
+    assert verdict.status == "rejected"
+    assert "newly right" in verdict.reasons[0]
+
+
+def test_one_ruined_class_is_rejected_however_good_the_rest():
+    champion = answers([n for n in range(1000) if n % 10 and n % 3 == 0])
+    candidate = answers([n for n in range(1000) if n % 10 == 0 and n < 500])
+    verdict = judge(candidate, champion, LABELS, min_accuracy=0.5)
+    assert verdict.status == "rejected"
+    assert "T-shirt/top changes by -0.5000" in " ".join(verdict.reasons)
+
+
+def test_the_lowest_recall_counts_when_it_is_asked_for():
+    verdict = judge(answers(range(0, 1000, 20)), None, LABELS, min_accuracy=0, min_recall=0.6)
+    assert verdict.status == "rejected"
+    assert "T-shirt/top" in verdict.reasons[0]
