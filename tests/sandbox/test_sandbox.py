@@ -1,0 +1,214 @@
+"""The sandbox as the official client and a crash see it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import kfp
+import pytest
+from kfp import compiler, dsl
+
+from sandbox import Sandbox
+
+ROOT = Path(__file__).parents[2]
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def double(value: int) -> int:
+    print(f"doubling {value}")
+    if value < 0:
+        raise ValueError("negative")
+    return 2 * value
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def wait(seconds: int):
+    import time
+
+    print("waiting", flush=True)
+    time.sleep(seconds)
+
+
+@dsl.pipeline(name="doubling")
+def doubling(value: int = 1):
+    double(value=value).set_caching_options(False)
+
+
+@dsl.pipeline(name="waiting")
+def waiting(seconds: int = 600):
+    wait(seconds=seconds).set_caching_options(False)
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packages")
+    for pipeline, name in ((doubling, "doubling"), (waiting, "waiting")):
+        compiler.Compiler().compile(pipeline, str(folder / f"{name}.yaml"))
+    return folder
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    with Sandbox(tmp_path / "state") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def client(sandbox, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return kfp.Client(host=sandbox.api_url)
+
+
+def submit(client, packages, name, **arguments):
+    run = client.create_run_from_pipeline_package(
+        str(packages / f"{name}.yaml"),
+        arguments=arguments,
+        run_name=name,
+        experiment_name="tests",
+        enable_caching=False,
+    )
+    return run.run_id
+
+
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("value", "state", "step", "says"),
+    [(21, "SUCCEEDED", "SUCCEEDED", "doubling 21"), (-1, "FAILED", "FAILED", "negative")],
+)
+def test_the_official_client_runs_a_pipeline_for_real(
+    sandbox, client, packages, value, state, step, says
+):
+    run_id = submit(client, packages, "doubling", value=value)
+    run = client.wait_for_run_completion(run_id, 60, sleep_duration=0.3)
+    assert run.state == state
+    tasks = {task.display_name: task.state for task in run.run_details.task_details}
+    assert tasks["double"] == step
+    assert says in sandbox.run_log(run_id).read_text()
+
+
+def test_a_terminated_run_ends_failed_as_on_the_real_server(sandbox, client, packages):
+    run_id = submit(client, packages, "waiting")
+    until(
+        lambda: (
+            sandbox.run_log(run_id).exists() and "waiting" in sandbox.run_log(run_id).read_text()
+        )
+    )
+    client.terminate_run(run_id)
+    until(lambda: client.get_run(run_id).state == "FAILED")
+    history = [entry.state for entry in client.get_run(run_id).state_history]
+    assert history == ["PENDING", "RUNNING", "CANCELING", "FAILED"]
+    again = httpx.post(f"{sandbox.api_url}/apis/v2beta1/runs/{run_id}:terminate")
+    assert again.status_code == 400
+
+
+def test_runs_survive_a_kill_and_none_is_lost(tmp_path, packages):
+    # GIVEN a sandbox in a process of its own, with one run that goes on and one that waits
+    command = [
+        sys.executable,
+        "-m",
+        "sandbox",
+        "--root",
+        str(tmp_path / "s"),
+        "--api-port",
+        "0",
+        "--s3-port",
+        "0",
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        api = process.stdout.readline().split()[2].rstrip(",") + "/apis/v2beta1"
+        spec = (packages / "waiting.yaml").read_bytes()
+        pipeline = httpx.post(
+            f"{api}/pipelines/upload", params={"name": "w"}, files={"uploadfile": ("w.yaml", spec)}
+        ).json()
+        ids = [
+            httpx.post(
+                f"{api}/runs",
+                json={
+                    "display_name": f"run {seconds}",
+                    "pipeline_version_reference": {"pipeline_id": pipeline["pipeline_id"]},
+                    "runtime_config": {"parameters": {"seconds": seconds}},
+                },
+            ).json()["run_id"]
+            for seconds in (600, 0)
+        ]
+        log = tmp_path / "s" / "artifacts" / ids[0] / "log"
+        until(lambda: log.exists() and "waiting" in log.read_text())
+        # WHEN it is killed
+        os.kill(process.pid, signal.SIGKILL)
+    # THEN after a restart the first has failed, and the second runs to its end
+    with Sandbox(tmp_path / "s") as sandbox:
+        states = lambda: [sandbox.store.get("runs", i)["state"] for i in ids]  # noqa: E731
+        until(lambda: states() == ["FAILED", "SUCCEEDED"])
+
+
+def test_schedules_fire_once_at_a_time(sandbox, packages):
+    api = f"{sandbox.api_url}/apis/v2beta1"
+    spec = (packages / "waiting.yaml").read_bytes()
+    pipeline = httpx.post(
+        f"{api}/pipelines/upload", params={"name": "w"}, files={"uploadfile": ("w.yaml", spec)}
+    ).json()
+    made = httpx.post(
+        f"{api}/recurringruns",
+        json={
+            "display_name": "each second",
+            "pipeline_version_reference": {"pipeline_id": pipeline["pipeline_id"]},
+            "runtime_config": {"parameters": {"seconds": 60}},
+            "max_concurrency": 1,
+            "mode": "ENABLE",
+            "no_catchup": True,
+            "trigger": {"cron_schedule": {"cron": "* * * * * *"}},
+        },
+    ).json()
+    until(lambda: sandbox.store.count("runs", "state = 'RUNNING'") == 1)
+    httpx.post(f"{api}/recurringruns/{made['recurring_run_id']}:disable")
+    assert sandbox.store.count("runs") == 1
+    (run,) = sandbox.store.select("runs")
+    assert run["recurring_run_id"] == made["recurring_run_id"]
+
+
+def test_errors_have_the_recorded_forms(tmp_path):
+    with Sandbox(tmp_path / "state", execute=False) as sandbox:
+        api = f"{sandbox.api_url}/apis/v2beta1"
+        missing = httpx.get(f"{api}/runs/not-a-uuid")
+        assert (missing.status_code, missing.json()["code"]) == (404, 5)
+        assert missing.json()["details"][0]["message"] == "Run not-a-uuid not found"
+        unknown = httpx.post(f"{api}/runs", json={"display_name": "x", "colour": "red"})
+        assert unknown.status_code == 400
+        assert 'unknown field "colour"' in unknown.json()["message"]
+        assert httpx.put(f"{api}/experiments", json={}).status_code == 501
+        name = {"display_name": "twice"}
+        assert httpx.post(f"{api}/experiments", json=name).status_code == 200
+        assert httpx.post(f"{api}/experiments", json=name).status_code == 409
+        wrong = json.dumps(
+            {"predicates": [{"key": "colour", "operation": "EQUALS", "string_value": "x"}]}
+        )
+        assert httpx.get(f"{api}/runs", params={"filter": wrong}).status_code == 400
+
+
+def test_lists_come_in_pages(tmp_path):
+    with Sandbox(tmp_path / "state", execute=False) as sandbox:
+        api = f"{sandbox.api_url}/apis/v2beta1/experiments"
+        for number in range(5):
+            httpx.post(api, json={"display_name": f"e{number}"})
+        names, token = [], ""
+        while True:
+            page = httpx.get(
+                api, params={"page_size": 2, "sort_by": "name", "page_token": token}
+            ).json()
+            names += [each["display_name"] for each in page["experiments"]]
+            token = page.get("next_page_token", "")
+            if not token:
+                break
+        assert names == ["Default", "e0", "e1", "e2", "e3", "e4"]
+        assert page["total_size"] == 6
