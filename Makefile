@@ -7,7 +7,7 @@ CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test lint format static compile pack clean
+.PHONY: help demo test lint format static compile pack packed clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -46,6 +46,9 @@ pack: ## Pack the charm: charmcraft, or the program that PACK_CHARM names
 	@if command -v charmcraft >/dev/null; then charmcraft pack; \
 	elif [ -n "$(PACK_CHARM)" ]; then "$(PACK_CHARM)" .; \
 	else echo "install charmcraft (sudo snap install charmcraft --classic), then: make pack"; exit 1; fi
+
+packed: .venv/ready ## Dispatch the packed charm as Juju does
+	$(BIN)/python -m pytest tests/packed
 
 clean: ## Remove what was made here
 	rm -rf .venv .uv .demo .coverage* .pytest_cache .ruff_cache $(CHARM)

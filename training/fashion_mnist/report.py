@@ -156,7 +156,7 @@ def _confusion(matrix: np.ndarray) -> str:
         share = row / max(1, row.sum())
         cells = "".join(
             f'<td style="background: color-mix(in srgb, var(--accent) {100 * part:.0f}%, '
-            f'var(--soft))">{count}</td>'
+            f'var(--soft)){"; color: var(--paper)" if part > 0.5 else ""}">{count}</td>'
             for count, part in zip(row, share, strict=True)
         )
         rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
