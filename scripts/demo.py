@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class Model:
         self.context = ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer")
         self.state = ops.testing.State(
             leader=True,
-            model=ops.testing.Model(name="kubeflow", uuid="00000000-0000-4000-8000-00000000de30"),
+            model=ops.testing.Model(name="kubeflow", uuid=str(uuid.uuid4())),
         )
 
     def emit(self, event: ops.testing.Event | object, said: str) -> None:
