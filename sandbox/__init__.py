@@ -12,8 +12,10 @@ folder gives the same state after a restart, even one after kill -9.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
+import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +47,7 @@ class Sandbox:
 
     Args:
         root: the folder with its state; made when it is not there.
-        api_port, s3_port: 0 takes free ones.
+        api_port, s3_port: 0 takes those of the last time, or free ones: clients keep addresses.
         execute: False leaves runs PENDING until `set_run_state` moves them.
         limit: how many runs go on at once.
 
@@ -89,8 +91,9 @@ class Sandbox:
         self.store = Store(self.root / "kfp.sqlite")
         self._s3 = PersistentS3(self.root / "s3.sqlite")
         self._s3.make_bucket(BUCKET)
-        self._s3_server = _serve(self._s3, self._ports[1])
-        self.s3_url = f"http://{HOST}:{self._s3_server.server_port}"
+        ports = self._last_ports()
+        self._s3_server = _serve(self._s3, self._ports[1], ports.get("s3", 0))
+        self.s3_url = f"http://{HOST}:{self._s3_server.port}"
         self._executor = Executor(
             self.store,
             self.root / "artifacts",
@@ -103,8 +106,11 @@ class Sandbox:
         if self._execute:
             self._executor.start()
         self._scheduler.start()
-        self._api_server = _serve(create_app(self.store, self._changed), self._ports[0])
-        self.api_url = f"http://{HOST}:{self._api_server.server_port}"
+        app = create_app(self.store, self._changed)
+        self._api_server = _serve(app, self._ports[0], ports.get("api", 0))
+        self.api_url = f"http://{HOST}:{self._api_server.port}"
+        ports = {"api": self._api_server.port, "s3": self._s3_server.port}
+        (self.root / "ports.json").write_text(json.dumps(ports))
         self._running = True
 
     def stop(self) -> None:
@@ -146,6 +152,10 @@ class Sandbox:
         elif self._execute:
             self._executor.changed(what, identity)
 
+    def _last_ports(self) -> dict[str, int]:
+        path = self.root / "ports.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
     def _keys(self) -> tuple[str, str]:
         """The S3 keys, made once and kept where only the owner reads them."""
         path = self.root / "keys.json"
@@ -156,10 +166,27 @@ class Sandbox:
         return access, secret
 
 
-def _serve(app: object, port: int) -> BaseWSGIServer:
-    server = make_server(HOST, port, app, threaded=True, request_handler=_Quiet)  # type: ignore[arg-type]
+def _serve(app: object, port: int, last: int) -> BaseWSGIServer:
+    with _listen(port, last) as listener:
+        number = listener.getsockname()[1]
+        server = make_server(
+            HOST,
+            number,
+            app,  # type: ignore[arg-type]
+            threaded=True,
+            request_handler=_Quiet,
+            fd=listener.fileno(),
+        )
     server.daemon_threads = True  # type: ignore[attr-defined]
     threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
     ).start()
     return server
+
+
+def _listen(port: int, last: int) -> socket.socket:
+    """A socket on the port; for 0 on the last one if nobody has taken it, else on any."""
+    if not port and last:
+        with contextlib.suppress(OSError):
+            return socket.create_server((HOST, last))
+    return socket.create_server((HOST, port))

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -212,3 +213,26 @@ def test_lists_come_in_pages(tmp_path):
                 break
         assert names == ["Default", "e0", "e1", "e2", "e3", "e4"]
         assert page["total_size"] == 6
+
+
+def test_a_restart_keeps_the_addresses_and_their_ports_unless_they_are_taken(tmp_path):
+    # GIVEN a sandbox that ran once
+    with Sandbox(tmp_path, execute=False) as sandbox:
+        first = sandbox.api_url, sandbox.s3_url
+
+    # WHEN it starts again, THEN clients find it where it was
+    with Sandbox(tmp_path, execute=False) as sandbox:
+        assert (sandbox.api_url, sandbox.s3_url) == first
+
+    # WHEN something else listens there now, THEN it takes another port
+    port = int(first[0].rsplit(":", 1)[1])
+    with socket.create_server(("127.0.0.1", port)), Sandbox(tmp_path, execute=False) as sandbox:
+        assert sandbox.api_url != first[0]
+        assert httpx.get(f"{sandbox.api_url}/apis/v2beta1/experiments").status_code == 200
+
+
+def test_a_port_that_is_asked_for_and_taken_is_an_error(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        sandbox = Sandbox(tmp_path, api_port=other.getsockname()[1], execute=False)
+        with pytest.raises(OSError, match="in use"):
+            sandbox.start()
