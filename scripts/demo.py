@@ -202,7 +202,12 @@ def main() -> int:
         console.rule("deploy, relate, configure")
         model = Model()
         model.configure(
-            {"data-path": images.source, "recipe": options.recipe, "epochs": options.epochs}
+            {
+                "profile": "",
+                "data-path": images.source,
+                "recipe": options.recipe,
+                "epochs": options.epochs,
+            }
         )
         host, port = sandbox.api_url.removeprefix("http://").split(":")
         model.relate("kfp-api", "kfp-api", {"service-name": host, "service-port": port})

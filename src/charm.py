@@ -34,6 +34,7 @@ from kfp_ops import (
     observe,
     plan,
 )
+from profiles import Profile, ProfileError
 from registry import Registry, RegistryError
 from status import Commands, Situation
 
@@ -66,6 +67,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             changes += [events.relation_created, events.relation_changed, events.relation_broken]
         for change in changes:
             framework.observe(change, self._on_change)
+        framework.observe(self.on.remove, self._on_remove)
         framework.observe(self.on.train_action, self._on_train)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
 
@@ -95,6 +97,17 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         else:
             event.fail(status.of(self._situation, self._commands).message)
 
+    def _on_remove(self, _: ops.RemoveEvent) -> None:
+        """Take back the rights in the profile when the application goes; models and runs stay."""
+        if not self.unit.is_leader() or self.app.planned_units() > 0:
+            return
+        try:
+            profile = self._profile(self.load_config(TrainerConfig))
+            if profile:
+                profile.release()
+        except (OptionError, ProfileError) as error:
+            logger.warning("%s", error)
+
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         if self._situation:
             event.add_status(status.of(self._situation, self._commands))
@@ -105,7 +118,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         """See to it that the configuration's run exists, and those that are asked for by name."""
         try:
             return self._with_results(self._converge(asked or {}))
-        except (OptionError, RelationDataError, KfpError) as error:
+        except (OptionError, RelationDataError, KfpError, ProfileError) as error:
             logger.warning("%s", error)
             return Situation(problem=status.problem(error, self._commands))
 
@@ -126,11 +139,27 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             experiment=f"{self.model.name}-{self.app.name}",
             runs=tuple(_requests(config, spec, storage, asked)),
         )
-        with Client(api.url) as client:
+        with self._client(api.url, config) as client:
             seen = observe(client, wanted)
             if self.unit.is_leader():
                 seen = act(client, wanted, seen, plan(wanted, seen))
         return Situation(runs=seen.runs, latest=seen.latest, steps=spec.steps)
+
+    def _client(self, url: str, config: TrainerConfig) -> Client:
+        profile = self._profile(config)
+        if profile is None:
+            return Client(url)
+        if self.unit.is_leader():
+            profile.ensure()
+        token = profile.token()
+        return Client(url, namespace=profile.name, token=lambda: token)
+
+    def _profile(self, config: TrainerConfig) -> Profile | None:
+        if not config.profile:
+            return None
+        return Profile(
+            config.profile, app=self.app.name, model=self.model.name, owner=config.profile_owner
+        )
 
     def _with_results(self, situation: Situation) -> Situation:
         """Add what the registry says of the latest run and of the model that serves."""
@@ -157,9 +186,11 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _link(self, run: Run) -> str:
         """Where a person looks at the run: Kubeflow's dashboard, or else the API."""
-        dashboard = self.load_config(TrainerConfig).dashboard_url.rstrip("/")
+        config = self.load_config(TrainerConfig)
+        dashboard = config.dashboard_url.rstrip("/")
         if dashboard:
-            return f"{dashboard}/_/pipeline/#/runs/details/{run.run_id}"
+            namespace = f"?ns={config.profile}" if config.profile else ""
+            return f"{dashboard}/_/pipeline/{namespace}#/runs/details/{run.run_id}"
         api = self.kfp_api.get()
         return f"{api.url if api else ''}/apis/v2beta1/runs/{run.run_id}"
 

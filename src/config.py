@@ -34,6 +34,8 @@ class TrainerConfig:
         data_path: where the four IDX files are; empty finds them by itself.
         model_file: file name of the Keras model in the registry.
         image_number: which test image (0 to 9999) a run predicts at its end.
+        profile: the Kubeflow profile, and so the namespace, of the runs; empty: single-user server.
+        profile_owner: who owns the profile if the charm creates it; empty: the charm's account.
         training_image: container image of the steps; empty leaves the compiled one.
         train_on_change: whether a new configuration is trained without being asked.
         registry_bucket, registry_prefix: where the models are kept in object storage.
@@ -49,6 +51,8 @@ class TrainerConfig:
     data_path: str = ""
     model_file: str = "fashion_mnist.keras"
     image_number: int = 0
+    profile: str = "fashion-mnist"
+    profile_owner: str = ""
     training_image: str = ""
     train_on_change: bool = True
     registry_bucket: str = "mlpipeline"
@@ -67,6 +71,9 @@ class TrainerConfig:
         self._between("image_number", 0, 9999)
         self._matches("data_path", _DATA, "empty, http(s)://, s3://BUCKET/PREFIX or a directory")
         self._matches("model_file", r"[\w\-][\w.\-]*\.keras", "a file name NAME.keras")
+        if self.profile:
+            self._matches("profile", r"[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?", "empty or a namespace")
+        self._matches("profile_owner", r"[^\s'\"]{1,253}", "empty or a user's name in Kubeflow")
         self._matches("training_image", _IMAGE, "empty or a container image")
         self._matches("registry_bucket", r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", "a bucket's name")
         self._matches("registry_prefix", r"[\w.\-]+(/[\w.\-]+)*", "a path like models/mine")

@@ -10,10 +10,16 @@ import ops
 import kfp_ops
 from config import OptionError
 from kfp_ops import Run, RunState
+from profiles import (
+    NoProfilesError,
+    ProfileError,
+    ProfileForbiddenError,
+    ProfilePendingError,
+)
 from registry import Champion, RegistryError, Result
 
 _LATER = "tried again at the next update-status"
-Error = OptionError | kfp_ops.RelationDataError | kfp_ops.KfpError | RegistryError
+Error = OptionError | kfp_ops.RelationDataError | kfp_ops.KfpError | ProfileError | RegistryError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +62,11 @@ class Commands:
             return f"juju run-action {self.app}/leader train --wait"
         return f"juju run {self.app}/leader train"
 
+    @property
+    def trust(self) -> str:
+        """Let the application act in the whole cluster."""
+        return f"juju trust {self.app} --scope=cluster"
+
     def config(self, option: str) -> str:
         """Set an option."""
         return f"juju config {self.app} {option}=VALUE"
@@ -88,12 +99,23 @@ def problem(error: Error, commands: Commands) -> ops.StatusBase:
         case kfp_ops.UnauthorizedError() | kfp_ops.ForbiddenError():
             return ops.BlockedStatus(
                 f"Kubeflow Pipelines does not let {commands.app} in: {error}; "
-                "this version needs a single-user server"
+                f"it needs kubeflow-pipelines-edit in its profile: {commands.config('profile')}"
             )
         case kfp_ops.KfpError():
             return ops.BlockedStatus(
                 f"Kubeflow Pipelines refuses: {error}; see: juju debug-log --include {commands.app}"
             )
+        case ProfileForbiddenError():
+            return ops.BlockedStatus(f"{error}; allow it with: {commands.trust}")
+        case NoProfilesError():
+            return ops.BlockedStatus(
+                f"{error}; deploy kubeflow-profiles, or for a single-user server: "
+                f"juju config {commands.app} profile="
+            )
+        case ProfilePendingError():
+            return ops.WaitingStatus(f"{error}; {_LATER}")
+        case ProfileError():
+            return ops.WaitingStatus(f"Kubernetes: {error}; {_LATER}")
         case RegistryError():
             return ops.WaitingStatus(f"{error}; {_LATER}")
         case kfp_ops.RelationDataError():

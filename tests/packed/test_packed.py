@@ -95,7 +95,7 @@ def juju(request, charm, sandbox, tmp_path):
     server = {"service-name": api[0], "service-port": api[1]}
     state = {
         "calls": [],
-        "config": {name: option["default"] for name, option in options.items()},
+        "config": {name: option["default"] for name, option in options.items()} | {"profile": ""},
         "leader": True,
         "relations": {
             f"{name}:{number}": {

@@ -2,6 +2,8 @@
 
 import dataclasses
 import http.server
+import json
+import re
 import threading
 from collections.abc import Callable
 
@@ -9,6 +11,7 @@ import httpx
 import ops.testing
 import pytest
 import yaml
+from werkzeug import Response
 
 from charm import FashionMnistTrainerCharm
 from sandbox import Sandbox
@@ -25,12 +28,14 @@ class FaultProxy:
     def __init__(self, upstream: str):
         self.upstream = upstream
         self.seen: list[tuple[str, str]] = []
+        self.headers: list[dict[str, str]] = []
         self.trouble: Callable[[str, int, str, str], object] = lambda *_: None
         proxy = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def answer(self):
                 proxy.seen.append((self.command, self.path))
+                proxy.headers.append({k.lower(): v for k, v in self.headers.items()})
                 number = len(proxy.seen)
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 if self.fails("before", number):
@@ -94,6 +99,68 @@ def proxy(sandbox):
         yield proxy
 
 
+class Kubernetes:
+    """As much of a kube-apiserver as the charm talks to: it keeps what is applied, and says no.
+
+    `refuse` maps "METHOD /path" to the status that it gets; `controller` says whether a profile's
+    namespace comes into being with it, as Kubeflow's profile controller sees to.
+    """
+
+    def __init__(self, server):
+        self.objects: dict[str, dict] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.refuse: dict[str, int] = {}
+        self.controller = True
+        self.url = server.url_for("")
+        server.expect_request(re.compile("/api.*")).respond_with_handler(self._answer)
+
+    def _answer(self, request):
+        line = f"{request.method} {request.path}"
+        self.requests.append((line, request.headers.get("content-type", "")))
+        if line in self.refuse:
+            return self._status(self.refuse[line], "made to refuse")
+        if request.path.endswith("/token"):
+            spec = request.get_json()["spec"]
+            token = f"token for {','.join(spec['audiences'])}"
+            return self._json({"spec": spec, "status": {"token": token}}, 201)
+        if request.method == "PATCH":
+            self.objects[request.path] = yaml.safe_load(request.data)
+            if "/profiles/" in request.path and self.controller:
+                namespace = request.path.rsplit("/", 1)[1]
+                self.objects[f"/api/v1/namespaces/{namespace}"] = {"status": {"phase": "Active"}}
+        if request.path not in self.objects:
+            return self._status(404, "not found")
+        if request.method == "DELETE":
+            return self._json(self.objects.pop(request.path))
+        return self._json(self.objects[request.path])
+
+    def _json(self, body, status=200):
+        return Response(json.dumps(body), status, content_type="application/json")
+
+    def _status(self, code, message):
+        if code == 404 and message != "not found":
+            return Response("404 page not found", code, content_type="text/plain")
+        return self._json({"kind": "Status", "code": code, "message": message}, code)
+
+
+@pytest.fixture
+def kubernetes(httpserver, tmp_path, monkeypatch):
+    """A Kubernetes API that the charm finds as it would out of a cluster."""
+    kubernetes = Kubernetes(httpserver)
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": kubernetes.url}}],
+        "users": [{"name": "test", "user": {"token": "the-charms-own"}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    return kubernetes
+
+
 @pytest.fixture
 def ctx():
     return ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer")
@@ -132,9 +199,10 @@ def object_storage(sandbox):
 
 @pytest.fixture
 def state(kfp_api, object_storage):
-    """The leader of a related trainer, in a model that is called kubeflow."""
+    """The leader of a related trainer of a single-user server, in a model called kubeflow."""
     return ops.testing.State(
         leader=True,
+        config={"profile": ""},
         relations={kfp_api, object_storage},
         model=ops.testing.Model(name="kubeflow", uuid="11111111-2222-4333-8444-555555555555"),
     )

@@ -426,7 +426,9 @@ def test_a_wish_whose_answer_was_lost_is_not_submitted_twice(ctx, configured, pr
     assert len(runs()) <= 1
 
 
-def test_what_another_leader_made_in_the_meantime_is_taken(ctx, state, proxy, sandbox, runs):
+def test_what_another_leader_made_in_the_meantime_is_taken(
+    ctx, state, configured, proxy, sandbox, runs
+):
     # GIVEN a pipeline and an experiment that exist, and a first look that does not see them yet
     ctx.run(ctx.on.config_changed(), state)
     hidden = set()
@@ -445,7 +447,7 @@ def test_what_another_leader_made_in_the_meantime_is_taken(ctx, state, proxy, sa
 
     proxy.trouble = hide_once
     # WHEN another configuration needs them
-    ctx.run(ctx.on.config_changed(), dataclasses.replace(state, config={"epochs": 9}))
+    ctx.run(ctx.on.config_changed(), configured(epochs=9))
     # THEN the conflict is taken as "it is there": one pipeline, and a run for each wish
     pipelines = httpx.get(f"{sandbox.api_url}/apis/v2beta1/pipelines", trust_env=False).json()
     assert hidden

@@ -64,6 +64,8 @@ BAD = {
     "training_image": ["UPPER", "a b", "-x", "image:"],
     "registry_bucket": ["", "a", "Upper", "a_b", "-ab"],
     "registry_prefix": ["", "/abs", "a//b", "a/", "a/../b", "a b"],
+    "profile": ["Upper", "-a", "a-", "a.b", "a/b", 64 * "a"],
+    "profile_owner": ["a b", "a'b", 254 * "a"],
     "dashboard_url": ["kubeflow.local", "ftp://x", "javascript:alert(1)"],
 }
 
@@ -96,6 +98,8 @@ GOOD = {
     ],
     "registry_bucket": ["abc", "my.bucket-1"],
     "registry_prefix": ["a", "models/fashion-mnist"],
+    "profile": ["", "fashion-mnist", "a", 63 * "a"],
+    "profile_owner": ["", "user@example.com"],
     "dashboard_url": ["", "http://10.64.140.43.nip.io", "https://kubeflow.example.com/"],
 }
 

@@ -1,0 +1,187 @@
+"""The Kubeflow profile in which the trainer works: its namespace, its rights and its token.
+
+In a multi-user Kubeflow everything belongs to a profile (kubeflow.org/v1), a namespace with an
+owner. The charm acts there as its own ServiceAccount, which Juju makes and `--trust` lets do this:
+it creates the Profile if there is none, binds itself to Kubeflow's ClusterRole
+`kubeflow-pipelines-edit` in it, and asks Kubernetes for a short-lived token for the pipelines' API.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+# lightkube and its models take longer to import than an event without a profile takes in all.
+if TYPE_CHECKING:
+    import lightkube
+
+AUDIENCE = "pipelines.kubeflow.org"
+ROLE = "kubeflow-pipelines-edit"
+# The shortest life that Kubernetes gives; each hook asks for a token of its own.
+TOKEN_SECONDS = 600
+
+
+class ProfileError(Exception):
+    """Kubernetes did not do what was asked; later it may."""
+
+
+class ProfilePendingError(ProfileError):
+    """The profile's namespace is not there yet, or is going away."""
+
+
+class ProfileForbiddenError(ProfileError):
+    """The charm has no right to do this."""
+
+
+class NoProfilesError(ProfileError):
+    """This cluster knows no profiles."""
+
+
+class Profile:
+    """A profile, seen by one application.
+
+    Args:
+        name: of the profile, and of its namespace.
+        app, model: the application, whose ServiceAccount has its name, and its Juju model, whose
+            namespace has its name.
+        owner: who owns the profile if it is created: a user's name in Kubeflow, most often an
+            e-mail address. Empty makes the charm's own account the owner.
+    """
+
+    def __init__(self, name: str, *, app: str, model: str, owner: str = ""):
+        self.name = name
+        self._app = app
+        self._model = model
+        self._owner = owner or f"system:serviceaccount:{model}:{app}"
+        self._binding = f"{model}-{app}-pipelines"
+
+    def ensure(self) -> None:
+        """See to it that the profile is there, and that this application may use pipelines in it.
+
+        Raises:
+            ProfilePendingError: the namespace is not there yet.
+            ProfileForbiddenError: the application is not trusted.
+            NoProfilesError: there is no Profile in this cluster's API.
+            ProfileError: Kubernetes cannot be reached, or answers with another error.
+        """
+        from lightkube.generic_resource import (
+            create_global_resource,  # pyright: ignore[reportUnknownVariableType]
+        )
+        from lightkube.models.meta_v1 import ObjectMeta
+        from lightkube.models.rbac_v1 import RoleRef, Subject
+        from lightkube.resources.core_v1 import Namespace
+        from lightkube.resources.rbac_authorization_v1 import RoleBinding
+
+        kind: Any = create_global_resource("kubeflow.org", "v1", "Profile", "profiles")
+        with _errors(f"profile {self.name}"):
+            if not _found(self._kube, kind, self.name):
+                wanted = kind(
+                    metadata=ObjectMeta(name=self.name),
+                    spec={"owner": {"kind": "User", "name": self._owner}},
+                )
+                self._kube.apply(wanted)
+        with _errors(f"namespace {self.name}"):
+            namespace = _found(self._kube, Namespace, self.name)
+        if namespace is None or (namespace.status and namespace.status.phase == "Terminating"):
+            raise ProfilePendingError(f"namespace {self.name} of the profile is not there yet")
+        with _errors(f"rolebinding {self._binding} in namespace {self.name}"):
+            self._kube.apply(
+                RoleBinding(
+                    metadata=ObjectMeta(name=self._binding, namespace=self.name),
+                    roleRef=RoleRef(
+                        apiGroup="rbac.authorization.k8s.io", kind="ClusterRole", name=ROLE
+                    ),
+                    subjects=[
+                        Subject(kind="ServiceAccount", name=self._app, namespace=self._model)
+                    ],
+                ),
+                force=True,
+            )
+
+    def token(self) -> str:
+        """A token of the application's own ServiceAccount that the pipelines' API takes.
+
+        Raises:
+            ProfileForbiddenError: the application is not trusted.
+            ProfileError: Kubernetes cannot be reached, or answers with another error.
+        """
+        from lightkube.models.authentication_v1 import TokenRequestSpec
+        from lightkube.models.meta_v1 import ObjectMeta
+        from lightkube.resources.core_v1 import ServiceAccountToken
+
+        spec = TokenRequestSpec(audiences=[AUDIENCE], expirationSeconds=TOKEN_SECONDS)
+        with _errors(f"token for serviceaccount {self._app} in namespace {self._model}"):
+            answer = self._kube.create(
+                ServiceAccountToken(metadata=ObjectMeta(), spec=spec),
+                self._app,
+                namespace=self._model,
+            )
+        if not answer.status or not answer.status.token:
+            raise ProfileError("Kubernetes gave no token")
+        return answer.status.token
+
+    def release(self) -> None:
+        """Take back the application's rights in the profile; the profile itself stays.
+
+        Raises:
+            ProfileError: Kubernetes cannot be reached, or answers with an error.
+        """
+        from lightkube import ApiError
+        from lightkube.resources.rbac_authorization_v1 import RoleBinding
+
+        with _errors(f"rolebinding {self._binding} in namespace {self.name}"):
+            try:
+                self._kube.delete(RoleBinding, self._binding, namespace=self.name)
+            except ApiError as error:
+                if error.status.code != 404:
+                    raise
+
+    @functools.cached_property
+    def _kube(self) -> lightkube.Client:
+        from lightkube import Client, ConfigError, KubeConfig
+
+        try:
+            # The model's proxy settings are in the environment; Kubernetes is not behind a proxy.
+            return Client(
+                KubeConfig.from_env(),
+                field_manager=f"juju-{self._model}-{self._app}",
+                trust_env=False,
+            )
+        except ConfigError as error:
+            raise ProfileError(f"no way to Kubernetes: {error}") from error
+
+
+def _found(kube: lightkube.Client, kind: Any, name: str) -> Any:
+    """The object of this name, or None."""
+    from lightkube import ApiError
+
+    try:
+        return kube.get(kind, name)
+    except ApiError as error:
+        if error.status.code == 404:
+            return None
+        raise
+
+
+@contextmanager
+def _errors(what: str) -> Generator[None]:
+    """Turn what lightkube raises into this module's errors."""
+    from lightkube import ApiError
+
+    try:
+        yield
+    except ApiError as error:
+        if error.status.code in (401, 403):
+            raise ProfileForbiddenError(f"{what}: {error.status.message}") from error
+        raise ProfileError(f"{what}: {error.status.message}") from error
+    except httpx.HTTPStatusError as error:
+        # An unknown group is a 404 in plain text, an unknown object one in JSON.
+        if error.response.status_code == 404:
+            raise NoProfilesError(f"{what}: this cluster has no such kind") from error
+        raise ProfileError(f"{what}: status {error.response.status_code}") from error
+    except httpx.HTTPError as error:
+        raise ProfileError(f"{what}: cannot reach Kubernetes: {error}") from error

@@ -1,0 +1,167 @@
+"""The trainer in a multi-user Kubeflow: its profile, its rights, its token."""
+
+import dataclasses
+import re
+
+import ops
+import pytest
+
+PROFILE = "/apis/kubeflow.org/v1/profiles/team-a"
+NAMESPACE = "/api/v1/namespaces/team-a"
+BINDING = (
+    "/apis/rbac.authorization.k8s.io/v1/namespaces/team-a/rolebindings/kubeflow-trainer-pipelines"
+)
+TOKEN = "/api/v1/namespaces/kubeflow/serviceaccounts/trainer/token"
+
+
+@pytest.fixture
+def in_profile(configured):
+    return configured(profile="team-a")
+
+
+def test_the_profile_is_created_bound_and_used_with_a_token(ctx, kubernetes, in_profile, proxy):
+    # GIVEN a multi-user server that writes down what comes, and refuses it
+    asked = []
+
+    def refuse(moment, _number, _method, path):
+        asked.append(path)
+        return 403 if moment == "before" else None
+
+    proxy.trouble = refuse
+    # WHEN the leader is given a profile that is not there
+    out = ctx.run(ctx.on.config_changed(), in_profile)
+
+    # THEN it is created for the charm's account, and the charm's account is bound in it
+    account = "system:serviceaccount:kubeflow:trainer"
+    assert kubernetes.objects[PROFILE]["spec"] == {"owner": {"kind": "User", "name": account}}
+    binding = kubernetes.objects[BINDING]
+    assert binding["roleRef"]["name"] == "kubeflow-pipelines-edit"
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": "trainer", "namespace": "kubeflow"}
+    ]
+    # AND what Kubeflow is asked carries the token and the namespace; a refusal says what to grant
+    assert proxy.headers[-1]["authorization"] == "Bearer token for pipelines.kubeflow.org"
+    assert "namespace=team-a" in asked[0]
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert "kubeflow-pipelines-edit" in out.unit_status.message
+
+
+def test_what_is_applied_is_applied_on_the_server(ctx, kubernetes, in_profile):
+    ctx.run(ctx.on.config_changed(), in_profile)
+    patches = [kind for line, kind in kubernetes.requests if line.startswith("PATCH")]
+    assert patches == ["application/apply-patch+yaml"] * 2
+
+
+def test_a_profile_that_is_there_is_left_as_it_is(ctx, kubernetes, in_profile):
+    theirs = {"spec": {"owner": {"kind": "User", "name": "anna@example.com"}}}
+    kubernetes.objects |= {PROFILE: theirs, NAMESPACE: {}}
+    ctx.run(ctx.on.config_changed(), in_profile)
+    assert kubernetes.objects[PROFILE] == theirs
+    assert BINDING in kubernetes.objects
+
+
+def test_a_new_profile_gets_the_owner_that_is_configured(ctx, kubernetes, configured):
+    state = configured(profile="team-a", profile_owner="anna@example.com")
+    ctx.run(ctx.on.config_changed(), state)
+    assert kubernetes.objects[PROFILE]["spec"]["owner"]["name"] == "anna@example.com"
+
+
+def test_the_namespace_is_waited_for(ctx, kubernetes, in_profile, proxy):
+    # GIVEN a profile controller that takes its time
+    kubernetes.controller = False
+    out = ctx.run(ctx.on.config_changed(), in_profile)
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert "namespace team-a" in out.unit_status.message
+    assert not proxy.seen
+
+    # WHEN it is there, and going away again, THEN the charm still waits
+    kubernetes.objects[NAMESPACE] = {"status": {"phase": "Terminating"}}
+    out = ctx.run(ctx.on.update_status(), out)
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+
+    # WHEN it is there to stay, THEN the charm goes on
+    kubernetes.objects[NAMESPACE] = {"status": {"phase": "Active"}}
+    ctx.run(ctx.on.update_status(), out)
+    assert proxy.seen
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "kind", "words"),
+    [
+        (f"GET {PROFILE}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
+        (f"PATCH {PROFILE}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
+        (f"PATCH {BINDING}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
+        (f"POST {TOKEN}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
+        (f"POST {TOKEN}", 500, ops.WaitingStatus, "Kubernetes: token"),
+        (f"GET {PROFILE}", 404, ops.BlockedStatus, "juju config trainer profile="),
+        (f"PATCH {PROFILE}", 404, ops.BlockedStatus, "deploy kubeflow-profiles"),
+    ],
+)
+def test_what_kubernetes_refuses_is_a_status_with_the_next_step(
+    ctx, kubernetes, in_profile, proxy, line, code, kind, words
+):
+    kubernetes.refuse[line] = code
+    out = ctx.run(ctx.on.config_changed(), in_profile)
+    assert isinstance(out.unit_status, kind)
+    assert words in out.unit_status.message
+    assert not proxy.seen
+
+
+def test_an_unreachable_kubernetes_is_waited_for(ctx, kubernetes, in_profile, httpserver):
+    httpserver.clear()
+    httpserver.expect_request(re.compile("/api.*")).respond_with_data("<html>", 502)
+    out = ctx.run(ctx.on.config_changed(), in_profile)
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert "status 502" in out.unit_status.message
+    httpserver.stop()
+    out = ctx.run(ctx.on.config_changed(), in_profile)
+    assert "cannot reach Kubernetes" in out.unit_status.message
+    httpserver.start()
+
+
+def test_no_kubernetes_at_all_is_waited_for(ctx, in_profile, monkeypatch, tmp_path):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    out = ctx.run(ctx.on.config_changed(), in_profile)
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert "no way to Kubernetes" in out.unit_status.message
+
+
+def test_other_units_change_nothing(ctx, kubernetes, in_profile):
+    ctx.run(ctx.on.update_status(), dataclasses.replace(in_profile, leader=False))
+    assert [line for line, _ in kubernetes.requests] == [f"POST {TOKEN}"]
+
+
+def test_the_token_is_in_no_log(ctx, kubernetes, in_profile):
+    ctx.run(ctx.on.config_changed(), in_profile)
+    assert not [log for log in ctx.juju_log if "token for pipelines" in log.message]
+
+
+# Removal ---------------------------------------------------------------------------------------------
+
+
+def test_the_last_unit_takes_its_rights_back_and_leaves_the_profile(ctx, kubernetes, in_profile):
+    ctx.run(ctx.on.config_changed(), in_profile)
+    last = dataclasses.replace(in_profile, planned_units=0)
+    ctx.run(ctx.on.remove(), last)
+    assert BINDING not in kubernetes.objects
+    assert PROFILE in kubernetes.objects
+    # A second time there is nothing to take back, and that is fine.
+    ctx.run(ctx.on.remove(), last)
+
+
+@pytest.mark.parametrize("change", [{"planned_units": 1}, {"planned_units": 0, "leader": False}])
+def test_a_unit_that_is_not_the_last_leaves_them(ctx, kubernetes, in_profile, change):
+    ctx.run(ctx.on.config_changed(), in_profile)
+    ctx.run(ctx.on.remove(), dataclasses.replace(in_profile, **change))
+    assert BINDING in kubernetes.objects
+
+
+def test_removal_goes_on_where_kubernetes_refuses(ctx, kubernetes, in_profile):
+    kubernetes.refuse[f"DELETE {BINDING}"] = 403
+    ctx.run(ctx.on.remove(), dataclasses.replace(in_profile, planned_units=0))
+    assert any("made to refuse" in log.message for log in ctx.juju_log)
+
+
+def test_removal_from_a_single_user_server_has_nothing_to_take_back(ctx, kubernetes, state):
+    ctx.run(ctx.on.remove(), dataclasses.replace(state, planned_units=0))
+    assert not kubernetes.requests
