@@ -17,6 +17,7 @@ import ops
 
 import status
 from config import OptionError, TrainerConfig, TrainParams
+from cron import six_fields
 from kfp_ops import (
     Client,
     KfpApiRequirer,
@@ -27,6 +28,7 @@ from kfp_ops import (
     RelationDataError,
     Run,
     RunRequest,
+    Schedule,
     SdiRequirer,
     Wanted,
     act,
@@ -138,6 +140,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             spec=spec,
             experiment=f"{self.model.name}-{self.app.name}",
             runs=tuple(_requests(config, spec, storage, asked)),
+            schedule=_schedule(config, spec, storage),
         )
         with self._client(api.url, config) as client:
             seen = observe(client, wanted)
@@ -212,6 +215,7 @@ def _requests(
             name=f"config-{fingerprint(spec.fingerprint, arguments)}",
             parameters=arguments,
             description="The charm's configuration",
+            supersedes="config-",
         )
     for name, params in asked.items():
         yield RunRequest(
@@ -219,6 +223,19 @@ def _requests(
             parameters=_arguments(params.over(config), storage),
             description=params.note or "Asked for by the action train",
         )
+
+
+def _schedule(config: TrainerConfig, spec: PipelineSpec, storage: ObjectStorage) -> Schedule | None:
+    if not config.schedule:
+        return None
+    arguments, cron = _arguments(config, storage), six_fields(config.schedule)
+    return Schedule(
+        name=f"schedule-{fingerprint(spec.fingerprint, {**arguments, 'cron': cron})}",
+        cron=cron,
+        parameters=arguments,
+        description=f"The charm's schedule: {config.schedule}",
+        enabled=not config.schedule_paused,
+    )
 
 
 def _arguments(config: TrainerConfig, storage: ObjectStorage) -> dict[str, object]:

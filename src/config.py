@@ -9,8 +9,11 @@ from __future__ import annotations
 import dataclasses
 import re
 
+from cron import six_fields
+
 RECIPES = ("notebook", "fast", "balanced", "accurate")
 _IMAGE = r"[a-z0-9]([\w.\-]*[a-z0-9])?(:\d+)?(/[\w.\-]+)*(:[\w.\-]{1,128})?(@sha256:[0-9a-f]{64})?"
+_CRON = "empty, five cron fields like '0 3 * * 0' (Sunday is 0) or @hourly, @daily, @weekly"
 _DATA = r"https?://\S+|s3://[a-z0-9.\-]+(/\S*)?|/\S*"
 
 
@@ -38,6 +41,8 @@ class TrainerConfig:
         profile_owner: who owns the profile if the charm creates it; empty: the charm's account.
         training_image: container image of the steps; empty leaves the compiled one.
         train_on_change: whether a new configuration is trained without being asked.
+        schedule: when to train besides: cron with five fields, or @daily and the like; empty: never.
+        schedule_paused: keeps the schedule without letting it submit runs.
         registry_bucket, registry_prefix: where the models are kept in object storage.
         dashboard_url: Kubeflow's address in a browser, for links; empty links to the API.
     """
@@ -55,6 +60,8 @@ class TrainerConfig:
     profile_owner: str = ""
     training_image: str = ""
     train_on_change: bool = True
+    schedule: str = ""
+    schedule_paused: bool = False
     registry_bucket: str = "mlpipeline"
     registry_prefix: str = "models/fashion-mnist"
     dashboard_url: str = ""
@@ -70,6 +77,11 @@ class TrainerConfig:
         self._between("min_accuracy", 0, 1)
         self._between("image_number", 0, 9999)
         self._matches("data_path", _DATA, "empty, http(s)://, s3://BUCKET/PREFIX or a directory")
+        if self.schedule:
+            try:
+                six_fields(self.schedule)
+            except ValueError as error:
+                raise OptionError("schedule", self.schedule, _CRON) from error
         self._matches("model_file", r"[\w\-][\w.\-]*\.keras", "a file name NAME.keras")
         if self.profile:
             self._matches("profile", r"[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?", "empty or a namespace")

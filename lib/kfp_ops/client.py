@@ -16,7 +16,16 @@ from typing import cast
 import httpx
 
 from kfp_ops import errors
-from kfp_ops.models import Experiment, Json, Pipeline, PipelineVersion, Run, items, text
+from kfp_ops.models import (
+    Experiment,
+    Json,
+    Pipeline,
+    PipelineVersion,
+    RecurringRun,
+    Run,
+    items,
+    text,
+)
 
 API = "/apis/v2beta1"
 _BY_STATUS = {
@@ -27,7 +36,6 @@ _BY_STATUS = {
     429: errors.ServerError,
 }
 NEWEST = "created_at desc"
-OLDEST = "created_at asc"
 
 
 class Client:
@@ -132,26 +140,24 @@ class Client:
     # Runs ---------------------------------------------------------------------------------------
 
     def find_run(self, experiment_id: str, name: str) -> Run | None:
-        """The oldest run of this name in the experiment, or None.
-
-        The server allows many runs of one name. The oldest is the one that every caller agrees on.
-        """
+        """The newest run of this name in the experiment, or None: the server allows many."""
         found = self._list(
             "/runs",
             "runs",
             filters={"display_name": name},
-            sort_by=OLDEST,
             query={"experiment_id": experiment_id, **self._scope()},
         )
         return Run.from_json(found[0]) if found else None
 
-    def list_runs(self, experiment_id: str, *, limit: int = 1) -> list[Run]:
+    def list_runs(
+        self, experiment_id: str, *, limit: int = 1, name_contains: str = ""
+    ) -> list[Run]:
         """The experiment's newest runs, at most `limit`, newest first, without archived ones."""
         found = self._list(
             "/runs",
             "runs",
             filters={"storage_state": "AVAILABLE"},
-            sort_by=NEWEST,
+            contains={"display_name": name_contains} if name_contains else {},
             limit=limit,
             query={"experiment_id": experiment_id, **self._scope()},
         )
@@ -190,6 +196,65 @@ class Client:
         """Ask the server to stop a run; RequestError when it has ended already."""
         self._call("POST", f"/runs/{run_id}:terminate")
 
+    # Recurring runs -----------------------------------------------------------------------------
+
+    def list_recurring_runs(
+        self, experiment_id: str, *, limit: int = 10, name_contains: str = ""
+    ) -> list[RecurringRun]:
+        """The experiment's newest recurring runs, at most `limit`, newest first."""
+        found = self._list(
+            "/recurringruns",
+            "recurringRuns",  # the one list whose key is in camel case
+            filters={},
+            contains={"display_name": name_contains} if name_contains else {},
+            limit=limit,
+            query={"experiment_id": experiment_id, **self._scope()},
+        )
+        return [RecurringRun.from_json(row) for row in found]
+
+    def create_recurring_run(
+        self,
+        *,
+        name: str,
+        experiment_id: str,
+        version: PipelineVersion,
+        cron: str,
+        parameters: Mapping[str, object],
+        description: str = "",
+        enabled: bool = True,
+    ) -> RecurringRun:
+        """Create a recurring run: one run at a time, and none for times that have passed.
+
+        `cron` has six fields, seconds first, in the server's time zone, most often UTC.
+        """
+        body: dict[str, object] = {
+            "display_name": name,
+            "description": description,
+            "experiment_id": experiment_id,
+            "pipeline_version_reference": {
+                "pipeline_id": version.pipeline_id,
+                "pipeline_version_id": version.pipeline_version_id,
+            },
+            "runtime_config": {"parameters": dict(parameters)},
+            "trigger": {"cron_schedule": {"cron": cron}},
+            "max_concurrency": 1,
+            "no_catchup": True,
+            "mode": "ENABLE" if enabled else "DISABLE",
+        }
+        return RecurringRun.from_json(self._call("POST", "/recurringruns", body=body))
+
+    def enable_recurring_run(self, recurring_run_id: str) -> None:
+        """Let it submit runs; NotFoundError when there is none."""
+        self._call("POST", f"/recurringruns/{recurring_run_id}:enable", body={})
+
+    def disable_recurring_run(self, recurring_run_id: str) -> None:
+        """Let it submit no more runs; NotFoundError when there is none."""
+        self._call("POST", f"/recurringruns/{recurring_run_id}:disable", body={})
+
+    def delete_recurring_run(self, recurring_run_id: str) -> None:
+        """Remove it; its runs stay. NotFoundError when there is none."""
+        self._call("DELETE", f"/recurringruns/{recurring_run_id}")
+
     # The way through ----------------------------------------------------------------------------
 
     def _scope(self) -> dict[str, str]:
@@ -201,20 +266,21 @@ class Client:
         field: str,
         *,
         filters: Mapping[str, str],
-        sort_by: str = NEWEST,
+        contains: Mapping[str, str] | None = None,
         limit: int = 1,
         query: Mapping[str, str],
     ) -> list[Json]:
-        """One page of objects whose fields equal `filters`; never more than one request."""
+        """The newest objects whose fields equal `filters` and contain `contains`; one request."""
         predicates = [
-            {"key": key, "operation": "EQUALS", "string_value": value}
-            for key, value in filters.items()
+            {"key": key, "operation": operation, "string_value": value}
+            for operation, fields in (("EQUALS", filters), ("IS_SUBSTRING", contains or {}))
+            for key, value in fields.items()
         ]
         query = {
             **query,
-            "filter": json.dumps({"predicates": predicates}),
+            "filter": json.dumps({"predicates": predicates}) if predicates else "",
             "page_size": str(limit),
-            "sort_by": sort_by,
+            "sort_by": NEWEST,
         }
         return items(self._call("GET", path, query=query), field)
 

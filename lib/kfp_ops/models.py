@@ -166,6 +166,28 @@ class Run:
         return {task.name: task.state for task in self.tasks if task.name in names}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecurringRun:
+    """A schedule: the server submits a run of it whenever its time has come."""
+
+    recurring_run_id: str
+    display_name: str
+    enabled: bool
+
+    @classmethod
+    def from_json(cls, data: Json) -> RecurringRun:
+        """Read the API's object.
+
+        Raises:
+            AnswerError: a field is missing or of another type.
+        """
+        return cls(
+            recurring_run_id=text(data, "recurring_run_id"),
+            display_name=text(data, "display_name", ""),
+            enabled=text(data, "status", "") == "ENABLED",
+        )
+
+
 # Reading JSON that came from outside -----------------------------------------------------------
 
 

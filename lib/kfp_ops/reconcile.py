@@ -1,4 +1,4 @@
-"""This pipeline, this version, this experiment and these runs shall exist: observe, plan, act.
+"""This pipeline, version, experiment, schedule and these runs shall exist: observe, plan, act.
 
 Kubeflow Pipelines is the only memory. Names carry the fingerprint of what they name, so what is
 there already is found again after a retry, a restart, a change of leader or a lost answer, and
@@ -8,13 +8,15 @@ does not grow with what the server holds.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import datetime
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from kfp_ops.client import Client
-from kfp_ops.errors import ConflictError, UnreachableError
-from kfp_ops.models import Experiment, Pipeline, PipelineVersion, Run
+from kfp_ops.errors import ConflictError, NotFoundError, RequestError, UnreachableError
+from kfp_ops.models import Experiment, Pipeline, PipelineVersion, RecurringRun, Run, RunState
 from kfp_ops.spec import PipelineSpec
 
 _Found = TypeVar("_Found")
@@ -28,21 +30,52 @@ class RunRequest:
         name: its display name, which makes it the same run when it is asked for again.
         parameters: the pipeline's arguments.
         description: for people who look at the run.
+        supersedes: the beginning of names, its own among them, of which the latest alone counts:
+            active runs of other names are terminated, and a run that ended without success is
+            submitted again when others of its kind came after it.
     """
 
     name: str
     parameters: Mapping[str, object]
     description: str = ""
+    supersedes: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A recurring run that shall exist.
+
+    Attributes:
+        name: its display name, which should carry the fingerprint of all but `enabled`.
+        cron: six fields, seconds first, in the server's time zone.
+        parameters: the arguments of each of its runs.
+        description: for people who look at it.
+        enabled: False keeps it without submitting runs.
+    """
+
+    name: str
+    cron: str
+    parameters: Mapping[str, object]
+    description: str = ""
+    enabled: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What shall exist in Kubeflow Pipelines."""
+    """What shall exist in Kubeflow Pipelines.
+
+    Attributes:
+        schedule: the one recurring run; None for none.
+        schedule_prefix: recurring runs in the experiment whose names begin so are the caller's:
+            those that are not `schedule` are deleted.
+    """
 
     pipeline: str
     spec: PipelineSpec
     experiment: str
     runs: tuple[RunRequest, ...] = ()
+    schedule: Schedule | None = None
+    schedule_prefix: str = "schedule-"
     description: str = ""
 
     @property
@@ -56,13 +89,19 @@ class Observed:
     """What was seen.
 
     Attributes:
-        pipeline, version: only looked for when a wanted run is missing.
+        pipeline, version: only looked for when a wanted run or the schedule is missing.
         runs: those of the wanted runs that exist, by name.
+        families: the newest runs whose names begin with a wanted run's `supersedes`, newest first.
+        schedules: the caller's recurring runs, newest first.
         latest: the newest run in the experiment, whoever asked for it.
     """
 
     experiment: Experiment | None = None
     runs: Mapping[str, Run] = dataclasses.field(default_factory=dict[str, Run])
+    families: Mapping[str, tuple[Run, ...]] = dataclasses.field(
+        default_factory=dict[str, tuple[Run, ...]]
+    )
+    schedules: tuple[RecurringRun, ...] = ()
     latest: Run | None = None
     pipeline: Pipeline | None = None
     version: PipelineVersion | None = None
@@ -90,47 +129,158 @@ class SubmitRun:
     request: RunRequest
 
 
-Step = CreatePipeline | UploadVersion | CreateExperiment | SubmitRun
+@dataclasses.dataclass(frozen=True)
+class TerminateRun:
+    """Stop a run whose place another one takes."""
+
+    run: Run
+
+
+@dataclasses.dataclass(frozen=True)
+class CreateSchedule:
+    """Create the recurring run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SwitchSchedule:
+    """Enable or disable a recurring run that is there."""
+
+    schedule: RecurringRun
+    enabled: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class DeleteSchedule:
+    """Disable and delete a recurring run that is not wanted any more."""
+
+    schedule: RecurringRun
+
+
+Step = (
+    CreatePipeline
+    | UploadVersion
+    | CreateExperiment
+    | TerminateRun
+    | SubmitRun
+    | CreateSchedule
+    | SwitchSchedule
+    | DeleteSchedule
+)
+
+# One run of a family is active at a time, so this is ample; it bounds the answer.
+_FAMILY = 20
 
 
 def observe(client: Client, wanted: Wanted) -> Observed:
-    """See what exists, in at most 4 calls and one more for each wanted run.
+    """See what exists, in at most 5 calls and two more for each wanted run.
 
     Raises:
         KfpError: the server cannot be reached or does not allow it.
     """
-    experiment = client.find_experiment(wanted.experiment)
-    runs: dict[str, Run] = {}
-    latest = None
-    if experiment:
-        for request in wanted.runs:
-            run = client.find_run(experiment.experiment_id, request.name)
-            if run:
-                runs[request.name] = run
-        latest = next(iter(client.list_runs(experiment.experiment_id)), None)
-    pipeline = version = None
-    if len(runs) < len(wanted.runs):
+    seen = Observed(experiment=client.find_experiment(wanted.experiment))
+    if seen.experiment:
+        seen = _observe_experiment(client, wanted, seen, seen.experiment.experiment_id)
+    if _missing(wanted, seen) or _schedule_is_missing(wanted, seen):
         pipeline = client.find_pipeline(wanted.pipeline)
-        if pipeline:
-            version = client.find_version(pipeline.pipeline_id, wanted.version)
-    return Observed(
-        experiment=experiment, runs=runs, latest=latest, pipeline=pipeline, version=version
+        version = client.find_version(pipeline.pipeline_id, wanted.version) if pipeline else None
+        seen = dataclasses.replace(seen, pipeline=pipeline, version=version)
+    return seen
+
+
+def _observe_experiment(
+    client: Client, wanted: Wanted, seen: Observed, experiment_id: str
+) -> Observed:
+    runs: dict[str, Run] = {}
+    families: dict[str, tuple[Run, ...]] = {}
+    for request in wanted.runs:
+        prefix = request.supersedes
+        if prefix:
+            found = client.list_runs(experiment_id, limit=_FAMILY, name_contains=prefix)
+            families[prefix] = tuple(r for r in found if r.display_name.startswith(prefix))
+        family = families.get(prefix, ())
+        named = [run for run in family if run.display_name == request.name]
+        # One that was submitted again counts before the one whose place it took.
+        named.sort(key=lambda run: run.state in _UNSUCCESSFUL)
+        run = named[0] if named else client.find_run(experiment_id, request.name)
+        if run:
+            runs[request.name] = run
+    prefix = wanted.schedule_prefix
+    schedules = client.list_recurring_runs(experiment_id, name_contains=prefix)
+    return dataclasses.replace(
+        seen,
+        runs=runs,
+        families=families,
+        schedules=tuple(s for s in schedules if s.display_name.startswith(prefix)),
+        latest=next(iter(client.list_runs(experiment_id)), None),
     )
 
 
 def plan(wanted: Wanted, seen: Observed) -> list[Step]:
     """The steps from what is seen to what is wanted, in order; none when all is there."""
-    missing = [request for request in wanted.runs if request.name not in seen.runs]
-    if not missing:
-        return []
+    missing = _missing(wanted, seen)
+    new_schedule = _schedule_is_missing(wanted, seen)
     steps: list[Step] = []
-    if not seen.pipeline:
-        steps.append(CreatePipeline())
-    if not seen.version:
-        steps.append(UploadVersion())
-    if not seen.experiment:
-        steps.append(CreateExperiment())
-    return [*steps, *(SubmitRun(request) for request in missing)]
+    if missing or new_schedule:
+        if not seen.pipeline:
+            steps.append(CreatePipeline())
+        if not seen.version:
+            steps.append(UploadVersion())
+        if not seen.experiment:
+            steps.append(CreateExperiment())
+    steps += [TerminateRun(run) for run in _superseded(wanted, seen)]
+    steps += [SubmitRun(request) for request in missing]
+    # The new schedule before the old one goes: a crash between the two loses no run.
+    if new_schedule:
+        steps.append(CreateSchedule())
+    kept = _kept(wanted, seen)
+    if kept and wanted.schedule and kept.enabled != wanted.schedule.enabled:
+        steps.append(SwitchSchedule(kept, wanted.schedule.enabled))
+    return [*steps, *(DeleteSchedule(old) for old in seen.schedules if old != kept)]
+
+
+def _missing(wanted: Wanted, seen: Observed) -> list[RunRequest]:
+    return [request for request in wanted.runs if _is_missing(request, seen)]
+
+
+def _is_missing(request: RunRequest, seen: Observed) -> bool:
+    run = seen.runs.get(request.name)
+    if run is None:
+        return True
+    if run.state not in _UNSUCCESSFUL:
+        return False
+    # The server's times are whole seconds: one of the same second may be a successor.
+    return any(
+        other.display_name != request.name and _created(other) >= _created(run)
+        for other in seen.families.get(request.supersedes, ())
+    )
+
+
+def _created(run: Run) -> datetime.datetime:
+    return run.created_at or datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
+
+
+_UNSUCCESSFUL = (RunState.FAILED, RunState.CANCELING, RunState.CANCELED)
+
+
+def _superseded(wanted: Wanted, seen: Observed) -> list[Run]:
+    return [
+        run
+        for request in wanted.runs
+        for run in seen.families.get(request.supersedes, ())
+        if run.display_name != request.name
+        and not run.state.is_final
+        and run.state is not RunState.CANCELING
+    ]
+
+
+def _kept(wanted: Wanted, seen: Observed) -> RecurringRun | None:
+    """The recurring run that is the wanted one; should there be more, the oldest."""
+    name = wanted.schedule.name if wanted.schedule else None
+    return next((s for s in reversed(seen.schedules) if s.display_name == name), None)
+
+
+def _schedule_is_missing(wanted: Wanted, seen: Observed) -> bool:
+    return wanted.schedule is not None and _kept(wanted, seen) is None
 
 
 def act(client: Client, wanted: Wanted, seen: Observed, steps: list[Step]) -> Observed:
@@ -148,10 +298,68 @@ def act(client: Client, wanted: Wanted, seen: Observed, steps: list[Step]) -> Ob
                 seen = dataclasses.replace(seen, version=_upload_version(client, wanted, seen))
             case CreateExperiment():
                 seen = dataclasses.replace(seen, experiment=_create_experiment(client, wanted))
+            case TerminateRun(run):
+                _terminate(client, run)
             case SubmitRun(request):
                 run = _submit(client, wanted, seen, request)
                 seen = dataclasses.replace(seen, runs={**seen.runs, request.name: run}, latest=run)
+            case CreateSchedule():
+                created = _create_schedule(client, wanted, seen)
+                seen = dataclasses.replace(seen, schedules=(created, *seen.schedules))
+            case SwitchSchedule(schedule, enabled):
+                change = client.enable_recurring_run if enabled else client.disable_recurring_run
+                change(schedule.recurring_run_id)
+                seen = _with_schedule(
+                    seen, schedule, dataclasses.replace(schedule, enabled=enabled)
+                )
+            case DeleteSchedule(schedule):
+                _delete_schedule(client, schedule)
+                seen = _with_schedule(seen, schedule, None)
     return seen
+
+
+def _with_schedule(seen: Observed, old: RecurringRun, new: RecurringRun | None) -> Observed:
+    schedules = (new if schedule == old else schedule for schedule in seen.schedules)
+    return dataclasses.replace(seen, schedules=tuple(s for s in schedules if s))
+
+
+def _terminate(client: Client, run: Run) -> None:
+    try:
+        client.terminate_run(run.run_id)
+    except RequestError:
+        # It may have ended by itself in the meantime.
+        if not client.get_run(run.run_id).state.is_final:
+            raise
+
+
+def _create_schedule(client: Client, wanted: Wanted, seen: Observed) -> RecurringRun:
+    schedule = _required(wanted.schedule)
+    wanted.spec.check(schedule.parameters)
+    experiment, version = _required(seen.experiment), _required(seen.version)
+
+    def find() -> RecurringRun | None:
+        named = client.list_recurring_runs(experiment.experiment_id, name_contains=schedule.name)
+        return next((s for s in named if s.display_name == schedule.name), None)
+
+    return _created_or_found(
+        lambda: client.create_recurring_run(
+            name=schedule.name,
+            experiment_id=experiment.experiment_id,
+            version=version,
+            cron=schedule.cron,
+            parameters=schedule.parameters,
+            description=schedule.description,
+            enabled=schedule.enabled,
+        ),
+        find,
+    )
+
+
+def _delete_schedule(client: Client, schedule: RecurringRun) -> None:
+    # Disabled first: a deletion that fails on the way leaves nothing that fires.
+    with contextlib.suppress(NotFoundError):
+        client.disable_recurring_run(schedule.recurring_run_id)
+        client.delete_recurring_run(schedule.recurring_run_id)
 
 
 def _create_pipeline(client: Client, wanted: Wanted) -> Pipeline:
@@ -179,6 +387,12 @@ def _create_experiment(client: Client, wanted: Wanted) -> Experiment:
 def _submit(client: Client, wanted: Wanted, seen: Observed, request: RunRequest) -> Run:
     wanted.spec.check(request.parameters)
     experiment, version = _required(seen.experiment), _required(seen.version)
+    before = seen.runs.get(request.name)
+
+    def find() -> Run | None:
+        run = client.find_run(experiment.experiment_id, request.name)
+        return None if run and before and run.run_id == before.run_id else run
+
     return _created_or_found(
         lambda: client.create_run(
             name=request.name,
@@ -187,7 +401,7 @@ def _submit(client: Client, wanted: Wanted, seen: Observed, request: RunRequest)
             parameters=request.parameters,
             description=request.description,
         ),
-        lambda: client.find_run(experiment.experiment_id, request.name),
+        find,
     )
 
 

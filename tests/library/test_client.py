@@ -9,7 +9,7 @@ import pytest
 from werkzeug import Response
 
 import kfp_ops
-from kfp_ops import Client, PipelineVersion, RunState
+from kfp_ops import Client, NotFoundError, PipelineVersion, RecurringRun, RunState
 
 VERSION = PipelineVersion(pipeline_id="p", pipeline_version_id="v", display_name="f")
 RUN = {
@@ -52,7 +52,7 @@ def test_lists_ask_for_one_page_with_a_filter(httpserver, client):
     (request,) = requests(httpserver)
     assert request.args["page_size"] == "1"
     assert request.args["experiment_id"] == "e"
-    assert request.args["sort_by"] == "created_at asc"
+    assert request.args["sort_by"] == "created_at desc"
     assert json.loads(request.args["filter"]) == {
         "predicates": [{"key": "display_name", "operation": "EQUALS", "string_value": "config-1"}]
     }
@@ -327,3 +327,66 @@ def test_a_connection_cut_in_the_middle_is_unreachable():
         ):
             client.get_run("r")
         thread.join()
+
+
+# Recurring runs ------------------------------------------------------------------------------
+
+
+def test_a_recurring_run_is_sent_as_the_record_shows_it(httpserver, client):
+    # GIVEN a server that takes it
+    path = "/apis/v2beta1/recurringruns"
+    answer = {"recurring_run_id": "r", "display_name": "schedule-1", "status": "DISABLED"}
+    httpserver.expect_request(path, method="POST").respond_with_json(answer)
+    # WHEN a paused one is created
+    version = PipelineVersion(pipeline_id="p", pipeline_version_id="v", display_name="f")
+    created = client.create_recurring_run(
+        name="schedule-1",
+        experiment_id="e",
+        version=version,
+        cron="0 0 3 * * *",
+        parameters={"epochs": 2},
+        enabled=False,
+    )
+    # THEN the body is the recorded one: one run at a time, no catching up
+    (request,) = requests(httpserver)
+    assert request.get_json() == {
+        "display_name": "schedule-1",
+        "experiment_id": "e",
+        "pipeline_version_reference": {"pipeline_id": "p", "pipeline_version_id": "v"},
+        "runtime_config": {"parameters": {"epochs": 2}},
+        "trigger": {"cron_schedule": {"cron": "0 0 3 * * *"}},
+        "max_concurrency": 1,
+        "no_catchup": True,
+        "mode": "DISABLE",
+    }
+    assert created == RecurringRun(recurring_run_id="r", display_name="schedule-1", enabled=False)
+
+
+def test_recurring_runs_are_listed_from_their_camel_case_key(httpserver, client):
+    row = {"recurring_run_id": "r", "display_name": "schedule-1", "status": "ENABLED"}
+    httpserver.expect_request("/apis/v2beta1/recurringruns").respond_with_json(
+        {"recurringRuns": [row], "total_size": 1}
+    )
+    (found,) = client.list_recurring_runs("e", name_contains="schedule-")
+    assert found.enabled
+    (request,) = requests(httpserver)
+    assert json.loads(request.args["filter"])["predicates"] == [
+        {"key": "display_name", "operation": "IS_SUBSTRING", "string_value": "schedule-"}
+    ]
+
+
+@pytest.mark.parametrize("how", ["enable", "disable"])
+def test_a_recurring_run_is_switched_by_its_id(httpserver, client, how):
+    httpserver.expect_request(
+        f"/apis/v2beta1/recurringruns/r:{how}", method="POST"
+    ).respond_with_json({})
+    getattr(client, f"{how}_recurring_run")("r")
+    assert len(requests(httpserver)) == 1
+
+
+def test_a_recurring_run_that_is_gone_is_not_found(httpserver, client):
+    httpserver.expect_request("/apis/v2beta1/recurringruns/r", method="DELETE").respond_with_json(
+        {"code": 5, "message": "Job r not found"}, status=404
+    )
+    with pytest.raises(NotFoundError):
+        client.delete_recurring_run("r")

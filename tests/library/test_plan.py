@@ -1,5 +1,7 @@
 """The pure planner: every situation there is, and what follows from it."""
 
+import dataclasses
+import datetime
 import itertools
 
 import pytest
@@ -7,14 +9,21 @@ import pytest
 from kfp_ops import (
     CreateExperiment,
     CreatePipeline,
+    CreateSchedule,
+    DeleteSchedule,
     Experiment,
     Observed,
     Pipeline,
     PipelineSpec,
     PipelineVersion,
+    RecurringRun,
     Run,
     RunRequest,
+    RunState,
+    Schedule,
     SubmitRun,
+    SwitchSchedule,
+    TerminateRun,
     UploadVersion,
     Wanted,
     plan,
@@ -78,3 +87,110 @@ def test_nothing_wanted_means_nothing_done():
 def test_runs_of_others_do_not_count():
     seen = Observed(experiment=EXPERIMENT, runs={}, latest=run("another"))
     assert SubmitRun(ONE) in plan(wanted(ONE), seen)
+
+
+# The latest of a family wins ---------------------------------------------------------------------
+
+NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.timezone.utc)
+LATEST = RunRequest(name="config-b", parameters={}, supersedes="config-")
+
+
+def member(name, state):
+    return Run(run_id=f"id-{name}", display_name=name, state=RunState(state))
+
+
+def family(*runs):
+    """What is seen of the family, newest first, a second apart, all else being there."""
+    runs = tuple(
+        dataclasses.replace(run, created_at=NOON - datetime.timedelta(seconds=seconds))
+        for seconds, run in enumerate(runs)
+    )
+    there = {run.display_name: run for run in reversed(runs) if run.display_name == LATEST.name}
+    return Observed(
+        pipeline=PIPELINE,
+        version=VERSION,
+        experiment=EXPERIMENT,
+        runs=there,
+        families={"config-": runs},
+    )
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "PAUSED", "RUNTIME_STATE_UNSPECIFIED"])
+def test_an_active_run_of_an_earlier_configuration_makes_room_first(state):
+    seen = family(member("config-a", state))
+    (old,) = seen.families["config-"]
+    assert plan(wanted(LATEST), seen) == [TerminateRun(old), SubmitRun(LATEST)]
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "CANCELING"])
+def test_an_ended_or_ending_run_is_left_alone(state):
+    assert plan(wanted(LATEST), family(member("config-a", state))) == [SubmitRun(LATEST)]
+
+
+def test_a_termination_that_was_missed_is_made_up_for():
+    seen = family(member("config-b", "RUNNING"), member("config-a", "RUNNING"))
+    assert plan(wanted(LATEST), seen) == [TerminateRun(seen.families["config-"][1])]
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELED", "CANCELING"])
+def test_coming_back_after_a_run_without_success_submits_again(state):
+    seen = family(member("config-a", "SUCCEEDED"), member("config-b", state))
+    assert plan(wanted(LATEST), seen) == [SubmitRun(LATEST)]
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "RUNNING"])
+def test_coming_back_to_a_good_run_finds_it(state):
+    seen = family(member("config-a", "SUCCEEDED"), member("config-b", state))
+    assert plan(wanted(LATEST), seen) == []
+
+
+@pytest.mark.parametrize("state", list(RunState))
+def test_the_newest_of_its_family_is_never_repeated(state):
+    seen = family(member("config-b", state), member("config-a", "SUCCEEDED"))
+    assert plan(wanted(LATEST), seen) == []
+
+
+# Schedules ---------------------------------------------------------------------------------------
+
+NIGHTLY = Schedule(name="schedule-n", cron="0 0 3 * * *", parameters={})
+PAUSED = dataclasses.replace(NIGHTLY, enabled=False)
+
+
+def recurring(name, *, enabled=True, number=1):
+    return RecurringRun(recurring_run_id=f"{name}{number}", display_name=name, enabled=enabled)
+
+
+def scheduled(schedule, *there):
+    """The steps when this schedule is wanted and those are there, newest first."""
+    seen = Observed(pipeline=PIPELINE, version=VERSION, experiment=EXPERIMENT, schedules=there)
+    return plan(dataclasses.replace(wanted(), schedule=schedule), seen)
+
+
+def test_a_missing_schedule_is_created_with_all_it_needs():
+    steps = plan(dataclasses.replace(wanted(), schedule=NIGHTLY), Observed())
+    assert steps == [CreatePipeline(), UploadVersion(), CreateExperiment(), CreateSchedule()]
+
+
+def test_a_schedule_that_is_there_stays():
+    assert scheduled(NIGHTLY, recurring("schedule-n")) == []
+
+
+@pytest.mark.parametrize(("schedule", "enabled"), [(NIGHTLY, False), (PAUSED, True)])
+def test_a_schedule_is_switched(schedule, enabled):
+    there = recurring("schedule-n", enabled=enabled)
+    assert scheduled(schedule, there) == [SwitchSchedule(there, schedule.enabled)]
+
+
+def test_a_changed_schedule_is_created_before_the_old_one_goes():
+    old = recurring("schedule-o")
+    assert scheduled(NIGHTLY, old) == [CreateSchedule(), DeleteSchedule(old)]
+
+
+def test_without_a_schedule_those_there_go():
+    old = recurring("schedule-o"), recurring("schedule-p")
+    assert scheduled(None, *old) == [DeleteSchedule(each) for each in old]
+
+
+def test_of_two_of_one_name_the_older_stays():
+    newer, older = recurring("schedule-n", number=2), recurring("schedule-n", number=1)
+    assert scheduled(NIGHTLY, newer, older) == [DeleteSchedule(newer)]

@@ -236,11 +236,159 @@ def test_a_changed_option_submits_exactly_one_run_with_it(ctx, state, configured
         assert given[0] != given[1]
 
 
-def test_going_back_to_an_earlier_configuration_finds_its_run(ctx, state, configured, runs):
+def test_going_back_to_a_trained_configuration_finds_its_run(ctx, state, configured, sandbox, runs):
     ctx.run(ctx.on.config_changed(), state)
+    sandbox.set_run_state(runs()[0]["run_id"], "SUCCEEDED")
     ctx.run(ctx.on.config_changed(), configured(epochs=3))
     ctx.run(ctx.on.config_changed(), state)
     assert len(runs()) == 2
+
+
+def test_the_latest_configuration_wins_and_asked_runs_are_left_alone(ctx, state, configured, runs):
+    # GIVEN a run of the configuration and one that was asked for
+    ctx.run(ctx.on.config_changed(), state)
+    ctx.run(ctx.on.action("train"), state)
+    # WHEN the configuration changes, and back, and an event more comes
+    ctx.run(ctx.on.config_changed(), configured(epochs=3))
+    ctx.run(ctx.on.config_changed(), state)
+    ctx.run(ctx.on.update_status(), state)
+    # THEN one run of the configuration is active, with its values, and the asked one goes on
+    active = [run for run in runs() if run["state"] == "PENDING"]
+    epochs = {
+        run["display_name"].split("-")[0]: run["runtime_config"]["parameters"]["epochs"]
+        for run in active
+    }
+    assert epochs == {"config": 0, "train": 0}
+    assert len(active) == 2
+    assert len(runs()) == 4
+
+
+def test_a_superseded_run_that_ends_in_the_meantime_is_fine(
+    ctx, state, configured, proxy, sandbox, runs
+):
+    # GIVEN a run that ends between the look and the termination
+    ctx.run(ctx.on.config_changed(), state)
+    (first,) = runs()
+
+    def end_it(moment, _number, _method, path):
+        if moment == "before" and path.endswith(":terminate"):
+            sandbox.set_run_state(first["run_id"], "SUCCEEDED")
+
+    proxy.trouble = end_it
+    # WHEN the configuration changes, THEN the new run is submitted all the same
+    ctx.run(ctx.on.config_changed(), configured(epochs=3))
+    assert sorted(run["state"] for run in runs()) == ["PENDING", "SUCCEEDED"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, 8))
+@pytest.mark.parametrize("how", ["cut", 503])
+def test_a_fault_while_superseding_still_ends_in_one_active_run(
+    ctx, state, configured, proxy, runs, moment, number, how
+):
+    ctx.run(ctx.on.config_changed(), state)
+    start = len(proxy.seen)
+    proxy.trouble = lambda m, n, *_: how if (m, n - start) == (moment, number) else None
+    for _ in range(3):
+        ctx.run(ctx.on.config_changed(), configured(epochs=3, schedule="@daily"))
+    assert len(runs()) == 2
+    (active,) = [run for run in runs() if run["state"] == "PENDING"]
+    assert active["runtime_config"]["parameters"]["epochs"] == 3
+
+
+# Schedules -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def schedules(sandbox):
+    """All recurring runs that the stand-in holds, asked directly."""
+
+    def ask():
+        url = f"{sandbox.api_url}/apis/v2beta1/recurringruns"
+        answer = httpx.get(url, params={"page_size": 100}, trust_env=False)
+        return answer.raise_for_status().json().get("recurringRuns", [])
+
+    return ask
+
+
+def test_a_schedule_is_one_recurring_run_with_the_configurations_values(
+    ctx, configured, schedules, runs
+):
+    # WHEN a schedule is set, and more events come
+    state = configured(schedule="30 3 * * SUN", train_on_change=False, epochs=2)
+    ctx.run(ctx.on.config_changed(), state)
+    ctx.run(ctx.on.update_status(), state)
+    # THEN there is one, that takes no more than one run at a time and makes up for none
+    (schedule,) = schedules()
+    assert schedule["trigger"]["cron_schedule"]["cron"] == "0 30 3 * * SUN"
+    assert schedule["status"] == "ENABLED"
+    assert schedule["max_concurrency"] == "1"
+    assert schedule["no_catchup"] is True
+    assert schedule["runtime_config"]["parameters"]["epochs"] == 2
+    assert runs() == []
+
+
+def test_pausing_switches_the_same_schedule_off_and_on(ctx, configured, schedules):
+    ctx.run(ctx.on.config_changed(), configured(schedule="@daily"))
+    (first,) = schedules()
+    for paused, status in ((True, "DISABLED"), (False, "ENABLED")):
+        state = configured(schedule="@daily", schedule_paused=paused)
+        ctx.run(ctx.on.config_changed(), state)
+        (schedule,) = schedules()
+        assert schedule["recurring_run_id"] == first["recurring_run_id"]
+        assert schedule["status"] == status
+
+
+def test_a_schedule_that_is_born_paused_is_disabled(ctx, configured, schedules):
+    ctx.run(ctx.on.config_changed(), configured(schedule="@daily", schedule_paused=True))
+    assert [schedule["status"] for schedule in schedules()] == ["DISABLED"]
+
+
+@pytest.mark.parametrize("change", [{"schedule": "@weekly"}, {"epochs": 7}])
+def test_a_change_replaces_the_schedule(ctx, configured, schedules, change):
+    ctx.run(ctx.on.config_changed(), configured(schedule="@daily"))
+    (old,) = schedules()
+    ctx.run(ctx.on.config_changed(), configured(**{"schedule": "@daily", **change}))
+    (new,) = schedules()
+    assert new["recurring_run_id"] != old["recurring_run_id"]
+
+
+def test_without_a_schedule_only_the_charms_own_goes(ctx, state, configured, schedules, sandbox):
+    # GIVEN the charm's schedule and one that somebody made in the same experiment
+    ctx.run(ctx.on.config_changed(), configured(schedule="@daily"))
+    (ours,) = schedules()
+    theirs = {
+        key: ours[key]
+        for key in ("experiment_id", "pipeline_version_reference", "runtime_config", "trigger")
+    }
+    httpx.post(
+        f"{sandbox.api_url}/apis/v2beta1/recurringruns",
+        json={**theirs, "display_name": "by hand", "max_concurrency": 1, "mode": "ENABLE"},
+        trust_env=False,
+    ).raise_for_status()
+    # WHEN the option is emptied
+    ctx.run(ctx.on.config_changed(), state)
+    # THEN only theirs is left
+    assert [schedule["display_name"] for schedule in schedules()] == ["by hand"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, 10))
+@pytest.mark.parametrize("how", ["cut", 503])
+def test_a_fault_at_any_request_still_ends_in_one_schedule(
+    ctx, configured, proxy, schedules, moment, number, how
+):
+    # GIVEN a schedule, and a server whose n-th request is lost from now on
+    ctx.run(ctx.on.config_changed(), configured(schedule="@daily", train_on_change=False))
+    start = len(proxy.seen)
+    proxy.trouble = lambda m, n, *_: how if (m, n - start) == (moment, number) else None
+    # WHEN another schedule is set and more events come
+    state = configured(schedule="@hourly", train_on_change=False)
+    for _ in range(3):
+        ctx.run(ctx.on.config_changed(), state)
+    # THEN the other one is the only one
+    (schedule,) = schedules()
+    assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 * * * *"
 
 
 def test_a_new_image_is_a_new_version_that_runs_in_it(ctx, configured, runs, sandbox):
@@ -293,12 +441,12 @@ def test_the_number_of_calls_does_not_grow_with_runs(ctx, state, configured, pro
     ctx.run(ctx.on.update_status(), state)
     calls = proxy.seen[before:]
     # WHEN there are many more runs
-    for epochs in range(1, 15):
+    for epochs in range(1, 30):
         ctx.run(ctx.on.config_changed(), configured(epochs=epochs))
     before = len(proxy.seen)
-    ctx.run(ctx.on.update_status(), state)
-    # THEN an event asks the same as before: experiment, the configuration's run, the newest run
-    assert len(proxy.seen[before:]) == len(calls) == 3
+    ctx.run(ctx.on.update_status(), configured(epochs=29))
+    # THEN an event asks the same as before: experiment, configuration's runs, schedules, newest run
+    assert len(proxy.seen[before:]) == len(calls) == 4
     assert {method for method, _ in calls} == {"GET"}
 
 

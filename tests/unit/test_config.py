@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import RECIPES, OptionError, TrainerConfig, TrainParams
+from cron import six_fields
 from kfp_ops import PipelineSpec
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,20 @@ BAD = {
     "training_image": ["UPPER", "a b", "-x", "image:"],
     "registry_bucket": ["", "a", "Upper", "a_b", "-ab"],
     "registry_prefix": ["", "/abs", "a//b", "a/", "a/../b", "a b"],
+    "schedule": [
+        "0 0 3 * * 0",
+        "* * * *",
+        "60 * * * *",
+        "0 0 * * 7",
+        "0 0 * * 5-7",
+        "0 0 30 2 *",
+        "@never",
+        "@reboot",
+        "0 0 L * *",
+        "0 0 ? * *",
+        "0 0 * * 1#2",
+        "soon",
+    ],
     "profile": ["Upper", "-a", "a-", "a.b", "a/b", 64 * "a"],
     "profile_owner": ["a b", "a'b", 254 * "a"],
     "dashboard_url": ["kubeflow.local", "ftp://x", "javascript:alert(1)"],
@@ -98,6 +113,7 @@ GOOD = {
     ],
     "registry_bucket": ["abc", "my.bucket-1"],
     "registry_prefix": ["a", "models/fashion-mnist"],
+    "schedule": ["", "0 3 * * 0", "*/15 8-18 * * MON-FRI", "0 0 1,15 JAN *", "@daily", "@weekly"],
     "profile": ["", "fashion-mnist", "a", 63 * "a"],
     "profile_owner": ["", "user@example.com"],
     "dashboard_url": ["", "http://10.64.140.43.nip.io", "https://kubeflow.example.com/"],
@@ -115,7 +131,10 @@ def test_good_values_are_taken(field, value):
 
 def test_all_options_are_tried_above():
     tried = set(BAD) & set(GOOD)
-    assert tried == {f.name for f in dataclasses.fields(TrainerConfig)} - {"train_on_change"}
+    assert tried == {f.name for f in dataclasses.fields(TrainerConfig)} - {
+        "train_on_change",
+        "schedule_paused",
+    }
 
 
 @given(text=st.text(), number=st.integers(), ratio=st.floats())
@@ -162,3 +181,18 @@ def test_a_note_is_bounded():
     TrainParams(note="x" * 1000)
     with pytest.raises(OptionError, match="note must be at most 1000"):
         TrainParams(note="x" * 1001)
+
+
+@pytest.mark.parametrize(
+    ("written", "six"),
+    [
+        ("0 3 * * 0", "0 0 3 * * 0"),
+        ("  */15   8-18 * *  MON-FRI ", "0 */15 8-18 * * MON-FRI"),
+        ("@hourly", "0 0 * * * *"),
+        ("@daily", "0 0 0 * * *"),
+        ("0 0 */7 * *", "0 0 0 */7 * *"),
+        ("0 0 * * */7", "0 0 0 * * */7"),
+    ],
+)
+def test_cron_gets_its_seconds(written, six):
+    assert six_fields(written) == six

@@ -1,0 +1,43 @@
+"""Cron as operators write it, in the six fields that Kubeflow Pipelines takes.
+
+Kubeflow Pipelines (robfig/cron, version 1) puts seconds first and reads a line of five fields with
+its first one as seconds: what is written here always has six.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+
+from cronsim import CronSim, CronSimError
+
+ALIASES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_START = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+# What both dialects read alike: no L, W, # or ?, and Sunday is 0.
+_FIELD = re.compile(r"[\d*,/\-]+|[A-Za-z]{3}([,\-][A-Za-z]{3})*")
+
+
+def six_fields(expression: str) -> str:
+    """The expression (five fields, or an alias like @daily) with its seconds, 0, in front.
+
+    Raises:
+        ValueError: it is no such expression, or never comes true.
+    """
+    fields = ALIASES.get(expression.strip(), expression).split()
+    if len(fields) != 5 or not all(_FIELD.fullmatch(field) for field in fields):
+        raise ValueError("not five fields")
+    if "7" in re.split(r"\D", fields[4].split("/")[0]):
+        raise ValueError("Sunday is 0")
+    try:
+        next(CronSim(" ".join(fields), _START))
+    except (CronSimError, StopIteration) as error:
+        raise ValueError("never") from error
+    return " ".join(["0", *fields])
