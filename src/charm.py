@@ -10,43 +10,38 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
 
 import ops
 
+import runs
 import status
-from config import OptionError, TrainerConfig, TrainParams
-from cron import six_fields
+import wishes
+from config import ListRunsParams, OptionError, RunParams, TrainerConfig, TrainParams
 from kfp_ops import (
     Client,
     KfpApiRequirer,
     KfpError,
-    ObjectStorage,
     ObjectStorageRequirer,
-    PipelineSpec,
     RelationDataError,
-    Run,
-    RunRequest,
-    Schedule,
-    SdiRequirer,
-    Wanted,
     act,
-    fingerprint,
     observe,
     plan,
 )
 from profiles import Profile, ProfileError
 from registry import Registry, RegistryError
-from status import Commands, Situation
+from runs import Connection
+from status import Commands, NoDataError, Situation
 
 logger = logging.getLogger(__name__)
 # Each request would be several lines of Juju's log.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 logging.getLogger("httpcore").setLevel(logging.WARNING)
 
-PIPELINE = "fashion-mnist-trainer"
-COMPILED = Path(__file__).parent / "pipelines" / "train.yaml"
+PROBLEMS = (OptionError, NoDataError, RelationDataError, KfpError, ProfileError, RegistryError)
+_Params = TypeVar("_Params", ListRunsParams, RunParams)
 
 
 class FashionMnistTrainerCharm(ops.CharmBase):
@@ -71,6 +66,9 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             framework.observe(change, self._on_change)
         framework.observe(self.on.remove, self._on_remove)
         framework.observe(self.on.train_action, self._on_train)
+        framework.observe(self.on.list_runs_action, self._on_list_runs)
+        framework.observe(self.on.get_run_action, self._on_get_run)
+        framework.observe(self.on.cancel_run_action, self._on_cancel_run)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
 
     # Juju's events ------------------------------------------------------------------------------
@@ -93,11 +91,40 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         self._situation = self._reconcile({name: params})
         run = self._situation.runs.get(name)
         if run:
-            event.set_results(
-                {"run-id": run.run_id, "run-name": run.display_name, "run-url": self._link(run)}
-            )
+            api = self.kfp_api.get()
+            event.set_results(runs.named(run, self.load_config(TrainerConfig), api and api.url))
         else:
             event.fail(status.of(self._situation, self._commands).message)
+
+    def _on_list_runs(self, event: ops.ActionEvent) -> None:
+        self._answer(event, ListRunsParams, runs.listing)
+
+    def _on_get_run(self, event: ops.ActionEvent) -> None:
+        self._answer(event, RunParams, runs.details)
+
+    def _on_cancel_run(self, event: ops.ActionEvent) -> None:
+        if self.unit.is_leader():
+            self._answer(event, RunParams, runs.cancel)
+        else:
+            event.fail(f"only the leader cancels runs; ask it: {self._commands.run('cancel-run')}")
+
+    def _answer(
+        self,
+        event: ops.ActionEvent,
+        kind: type[_Params],
+        answer: Callable[[Connection, _Params], dict[str, str]],
+    ) -> None:
+        """Let one of the functions in `runs` answer an action."""
+        try:
+            params = event.load_params(kind)
+            with self._connection() as there:
+                event.set_results(answer(there, params))
+        except OptionError as error:
+            event.fail(f"{error}; nothing was done: ask again")
+        except runs.NoSuchRunError as error:
+            event.fail(f"{error}; see: {self._commands.run('list-runs')}")
+        except PROBLEMS as error:
+            event.fail(status.problem(error, self._commands).message)
 
     def _on_remove(self, _: ops.RemoveEvent) -> None:
         """Take back the rights in the profile when the application goes; models and runs stay."""
@@ -120,7 +147,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         """See to it that the configuration's run exists, and those that are asked for by name."""
         try:
             return self._with_results(self._converge(asked or {}))
-        except (OptionError, RelationDataError, KfpError, ProfileError) as error:
+        except PROBLEMS as error:
             logger.warning("%s", error)
             return Situation(problem=status.problem(error, self._commands))
 
@@ -128,25 +155,29 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         if self.unit.is_leader():
             self.kfp_api.publish()
             self.object_storage.publish()
+        with self._connection() as there:
+            wanted = wishes.wanted(there.config, there.storage, there.experiment, asked)
+            seen = observe(there.client, wanted)
+            if self.unit.is_leader():
+                seen = act(there.client, wanted, seen, plan(wanted, seen))
+        return Situation(runs=seen.runs, latest=seen.latest, steps=wanted.spec.steps)
+
+    @contextmanager
+    def _connection(self) -> Generator[Connection]:
+        """Kubeflow Pipelines and the registry, as configuration and relations say."""
         config = self.load_config(TrainerConfig)
         api, storage = self.kfp_api.get(), self.object_storage.get()
         if api is None:
-            return Situation(problem=self._no_data(self.kfp_api, "kfp-api"))
+            raise NoDataError("kfp-api", "kfp-api", is_related=self.kfp_api.is_related)
         if storage is None:
-            return Situation(problem=self._no_data(self.object_storage, "minio"))
-        spec = PipelineSpec.load(COMPILED, image=config.training_image)
-        wanted = Wanted(
-            pipeline=PIPELINE,
-            spec=spec,
-            experiment=f"{self.model.name}-{self.app.name}",
-            runs=tuple(_requests(config, spec, storage, asked)),
-            schedule=_schedule(config, spec, storage),
-        )
+            raise NoDataError("object-storage", "minio", is_related=self.object_storage.is_related)
         with self._client(api.url, config) as client:
-            seen = observe(client, wanted)
-            if self.unit.is_leader():
-                seen = act(client, wanted, seen, plan(wanted, seen))
-        return Situation(runs=seen.runs, latest=seen.latest, steps=spec.steps)
+            yield Connection(
+                config=config,
+                client=client,
+                storage=storage,
+                experiment=f"{self.model.name}-{self.app.name}",
+            )
 
     def _client(self, url: str, config: TrainerConfig) -> Client:
         profile = self._profile(config)
@@ -182,64 +213,9 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             logger.warning("%s", error)
             return dataclasses.replace(situation, problem=status.problem(error, self._commands))
 
-    def _no_data(self, relation: SdiRequirer, remote: str) -> ops.StatusBase:
-        if relation.is_related:
-            return status.not_published(relation.relation_name)
-        return status.not_related(self._commands, relation.relation_name, remote)
-
-    def _link(self, run: Run) -> str:
-        """Where a person looks at the run: Kubeflow's dashboard, or else the API."""
-        config = self.load_config(TrainerConfig)
-        dashboard = config.dashboard_url.rstrip("/")
-        if dashboard:
-            namespace = f"?ns={config.profile}" if config.profile else ""
-            return f"{dashboard}/_/pipeline/{namespace}#/runs/details/{run.run_id}"
-        api = self.kfp_api.get()
-        return f"{api.url if api else ''}/apis/v2beta1/runs/{run.run_id}"
-
     @property
     def _commands(self) -> Commands:
         return Commands(app=self.app.name, juju=self.model.juju_version.major)
-
-
-def _requests(
-    config: TrainerConfig,
-    spec: PipelineSpec,
-    storage: ObjectStorage,
-    asked: Mapping[str, TrainParams],
-) -> Iterator[RunRequest]:
-    """The runs that shall exist: one for this very configuration, one for each wish."""
-    if config.train_on_change:
-        arguments = _arguments(config, storage)
-        yield RunRequest(
-            name=f"config-{fingerprint(spec.fingerprint, arguments)}",
-            parameters=arguments,
-            description="The charm's configuration",
-            supersedes="config-",
-        )
-    for name, params in asked.items():
-        yield RunRequest(
-            name=name,
-            parameters=_arguments(params.over(config), storage),
-            description=params.note or "Asked for by the action train",
-        )
-
-
-def _schedule(config: TrainerConfig, spec: PipelineSpec, storage: ObjectStorage) -> Schedule | None:
-    if not config.schedule:
-        return None
-    arguments, cron = _arguments(config, storage), six_fields(config.schedule)
-    return Schedule(
-        name=f"schedule-{fingerprint(spec.fingerprint, {**arguments, 'cron': cron})}",
-        cron=cron,
-        parameters=arguments,
-        description=f"The charm's schedule: {config.schedule}",
-        enabled=not config.schedule_paused,
-    )
-
-
-def _arguments(config: TrainerConfig, storage: ObjectStorage) -> dict[str, object]:
-    return {**config.arguments, "s3_endpoint": storage.url}
 
 
 if __name__ == "__main__":

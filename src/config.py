@@ -152,3 +152,28 @@ class TrainParams:
             if field.name != "note" and getattr(self, field.name) is not None
         }
         return dataclasses.replace(config, **given)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListRunsParams:
+    """What the action `list-runs` is given: how many at most, 1 to 100."""
+
+    limit: int = 10
+
+    def __post_init__(self):
+        """Check it; raises OptionError."""
+        if not 1 <= self.limit <= 100:
+            raise OptionError("limit", self.limit, "between 1 and 100")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunParams:
+    """What `get-run` and `cancel-run` are given: a run's id; empty means the newest run."""
+
+    run_id: str = ""
+
+    def __post_init__(self):
+        """Check it; raises OptionError."""
+        # It becomes part of an address.
+        if not re.fullmatch(r"[\w\-]{0,64}", self.run_id, re.ASCII):
+            raise OptionError("run_id", self.run_id, "empty or a run's id")

@@ -18,8 +18,26 @@ from profiles import (
 )
 from registry import Champion, RegistryError, Result
 
+
+class NoDataError(Exception):
+    """A relation that is needed is not there, or its other side has written nothing yet."""
+
+    def __init__(self, endpoint: str, remote: str, *, is_related: bool):
+        super().__init__(f"no data on relation {endpoint}")
+        self.endpoint = endpoint
+        self.remote = remote
+        self.is_related = is_related
+
+
 _LATER = "tried again at the next update-status"
-Error = OptionError | kfp_ops.RelationDataError | kfp_ops.KfpError | ProfileError | RegistryError
+Error = (
+    OptionError
+    | NoDataError
+    | kfp_ops.RelationDataError
+    | kfp_ops.KfpError
+    | ProfileError
+    | RegistryError
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,9 +76,13 @@ class Commands:
     @property
     def train(self) -> str:
         """Run the action `train`."""
+        return self.run("train")
+
+    def run(self, action: str) -> str:
+        """Run an action."""
         if self.juju < 3:
-            return f"juju run-action {self.app}/leader train --wait"
-        return f"juju run {self.app}/leader train"
+            return f"juju run-action {self.app}/leader {action} --wait"
+        return f"juju run {self.app}/leader {action}"
 
     @property
     def trust(self) -> str:
@@ -77,21 +99,17 @@ class Commands:
         return f"juju {verb} {self.app}:{endpoint} {remote}:{endpoint}"
 
 
-def not_related(commands: Commands, endpoint: str, remote: str) -> ops.StatusBase:
-    """There is no such relation."""
-    return ops.BlockedStatus(
-        f"no relation {endpoint}; add it with: {commands.relate(endpoint, remote)}"
-    )
-
-
-def not_published(endpoint: str) -> ops.StatusBase:
-    """The relation is there, and the remote has not written its data yet."""
-    return ops.WaitingStatus(f"relation {endpoint}: waiting for the other side to publish its data")
-
-
 def problem(error: Error, commands: Commands) -> ops.StatusBase:
     """What went wrong, and what to do."""
     match error:
+        case NoDataError(endpoint=endpoint, is_related=True):
+            return ops.WaitingStatus(
+                f"relation {endpoint}: waiting for the other side to publish its data"
+            )
+        case NoDataError(endpoint=endpoint, remote=remote):
+            return ops.BlockedStatus(
+                f"no relation {endpoint}; add it with: {commands.relate(endpoint, remote)}"
+            )
         case OptionError():
             return ops.BlockedStatus(f"{error}; set it with: {commands.config(error.option)}")
         case kfp_ops.UnreachableError() | kfp_ops.ServerError() | kfp_ops.AnswerError():

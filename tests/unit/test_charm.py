@@ -543,6 +543,142 @@ def test_train_against_a_dead_server_fails_with_what_happened(ctx, state, sandbo
         ctx.run(ctx.on.action("train"), state)
 
 
+# The actions on runs -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def act(ctx, state):
+    """Run an action; returns its results, or raises what it failed with."""
+
+    def run(name, state=state, **params):
+        params = {name.replace("_", "-"): value for name, value in params.items()}
+        ctx.run(ctx.on.action(name, params=params), state)
+        return dict(ctx.action_results)
+
+    return run
+
+
+def test_list_runs_tells_the_newest_first_and_no_more_than_asked_for(ctx, state, act, runs):
+    # GIVEN nothing, then a run of the configuration and three that are asked for
+    assert act("list-runs")["count"] == "0"
+    ctx.run(ctx.on.config_changed(), state)
+    for _ in range(3):
+        act("train")
+    # WHEN they are listed
+    every, two = act("list-runs"), act("list-runs", limit=2)
+    # THEN each has a line with its name, state and id
+    assert every["count"] == "4"
+    lines = every["runs"].splitlines()
+    for run in runs():
+        (line,) = [line for line in lines if run["run_id"] in line]
+        assert line.split()[:2] == [run["display_name"], "PENDING"]
+    assert two["count"] == "2"
+    assert len(two["runs"].splitlines()) == 2
+
+
+def test_get_run_tells_steps_parameters_and_what_came_of_it(
+    ctx, state, act, sandbox, registry, runs
+):
+    # GIVEN a run that succeeded, with a model that was accepted
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    sandbox.set_run_state(run["run_id"], "SUCCEEDED", {"train": "SUCCEEDED"})
+    registry(run["run_id"], accuracy=0.9213, version=1)
+    # WHEN the newest run is asked for, and the same by its id
+    told = act("get-run")
+    assert act("get-run", run_id=run["run_id"]) == told
+    # THEN all is there
+    assert told["run-name"] == run["display_name"]
+    assert told["state"] == "SUCCEEDED"
+    assert "train SUCCEEDED" in told["steps"]
+    assert json.loads(told["parameters"])["recipe"] == "fast"
+    assert told["accuracy"] == "0.9213"
+    assert told["verdict"] == "accepted"
+    assert told["created-at"].startswith("20")
+    assert run["run_id"] in told["run-url"]
+
+
+def test_get_run_of_a_running_run_leaves_out_what_is_not_known(ctx, state, act):
+    ctx.run(ctx.on.config_changed(), state)
+    assert not {"accuracy", "verdict", "finished-at"} & set(act("get-run"))
+
+
+def test_cancel_run_terminates_it_and_it_is_not_submitted_again(ctx, state, act, sandbox, runs):
+    # GIVEN a run of the configuration
+    ctx.run(ctx.on.config_changed(), state)
+    # WHEN it is cancelled
+    told = act("cancel-run")
+    # THEN the server stops it, and the next events leave it at that
+    assert told["state"] == "CANCELING"
+    sandbox.set_run_state(told["run-id"], "FAILED")
+    ctx.run(ctx.on.update_status(), state)
+    assert [run["run_id"] for run in runs()] == [told["run-id"]]
+    # AND a second time there is nothing to cancel
+    with pytest.raises(ops.testing.ActionFailed, match="has ended already: FAILED; see: juju run"):
+        act("cancel-run")
+
+
+def test_another_unit_cancels_nothing(ctx, state, act):
+    ctx.run(ctx.on.config_changed(), state)
+    with pytest.raises(ops.testing.ActionFailed, match="juju run trainer/leader cancel-run"):
+        act("cancel-run", state=dataclasses.replace(state, leader=False))
+    assert act("get-run")["state"] == "PENDING"
+
+
+@pytest.mark.parametrize("action", ["get-run", "cancel-run"])
+def test_a_run_that_is_not_there_or_not_ours_is_told(ctx, state, act, sandbox, action):
+    # GIVEN no run at all
+    with pytest.raises(ops.testing.ActionFailed, match="there is no run yet"):
+        act(action)
+    # GIVEN a run of another application
+    ctx.run(ctx.on.config_changed(), state)
+    ours = httpx.get(f"{sandbox.api_url}/apis/v2beta1/runs", trust_env=False).json()["runs"][0]
+    default = httpx.post(
+        f"{sandbox.api_url}/apis/v2beta1/experiments",
+        json={"display_name": "of another"},
+        trust_env=False,
+    ).json()
+    theirs = httpx.post(
+        f"{sandbox.api_url}/apis/v2beta1/runs",
+        json={
+            "display_name": "theirs",
+            "experiment_id": default["experiment_id"],
+            "pipeline_version_reference": ours["pipeline_version_reference"],
+        },
+        trust_env=False,
+    ).json()
+    with pytest.raises(ops.testing.ActionFailed, match="not one of this trainer"):
+        act(action, run_id=theirs["run_id"])
+    with pytest.raises(ops.testing.ActionFailed, match="there is no run 1234; see: juju run"):
+        act(action, run_id="1234")
+
+
+@pytest.mark.parametrize(
+    ("action", "params"),
+    [
+        ("list-runs", {"limit": 0}),
+        ("list-runs", {"limit": 101}),
+        ("get-run", {"run_id": "../pipelines"}),
+        ("get-run", {"run_id": "a/b"}),
+        ("cancel-run", {"run_id": 65 * "a"}),
+    ],
+)
+def test_a_bad_parameter_of_an_action_on_runs_is_told(act, proxy, action, params):
+    (name,) = params
+    with pytest.raises(ops.testing.ActionFailed, match=f"{name.replace('_', '-')} must be"):
+        act(action, **params)
+    assert not proxy.seen
+
+
+@pytest.mark.parametrize("action", ["list-runs", "get-run", "cancel-run"])
+def test_an_action_on_runs_fails_with_what_happened(ctx, state, act, proxy, action):
+    proxy.trouble = lambda *_: 503
+    with pytest.raises(ops.testing.ActionFailed, match="Kubeflow Pipelines: "):
+        act(action)
+    with pytest.raises(ops.testing.ActionFailed, match="no relation kfp-api"):
+        act(action, state=dataclasses.replace(state, relations=[]))
+
+
 # Lost answers and faults ---------------------------------------------------------------------------
 
 

@@ -166,10 +166,15 @@ def test_commands_are_those_of_the_juju_at_hand(juju, train, relate):
     commands = Commands(app="trainer", juju=juju)
     assert commands.train == train
     assert commands.relate("a", "minio") == relate
-    assert status.not_related(commands, "a", "minio") == ops.BlockedStatus(
-        f"no relation a; add it with: {relate}"
-    )
+    assert status.problem(
+        status.NoDataError("a", "minio", is_related=False), commands
+    ) == ops.BlockedStatus(f"no relation a; add it with: {relate}")
 
 
 def test_a_silent_relation_is_waited_for():
-    assert isinstance(status.not_published("kfp-api"), ops.WaitingStatus)
+    assert isinstance(
+        status.problem(
+            status.NoDataError("kfp-api", "kfp-api", is_related=True), Commands(app="trainer")
+        ),
+        ops.WaitingStatus,
+    )

@@ -1,0 +1,139 @@
+"""What the actions tell of runs: flat results with names in kebab-case."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+
+from config import ListRunsParams, RunParams, TrainerConfig
+from kfp_ops import Client, NotFoundError, ObjectStorage, PipelineSpec, RequestError, Run
+from registry import Registry
+from wishes import COMPILED
+
+
+class NoSuchRunError(Exception):
+    """There is no such run of this trainer, or not one that can be cancelled."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Connection:
+    """Kubeflow Pipelines and the registry, at hand.
+
+    Attributes:
+        config: the charm's options.
+        client: of Kubeflow Pipelines.
+        storage: where the registry is.
+        experiment: the name of the trainer's experiment.
+    """
+
+    config: TrainerConfig
+    client: Client
+    storage: ObjectStorage
+    experiment: str
+
+    @property
+    def registry(self) -> Registry:
+        """The model registry."""
+        return Registry(
+            self.storage, bucket=self.config.registry_bucket, prefix=self.config.registry_prefix
+        )
+
+
+def named(run: Run, config: TrainerConfig, api_url: str | None) -> dict[str, str]:
+    """A run's id, name, and where a person looks at it: Kubeflow's dashboard, or else the API."""
+    dashboard = config.dashboard_url.rstrip("/")
+    if dashboard:
+        namespace = f"?ns={config.profile}" if config.profile else ""
+        link = f"{dashboard}/_/pipeline/{namespace}#/runs/details/{run.run_id}"
+    else:
+        link = f"{api_url or ''}/apis/v2beta1/runs/{run.run_id}"
+    return {"run-id": run.run_id, "run-name": run.display_name, "run-url": link}
+
+
+def listing(there: Connection, params: ListRunsParams) -> dict[str, str]:
+    """The newest runs, a line for each.
+
+    Raises:
+        KfpError: the server cannot be reached or does not allow it.
+    """
+    runs = _newest(there, params.limit)
+    rows = [(run.display_name, run.state.value, _time(run.created_at), run.run_id) for run in runs]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return {"count": str(len(runs)), "runs": "\n".join(lines)}
+
+
+def details(there: Connection, params: RunParams) -> dict[str, str]:
+    """All there is to know of one run.
+
+    Raises:
+        NoSuchRunError: this trainer has no such run.
+        KfpError: the server cannot be reached or does not allow it.
+        RegistryError: the registry cannot be read.
+    """
+    run = _run(there, params)
+    steps = run.steps(PipelineSpec.load(COMPILED).steps)
+    result = there.registry.result(run.run_id)
+    told = {
+        **named(run, there.config, there.client.url),
+        "state": run.state.value,
+        "description": run.description,
+        "created-at": _time(run.created_at),
+        "finished-at": _time(run.finished_at),
+        "steps": ", ".join(f"{name} {state.value}" for name, state in sorted(steps.items())),
+        "parameters": json.dumps(dict(run.parameters), sort_keys=True),
+    }
+    if result:
+        told |= {
+            "accuracy": f"{result.accuracy:.4f}",
+            "verdict": "accepted" if result.accepted else "rejected",
+            "reasons": "; ".join(result.reasons),
+        }
+    return {name: text for name, text in told.items() if text}
+
+
+def cancel(there: Connection, params: RunParams) -> dict[str, str]:
+    """Terminate a run.
+
+    Raises:
+        NoSuchRunError: this trainer has no such run, or it has ended.
+        KfpError: the server cannot be reached or does not allow it.
+    """
+    run = _run(there, params)
+    if run.state.is_final:
+        raise NoSuchRunError(f"run {run.display_name} has ended already: {run.state.value}")
+    there.client.terminate_run(run.run_id)
+    return {
+        **named(run, there.config, there.client.url),
+        "state": there.client.get_run(run.run_id).state.value,
+    }
+
+
+def _newest(there: Connection, limit: int) -> list[Run]:
+    experiment = there.client.find_experiment(there.experiment)
+    return there.client.list_runs(experiment.experiment_id, limit=limit) if experiment else []
+
+
+def _run(there: Connection, params: RunParams) -> Run:
+    if not params.run_id:
+        newest = _newest(there, 1)
+        if not newest:
+            raise NoSuchRunError("there is no run yet")
+        return there.client.get_run(newest[0].run_id)
+    try:
+        run = there.client.get_run(params.run_id)
+    except (NotFoundError, RequestError) as error:
+        raise NoSuchRunError(f"there is no run {params.run_id}") from error
+    # The id may be that of a run of somebody else in the same Kubeflow.
+    experiment = there.client.find_experiment(there.experiment)
+    if experiment is None or run.experiment_id != experiment.experiment_id:
+        raise NoSuchRunError(f"run {params.run_id} is not one of this trainer")
+    return run
+
+
+def _time(moment: datetime.datetime | None) -> str:
+    return moment.isoformat(timespec="seconds") if moment else ""
