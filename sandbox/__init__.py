@@ -13,11 +13,12 @@ folder gives the same state after a restart, even one after kill -9.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import secrets
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
@@ -26,7 +27,7 @@ from sandbox.api import _Api, create_app
 from sandbox.executor import Executor, task_rows, task_states
 from sandbox.s3 import PersistentS3
 from sandbox.schedule import Scheduler
-from sandbox.store import Store
+from sandbox.store import Store, utc_now
 
 __all__ = ["Sandbox"]
 
@@ -50,6 +51,7 @@ class Sandbox:
         api_port, s3_port: 0 takes those of the last time, or free ones: clients keep addresses.
         execute: False leaves runs PENDING until `set_run_state` moves them.
         limit: how many runs go on at once.
+        clock: the time, UTC, that the API writes; schedules fire by the machine's.
 
     Attributes:
         bucket: the bucket that is there from the start.
@@ -66,7 +68,9 @@ class Sandbox:
         s3_port: int = 0,
         execute: bool = True,
         limit: int = 1,
+        clock: Callable[[], datetime.datetime] = utc_now,
     ):
+        self._clock = clock
         self.root = root.resolve()
         self._ports = api_port, s3_port
         self._execute = execute
@@ -88,7 +92,7 @@ class Sandbox:
         """
         self.root.mkdir(parents=True, exist_ok=True)
         self.access_key, self.secret_key = self._keys()
-        self.store = Store(self.root / "kfp.sqlite")
+        self.store = Store(self.root / "kfp.sqlite", self._clock)
         self._s3 = PersistentS3(self.root / "s3.sqlite")
         self._s3.make_bucket(BUCKET)
         ports = self._last_ports()
@@ -141,7 +145,7 @@ class Sandbox:
         run = self.store.get("runs", run_id)
         if run is None:
             raise KeyError(run_id)
-        rows = task_rows(run_id, {**task_states(run), **(tasks or {})}, run)
+        rows = task_rows(run_id, {**task_states(run), **(tasks or {})}, run, self.store.now())
         self.store.update("runs", run_id, tasks=json.dumps(rows))
         if run["state"] != state:
             self.store.move_run(run_id, state)

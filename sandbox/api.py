@@ -24,7 +24,7 @@ from sandbox.errors import (
     invalid,
     not_found,
 )
-from sandbox.store import Row, Store, TakenError, now
+from sandbox.store import Row, Store, TakenError, utc_now
 
 V2 = "/apis/v2beta1"
 _EPOCH = "1970-01-01T00:00:00Z"
@@ -68,6 +68,7 @@ def create_app(store: Store, changed: Callable[[str, str], None]) -> flask.Flask
     app = flask.Flask("sandbox")
     app.json.sort_keys = False  # type: ignore[attr-defined]
     api = _Api(store, changed)
+    api.default_experiment()
     for method, path, view in api.routes():
         app.add_url_rule(V2 + path, f"{method} {path}", view, methods=[method])
     app.add_url_rule(V2 + "/pipelines/upload", "upload", api.upload, methods=["GET", "POST"])
@@ -95,6 +96,10 @@ def create_app(store: Store, changed: Callable[[str, str], None]) -> flask.Flask
         return {"code": (error.code == 404 and 5) or 2, "message": error.name}, error.code
 
     return app
+
+
+# Where a single-user server runs everything.
+_NAMESPACE = "kubeflow"
 
 
 class _Api:
@@ -154,7 +159,7 @@ class _Api:
                 name=name,
                 display_name=said.get("display_name") or name,
                 description=said.get("description", ""),
-                created_at=now(),
+                created_at=self.store.now(),
             )
         except TakenError:
             reason = (
@@ -173,7 +178,7 @@ class _Api:
         if flask.request.method == "GET":
             raise UploadError(400, "Failed to read pipeline from file")
         text, filename = _uploaded()
-        name = flask.request.args.get("name") or filename.rsplit(".", 1)[0]
+        name = flask.request.args.get("name") or filename
         doing = "Failed to create a pipeline and a pipeline version"
         try:
             specs.parse(text)
@@ -188,7 +193,7 @@ class _Api:
                 name=name,
                 display_name=display_name,
                 description=description,
-                created_at=now(),
+                created_at=self.store.now(),
             )
         except TakenError:
             raise UploadError(409, doing, as_text=False) from None
@@ -258,7 +263,7 @@ class _Api:
         if not self.store.get("pipelines", pipeline_id):
             raise UploadError(400, doing)
         text, filename = _uploaded()
-        name = flask.request.args.get("name") or filename.rsplit(".", 1)[0]
+        name = flask.request.args.get("name") or filename
         try:
             specs.parse(text)
         except ValueError:
@@ -284,7 +289,7 @@ class _Api:
             name=name,
             display_name=display_name,
             description=description,
-            created_at=now(),
+            created_at=self.store.now(),
             spec=text,
         )
 
@@ -320,7 +325,7 @@ class _Api:
             namespace="",
             name=name,
             description=description,
-            created_at=now(),
+            created_at=self.store.now(),
             storage_state="AVAILABLE",
             last_run_created_at=_EPOCH,
         )
@@ -376,11 +381,13 @@ class _Api:
         states = {"archive": "ARCHIVED", "unarchive": "AVAILABLE"}
         if verb not in states:
             return {"code": UNIMPLEMENTED, "message": "Method Not Allowed"}, 501
-        self._experiment(
-            experiment_id,
-            f"Failed to {verb} experiment: Failed to {verb} experiment {experiment_id} "
-            "due to error fetching it: ",
-        )
+        # One that is not there is archived all the same.
+        if verb == "unarchive":
+            self._experiment(
+                experiment_id,
+                f"Failed to {verb} experiment: Failed to {verb} experiment {experiment_id} "
+                "due to error fetching it: ",
+            )
         self.store.update("experiments", experiment_id, storage_state=states[verb])
         return {}
 
@@ -442,7 +449,7 @@ class _Api:
 
     def submit(self, **values: Any) -> Row:
         """Add a run that waits for its turn."""
-        at = now()
+        at = self.store.now()
         row = self.store.add(
             "runs",
             **{"namespace": "", "recurring_run_id": "", "scheduled_at": at, **values},
@@ -553,8 +560,8 @@ class _Api:
                     f"{doing[:-1]}: BadRequestError: {reason}: workflow cannot be retried",
                     reason,
                 )
-            history = json.dumps([{"update_time": now(), "state": "RUNNING"}])
-            self.store.update("runs", run_id, state="PENDING", history=history, finished_at=None)
+            # Its states are told from its new beginning.
+            self.store.update("runs", run_id, state="PENDING", history="[]", finished_at=None)
             self.changed("retried", run_id)
             return {}
         return {"code": UNIMPLEMENTED, "message": "Method Not Allowed"}, 501
@@ -603,10 +610,10 @@ class _Api:
             ) from None
         experiment_id = said.get("experiment_id", "") or self.default_experiment()["id"]
         self._experiment(experiment_id, doing)
-        at = now()
+        at = self.store.now()
         row = self.store.add(
             "recurring_runs",
-            namespace="",
+            namespace=_NAMESPACE,
             experiment_id=experiment_id,
             name=said["display_name"],
             description=said.get("description", ""),
@@ -625,7 +632,9 @@ class _Api:
             next_at=None,
         )
         self.changed("scheduled", row["id"])
-        return _recurring_run(row)
+        shown = _recurring_run(row)
+        # An empty trigger is told now, and never again.
+        return {**shown, "trigger": trigger} if said.get("trigger") == {} else shown
 
     def _recurring_run(self, recurring_run_id: str, doing: str) -> Row:
         row = self.store.get("recurring_runs", recurring_run_id)
@@ -661,7 +670,7 @@ class _Api:
             "recurring_runs",
             recurring_run_id,
             mode=verb.upper(),
-            updated_at=now(),
+            updated_at=self.store.now(),
             next_at=None,
         )
         self.changed("scheduled", recurring_run_id)
@@ -747,7 +756,7 @@ def _check_trigger(trigger: Mapping[str, Any]) -> None:
             raise invalid(f"{wrong}Empty spec string")
         if not cron.startswith("@") and len(fields) not in (5, 6):
             raise invalid(f"{wrong}Expected 5 to 6 fields, found {len(fields)}: {cron}")
-        if next_time(cron, datetime.datetime.now(datetime.timezone.utc)) is None:
+        if next_time(cron, utc_now()) is None:
             raise invalid(f"{wrong}{cron}")
     if "periodic_schedule" in trigger:
         seconds = int(trigger["periodic_schedule"].get("interval_second", 0))
@@ -862,7 +871,6 @@ def _recurring_run(row: Row) -> dict[str, Any]:
         runtime_config=_runtime(row),
         service_account=row["service_account"],
         max_concurrency=str(row["max_concurrency"]),
-        trigger=json.loads(row["trigger"]),
         mode=row["mode"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
@@ -870,4 +878,15 @@ def _recurring_run(row: Row) -> dict[str, Any]:
         no_catchup=bool(row["no_catchup"]) or None,
         namespace=row["namespace"],
         experiment_id=row["experiment_id"],
+        trigger=_shown_trigger(json.loads(row["trigger"])),
     )
+
+
+def _shown_trigger(trigger: Mapping[str, Any]) -> dict[str, Any]:
+    """The trigger as the server tells it: 64-bit integers are strings."""
+    return {
+        kind: {
+            key: str(value) if key == "interval_second" else value for key, value in values.items()
+        }
+        for kind, values in trigger.items()
+    }

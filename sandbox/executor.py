@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox import specs
-from sandbox.store import Row, Store, now
+from sandbox.store import Row, Store
 
 _ROOM = Path(__file__).resolve().parents[1]
 _HIDDEN = ("AWS_", "JUJU_", "GITHUB_")
@@ -163,15 +163,16 @@ class Executor:
         # The local runner adds a time to the component's name.
         step = max((s for s in known if name.startswith(s)), key=len, default=name)
         states = task_states(run)
-        self._store.update(
-            "runs", run_id, tasks=json.dumps(task_rows(run_id, {**states, step: state}, run))
-        )
+        self._store.update("runs", run_id, tasks=self._rows(run_id, {**states, step: state}, run))
+
+    def _rows(self, run_id: str, steps: Mapping[str, str], run: Row) -> str:
+        return json.dumps(task_rows(run_id, steps, run, self._store.now()))
 
     def _tell_tasks(self, run_id: str, change: Any) -> None:
         run = self._store.get("runs", run_id)
         if run:
             states = {name: change(name, state) for name, state in task_states(run).items()}
-            self._store.update("runs", run_id, tasks=json.dumps(task_rows(run_id, states, run)))
+            self._store.update("runs", run_id, tasks=self._rows(run_id, states, run))
 
 
 def task_states(run: Row) -> dict[str, str]:
@@ -184,7 +185,7 @@ def task_states(run: Row) -> dict[str, str]:
     }
 
 
-def task_rows(run_id: str, steps: Mapping[str, str], run: Row) -> list[dict[str, Any]]:
+def task_rows(run_id: str, steps: Mapping[str, str], run: Row, now: str) -> list[dict[str, Any]]:
     """A run's `task_details` as the server has them: each step with its driver and executor."""
     before = {(t["display_name"], t.get("of")): t for t in json.loads(run["tasks"])}
     rows: list[dict[str, Any]] = []
@@ -193,17 +194,15 @@ def task_rows(run_id: str, steps: Mapping[str, str], run: Row) -> list[dict[str,
         old = before.get((name, of or None), {})
         history = old.get("state_history", [])
         if old.get("state") != state:
-            history = [*history, {"update_time": now(), "state": state}]
+            history = [*history, {"update_time": now, "state": state}]
         rows.append(
             {
                 "run_id": run_id,
                 "task_id": old.get("task_id") or str(uuid.uuid4()),
                 "display_name": name,
                 "create_time": old.get("create_time") or run["created_at"],
-                "start_time": old.get("start_time") or now(),
-                "end_time": now()
-                if state not in ("RUNNING", "PENDING")
-                else "0001-01-01T00:00:00Z",
+                "start_time": old.get("start_time") or now,
+                "end_time": now if state not in ("RUNNING", "PENDING") else "0001-01-01T00:00:00Z",
                 "state": state,
                 "state_history": history,
             }

@@ -172,7 +172,9 @@ def _page(
         state = _read_token(token)
         if sort and (state["column"], state["descending"]) != _sorting(kind, sort):
             raise invalid(
-                "page token does not match the supplied sort by and/or filtering criteria"
+                "page token does not match the supplied sort by and/or filtering criteria. "
+                "Either specify the same criteria or leave the latter empty if page token is "
+                "specified"
             )
         column, descending, filters = state["column"], state["descending"], state["filter"]
     else:

@@ -42,10 +42,19 @@ def parse(text: str) -> list[dict[str, Any]]:
 
 def shown(text: str) -> dict[str, Any]:
     """The `pipeline_spec` field of a version: the document, or both where there are two."""
-    documents = parse(text)
+    documents = [_numbers(document) for document in parse(text)]
     if len(documents) == 1:
         return documents[0]
     return {"pipeline_spec": documents[0], "platform_spec": documents[1]}
+
+
+def _numbers(value: Any) -> Any:
+    """Whole numbers without a fraction, as protobuf's JSON has them: 8.0 in YAML is told as 8."""
+    if isinstance(value, dict):
+        return {key: _numbers(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_numbers(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def inputs(text: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import sqlite3
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,9 @@ CREATE TABLE IF NOT EXISTS recurring_runs (
 Row = dict[str, Any]
 
 
-def now() -> str:
-    """The time as the server writes it: UTC, whole seconds."""
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+def utc_now() -> datetime.datetime:
+    """The time."""
+    return datetime.datetime.now(datetime.timezone.utc)
 
 
 class TakenError(Exception):
@@ -54,13 +54,19 @@ class Store:
 
     Args:
         path: the SQLite file; made when it is not there.
+        clock: tells the time, UTC, in which things are made.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, clock: Callable[[], datetime.datetime] = utc_now):
+        self._clock = clock
         self._lock = threading.RLock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._database.row_factory = sqlite3.Row
         self._database.executescript(_SCHEMA)
+
+    def now(self) -> str:
+        """The time as the server writes it: UTC, whole seconds."""
+        return self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def close(self) -> None:
         """Close the file."""
@@ -140,13 +146,13 @@ class Store:
             run = self.get("runs", run_id)
             if run is None or (expected and run["state"] not in expected):
                 return False
-            history = [*json.loads(run["history"]), {"update_time": now(), "state": state}]
+            history = [*json.loads(run["history"]), {"update_time": self.now(), "state": state}]
             final = state in ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
             self.update(
                 "runs",
                 run_id,
                 state=state,
                 history=json.dumps(history),
-                finished_at=now() if final else None,
+                finished_at=self.now() if final else None,
             )
             return True

@@ -157,7 +157,7 @@ class Client:
             "/runs",
             "runs",
             filters={"storage_state": "AVAILABLE"},
-            contains={"display_name": name_contains} if name_contains else {},
+            contains={"name": name_contains} if name_contains else {},
             limit=limit,
             query={"experiment_id": experiment_id, **self._scope()},
         )

@@ -1,0 +1,97 @@
+"""The sandbox answers as the real server did: every recorded exchange, one after the other."""
+
+import datetime
+import functools
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sandbox import Sandbox
+from tests.contract.replay import Difference, Replay
+
+ROOT = Path(__file__).parents[2]
+RECORD = Path(
+    os.environ.get("KFP_TRANSCRIPTS", ROOT.parent / "shared" / "kfp-transcripts" / "2.15.0")
+)
+# Of multi-user servers there is none here, and the one of ML Metadata is not of this API.
+TRANSCRIPTS = sorted(
+    path for path in RECORD.glob("*.json") if not path.stem.startswith(("multi-user", "mlmd"))
+)
+ACCEPTED = yaml.safe_load((Path(__file__).parent / "differences.yaml").read_text())
+
+pytestmark = pytest.mark.skipif(
+    not TRANSCRIPTS, reason="no transcripts; KFP_TRANSCRIPTS says where they are"
+)
+
+
+def covers(entry: dict, transcript: str, difference: Difference) -> bool:
+    """Whether an entry of differences.yaml is about this difference."""
+    return (
+        (entry["in"] == "*" or bool(re.fullmatch(entry["in"], transcript)))
+        and bool(re.fullmatch(entry["request"], difference.what))
+        and bool(re.fullmatch(entry["where"], difference.where))
+    )
+
+
+@functools.cache
+def differences(path: Path, folder: Path) -> tuple[Difference, ...]:
+    """How the sandbox's answers differ from a transcript."""
+    now = [datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)]
+
+    def tick():
+        now[0] += datetime.timedelta(seconds=1)
+
+    def be_in_state(run_id, recorded):
+        tasks = recorded["run_details"].get("task_details", [])
+        states = {task["display_name"]: task["state"] for task in tasks if task.get("state")}
+        sandbox.set_run_state(run_id, recorded["state"], states)
+
+    with Sandbox(folder / path.stem, execute=False, clock=lambda: now[0]) as sandbox:
+        return tuple(Replay(path, sandbox.api_url, tick, be_in_state).differences())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("replay")
+
+
+@pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
+def test_every_recorded_exchange_is_answered_alike(path, folder):
+    unexplained = [
+        str(difference)
+        for difference in differences(path, folder)
+        if not any(covers(entry, path.stem, difference) for entry in ACCEPTED)
+    ]
+    assert not unexplained, "\n".join(unexplained)
+
+
+def test_every_difference_in_the_list_is_still_there(folder):
+    found = [(path.stem, each) for path in TRANSCRIPTS for each in differences(path, folder)]
+    stale = [
+        entry for entry in ACCEPTED if not any(covers(entry, name, each) for name, each in found)
+    ]
+    assert not stale
+
+
+def test_the_replay_sees_what_differs(tmp_path):
+    # GIVEN a transcript with a wrong status, a wrong field, a missing one and one too many
+    path = tmp_path / "wrong.json"
+    path.write_text(
+        """{"exchanges": [
+        {"request": {"method": "GET", "path": "/apis/v2beta1/healthz", "query": {}, "headers": {}},
+         "response": {"status": 404, "headers": {"content-type": "application/json"}, "json": {}}},
+        {"request": {"method": "POST", "path": "/apis/v2beta1/experiments", "query": {},
+                     "headers": {}, "json": {"display_name": "mine"}},
+         "response": {"status": 200, "headers": {"content-type": "text/plain"}, "json": {
+            "experiment_id": "72dad848-85e6-42a1-8e29-a06e6697cde1", "display_name": "theirs",
+            "created_at": "2026-11-24T00:38:14Z", "colour": "red"}}}
+        ]}"""
+    )
+    # WHEN it is replayed
+    found = {each.where for each in differences(path, tmp_path)}
+    # THEN each is seen, and ids and times are not
+    assert {"status", "content-type", "display_name", "colour", "storage_state"} <= found
+    assert not {"experiment_id", "created_at"} & found
