@@ -16,16 +16,23 @@ from typing import TypeVar
 
 import ops
 
+import models
 import runs
 import status
 import wishes
-from config import ListRunsParams, OptionError, RunParams, TrainerConfig, TrainParams
+from config import (
+    ListParams,
+    OptionError,
+    PromoteParams,
+    RollbackParams,
+    RunParams,
+    TrainerConfig,
+    TrainParams,
+)
 from kfp_ops import (
     Client,
     KfpApiRequirer,
-    KfpError,
     ObjectStorageRequirer,
-    RelationDataError,
     act,
     observe,
     plan,
@@ -33,15 +40,15 @@ from kfp_ops import (
 from profiles import Profile, ProfileError
 from registry import Registry, RegistryError
 from runs import Connection
-from status import Commands, NoDataError, Situation
+from status import PROBLEMS, Commands, NoDataError, Situation
 
 logger = logging.getLogger(__name__)
 # Each request would be several lines of Juju's log.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 logging.getLogger("httpcore").setLevel(logging.WARNING)
 
-PROBLEMS = (OptionError, NoDataError, RelationDataError, KfpError, ProfileError, RegistryError)
-_Params = TypeVar("_Params", ListRunsParams, RunParams)
+_Params = TypeVar("_Params", ListParams, RunParams, PromoteParams, RollbackParams)
+_Answer = Callable[[Connection, _Params], dict[str, str]]
 
 
 class FashionMnistTrainerCharm(ops.CharmBase):
@@ -69,6 +76,9 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         framework.observe(self.on.list_runs_action, self._on_list_runs)
         framework.observe(self.on.get_run_action, self._on_get_run)
         framework.observe(self.on.cancel_run_action, self._on_cancel_run)
+        framework.observe(self.on.list_models_action, self._on_list_models)
+        framework.observe(self.on.promote_action, self._on_promote)
+        framework.observe(self.on.rollback_action, self._on_rollback)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
 
     # Juju's events ------------------------------------------------------------------------------
@@ -97,34 +107,48 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             event.fail(status.of(self._situation, self._commands).message)
 
     def _on_list_runs(self, event: ops.ActionEvent) -> None:
-        self._answer(event, ListRunsParams, runs.listing)
+        self._answer(event, ListParams, runs.listing)
 
     def _on_get_run(self, event: ops.ActionEvent) -> None:
         self._answer(event, RunParams, runs.details)
 
     def _on_cancel_run(self, event: ops.ActionEvent) -> None:
-        if self.unit.is_leader():
-            self._answer(event, RunParams, runs.cancel)
-        else:
-            event.fail(f"only the leader cancels runs; ask it: {self._commands.run('cancel-run')}")
+        self._change(event, RunParams, runs.cancel)
+
+    def _on_list_models(self, event: ops.ActionEvent) -> None:
+        self._answer(event, ListParams, models.listing)
+
+    def _on_promote(self, event: ops.ActionEvent) -> None:
+        self._change(event, PromoteParams, models.promote)
+
+    def _on_rollback(self, event: ops.ActionEvent) -> None:
+        self._change(event, RollbackParams, models.rollback)
+
+    def _change(
+        self, event: ops.ActionEvent, kind: type[_Params], answer: _Answer[_Params]
+    ) -> None:
+        """Let the leader alone answer, and tell in the status what is so then."""
+        if not self.unit.is_leader():
+            event.fail(f"only the leader does this; ask it: {self._commands.run('ACTION')}")
+            return
+        if self._answer(event, kind, answer):
+            self._situation = self._reconcile()
 
     def _answer(
-        self,
-        event: ops.ActionEvent,
-        kind: type[_Params],
-        answer: Callable[[Connection, _Params], dict[str, str]],
-    ) -> None:
-        """Let one of the functions in `runs` answer an action."""
+        self, event: ops.ActionEvent, kind: type[_Params], answer: _Answer[_Params]
+    ) -> bool:
+        """Let one of the functions in `runs` and `models` answer an action; False if it failed."""
         try:
             params = event.load_params(kind)
             with self._connection() as there:
                 event.set_results(answer(there, params))
         except OptionError as error:
             event.fail(f"{error}; nothing was done: ask again")
-        except runs.NoSuchRunError as error:
-            event.fail(f"{error}; see: {self._commands.run('list-runs')}")
         except PROBLEMS as error:
             event.fail(status.problem(error, self._commands).message)
+        else:
+            return True
+        return False
 
     def _on_remove(self, _: ops.RemoveEvent) -> None:
         """Take back the rights in the profile when the application goes; models and runs stay."""

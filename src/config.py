@@ -155,8 +155,8 @@ class TrainParams:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ListRunsParams:
-    """What the action `list-runs` is given: how many at most, 1 to 100."""
+class ListParams:
+    """What `list-runs` and `list-models` are given: how many at most, 1 to 100."""
 
     limit: int = 10
 
@@ -177,3 +177,33 @@ class RunParams:
         # It becomes part of an address.
         if not re.fullmatch(r"[\w\-]{0,64}", self.run_id, re.ASCII):
             raise OptionError("run_id", self.run_id, "empty or a run's id")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromoteParams:
+    """What the action `promote` is given: the version that shall serve, and why."""
+
+    version: int
+    reason: str = "promoted by an operator"
+
+    def __post_init__(self):
+        """Check it; raises OptionError."""
+        if self.version < 1:
+            raise OptionError("version", self.version, "a number from list-models")
+        _check_reason(self.reason)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RollbackParams:
+    """What the action `rollback` is given: why."""
+
+    reason: str = "rolled back by an operator"
+
+    def __post_init__(self):
+        """Check it; raises OptionError."""
+        _check_reason(self.reason)
+
+
+def _check_reason(reason: str) -> None:
+    if not 1 <= len(reason) <= 1000:
+        raise OptionError("reason", reason, "1 to 1000 characters")

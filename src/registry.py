@@ -1,7 +1,7 @@
 """What the model registry in object storage says: the verdict on a run, and the champion.
 
 The pipeline writes it (docs/reference/registry.md); the charm reads a few small objects an event,
-however many models there are.
+however many models there are, and moves the champion when an operator asks for it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import cast
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
 from kfp_ops import ObjectStorage
@@ -23,6 +24,10 @@ SCHEMA_VERSION = 1
 
 class RegistryError(Exception):
     """The registry cannot be reached, or holds something else than it should."""
+
+
+class NoSuchModelError(Exception):
+    """There is no such model, or none to go back to."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,14 +54,16 @@ class Champion:
     Attributes:
         version: its number in the registry.
         result: the run that made it and how good it is.
+        sequence: how many times the champion had moved when it became it.
     """
 
     version: int
     result: Result
+    sequence: int = 0
 
 
 class Registry:
-    """A registry in object storage, read only.
+    """A registry in object storage.
 
     Args:
         storage: the S3 server.
@@ -94,19 +101,92 @@ class Registry:
         Raises:
             RegistryError: the registry cannot be reached, or what it holds makes no sense.
         """
-        try:
-            listed: object = obstore.list(self._store, "champion")  # pyright: ignore[reportUnknownMemberType]
-            pages = cast("Iterable[Sequence[Mapping[str, str]]]", listed)
-            moves = [entry["path"] for page in pages for entry in page]
-        except (BaseError, OSError) as error:
-            raise self._unreachable(error) from error
-        if not moves:
-            return None
-        version = (self._read(max(moves)) or {}).get("version")
+        moves = self._numbers("champion")
+        return self._champion(moves[-1]) if moves else None
+
+    def versions(self, limit: int) -> dict[int, Result]:
+        """The newest versions, at most `limit`, newest first.
+
+        Raises:
+            RegistryError: the registry cannot be reached, or a manifest is not one.
+        """
+        found: dict[int, Result] = {}
+        for version in reversed(self._numbers("claims")):
+            # A number that was taken by a step which then died has no manifest.
+            manifest = self._read(f"{version}/manifest.json")
+            if manifest is not None:
+                found[version] = _result(manifest)
+            if len(found) == limit:
+                break
+        return found
+
+    def promote(self, version: int, reason: str) -> Champion:
+        """Make a version the champion; it stays if it is.
+
+        Raises:
+            NoSuchModelError: there is no such version.
+            RegistryError: the registry cannot be reached, or the champion moved meanwhile.
+        """
+        champion = self.champion()
+        if champion and champion.version == version:
+            return champion
+        return self._move(champion, version, reason)
+
+    def rollback(self, reason: str) -> Champion:
+        """Make that version the champion which was it before; done twice it is as it was.
+
+        Raises:
+            NoSuchModelError: there was no other champion.
+            RegistryError: the registry cannot be reached, or the champion moved meanwhile.
+        """
+        champion = self.champion()
+        for move in reversed(self._numbers("champion")):
+            before = self._read(_move(move)) or {}
+            version = before.get("version")
+            if champion and isinstance(version, int) and version != champion.version:
+                return self._move(champion, version, reason)
+        raise NoSuchModelError("no other version has served before")
+
+    def _champion(self, sequence: int) -> Champion:
+        version = (self._read(_move(sequence)) or {}).get("version")
         manifest = self._read(f"{version}/manifest.json") if isinstance(version, int) else None
         if not isinstance(version, int) or manifest is None:
-            raise RegistryError(f"{self._where}: {max(moves)} names a version that is not there")
-        return Champion(version=version, result=_result(manifest))
+            raise RegistryError(
+                f"{self._where}: {_move(sequence)} names a version that is not there"
+            )
+        return Champion(version=version, result=_result(manifest), sequence=sequence)
+
+    def _move(self, champion: Champion | None, version: int, reason: str) -> Champion:
+        manifest = self._read(f"{version}/manifest.json")
+        if manifest is None:
+            raise NoSuchModelError(f"there is no version {version}")
+        result = _result(manifest)
+        sequence = champion.sequence + 1 if champion else 1
+        moved = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        move = {
+            "version": version,
+            "run_id": result.run_id,
+            "moved_at": moved.replace("+00:00", "Z"),
+            "reason": reason,
+        }
+        try:
+            # Like the pipeline's: whoever puts the next number first has moved the champion.
+            obstore.put(self._store, _move(sequence), json.dumps(move).encode(), mode="create")
+        except AlreadyExistsError as error:
+            raise RegistryError("the champion was moved meanwhile; look again first") from error
+        except (BaseError, OSError) as error:
+            raise self._unreachable(error) from error
+        return Champion(version=version, result=result, sequence=sequence)
+
+    def _numbers(self, prefix: str) -> list[int]:
+        """The numbers of the objects PREFIX/00000001.json and so on, ascending."""
+        try:
+            listed: object = obstore.list(self._store, prefix)  # pyright: ignore[reportUnknownMemberType]
+            pages = cast("Iterable[Sequence[Mapping[str, str]]]", listed)
+            names = [PurePosixPath(entry["path"]).stem for page in pages for entry in page]
+        except (BaseError, OSError) as error:
+            raise self._unreachable(error) from error
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def _read(self, path: str) -> Mapping[str, object] | None:
         try:
@@ -127,6 +207,10 @@ class Registry:
         # obstore's messages go on for a page; the first line says what happened.
         lines = str(error).strip().splitlines() or [repr(error)]
         return RegistryError(f"object storage {self._where} cannot be read: {lines[0][:150]}")
+
+
+def _move(sequence: int) -> str:
+    return f"champion/{sequence:08d}.json"
 
 
 def _result(manifest: Mapping[str, object]) -> Result:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+from collections.abc import Sequence
 
-from config import ListRunsParams, RunParams, TrainerConfig
+from config import ListParams, RunParams, TrainerConfig
 from kfp_ops import Client, NotFoundError, ObjectStorage, PipelineSpec, RequestError, Run
 from registry import Registry
 from wishes import COMPILED
@@ -51,7 +52,7 @@ def named(run: Run, config: TrainerConfig, api_url: str | None) -> dict[str, str
     return {"run-id": run.run_id, "run-name": run.display_name, "run-url": link}
 
 
-def listing(there: Connection, params: ListRunsParams) -> dict[str, str]:
+def listing(there: Connection, params: ListParams) -> dict[str, str]:
     """The newest runs, a line for each.
 
     Raises:
@@ -59,12 +60,16 @@ def listing(there: Connection, params: ListRunsParams) -> dict[str, str]:
     """
     runs = _newest(there, params.limit)
     rows = [(run.display_name, run.state.value, _time(run.created_at), run.run_id) for run in runs]
+    return {"count": str(len(runs)), "runs": table(rows)}
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Lines with their columns under each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
+    return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
-    ]
-    return {"count": str(len(runs)), "runs": "\n".join(lines)}
+    )
 
 
 def details(there: Connection, params: RunParams) -> dict[str, str]:

@@ -16,7 +16,8 @@ from profiles import (
     ProfileForbiddenError,
     ProfilePendingError,
 )
-from registry import Champion, RegistryError, Result
+from registry import Champion, NoSuchModelError, RegistryError, Result
+from runs import NoSuchRunError
 
 
 class NoDataError(Exception):
@@ -30,6 +31,16 @@ class NoDataError(Exception):
 
 
 _LATER = "tried again at the next update-status"
+PROBLEMS = (
+    OptionError,
+    NoDataError,
+    kfp_ops.RelationDataError,
+    kfp_ops.KfpError,
+    ProfileError,
+    RegistryError,
+    NoSuchRunError,
+    NoSuchModelError,
+)
 Error = (
     OptionError
     | NoDataError
@@ -37,6 +48,8 @@ Error = (
     | kfp_ops.KfpError
     | ProfileError
     | RegistryError
+    | NoSuchRunError
+    | NoSuchModelError
 )
 
 
@@ -136,6 +149,10 @@ def problem(error: Error, commands: Commands) -> ops.StatusBase:
             return ops.WaitingStatus(f"Kubernetes: {error}; {_LATER}")
         case RegistryError():
             return ops.WaitingStatus(f"{error}; {_LATER}")
+        case NoSuchRunError():
+            return ops.BlockedStatus(f"{error}; see: {commands.run('list-runs')}")
+        case NoSuchModelError():
+            return ops.BlockedStatus(f"{error}; see: {commands.run('list-models')}")
         case kfp_ops.RelationDataError():
             return ops.BlockedStatus(f"{error}; remove the relation and add it again")
 

@@ -12,6 +12,7 @@ import yaml
 from obstore.store import S3Store
 
 from charm import FashionMnistTrainerCharm
+from fashion_mnist.registry import Registry as PipelineRegistry
 
 
 def events(ctx, relation):
@@ -64,6 +65,7 @@ def registry(sandbox):
         }
         put(f"runs/{run_id}/manifest.json", manifest)
         if version:
+            put(f"claims/{version:08d}.json", {"run_id": run_id})
             put(f"{version}/manifest.json", {**manifest, "version": version})
             put(f"champion/{version:08d}.json", {"version": version, "run_id": run_id})
 
@@ -620,7 +622,7 @@ def test_cancel_run_terminates_it_and_it_is_not_submitted_again(ctx, state, act,
 
 def test_another_unit_cancels_nothing(ctx, state, act):
     ctx.run(ctx.on.config_changed(), state)
-    with pytest.raises(ops.testing.ActionFailed, match="juju run trainer/leader cancel-run"):
+    with pytest.raises(ops.testing.ActionFailed, match="juju run trainer/leader ACTION"):
         act("cancel-run", state=dataclasses.replace(state, leader=False))
     assert act("get-run")["state"] == "PENDING"
 
@@ -677,6 +679,127 @@ def test_an_action_on_runs_fails_with_what_happened(ctx, state, act, proxy, acti
         act(action)
     with pytest.raises(ops.testing.ActionFailed, match="no relation kfp-api"):
         act(action, state=dataclasses.replace(state, relations=[]))
+
+
+# The actions on models -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(registry):
+    """Three versions, each of which became the champion, and a number that came to nothing."""
+    for version, accuracy in ((1, 0.91), (2, 0.92), (3, 0.93)):
+        registry(f"run-{version}", accuracy=accuracy, version=version)
+    registry.put("claims/00000004.json", {"run_id": "died"})
+
+
+def test_list_models_tells_the_newest_first_and_which_serves(act, three):
+    told = act("list-models", limit=2)
+    assert told["count"] == "2"
+    assert told["champion"] == "3"
+    assert [line.split() for line in told["models"].splitlines()] == [
+        ["v3", "0.9300", "run-3", "serves"],
+        ["v2", "0.9200", "run-2"],
+    ]
+
+
+def test_without_models_the_list_is_empty(act):
+    assert act("list-models") == {"count": "0", "models": ""}
+
+
+def test_promote_moves_the_champion_and_the_status_tells(ctx, state, act, three):
+    told = act("promote", version=1, reason="it is smaller")
+    assert told == {"champion": "1", "accuracy": "0.9100", "run-id": "run-1"}
+    out = ctx.run(ctx.on.update_status(), state)
+    assert "v1 0.9100 serves" in out.unit_status.message
+    # AND the same again leaves it at that
+    assert act("promote", version=1)["champion"] == "1"
+
+
+def test_rollback_goes_to_the_one_before_and_back(act, three):
+    assert act("rollback")["champion"] == "2"
+    assert act("rollback")["champion"] == "3"
+    assert act("promote", version=1)["champion"] == "1"
+    assert act("rollback")["champion"] == "3"
+
+
+def test_the_trainings_registry_reads_what_the_charm_moved(act, three, sandbox, monkeypatch):
+    # GIVEN the package that the pipeline's steps use
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    theirs = PipelineRegistry.open("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
+    # WHEN the charm moves the champion, THEN a step sees it, and moves it on from there
+    act("promote", version=1)
+    champion = theirs.champion()
+    assert (champion.version, champion.sequence) == (1, 4)
+    theirs.move_champion(2, after=champion.sequence, reason="a step")
+    assert act("list-models")["champion"] == "2"
+
+
+def test_a_move_that_comes_between_is_told_and_kept(act, three, sandbox, registry, monkeypatch):
+    # GIVEN somebody who moves the champion between our look and our move
+    put = obstore.put
+
+    def late(store, path, *args, **kwargs):
+        if kwargs.get("mode") == "create":
+            put(store, path, json.dumps({"version": 2, "run_id": "run-2"}).encode())
+        return put(store, path, *args, **kwargs)
+
+    monkeypatch.setattr(obstore, "put", late)
+    # WHEN we move it, THEN it is told, and theirs counts
+    with pytest.raises(ops.testing.ActionFailed, match="moved meanwhile"):
+        act("promote", version=1)
+    assert act("list-models")["champion"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("action", "params", "words"),
+    [
+        (
+            "promote",
+            {"version": 9},
+            "there is no version 9; see: juju run trainer/leader list-models",
+        ),
+        ("promote", {"version": 0}, "version must be"),
+        ("promote", {"version": 1, "reason": ""}, "reason must be"),
+        ("rollback", {"reason": 1001 * "x"}, "reason must be"),
+        ("list-models", {"limit": 0}, "limit must be"),
+    ],
+)
+def test_what_cannot_be_done_with_models_is_told(act, three, action, params, words):
+    with pytest.raises(ops.testing.ActionFailed) as failed:
+        act(action, **params)
+    assert words in failed.value.message
+    assert act("list-models")["champion"] == "3"
+
+
+def test_without_another_champion_there_is_nothing_to_go_back_to(act, registry):
+    with pytest.raises(ops.testing.ActionFailed, match="no other version has served"):
+        act("rollback")
+    registry("run-1", accuracy=0.9, version=1)
+    with pytest.raises(ops.testing.ActionFailed, match="no other version has served"):
+        act("rollback")
+
+
+@pytest.mark.parametrize(("action", "params"), [("promote", {"version": 1}), ("rollback", {})])
+def test_another_unit_moves_nothing(state, act, three, action, params):
+    with pytest.raises(ops.testing.ActionFailed, match="only the leader"):
+        act(action, state=dataclasses.replace(state, leader=False), **params)
+    assert act("list-models")["champion"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("action", "params"), [("promote", {"version": 1}), ("rollback", {}), ("list-models", {})]
+)
+def test_an_unreachable_registry_fails_the_action(state, act, object_storage, action, params):
+    data = yaml.safe_load(object_storage.remote_app_data["data"]) | {"port": 1}
+    elsewhere = dataclasses.replace(
+        object_storage,
+        remote_app_data={**object_storage.remote_app_data, "data": yaml.safe_dump(data)},
+    )
+    others = [each for each in state.relations if each.endpoint != "object-storage"]
+    with pytest.raises(ops.testing.ActionFailed, match=r"object storage .* cannot be read"):
+        act(action, state=dataclasses.replace(state, relations=[*others, elsewhere]), **params)
 
 
 # Lost answers and faults ---------------------------------------------------------------------------

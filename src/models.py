@@ -1,0 +1,57 @@
+"""What the actions tell of models, and how they move the champion: flat results in kebab-case."""
+
+from __future__ import annotations
+
+from config import ListParams, PromoteParams, RollbackParams
+from registry import Champion
+from runs import Connection, table
+
+
+def listing(there: Connection, params: ListParams) -> dict[str, str]:
+    """The newest versions, a line for each; the champion's ends in `serves`.
+
+    Raises:
+        RegistryError: the registry cannot be read.
+    """
+    champion = there.registry.champion()
+    versions = there.registry.versions(params.limit)
+    serving = champion.version if champion else None
+    rows = [
+        (
+            f"v{version}",
+            f"{result.accuracy:.4f}",
+            result.run_id,
+            "serves" if version == serving else "",
+        )
+        for version, result in versions.items()
+    ]
+    told = {"count": str(len(rows)), "models": table(rows)}
+    return told if serving is None else {**told, "champion": str(serving)}
+
+
+def promote(there: Connection, params: PromoteParams) -> dict[str, str]:
+    """Make a version the champion.
+
+    Raises:
+        NoSuchModelError: there is no such version.
+        RegistryError: the registry cannot be reached, or the champion moved meanwhile.
+    """
+    return _told(there.registry.promote(params.version, params.reason))
+
+
+def rollback(there: Connection, params: RollbackParams) -> dict[str, str]:
+    """Make that version the champion which was it before.
+
+    Raises:
+        NoSuchModelError: there was no other champion.
+        RegistryError: the registry cannot be reached, or the champion moved meanwhile.
+    """
+    return _told(there.registry.rollback(params.reason))
+
+
+def _told(champion: Champion) -> dict[str, str]:
+    return {
+        "champion": str(champion.version),
+        "accuracy": f"{champion.result.accuracy:.4f}",
+        "run-id": champion.result.run_id,
+    }
