@@ -18,6 +18,7 @@ import json
 import secrets
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -52,6 +53,7 @@ class Sandbox:
         execute: False leaves runs PENDING until `set_run_state` moves them.
         limit: how many runs go on at once.
         clock: the time, UTC, that the API writes; schedules fire by the machine's.
+        ids: gives what is made its ids.
 
     Attributes:
         bucket: the bucket that is there from the start.
@@ -69,8 +71,10 @@ class Sandbox:
         execute: bool = True,
         limit: int = 1,
         clock: Callable[[], datetime.datetime] = utc_now,
+        ids: Callable[[], uuid.UUID] = uuid.uuid4,
     ):
         self._clock = clock
+        self._ids = ids
         self.root = root.resolve()
         self._ports = api_port, s3_port
         self._execute = execute
@@ -92,7 +96,7 @@ class Sandbox:
         """
         self.root.mkdir(parents=True, exist_ok=True)
         self.access_key, self.secret_key = self._keys()
-        self.store = Store(self.root / "kfp.sqlite", self._clock)
+        self.store = Store(self.root / "kfp.sqlite", self._clock, self._ids)
         self._s3 = PersistentS3(self.root / "s3.sqlite")
         self._s3.make_bucket(BUCKET)
         ports = self._last_ports()

@@ -55,10 +55,17 @@ class Store:
     Args:
         path: the SQLite file; made when it is not there.
         clock: tells the time, UTC, in which things are made.
+        ids: gives things their ids.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], datetime.datetime] = utc_now):
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], datetime.datetime] = utc_now,
+        ids: Callable[[], uuid.UUID] = uuid.uuid4,
+    ):
         self._clock = clock
+        self._ids = ids
         self._lock = threading.RLock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._database.row_factory = sqlite3.Row
@@ -75,7 +82,7 @@ class Store:
 
     def add(self, table: str, **values: object) -> Row:
         """Insert a row with an id of its own; TakenError when its name is there already."""
-        row = {"id": str(uuid.uuid4()), **values}
+        row = {"id": str(self._ids()), **values}
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
         with self._lock:
             try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import operator
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -248,9 +249,11 @@ def _is_missing(request: RunRequest, seen: Observed) -> bool:
         return True
     if run.state not in _UNSUCCESSFUL:
         return False
-    # The server's times are whole seconds: one of the same second may be a successor.
+    # The server's times are whole seconds. One of the same second may have taken its place, but not
+    # the place of one that failed: that takes longer.
+    later = operator.gt if run.state is RunState.FAILED else operator.ge
     return any(
-        other.display_name != request.name and _created(other) >= _created(run)
+        other.display_name != request.name and later(_created(other), _created(run))
         for other in seen.families.get(request.supersedes, ())
     )
 

@@ -31,6 +31,8 @@ class FaultProxy:
         self.headers: list[dict[str, str]] = []
         self.trouble: Callable[[str, int, str, str], object] = lambda *_: None
         proxy = self
+        # One for all requests: to make one takes longer than a request.
+        self._client = httpx.Client(trust_env=False, timeout=30)
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def answer(self):
@@ -40,13 +42,11 @@ class FaultProxy:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 if self.fails("before", number):
                     return
-                answer = httpx.request(
+                answer = proxy._client.request(
                     self.command,
                     proxy.upstream + self.path,
                     headers={k: v for k, v in self.headers.items() if k.lower() != "host"},
                     content=body,
-                    trust_env=False,
-                    timeout=30,
                 )
                 if not self.fails("after", number):
                     self.say(answer.status_code, answer.content)
@@ -81,6 +81,7 @@ class FaultProxy:
     def __exit__(self, *_):
         self._server.shutdown()
         self._server.server_close()
+        self._client.close()
 
     @property
     def port(self) -> int:

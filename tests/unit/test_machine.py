@@ -1,0 +1,227 @@
+"""Random events, faults and wishes: whatever happens, each wish ends in exactly one run.
+
+`MACHINE_EXAMPLES=500 python -m pytest tests/unit/test_machine.py` goes on for longer; a failure prints
+the steps that lead to it, and hypothesis its seed.
+"""
+
+import dataclasses
+import datetime
+import os
+import random
+import tempfile
+import uuid
+from pathlib import Path
+
+import httpx
+import ops.testing
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from charm import FashionMnistTrainerCharm
+from sandbox import Sandbox
+from tests.unit.conftest import FaultProxy, sdi
+
+STEPS = 40
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "10"))
+ACTIVE = {"PENDING", "RUNNING"}
+# Nothing here depends on the machine's speed; an example takes what it takes.
+SLOW = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=STEPS,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
+
+
+class Trainer(RuleBasedStateMachine):
+    """One trainer, its operator, and a server on a bad day."""
+
+    @initialize()
+    def deploy(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.now = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+        # The server orders runs of the same second by id: the same steps shall give the same ids.
+        chance = random.Random(0)
+        self.sandbox = Sandbox(
+            Path(self.folder.name),
+            execute=False,
+            clock=lambda: self.now,
+            ids=lambda: uuid.UUID(int=chance.getrandbits(128), version=4),
+        )
+        self.sandbox.start()
+        self.proxy = FaultProxy(self.sandbox.api_url)
+        self.proxy.__enter__()
+        self.context = ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer")
+        server = {"service-name": "127.0.0.1", "service-port": str(self.proxy.port)}
+        host, port = self.sandbox.s3_url.removeprefix("http://").split(":")
+        storage = {
+            "access-key": self.sandbox.access_key,
+            "secret-key": self.sandbox.secret_key,
+            "namespace": None,
+            "port": int(port),
+            "secure": False,
+            "service": host,
+        }
+        self.state = ops.testing.State(
+            leader=True,
+            config={"profile": ""},
+            relations={
+                sdi("kfp-api", "kfp-api", server),
+                sdi("object-storage", "minio", storage),
+            },
+            model=ops.testing.Model(name="kubeflow", uuid="11111111-2222-4333-8444-555555555555"),
+        )
+        self.direct = httpx.Client(trust_env=False)
+        self.promised = set()  # runs that an action said it submitted
+        self.asked = 0
+        self.configurations = 1
+
+    def teardown(self):
+        if hasattr(self, "sandbox"):
+            self.proxy.__exit__()
+            self.direct.close()
+            self.sandbox.stop()
+            self.folder.cleanup()
+
+    # What happens -------------------------------------------------------------------------------
+
+    def emit(self, event):
+        self.state = self.context.run(event, self.state)
+
+    @rule(seconds=st.integers(0, 5))
+    def time_passes(self, seconds):
+        self.now += datetime.timedelta(seconds=seconds)
+
+    @rule()
+    def update_status(self):
+        self.emit(self.context.on.update_status())
+
+    @rule(
+        epochs=st.sampled_from([0, 1, 2]),
+        schedule=st.sampled_from(["", "@daily", "0 3 * * 0"]),
+        paused=st.booleans(),
+        train=st.sampled_from([True, True, False]),
+    )
+    def configure(self, epochs, schedule, paused, train):
+        config = {
+            "profile": "",
+            "epochs": epochs,
+            "schedule": schedule,
+            "schedule-paused": paused,
+            "train-on-change": train,
+        }
+        self.configurations += 1
+        self.state = dataclasses.replace(self.state, config=config)
+        self.emit(self.context.on.config_changed())
+
+    @rule()
+    def train(self):
+        self.asked += 1
+        try:
+            self.emit(self.context.on.action("train"))
+        except ops.testing.ActionFailed as failed:
+            assert failed.message
+            self.state = failed.state or self.state
+        else:
+            self.promised.add(self.context.action_results["run-name"])
+
+    @rule()
+    def cancel(self):
+        self.time_passes(1)  # people take their time, and so do pods
+        try:
+            self.emit(self.context.on.action("cancel-run"))
+        except ops.testing.ActionFailed as failed:
+            assert failed.message
+
+    @rule(leader=st.booleans())
+    def leadership_changes(self, leader):
+        self.state = dataclasses.replace(self.state, leader=leader)
+        if leader:
+            self.emit(self.context.on.leader_elected())
+
+    @rule(
+        after=st.integers(1, 10),
+        moment=st.sampled_from(["before", "after"]),
+        how=st.sampled_from(["cut", 503, 500, 429]),
+        times=st.sampled_from([1, 2, 3, 100]),  # 100: the hook died there, or the server did
+    )
+    def the_server_has_a_bad_day(self, after, moment, how, times):
+        first = len(self.proxy.seen) + after
+        lost = range(first, first + times)
+        self.proxy.trouble = lambda m, number, *_: how if m == moment and number in lost else None
+
+    @rule(data=st.data(), to=st.sampled_from(["RUNNING", "SUCCEEDED", "FAILED"]))
+    def a_run_goes_on(self, data, to):
+        going = [run for run in self.runs() if run["state"] in {*ACTIVE, "CANCELING"}]
+        if going:
+            self.time_passes(1)
+            run = data.draw(st.sampled_from(going))
+            to = "FAILED" if run["state"] == "CANCELING" else to
+            self.sandbox.set_run_state(run["run_id"], to)
+
+    # What is true then ---------------------------------------------------------------------------
+
+    @precondition(lambda self: hasattr(self, "state"))
+    @rule()
+    def it_settles(self):
+        """The server is well again, there is a leader, and one more event comes."""
+        self.proxy.trouble = lambda *_: None
+        self.state = dataclasses.replace(self.state, leader=True)
+        self.emit(self.context.on.update_status())
+        before = len(self.proxy.seen)
+        self.emit(self.context.on.update_status())
+        assert {method for method, _ in self.proxy.seen[before:]} == {"GET"}, (
+            "nothing is left to do"
+        )
+        self.check_runs()
+        self.check_schedules()
+
+    def check_runs(self):
+        mine = [run for run in self.runs() if run["display_name"].startswith("config-")]
+        active = [run for run in mine if run["state"] in ACTIVE]
+        if self.state.config.get("train-on-change", True):
+            epochs = self.state.config.get("epochs", 0)
+            wanted = [
+                run for run in mine if run["runtime_config"]["parameters"]["epochs"] == epochs
+            ]
+            assert wanted, "the configuration has a run"
+            assert {run["run_id"] for run in active} <= {run["run_id"] for run in wanted}
+            assert len(active) <= 1
+            message = self.state.unit_status.message
+            latest = max(run["created_at"] for run in self.runs())
+            newest = [run for run in self.runs() if run["created_at"] == latest]
+            assert any(run["display_name"] in message for run in newest), message
+
+    def check_schedules(self):
+        url = f"{self.sandbox.api_url}/apis/v2beta1/recurringruns"
+        answer = self.direct.get(url, params={"page_size": 100}).json()
+        told = [
+            (row["trigger"]["cron_schedule"]["cron"], row["status"])
+            for row in answer.get("recurringRuns", [])
+        ]
+        cron = {"": "", "@daily": "0 0 0 * * *", "0 3 * * 0": "0 0 3 * * 0"}[
+            self.state.config.get("schedule", "")
+        ]
+        status = "DISABLED" if self.state.config.get("schedule-paused") else "ENABLED"
+        assert told == ([(cron, status)] if cron else [])
+
+    @invariant()
+    def no_wish_is_lost_and_none_is_done_twice(self):
+        if not hasattr(self, "state"):
+            return
+        names = [run["display_name"] for run in self.runs()]
+        asked = [name for name in names if name.startswith("train-")]
+        assert len(asked) == len(set(asked)) <= self.asked
+        assert self.promised <= set(asked)
+        assert sum(name.startswith("config-") for name in names) <= self.configurations
+
+    def runs(self):
+        url = f"{self.sandbox.api_url}/apis/v2beta1/runs"
+        answer = self.direct.get(url, params={"page_size": 200})
+        return answer.raise_for_status().json().get("runs", [])
+
+
+TestTrainer = Trainer.TestCase
+TestTrainer.settings = SLOW
