@@ -8,7 +8,7 @@ leader acts. Nothing is kept in Juju, so an event that is cut off is put right b
 
 from __future__ import annotations
 
-import dataclasses
+import datetime
 import logging
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -37,10 +37,11 @@ from kfp_ops import (
     observe,
     plan,
 )
-from profiles import Profile, ProfileError
-from registry import Registry, RegistryError
+from kube import KubernetesError
+from profiles import Profile
 from runs import Connection
-from status import PROBLEMS, Commands, NoDataError, Situation
+from situation import PROBLEMS, NoDataError, Situation, look
+from status import Commands
 
 logger = logging.getLogger(__name__)
 # Each request would be several lines of Juju's log.
@@ -158,7 +159,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             profile = self._profile(self.load_config(TrainerConfig))
             if profile:
                 profile.release()
-        except (OptionError, ProfileError) as error:
+        except (OptionError, KubernetesError) as error:
             logger.warning("%s", error)
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
@@ -170,21 +171,24 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     def _reconcile(self, asked: Mapping[str, TrainParams] | None = None) -> Situation:
         """See to it that the configuration's run exists, and those that are asked for by name."""
         try:
-            return self._with_results(self._converge(asked or {}))
+            situation = self._converge(asked or {})
         except PROBLEMS as error:
-            logger.warning("%s", error)
-            return Situation(problem=status.problem(error, self._commands))
+            situation = Situation(problem=error)
+        if situation.problem:
+            logger.warning("%s", situation.problem)
+        return situation
 
     def _converge(self, asked: Mapping[str, TrainParams]) -> Situation:
         if self.unit.is_leader():
             self.kfp_api.publish()
             self.object_storage.publish()
         with self._connection() as there:
-            wanted = wishes.wanted(there.config, there.storage, there.experiment, asked)
+            now = datetime.datetime.now(datetime.timezone.utc)
+            wanted = wishes.wanted(there.config, there.storage, there.experiment, asked, now)
             seen = observe(there.client, wanted)
             if self.unit.is_leader():
                 seen = act(there.client, wanted, seen, plan(wanted, seen))
-        return Situation(runs=seen.runs, latest=seen.latest, steps=wanted.spec.steps)
+            return look(there, seen, wanted.spec.steps)
 
     @contextmanager
     def _connection(self) -> Generator[Connection]:
@@ -200,7 +204,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 config=config,
                 client=client,
                 storage=storage,
-                experiment=f"{self.model.name}-{self.app.name}",
+                app=self.app.name,
+                model=self.model.name,
             )
 
     def _client(self, url: str, config: TrainerConfig) -> Client:
@@ -218,24 +223,6 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         return Profile(
             config.profile, app=self.app.name, model=self.model.name, owner=config.profile_owner
         )
-
-    def _with_results(self, situation: Situation) -> Situation:
-        """Add what the registry says of the latest run and of the model that serves."""
-        storage = self.object_storage.get()
-        if storage is None or situation.problem:
-            return situation
-        config = self.load_config(TrainerConfig)
-        registry = Registry(storage, bucket=config.registry_bucket, prefix=config.registry_prefix)
-        run = situation.latest
-        try:
-            return dataclasses.replace(
-                situation,
-                champion=registry.champion(),
-                result=registry.result(run.run_id) if run and run.state.is_final else None,
-            )
-        except RegistryError as error:
-            logger.warning("%s", error)
-            return dataclasses.replace(situation, problem=status.problem(error, self._commands))
 
     @property
     def _commands(self) -> Commands:

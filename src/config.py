@@ -7,6 +7,7 @@ of ops fill them. A bad value is an OptionError, which names the option and what
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import re
 
 from cron import six_fields
@@ -43,6 +44,7 @@ class TrainerConfig:
         train_on_change: whether a new configuration is trained without being asked.
         schedule: when to train besides: cron with five fields, or @daily and the like; empty: never.
         schedule_paused: keeps the schedule without letting it submit runs.
+        run_timeout: minutes after which a run that still goes on is terminated; 0: never.
         registry_bucket, registry_prefix: where the models are kept in object storage.
         dashboard_url: Kubeflow's address in a browser, for links; empty links to the API.
     """
@@ -62,6 +64,7 @@ class TrainerConfig:
     train_on_change: bool = True
     schedule: str = ""
     schedule_paused: bool = False
+    run_timeout: int = 360
     registry_bucket: str = "mlpipeline"
     registry_prefix: str = "models/fashion-mnist"
     dashboard_url: str = ""
@@ -76,6 +79,7 @@ class TrainerConfig:
         self._between("seed", 0, 2**31 - 1)
         self._between("min_accuracy", 0, 1)
         self._between("image_number", 0, 9999)
+        self._between("run_timeout", 0, 43200)
         self._matches("data_path", _DATA, "empty, http(s)://, s3://BUCKET/PREFIX or a directory")
         if self.schedule:
             try:
@@ -90,6 +94,11 @@ class TrainerConfig:
         self._matches("registry_bucket", r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", "a bucket's name")
         self._matches("registry_prefix", r"[\w.\-]+(/[\w.\-]+)*", "a path like models/mine")
         self._matches("dashboard_url", r"https?://\S+", "empty or an http(s):// address")
+
+    @property
+    def timeout(self) -> datetime.timedelta:
+        """After which a run is terminated; zero: never."""
+        return datetime.timedelta(minutes=self.run_timeout)
 
     @property
     def arguments(self) -> dict[str, object]:

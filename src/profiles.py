@@ -9,13 +9,10 @@ it creates the Profile if there is none, binds itself to Kubeflow's ClusterRole
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import httpx
+from kube import KubernetesError, connect, errors, found
 
-# lightkube and its models take longer to import than an event without a profile takes in all.
 if TYPE_CHECKING:
     import lightkube
 
@@ -25,19 +22,11 @@ ROLE = "kubeflow-pipelines-edit"
 TOKEN_SECONDS = 600
 
 
-class ProfileError(Exception):
-    """Kubernetes did not do what was asked; later it may."""
-
-
-class ProfilePendingError(ProfileError):
+class ProfilePendingError(KubernetesError):
     """The profile's namespace is not there yet, or is going away."""
 
 
-class ProfileForbiddenError(ProfileError):
-    """The charm has no right to do this."""
-
-
-class NoProfilesError(ProfileError):
+class NoProfilesError(KubernetesError):
     """This cluster knows no profiles."""
 
 
@@ -64,9 +53,9 @@ class Profile:
 
         Raises:
             ProfilePendingError: the namespace is not there yet.
-            ProfileForbiddenError: the application is not trusted.
+            KubernetesForbiddenError: the application is not trusted.
             NoProfilesError: there is no Profile in this cluster's API.
-            ProfileError: Kubernetes cannot be reached, or answers with another error.
+            KubernetesError: Kubernetes cannot be reached, or answers with another error.
         """
         from lightkube.generic_resource import (
             create_global_resource,  # pyright: ignore[reportUnknownVariableType]
@@ -77,18 +66,18 @@ class Profile:
         from lightkube.resources.rbac_authorization_v1 import RoleBinding
 
         kind: Any = create_global_resource("kubeflow.org", "v1", "Profile", "profiles")
-        with _errors(f"profile {self.name}"):
-            if not _found(self._kube, kind, self.name):
+        with errors(f"profile {self.name}", no_such_kind=NoProfilesError):
+            if not found(self._kube, kind, self.name):
                 wanted = kind(
                     metadata=ObjectMeta(name=self.name),
                     spec={"owner": {"kind": "User", "name": self._owner}},
                 )
                 self._kube.apply(wanted)
-        with _errors(f"namespace {self.name}"):
-            namespace = _found(self._kube, Namespace, self.name)
+        with errors(f"namespace {self.name}"):
+            namespace = found(self._kube, Namespace, self.name)
         if namespace is None or (namespace.status and namespace.status.phase == "Terminating"):
             raise ProfilePendingError(f"namespace {self.name} of the profile is not there yet")
-        with _errors(f"rolebinding {self._binding} in namespace {self.name}"):
+        with errors(f"rolebinding {self._binding} in namespace {self.name}"):
             self._kube.apply(
                 RoleBinding(
                     metadata=ObjectMeta(name=self._binding, namespace=self.name),
@@ -106,34 +95,34 @@ class Profile:
         """A token of the application's own ServiceAccount that the pipelines' API takes.
 
         Raises:
-            ProfileForbiddenError: the application is not trusted.
-            ProfileError: Kubernetes cannot be reached, or answers with another error.
+            KubernetesForbiddenError: the application is not trusted.
+            KubernetesError: Kubernetes cannot be reached, or answers with another error.
         """
         from lightkube.models.authentication_v1 import TokenRequestSpec
         from lightkube.models.meta_v1 import ObjectMeta
         from lightkube.resources.core_v1 import ServiceAccountToken
 
         spec = TokenRequestSpec(audiences=[AUDIENCE], expirationSeconds=TOKEN_SECONDS)
-        with _errors(f"token for serviceaccount {self._app} in namespace {self._model}"):
+        with errors(f"token for serviceaccount {self._app} in namespace {self._model}"):
             answer = self._kube.create(
                 ServiceAccountToken(metadata=ObjectMeta(), spec=spec),
                 self._app,
                 namespace=self._model,
             )
         if not answer.status or not answer.status.token:
-            raise ProfileError("Kubernetes gave no token")
+            raise KubernetesError("Kubernetes gave no token")
         return answer.status.token
 
     def release(self) -> None:
         """Take back the application's rights in the profile; the profile itself stays.
 
         Raises:
-            ProfileError: Kubernetes cannot be reached, or answers with an error.
+            KubernetesError: Kubernetes cannot be reached, or answers with an error.
         """
         from lightkube import ApiError
         from lightkube.resources.rbac_authorization_v1 import RoleBinding
 
-        with _errors(f"rolebinding {self._binding} in namespace {self.name}"):
+        with errors(f"rolebinding {self._binding} in namespace {self.name}"):
             try:
                 self._kube.delete(RoleBinding, self._binding, namespace=self.name)
             except ApiError as error:
@@ -142,46 +131,4 @@ class Profile:
 
     @functools.cached_property
     def _kube(self) -> lightkube.Client:
-        from lightkube import Client, ConfigError, KubeConfig
-
-        try:
-            # The model's proxy settings are in the environment; Kubernetes is not behind a proxy.
-            return Client(
-                KubeConfig.from_env(),
-                field_manager=f"juju-{self._model}-{self._app}",
-                trust_env=False,
-            )
-        except ConfigError as error:
-            raise ProfileError(f"no way to Kubernetes: {error}") from error
-
-
-def _found(kube: lightkube.Client, kind: Any, name: str) -> Any:
-    """The object of this name, or None."""
-    from lightkube import ApiError
-
-    try:
-        return kube.get(kind, name)
-    except ApiError as error:
-        if error.status.code == 404:
-            return None
-        raise
-
-
-@contextmanager
-def _errors(what: str) -> Generator[None]:
-    """Turn what lightkube raises into this module's errors."""
-    from lightkube import ApiError
-
-    try:
-        yield
-    except ApiError as error:
-        if error.status.code in (401, 403):
-            raise ProfileForbiddenError(f"{what}: {error.status.message}") from error
-        raise ProfileError(f"{what}: {error.status.message}") from error
-    except httpx.HTTPStatusError as error:
-        # An unknown group is a 404 in plain text, an unknown object one in JSON.
-        if error.response.status_code == 404:
-            raise NoProfilesError(f"{what}: this cluster has no such kind") from error
-        raise ProfileError(f"{what}: status {error.response.status_code}") from error
-    except httpx.HTTPError as error:
-        raise ProfileError(f"{what}: cannot reach Kubernetes: {error}") from error
+        return connect(self._app, self._model)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import logging
 from collections.abc import Sequence
 
+import kube
+import pods
 from config import ListParams, RunParams, TrainerConfig
-from kfp_ops import Client, NotFoundError, ObjectStorage, PipelineSpec, RequestError, Run
+from kfp_ops import Client, NotFoundError, ObjectStorage, PipelineSpec, RequestError, Run, RunState
 from registry import Registry
 from wishes import COMPILED
+
+logger = logging.getLogger(__name__)
 
 
 class NoSuchRunError(Exception):
@@ -25,13 +30,25 @@ class Connection:
         config: the charm's options.
         client: of Kubeflow Pipelines.
         storage: where the registry is.
-        experiment: the name of the trainer's experiment.
+        app: the application's name.
+        model: the name of its Juju model.
     """
 
     config: TrainerConfig
     client: Client
     storage: ObjectStorage
-    experiment: str
+    app: str
+    model: str
+
+    @property
+    def experiment(self) -> str:
+        """The name of the trainer's experiment."""
+        return f"{self.model}-{self.app}"
+
+    @property
+    def namespace(self) -> str:
+        """Where the pods of the runs are; a single-user Kubeflow is in the trainer's own model."""
+        return self.config.profile or self.model
 
     @property
     def registry(self) -> Registry:
@@ -81,7 +98,9 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
         RegistryError: the registry cannot be read.
     """
     run = _run(there, params)
-    steps = run.steps(PipelineSpec.load(COMPILED).steps)
+    names = PipelineSpec.load(COMPILED).steps
+    steps = run.steps(names)
+    wrong = trouble(there, run, names)
     result = there.registry.result(run.run_id)
     told = {
         **named(run, there.config, there.client.url),
@@ -98,7 +117,22 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
             "verdict": "accepted" if result.accepted else "rejected",
             "reasons": "; ".join(result.reasons),
         }
+    if wrong:
+        told |= {"trouble": str(wrong), "pod": wrong.pod, "log": wrong.log}
     return {name: text for name, text in told.items() if text}
+
+
+def trouble(there: Connection, run: Run | None, steps: frozenset[str]) -> pods.Trouble | None:
+    """Why a run failed or does not go on; None where all is well, or Kubernetes may not be asked."""
+    if run is None or (run.state.is_final and run.state is not RunState.FAILED):
+        return None
+    try:
+        cluster = kube.connect(there.app, there.model)
+        return pods.trouble(cluster, namespace=there.namespace, run_id=run.run_id, steps=steps)
+    except kube.KubernetesError as error:
+        # Not asked for by anyone, and what Kubeflow tells is told without it.
+        logger.info("no look at the pods of run %s: %s", run.run_id, error)
+        return None
 
 
 def cancel(there: Connection, params: RunParams) -> dict[str, str]:

@@ -3,75 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import ops
 
 import kfp_ops
 from config import OptionError
 from kfp_ops import Run, RunState
-from profiles import (
-    NoProfilesError,
-    ProfileError,
-    ProfileForbiddenError,
-    ProfilePendingError,
-)
-from registry import Champion, NoSuchModelError, RegistryError, Result
+from kube import KubernetesError, KubernetesForbiddenError
+from profiles import NoProfilesError, ProfilePendingError
+from registry import Champion, NoSuchModelError, RegistryError
 from runs import NoSuchRunError
-
-
-class NoDataError(Exception):
-    """A relation that is needed is not there, or its other side has written nothing yet."""
-
-    def __init__(self, endpoint: str, remote: str, *, is_related: bool):
-        super().__init__(f"no data on relation {endpoint}")
-        self.endpoint = endpoint
-        self.remote = remote
-        self.is_related = is_related
-
+from situation import NoDataError, Problem, Situation
 
 _LATER = "tried again at the next update-status"
-PROBLEMS = (
-    OptionError,
-    NoDataError,
-    kfp_ops.RelationDataError,
-    kfp_ops.KfpError,
-    ProfileError,
-    RegistryError,
-    NoSuchRunError,
-    NoSuchModelError,
-)
-Error = (
-    OptionError
-    | NoDataError
-    | kfp_ops.RelationDataError
-    | kfp_ops.KfpError
-    | ProfileError
-    | RegistryError
-    | NoSuchRunError
-    | NoSuchModelError
-)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Situation:
-    """What a reconcile saw.
-
-    Attributes:
-        problem: what kept it from seeing or doing all; it outranks the rest.
-        runs: those that were wanted and exist, by name.
-        latest: the newest run of this trainer.
-        steps: the names of the pipeline's steps.
-        result: what came of the latest run; None as long as nothing is known.
-        champion: the model that serves.
-    """
-
-    problem: ops.StatusBase | None = None
-    runs: Mapping[str, Run] = dataclasses.field(default_factory=dict[str, Run])
-    latest: Run | None = None
-    steps: frozenset[str] = frozenset()
-    result: Result | None = None
-    champion: Champion | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,7 +56,7 @@ class Commands:
         return f"juju {verb} {self.app}:{endpoint} {remote}:{endpoint}"
 
 
-def problem(error: Error, commands: Commands) -> ops.StatusBase:
+def problem(error: Problem, commands: Commands) -> ops.StatusBase:
     """What went wrong, and what to do."""
     match error:
         case NoDataError(endpoint=endpoint, is_related=True):
@@ -136,7 +80,7 @@ def problem(error: Error, commands: Commands) -> ops.StatusBase:
             return ops.BlockedStatus(
                 f"Kubeflow Pipelines refuses: {error}; see: juju debug-log --include {commands.app}"
             )
-        case ProfileForbiddenError():
+        case KubernetesForbiddenError():
             return ops.BlockedStatus(f"{error}; allow it with: {commands.trust}")
         case NoProfilesError():
             return ops.BlockedStatus(
@@ -145,7 +89,7 @@ def problem(error: Error, commands: Commands) -> ops.StatusBase:
             )
         case ProfilePendingError():
             return ops.WaitingStatus(f"{error}; {_LATER}")
-        case ProfileError():
+        case KubernetesError():
             return ops.WaitingStatus(f"Kubernetes: {error}; {_LATER}")
         case RegistryError():
             return ops.WaitingStatus(f"{error}; {_LATER}")
@@ -160,24 +104,45 @@ def problem(error: Error, commands: Commands) -> ops.StatusBase:
 def of(situation: Situation, commands: Commands) -> ops.StatusBase:
     """The unit's status: the problem, or the latest run and the model that serves."""
     if situation.problem:
-        return situation.problem
+        return problem(situation.problem, commands)
     run, serves = situation.latest, _serves(situation.champion)
     if run is None:
         return ops.ActiveStatus(f"{serves}no run yet; start one: {commands.train}")
     if run.state is RunState.SUCCEEDED:
         return ops.ActiveStatus(_succeeded(situation, run))
     if run.state is RunState.FAILED:
-        failed = sorted(n for n, s in run.steps(situation.steps).items() if s is RunState.FAILED)
-        step = f" at step {', '.join(failed)}" if failed else ""
         return ops.BlockedStatus(
-            f"{serves}run {run.display_name} failed{step}; look at its log in Kubeflow, then: "
-            f"{commands.train}"
+            f"{serves}run {run.display_name} failed{_why(situation, run)}; "
+            f"see: {commands.run('get-run')}, then: {commands.train}"
         )
+    if run.state is RunState.CANCELED:
+        return _canceled(situation, run, commands)
     done = sum(state.is_final for state in run.steps(situation.steps).values())
-    return ops.ActiveStatus(
+    going = (
         f"{serves}run {run.display_name} {run.state.value}, "
         f"{done} of {len(situation.steps)} steps done"
     )
+    if situation.trouble:
+        return ops.WaitingStatus(f"{going}; {situation.trouble}")
+    return ops.ActiveStatus(going)
+
+
+def _why(situation: Situation, run: Run) -> str:
+    if situation.trouble:
+        return f" at {situation.trouble}"
+    failed = sorted(n for n, s in run.steps(situation.steps).items() if s is RunState.FAILED)
+    return f" at step {', '.join(failed)}" if failed else ""
+
+
+def _canceled(situation: Situation, run: Run, commands: Commands) -> ops.StatusBase:
+    told = f"{_serves(situation.champion)}run {run.display_name} CANCELED"
+    took = run.finished_at - run.created_at if run.finished_at and run.created_at else None
+    if took and situation.timeout and took >= situation.timeout:
+        return ops.BlockedStatus(
+            f"{told} after {took}, which is more than run-timeout; raise it: "
+            f"{commands.config('run-timeout')}, then: {commands.train}"
+        )
+    return ops.ActiveStatus(f"{told}; start one: {commands.train}")
 
 
 def _serves(champion: Champion | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def wanted(
     storage: ObjectStorage,
     experiment: str,
     asked: Mapping[str, TrainParams],
+    now: datetime.datetime,
 ) -> Wanted:
     """What shall exist.
 
@@ -26,6 +28,7 @@ def wanted(
         storage: where the registry is.
         experiment: the name of the trainer's experiment.
         asked: the parameters of runs that are asked for, by the name of the run.
+        now: the time, UTC.
 
     Raises:
         OptionError: a parameter has a value that it cannot have.
@@ -37,6 +40,7 @@ def wanted(
         experiment=experiment,
         runs=tuple(_requests(config, spec, storage, asked)),
         schedule=_schedule(config, spec, storage),
+        deadline=now - config.timeout if config.timeout else None,
     )
 
 

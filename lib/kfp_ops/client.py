@@ -23,6 +23,7 @@ from kfp_ops.models import (
     PipelineVersion,
     RecurringRun,
     Run,
+    RunState,
     items,
     text,
 )
@@ -36,6 +37,7 @@ _BY_STATUS = {
     429: errors.ServerError,
 }
 NEWEST = "created_at desc"
+OLDEST = "created_at asc"
 
 
 class Client:
@@ -150,15 +152,26 @@ class Client:
         return Run.from_json(found[0]) if found else None
 
     def list_runs(
-        self, experiment_id: str, *, limit: int = 1, name_contains: str = ""
+        self,
+        experiment_id: str,
+        *,
+        limit: int = 1,
+        name_contains: str = "",
+        state: RunState | None = None,
+        oldest_first: bool = False,
     ) -> list[Run]:
-        """The experiment's newest runs, at most `limit`, newest first, without archived ones."""
+        """The experiment's newest runs, at most `limit`, newest first, without archived ones.
+
+        `state` leaves only those in it; `oldest_first` takes them from the other end.
+        """
+        filters = {"storage_state": "AVAILABLE"}
         found = self._list(
             "/runs",
             "runs",
-            filters={"storage_state": "AVAILABLE"},
+            filters={**filters, "state": state.value} if state else filters,
             contains={"name": name_contains} if name_contains else {},
             limit=limit,
+            sort_by=OLDEST if oldest_first else NEWEST,
             query={"experiment_id": experiment_id, **self._scope()},
         )
         return [Run.from_json(row) for row in found]
@@ -268,9 +281,10 @@ class Client:
         filters: Mapping[str, str],
         contains: Mapping[str, str] | None = None,
         limit: int = 1,
+        sort_by: str = NEWEST,
         query: Mapping[str, str],
     ) -> list[Json]:
-        """The newest objects whose fields equal `filters` and contain `contains`; one request."""
+        """The first objects whose fields equal `filters` and contain `contains`; one request."""
         predicates = [
             {"key": key, "operation": operation, "string_value": value}
             for operation, fields in (("EQUALS", filters), ("IS_SUBSTRING", contains or {}))
@@ -280,7 +294,7 @@ class Client:
             **query,
             "filter": json.dumps({"predicates": predicates}) if predicates else "",
             "page_size": str(limit),
-            "sort_by": NEWEST,
+            "sort_by": sort_by,
         }
         return items(self._call("GET", path, query=query), field)
 

@@ -67,6 +67,7 @@ class Wanted:
 
     Attributes:
         schedule: the one recurring run; None for none.
+        deadline: a run that was submitted before this moment, UTC, and still goes on is terminated.
         schedule_prefix: recurring runs in the experiment whose names begin so are the caller's:
             those that are not `schedule` are deleted.
     """
@@ -77,6 +78,7 @@ class Wanted:
     runs: tuple[RunRequest, ...] = ()
     schedule: Schedule | None = None
     schedule_prefix: str = "schedule-"
+    deadline: datetime.datetime | None = None
     description: str = ""
 
     @property
@@ -93,6 +95,7 @@ class Observed:
         pipeline, version: only looked for when a wanted run or the schedule is missing.
         runs: those of the wanted runs that exist, by name.
         families: the newest runs whose names begin with a wanted run's `supersedes`, newest first.
+        overdue: runs that go on and were submitted before the deadline, oldest first.
         schedules: the caller's recurring runs, newest first.
         latest: the newest run in the experiment, whoever asked for it.
     """
@@ -102,6 +105,7 @@ class Observed:
     families: Mapping[str, tuple[Run, ...]] = dataclasses.field(
         default_factory=dict[str, tuple[Run, ...]]
     )
+    overdue: tuple[Run, ...] = ()
     schedules: tuple[RecurringRun, ...] = ()
     latest: Run | None = None
     pipeline: Pipeline | None = None
@@ -132,7 +136,7 @@ class SubmitRun:
 
 @dataclasses.dataclass(frozen=True)
 class TerminateRun:
-    """Stop a run whose place another one takes."""
+    """Stop a run whose place another one takes, or whose time is up."""
 
     run: Run
 
@@ -173,7 +177,7 @@ _FAMILY = 20
 
 
 def observe(client: Client, wanted: Wanted) -> Observed:
-    """See what exists, in at most 5 calls and two more for each wanted run.
+    """See what exists, in at most 6 calls and two more for each wanted run.
 
     Raises:
         KfpError: the server cannot be reached or does not allow it.
@@ -212,8 +216,20 @@ def _observe_experiment(
         runs=runs,
         families=families,
         schedules=tuple(s for s in schedules if s.display_name.startswith(prefix)),
+        overdue=_overdue(client, experiment_id, wanted.deadline),
         latest=next(iter(client.list_runs(experiment_id)), None),
     )
+
+
+def _overdue(
+    client: Client, experiment_id: str, deadline: datetime.datetime | None
+) -> tuple[Run, ...]:
+    if deadline is None:
+        return ()
+    going = client.list_runs(
+        experiment_id, limit=_FAMILY, state=RunState.RUNNING, oldest_first=True
+    )
+    return tuple(run for run in going if run.created_at and run.created_at < deadline)
 
 
 def plan(wanted: Wanted, seen: Observed) -> list[Step]:
@@ -228,7 +244,9 @@ def plan(wanted: Wanted, seen: Observed) -> list[Step]:
             steps.append(UploadVersion())
         if not seen.experiment:
             steps.append(CreateExperiment())
-    steps += [TerminateRun(run) for run in _superseded(wanted, seen)]
+    superseded = _superseded(wanted, seen)
+    overdue = [run for run in seen.overdue if run not in superseded]
+    steps += [TerminateRun(run) for run in (*superseded, *overdue)]
     steps += [SubmitRun(request) for request in missing]
     # The new schedule before the old one goes: a crash between the two loses no run.
     if new_schedule:
@@ -303,6 +321,9 @@ def act(client: Client, wanted: Wanted, seen: Observed, steps: list[Step]) -> Ob
                 seen = dataclasses.replace(seen, experiment=_create_experiment(client, wanted))
             case TerminateRun(run):
                 _terminate(client, run)
+                if seen.latest and seen.latest.run_id == run.run_id:
+                    stopped = dataclasses.replace(seen.latest, state=RunState.CANCELING)
+                    seen = dataclasses.replace(seen, latest=stopped)
             case SubmitRun(request):
                 run = _submit(client, wanted, seen, request)
                 seen = dataclasses.replace(seen, runs={**seen.runs, request.name: run}, latest=run)

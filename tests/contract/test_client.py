@@ -7,7 +7,7 @@ import re
 import pytest
 from werkzeug import Response
 
-from kfp_ops import Client, PipelineVersion
+from kfp_ops import Client, PipelineVersion, RunState
 from tests.contract.test_transcripts import RECORD
 
 ID = "11111111-2222-4333-8444-555555555555"
@@ -40,7 +40,9 @@ CALLS = {
     "find_experiment": lambda client: client.find_experiment("n"),
     "create_experiment": lambda client: client.create_experiment("n", "d"),
     "find_run": lambda client: client.find_run(ID, "n"),
-    "list_runs": lambda client: client.list_runs(ID, limit=5, name_contains="n"),
+    "list_runs": lambda client: client.list_runs(
+        ID, limit=5, name_contains="n", state=RunState.RUNNING, oldest_first=True
+    ),
     "get_run": lambda client: client.get_run(ID),
     "create_run": lambda client: client.create_run(**NEW, description="d", service_account="s"),
     "terminate_run": lambda client: client.terminate_run(ID),

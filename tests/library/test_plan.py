@@ -115,6 +115,18 @@ def family(*runs):
     )
 
 
+def test_overdue_runs_are_terminated_once():
+    superseded, stuck = member("config-a", "RUNNING"), member("train-1", "RUNNING")
+    seen = family(superseded)
+    (superseded,) = seen.families["config-"]
+    seen = dataclasses.replace(seen, overdue=(superseded, stuck))
+    assert plan(wanted(LATEST), seen) == [
+        TerminateRun(superseded),
+        TerminateRun(stuck),
+        SubmitRun(LATEST),
+    ]
+
+
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "PAUSED", "RUNTIME_STATE_UNSPECIFIED"])
 def test_an_active_run_of_an_earlier_configuration_makes_room_first(state):
     seen = family(member("config-a", state))

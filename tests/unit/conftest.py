@@ -1,6 +1,7 @@
 """A charm, a Kubeflow Pipelines stand-in that executes nothing, and a proxy that makes trouble."""
 
 import dataclasses
+import datetime
 import http.server
 import json
 import re
@@ -89,8 +90,17 @@ class FaultProxy:
 
 
 @pytest.fixture
-def sandbox(tmp_path):
-    with Sandbox(tmp_path / "sandbox", execute=False) as sandbox:
+def ago():
+    """How far the server's clock is behind; parametrize it."""
+    return datetime.timedelta()
+
+
+@pytest.fixture
+def sandbox(tmp_path, ago):
+    def clock():
+        return datetime.datetime.now(datetime.timezone.utc) - ago
+
+    with Sandbox(tmp_path / "sandbox", execute=False, clock=clock) as sandbox:
         yield sandbox
 
 
@@ -112,6 +122,9 @@ class Kubernetes:
         self.requests: list[tuple[str, str]] = []
         self.refuse: dict[str, int] = {}
         self.controller = True
+        self.lists: dict[str, list[dict]] = {}  # pods and events by path
+        self.logs: dict[str, str] = {}  # by pod
+        self.logs_asked: list[dict] = []
         self.url = server.url_for("")
         server.expect_request(re.compile("/api.*")).respond_with_handler(self._answer)
 
@@ -124,6 +137,12 @@ class Kubernetes:
             spec = request.get_json()["spec"]
             token = f"token for {','.join(spec['audiences'])}"
             return self._json({"spec": spec, "status": {"token": token}}, 201)
+        if request.path.endswith(("/pods", "/events")):
+            return self._list(request)
+        if request.path.endswith("/log"):
+            self.logs_asked.append(dict(request.args))
+            text = self.logs.get(request.path.split("/")[-2])
+            return self._status(400, "no log") if text is None else Response(text)
         if request.method == "PATCH":
             self.objects[request.path] = yaml.safe_load(request.data)
             if "/profiles/" in request.path and self.controller:
@@ -134,6 +153,20 @@ class Kubernetes:
         if request.method == "DELETE":
             return self._json(self.objects.pop(request.path))
         return self._json(self.objects[request.path])
+
+    def _list(self, request):
+        """Those with the label, or of the object, that is asked for."""
+        label = request.args.get("labelSelector", "").partition("=")[2]
+        fields = dict(f.split("=") for f in request.args.get("fieldSelector", "").split(",") if f)
+        rows = [
+            row
+            for row in self.lists.get(request.path, [])
+            if (not label or label in row["metadata"].get("labels", {}).values())
+            and fields.get("type") in (None, row.get("type"))
+            and fields.get("involvedObject.name")
+            in (None, row.get("involvedObject", {}).get("name"))
+        ]
+        return self._json({"metadata": {}, "items": rows})
 
     def _json(self, body, status=200):
         return Response(json.dumps(body), status, content_type="application/json")

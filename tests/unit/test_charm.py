@@ -1,6 +1,7 @@
 """The charm through Juju's events, against the sandbox."""
 
 import dataclasses
+import datetime
 import json
 
 import httpx
@@ -447,9 +448,47 @@ def test_the_number_of_calls_does_not_grow_with_runs(ctx, state, configured, pro
         ctx.run(ctx.on.config_changed(), configured(epochs=epochs))
     before = len(proxy.seen)
     ctx.run(ctx.on.update_status(), configured(epochs=29))
-    # THEN an event asks the same as before: experiment, configuration's runs, schedules, newest run
-    assert len(proxy.seen[before:]) == len(calls) == 4
+    # THEN an event asks the same as before: experiment, configuration's runs, schedules, the oldest
+    # running ones, newest run
+    assert len(proxy.seen[before:]) == len(calls) == 5
     assert {method for method, _ in calls} == {"GET"}
+
+
+# Time -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ago", [datetime.timedelta(hours=7)])
+@pytest.mark.parametrize("minutes", [0, 360])
+def test_a_run_that_goes_on_for_too_long_is_terminated(
+    ctx, configured, sandbox, runs, ago, minutes
+):
+    # GIVEN a run that was submitted seven hours ago, and still runs, and one that waits
+    state = configured(run_timeout=minutes)
+    ctx.run(ctx.on.config_changed(), state)
+    (first,) = runs()
+    sandbox.set_run_state(first["run_id"], "RUNNING")
+    ctx.run(ctx.on.action("train"), state)
+
+    ctx.run(ctx.on.update_status(), state)
+
+    # THEN the first is terminated, if there is a limit, and the other left alone
+    states = {row["display_name"]: row["state"] for row in runs()}
+    assert states.pop(first["display_name"]) == ("CANCELING" if minutes else "RUNNING")
+    assert list(states.values()) == ["PENDING"]
+
+
+@pytest.mark.parametrize("ago", [datetime.timedelta(hours=7)])
+def test_the_run_that_was_terminated_is_told_at_once_and_stays_so(ctx, state, sandbox, runs, ago):
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    sandbox.set_run_state(run["run_id"], "RUNNING")
+    out = ctx.run(ctx.on.update_status(), state)
+    assert f"run {run['display_name']} CANCELING" in out.unit_status.message
+    # AND it is not submitted again
+    sandbox.set_run_state(run["run_id"], "CANCELED")
+    out = ctx.run(ctx.on.update_status(), state)
+    assert f"run {run['display_name']} CANCELED" in out.unit_status.message
+    assert len(runs()) == 1
 
 
 # The action --------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """From a situation to what the operator sees."""
 
 import dataclasses
+import datetime
 
 import ops
 import pytest
@@ -9,6 +10,7 @@ import kfp_ops
 import status
 from config import OptionError
 from kfp_ops import Run, RunState, Task
+from pods import Trouble
 from registry import Champion, RegistryError, Result
 from status import Commands, Situation
 
@@ -26,6 +28,19 @@ def run(state, **tasks):
         state=state,
         tasks=tuple(Task(name=name, state=RunState(each)) for name, each in tasks.items()),
     )
+
+
+HOUR = datetime.timedelta(hours=1)
+KILLED = Trouble(
+    step="train", pod="train-x-1", reason="OOMKilled (exit code 137)", log="epoch 2\nepoch 3\n"
+)
+
+
+def lasted(**how_long):
+    """A run that was canceled after so long."""
+    begin = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+    end = begin + datetime.timedelta(**how_long)
+    return dataclasses.replace(run(RunState.CANCELED), created_at=begin, finished_at=end)
 
 
 @pytest.mark.parametrize(
@@ -83,20 +98,51 @@ def run(state, **tasks):
         (
             Situation(latest=run(RunState.FAILED, train="FAILED", executor="FAILED")),
             ops.BlockedStatus(
-                "run config-1 failed at step train; look at its log in Kubeflow, then: "
+                "run config-1 failed at step train; see: juju run trainer/leader get-run, then: "
                 "juju run trainer/leader train"
             ),
         ),
         (
             Situation(latest=run(RunState.FAILED), champion=OLD),
             ops.BlockedStatus(
-                "v2 0.9000 serves; run config-1 failed; look at its log in Kubeflow, then: "
-                "juju run trainer/leader train"
+                "v2 0.9000 serves; run config-1 failed; see: juju run trainer/leader get-run, "
+                "then: juju run trainer/leader train"
             ),
         ),
         (
-            Situation(latest=run(RunState.RUNNING), problem=ops.WaitingStatus("first this")),
-            ops.WaitingStatus("first this"),
+            Situation(latest=run(RunState.FAILED), trouble=KILLED),
+            ops.BlockedStatus(
+                "run config-1 failed at step train: OOMKilled (exit code 137): epoch 3; see: "
+                "juju run trainer/leader get-run, then: juju run trainer/leader train"
+            ),
+        ),
+        (
+            Situation(
+                latest=run(RunState.RUNNING),
+                trouble=Trouble(step="", pod="p", reason="ImagePullBackOff", message="no such tag"),
+            ),
+            ops.WaitingStatus(
+                "run config-1 RUNNING, 0 of 5 steps done; ImagePullBackOff: no such tag"
+            ),
+        ),
+        (
+            Situation(latest=lasted(hours=2), timeout=HOUR),
+            ops.BlockedStatus(
+                "run config-1 CANCELED after 2:00:00, which is more than run-timeout; raise it: "
+                "juju config trainer run-timeout=VALUE, then: juju run trainer/leader train"
+            ),
+        ),
+        (
+            Situation(latest=lasted(minutes=2), timeout=HOUR),
+            ops.ActiveStatus("run config-1 CANCELED; start one: juju run trainer/leader train"),
+        ),
+        (
+            Situation(latest=lasted(hours=2)),
+            ops.ActiveStatus("run config-1 CANCELED; start one: juju run trainer/leader train"),
+        ),
+        (
+            Situation(latest=run(RunState.RUNNING), problem=RegistryError("first this")),
+            ops.WaitingStatus("first this; tried again at the next update-status"),
         ),
     ],
 )

@@ -1,0 +1,89 @@
+"""The Kubernetes API, as the application's own ServiceAccount, which `--trust` lets act.
+
+lightkube and its models take longer to import than an event that does not need them takes in all,
+so they are imported where they are used, here and in the modules over this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+if TYPE_CHECKING:
+    import lightkube
+
+
+class KubernetesError(Exception):
+    """Kubernetes did not do what was asked; later it may."""
+
+
+class KubernetesForbiddenError(KubernetesError):
+    """The charm has no right to do this."""
+
+
+class NoSuchKindError(KubernetesError):
+    """This cluster does not know this kind of object."""
+
+
+def connect(app: str, model: str) -> lightkube.Client:
+    """The API of the cluster in which the charm runs.
+
+    Args:
+        app: the application, after which its ServiceAccount is named.
+        model: its Juju model, after which the namespace is named.
+
+    Raises:
+        KubernetesError: there is no cluster around.
+    """
+    from lightkube import Client, ConfigError, KubeConfig
+
+    try:
+        # The model's proxy settings are in the environment; Kubernetes is not behind a proxy.
+        return Client(
+            KubeConfig.from_env(),
+            namespace=model,
+            field_manager=f"juju-{model}-{app}",
+            trust_env=False,
+        )
+    except ConfigError as error:
+        raise KubernetesError(f"no way to Kubernetes: {error}") from error
+
+
+def found(kube: lightkube.Client, kind: Any, name: str, namespace: str | None = None) -> Any:
+    """The object of this name, or None; within `errors`."""
+    from lightkube import ApiError
+
+    try:
+        return kube.get(kind, name, namespace=namespace)
+    except ApiError as error:
+        if error.status.code == 404:
+            return None
+        raise
+
+
+@contextmanager
+def errors(what: str, *, no_such_kind: type[KubernetesError] = NoSuchKindError) -> Generator[None]:
+    """Turn what lightkube raises into this module's errors.
+
+    Args:
+        what: is being done, for the message.
+        no_such_kind: raised where the cluster does not know this kind of object.
+    """
+    from lightkube import ApiError
+
+    try:
+        yield
+    except ApiError as error:
+        if error.status.code in (401, 403):
+            raise KubernetesForbiddenError(f"{what}: {error.status.message}") from error
+        raise KubernetesError(f"{what}: {error.status.message}") from error
+    except httpx.HTTPStatusError as error:
+        # An unknown group is a 404 in plain text, an unknown object one in JSON.
+        if error.response.status_code == 404:
+            raise no_such_kind(f"{what}: this cluster has no such kind") from error
+        raise KubernetesError(f"{what}: status {error.response.status_code}") from error
+    except httpx.HTTPError as error:
+        raise KubernetesError(f"{what}: cannot reach Kubernetes: {error}") from error
