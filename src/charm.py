@@ -36,6 +36,7 @@ from kfp_ops import (
     act,
     observe,
     plan,
+    withdraw,
 )
 from kube import KubernetesError
 from profiles import Profile
@@ -72,6 +73,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             changes += [events.relation_created, events.relation_changed, events.relation_broken]
         for change in changes:
             framework.observe(change, self._on_change)
+        framework.observe(self.on.kfp_api_relation_broken, self._on_kfp_api_broken)
         framework.observe(self.on.remove, self._on_remove)
         framework.observe(self.on.train_action, self._on_train)
         framework.observe(self.on.list_runs_action, self._on_list_runs)
@@ -151,6 +153,18 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             return True
         return False
 
+    def _on_kfp_api_broken(self, event: ops.RelationBrokenEvent) -> None:
+        """Leave no schedule behind: what is here is the last way to Kubeflow Pipelines."""
+        try:
+            api = self.kfp_api.get(event.relation)
+            if api and self.unit.is_leader():
+                with self._client(
+                    api.url, self._profile(self.load_config(TrainerConfig))
+                ) as client:
+                    withdraw(client, wishes.experiment(self.model.name, self.app.name))
+        except PROBLEMS as error:
+            logger.warning("a schedule may be left in Kubeflow Pipelines: %s", error)
+
     def _on_remove(self, _: ops.RemoveEvent) -> None:
         """Take back the rights in the profile when the application goes; models and runs stay."""
         if not self.unit.is_leader() or self.app.planned_units() > 0:
@@ -188,6 +202,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             seen = observe(there.client, wanted)
             if self.unit.is_leader():
                 seen = act(there.client, wanted, seen, plan(wanted, seen))
+                self._leave_former_profiles(there)
             return look(there, seen, wanted.spec.steps)
 
     @contextmanager
@@ -199,7 +214,10 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             raise NoDataError("kfp-api", "kfp-api", is_related=self.kfp_api.is_related)
         if storage is None:
             raise NoDataError("object-storage", "minio", is_related=self.object_storage.is_related)
-        with self._client(api.url, config) as client:
+        profile = self._profile(config)
+        if profile and self.unit.is_leader():
+            profile.ensure()
+        with self._client(api.url, profile) as client:
             yield Connection(
                 config=config,
                 client=client,
@@ -208,12 +226,21 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 model=self.model.name,
             )
 
-    def _client(self, url: str, config: TrainerConfig) -> Client:
-        profile = self._profile(config)
+    def _leave_former_profiles(self, there: Connection) -> None:
+        """Take schedule and rights along from profiles that the option named before."""
+        profile = self._profile(there.config)
+        try:
+            for former in profile.former() if profile else ():
+                with self._client(there.client.url, former) as client:
+                    withdraw(client, there.experiment)
+                former.release()
+        except PROBLEMS as error:
+            # Tried again with the next event; the profile of today is what counts.
+            logger.warning("a schedule may be left in another profile: %s", error)
+
+    def _client(self, url: str, profile: Profile | None) -> Client:
         if profile is None:
             return Client(url)
-        if self.unit.is_leader():
-            profile.ensure()
         token = profile.token()
         return Client(url, namespace=profile.name, token=lambda: token)
 

@@ -113,6 +113,26 @@ class Profile:
             raise KubernetesError("Kubernetes gave no token")
         return answer.status.token
 
+    def former(self) -> list[Profile]:
+        """The other profiles in which this application still has rights: it worked there before.
+
+        Raises:
+            KubernetesForbiddenError: the application is not trusted.
+            KubernetesError: Kubernetes cannot be reached, or answers with another error.
+        """
+        from lightkube.resources.rbac_authorization_v1 import RoleBinding
+
+        with errors(f"rolebindings {self._binding}"):
+            bindings: list[Any] = list(
+                self._kube.list(RoleBinding, namespace="*", fields={"metadata.name": self._binding})  # pyright: ignore[reportUnknownMemberType]
+            )
+        namespaces = sorted(binding.metadata.namespace for binding in bindings)
+        return [
+            Profile(namespace, app=self._app, model=self._model)
+            for namespace in namespaces
+            if namespace != self.name
+        ]
+
     def release(self) -> None:
         """Take back the application's rights in the profile; the profile itself stays.
 

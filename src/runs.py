@@ -13,7 +13,7 @@ import pods
 from config import ListParams, RunParams, TrainerConfig
 from kfp_ops import Client, NotFoundError, ObjectStorage, PipelineSpec, RequestError, Run, RunState
 from registry import Registry
-from wishes import COMPILED
+from wishes import COMPILED, experiment
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Connection:
     @property
     def experiment(self) -> str:
         """The name of the trainer's experiment."""
-        return f"{self.model}-{self.app}"
+        return experiment(self.model, self.app)
 
     @property
     def namespace(self) -> str:
@@ -153,8 +153,8 @@ def cancel(there: Connection, params: RunParams) -> dict[str, str]:
 
 
 def _newest(there: Connection, limit: int) -> list[Run]:
-    experiment = there.client.find_experiment(there.experiment)
-    return there.client.list_runs(experiment.experiment_id, limit=limit) if experiment else []
+    found = there.client.find_experiment(there.experiment)
+    return there.client.list_runs(found.experiment_id, limit=limit) if found else []
 
 
 def _run(there: Connection, params: RunParams) -> Run:
@@ -168,8 +168,8 @@ def _run(there: Connection, params: RunParams) -> Run:
     except (NotFoundError, RequestError) as error:
         raise NoSuchRunError(f"there is no run {params.run_id}") from error
     # The id may be that of a run of somebody else in the same Kubeflow.
-    experiment = there.client.find_experiment(there.experiment)
-    if experiment is None or run.experiment_id != experiment.experiment_id:
+    found = there.client.find_experiment(there.experiment)
+    if found is None or run.experiment_id != found.experiment_id:
         raise NoSuchRunError(f"run {params.run_id} is not one of this trainer")
     return run
 

@@ -44,6 +44,11 @@ def wanted(
     )
 
 
+def experiment(model: str, app: str) -> str:
+    """The name of the experiment of an application in a Juju model."""
+    return f"{model}-{app}"
+
+
 def _requests(
     config: TrainerConfig,
     spec: PipelineSpec,

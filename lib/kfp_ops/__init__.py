@@ -61,6 +61,7 @@ from kfp_ops.reconcile import (
     act,
     observe,
     plan,
+    withdraw,
 )
 from kfp_ops.relations import (
     KfpApi,
@@ -117,4 +118,5 @@ __all__ = [
     "fingerprint",
     "observe",
     "plan",
+    "withdraw",
 ]

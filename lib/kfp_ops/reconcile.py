@@ -342,6 +342,20 @@ def act(client: Client, wanted: Wanted, seen: Observed, steps: list[Step]) -> Ob
     return seen
 
 
+def withdraw(client: Client, experiment: str, schedule_prefix: str = "schedule-") -> None:
+    """Delete the caller's recurring runs, those whose names begin so; runs and all else stay.
+
+    Raises:
+        KfpError: the server cannot be reached or does not allow it.
+    """
+    there = client.find_experiment(experiment)
+    if there:
+        named = client.list_recurring_runs(there.experiment_id, name_contains=schedule_prefix)
+        for schedule in named:
+            if schedule.display_name.startswith(schedule_prefix):
+                _delete_schedule(client, schedule)
+
+
 def _with_schedule(seen: Observed, old: RecurringRun, new: RecurringRun | None) -> Observed:
     schedules = (new if schedule == old else schedule for schedule in seen.schedules)
     return dataclasses.replace(seen, schedules=tuple(s for s in schedules if s))

@@ -84,13 +84,13 @@ class SdiRequirer:
     def _relation(self) -> ops.Relation | None:
         return next(iter(self._charm.model.relations[self.relation_name]), None)
 
-    def _data(self) -> Mapping[str, object] | None:
+    def _data(self, relation: ops.Relation | None) -> Mapping[str, object] | None:
         """What the remote application published; None as long as it has not.
 
         Raises:
             RelationDataError: it is no YAML object.
         """
-        relation = self._relation
+        relation = relation or self._relation
         said = relation.data[relation.app].get("data") if relation else None
         if not said:
             return None
@@ -127,13 +127,16 @@ class KfpApiRequirer(SdiRequirer):
     def __init__(self, charm: ops.CharmBase, relation_name: str = "kfp-api"):
         super().__init__(charm, relation_name)
 
-    def get(self) -> KfpApi | None:
+    def get(self, relation: ops.Relation | None = None) -> KfpApi | None:
         """Where the API answers; None as long as kfp-api has not said so.
+
+        Args:
+            relation: to read; without it the one there is. When it is broken the event alone has it.
 
         Raises:
             RelationDataError: it said something else than the interface allows.
         """
-        data = self._data()
+        data = self._data(relation)
         if data is None:
             return None
         return KfpApi(
@@ -148,13 +151,16 @@ class ObjectStorageRequirer(SdiRequirer):
     def __init__(self, charm: ops.CharmBase, relation_name: str = "object-storage"):
         super().__init__(charm, relation_name)
 
-    def get(self) -> ObjectStorage | None:
+    def get(self, relation: ops.Relation | None = None) -> ObjectStorage | None:
         """The server and the keys; None as long as the remote has not published them.
+
+        Args:
+            relation: to read; without it the one there is. When it is broken the event alone has it.
 
         Raises:
             RelationDataError: it published something else than the interface allows.
         """
-        data = self._data()
+        data = self._data(relation)
         if data is None:
             return None
         namespace = data.get("namespace")

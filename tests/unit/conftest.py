@@ -139,6 +139,12 @@ class Kubernetes:
             return self._json({"spec": spec, "status": {"token": token}}, 201)
         if request.path.endswith(("/pods", "/events")):
             return self._list(request)
+        if request.path.endswith("/rolebindings"):
+            _, _, name = request.args["fieldSelector"].partition("=")
+            rows = [
+                row for path, row in self.objects.items() if path.endswith(f"/rolebindings/{name}")
+            ]
+            return self._json({"metadata": {}, "items": rows})
         if request.path.endswith("/log"):
             self.logs_asked.append(dict(request.args))
             text = self.logs.get(request.path.split("/")[-2])

@@ -162,6 +162,36 @@ def test_a_broken_relation_blocks_again(ctx, state, kfp_api):
     assert "no relation kfp-api" in out.unit_status.message
 
 
+@pytest.mark.parametrize("storage", [True, False])
+def test_with_the_relation_the_schedule_goes(ctx, configured, kfp_api, schedules, storage):
+    # GIVEN a schedule; it may be that object storage is not related any more
+    state = configured(schedule="@daily")
+    ctx.run(ctx.on.config_changed(), state)
+    assert len(schedules()) == 1
+    if not storage:
+        state = dataclasses.replace(state, relations={kfp_api})
+    # WHEN another unit than the leader sees the relation break, THEN the schedule stays
+    other = dataclasses.replace(state, leader=False)
+    ctx.run(ctx.on.relation_broken(kfp_api), other)
+    assert len(schedules()) == 1
+    # WHEN the leader does, THEN it goes
+    ctx.run(ctx.on.relation_broken(kfp_api), state)
+    assert schedules() == []
+    # AND a new relation brings it back
+    if storage:
+        ctx.run(ctx.on.relation_changed(kfp_api), state)
+        assert len(schedules()) == 1
+
+
+def test_a_schedule_that_cannot_be_removed_is_told(ctx, configured, kfp_api, proxy, schedules):
+    state = configured(schedule="@daily")
+    ctx.run(ctx.on.config_changed(), state)
+    proxy.trouble = lambda *_: 503
+    ctx.run(ctx.on.relation_broken(kfp_api), state)
+    assert len(schedules()) == 1
+    assert any("a schedule may be left" in log.message for log in ctx.juju_log)
+
+
 def test_an_unreachable_server_is_waited_for(ctx, state, sandbox, runs):
     sandbox.stop()
     out = ctx.run(ctx.on.config_changed(), state)

@@ -136,6 +136,32 @@ def test_the_token_is_in_no_log(ctx, kubernetes, in_profile):
     assert not [log for log in ctx.juju_log if "token for pipelines" in log.message]
 
 
+# Another profile -------------------------------------------------------------------------------------
+
+
+def test_a_profile_that_is_left_keeps_neither_schedule_nor_rights(
+    ctx, kubernetes, in_profile, configured, proxy
+):
+    ctx.run(ctx.on.config_changed(), in_profile)
+    assert BINDING in kubernetes.objects
+    before = len(proxy.seen)
+    ctx.run(ctx.on.config_changed(), configured(profile="team-b"))
+    asked = [path for _, path in proxy.seen[before:] if "namespace=team-a" in path]
+    assert asked, "the former profile's schedules are looked for"
+    assert BINDING not in kubernetes.objects
+    assert BINDING.replace("team-a", "team-b") in kubernetes.objects
+
+
+def test_a_former_profile_that_refuses_keeps_nothing_from_going_on(
+    ctx, kubernetes, in_profile, configured
+):
+    ctx.run(ctx.on.config_changed(), in_profile)
+    kubernetes.refuse[f"DELETE {BINDING}"] = 403
+    out = ctx.run(ctx.on.config_changed(), configured(profile="team-b"))
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert any("left in another profile" in log.message for log in ctx.juju_log)
+
+
 # Removal ---------------------------------------------------------------------------------------------
 
 
