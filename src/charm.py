@@ -10,25 +10,16 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
 
 import ops
 
-import models
 import runs
 import status
 import wishes
-from config import (
-    ListParams,
-    OptionError,
-    PromoteParams,
-    RollbackParams,
-    RunParams,
-    TrainerConfig,
-    TrainParams,
-)
+from actions import ACTIONS
+from config import OptionError, RunParams, TrainerConfig, TrainParams
 from kfp_ops import (
     Client,
     KfpApiRequirer,
@@ -48,9 +39,6 @@ logger = logging.getLogger(__name__)
 # Each request would be several lines of Juju's log.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 logging.getLogger("httpcore").setLevel(logging.WARNING)
-
-_Params = TypeVar("_Params", ListParams, RunParams, PromoteParams, RollbackParams)
-_Answer = Callable[[Connection, _Params], dict[str, str]]
 
 
 class FashionMnistTrainerCharm(ops.CharmBase):
@@ -76,12 +64,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         framework.observe(self.on.kfp_api_relation_broken, self._on_kfp_api_broken)
         framework.observe(self.on.remove, self._on_remove)
         framework.observe(self.on.train_action, self._on_train)
-        framework.observe(self.on.list_runs_action, self._on_list_runs)
-        framework.observe(self.on.get_run_action, self._on_get_run)
-        framework.observe(self.on.cancel_run_action, self._on_cancel_run)
-        framework.observe(self.on.list_models_action, self._on_list_models)
-        framework.observe(self.on.promote_action, self._on_promote)
-        framework.observe(self.on.rollback_action, self._on_rollback)
+        for name in ACTIONS:
+            framework.observe(self.on[name].action, self._on_action)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
 
     # Juju's events ------------------------------------------------------------------------------
@@ -103,55 +87,36 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         name = f"train-{self.model.uuid[:8]}-{event.id}"
         self._situation = self._reconcile({name: params})
         run = self._situation.runs.get(name)
-        if run:
-            api = self.kfp_api.get()
-            event.set_results(runs.named(run, self.load_config(TrainerConfig), api and api.url))
-        else:
+        if run is None:
             event.fail(status.of(self._situation, self._commands).message)
+            return
+        try:
+            with self._connection() as there:
+                event.set_results(runs.submitted(there, run))
+                if params.wait:
+                    ended = runs.follow(there, run, params.timeout, event.log)
+                    event.set_results(runs.details(there, RunParams(run_id=run.run_id)))
+                    self._situation = self._reconcile()
+                    runs.check(ended)
+        except PROBLEMS as error:
+            event.fail(status.problem(error, self._commands).message)
 
-    def _on_list_runs(self, event: ops.ActionEvent) -> None:
-        self._answer(event, ListParams, runs.listing)
-
-    def _on_get_run(self, event: ops.ActionEvent) -> None:
-        self._answer(event, RunParams, runs.details)
-
-    def _on_cancel_run(self, event: ops.ActionEvent) -> None:
-        self._change(event, RunParams, runs.cancel)
-
-    def _on_list_models(self, event: ops.ActionEvent) -> None:
-        self._answer(event, ListParams, models.listing)
-
-    def _on_promote(self, event: ops.ActionEvent) -> None:
-        self._change(event, PromoteParams, models.promote)
-
-    def _on_rollback(self, event: ops.ActionEvent) -> None:
-        self._change(event, RollbackParams, models.rollback)
-
-    def _change(
-        self, event: ops.ActionEvent, kind: type[_Params], answer: _Answer[_Params]
-    ) -> None:
-        """Let the leader alone answer, and tell in the status what is so then."""
-        if not self.unit.is_leader():
+    def _on_action(self, event: ops.ActionEvent) -> None:
+        action = ACTIONS[event.handle.kind.removesuffix("_action")]
+        if action.changes and not self.unit.is_leader():
             event.fail(f"only the leader does this; ask it: {self._commands.run('ACTION')}")
             return
-        if self._answer(event, kind, answer):
-            self._situation = self._reconcile()
-
-    def _answer(
-        self, event: ops.ActionEvent, kind: type[_Params], answer: _Answer[_Params]
-    ) -> bool:
-        """Let one of the functions in `runs` and `models` answer an action; False if it failed."""
         try:
-            params = event.load_params(kind)
+            params = event.load_params(action.params)
             with self._connection() as there:
-                event.set_results(answer(there, params))
+                event.set_results(action.answer(there, params))
         except OptionError as error:
             event.fail(f"{error}; nothing was done: ask again")
         except PROBLEMS as error:
             event.fail(status.problem(error, self._commands).message)
         else:
-            return True
-        return False
+            if action.changes:
+                self._situation = self._reconcile()
 
     def _on_kfp_api_broken(self, event: ops.RelationBrokenEvent) -> None:
         """Leave no schedule behind: what is here is the last way to Kubeflow Pipelines."""
@@ -241,8 +206,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     def _client(self, url: str, profile: Profile | None) -> Client:
         if profile is None:
             return Client(url)
-        token = profile.token()
-        return Client(url, namespace=profile.name, token=lambda: token)
+        profile.token()  # what Kubernetes refuses is told as such, not as an error of Kubeflow
+        return Client(url, namespace=profile.name, token=profile.token)
 
     def _profile(self, config: TrainerConfig) -> Profile | None:
         if not config.profile:

@@ -132,7 +132,13 @@ class TrainerConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainParams:
-    """What the action `train` is given; None leaves the option's value."""
+    """What the action `train` is given; None leaves the option's value.
+
+    Attributes:
+        note: why, for people who look at the run.
+        wait: whether the action follows the run to its end.
+        timeout: minutes after which it stops doing so.
+    """
 
     recipe: str | None = None
     epochs: int | None = None
@@ -143,9 +149,13 @@ class TrainParams:
     data_path: str | None = None
     image_number: int | None = None
     note: str = ""
+    wait: bool = False
+    timeout: int = 60
 
     def __post_init__(self):
         """Check what no option checks; raises OptionError."""
+        if not 1 <= self.timeout <= 1440:
+            raise OptionError("timeout", self.timeout, "between 1 and 1440 minutes")
         if len(self.note) > 1000:
             raise OptionError("note", self.note, "at most 1000 characters")
 
@@ -158,7 +168,8 @@ class TrainParams:
         given = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name != "note" and getattr(self, field.name) is not None
+            if field.name not in ("note", "wait", "timeout")
+            and getattr(self, field.name) is not None
         }
         return dataclasses.replace(config, **given)
 

@@ -8,6 +8,7 @@ it creates the Profile if there is none, binds itself to Kubeflow's ClusterRole
 
 from __future__ import annotations
 
+import datetime
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ AUDIENCE = "pipelines.kubeflow.org"
 ROLE = "kubeflow-pipelines-edit"
 # The shortest life that Kubernetes gives; each hook asks for a token of its own.
 TOKEN_SECONDS = 600
+TOKEN_MARGIN = datetime.timedelta(seconds=60)
 
 
 class ProfilePendingError(KubernetesError):
@@ -47,6 +49,7 @@ class Profile:
         self._model = model
         self._owner = owner or f"system:serviceaccount:{model}:{app}"
         self._binding = f"{model}-{app}-pipelines"
+        self._token = ("", datetime.datetime.min.replace(tzinfo=datetime.timezone.utc))
 
     def ensure(self) -> None:
         """See to it that the profile is there, and that this application may use pipelines in it.
@@ -94,6 +97,8 @@ class Profile:
     def token(self) -> str:
         """A token of the application's own ServiceAccount that the pipelines' API takes.
 
+        It is kept until shortly before it expires, and nowhere but in memory.
+
         Raises:
             KubernetesForbiddenError: the application is not trusted.
             KubernetesError: Kubernetes cannot be reached, or answers with another error.
@@ -102,6 +107,10 @@ class Profile:
         from lightkube.models.meta_v1 import ObjectMeta
         from lightkube.resources.core_v1 import ServiceAccountToken
 
+        token, expires = self._token
+        now = datetime.datetime.now(datetime.timezone.utc)
+        if now + TOKEN_MARGIN < expires:
+            return token
         spec = TokenRequestSpec(audiences=[AUDIENCE], expirationSeconds=TOKEN_SECONDS)
         with errors(f"token for serviceaccount {self._app} in namespace {self._model}"):
             answer = self._kube.create(
@@ -111,6 +120,7 @@ class Profile:
             )
         if not answer.status or not answer.status.token:
             raise KubernetesError("Kubernetes gave no token")
+        self._token = answer.status.token, answer.status.expirationTimestamp or now
         return answer.status.token
 
     def former(self) -> list[Profile]:

@@ -6,14 +6,28 @@ import dataclasses
 import datetime
 import json
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import kube
 import pods
 from config import ListParams, RunParams, TrainerConfig
-from kfp_ops import Client, NotFoundError, ObjectStorage, PipelineSpec, RequestError, Run, RunState
+from kfp_ops import (
+    Client,
+    NotFoundError,
+    ObjectStorage,
+    PipelineSpec,
+    RequestError,
+    Run,
+    RunState,
+    ServerError,
+    UnreachableError,
+)
 from registry import Registry
 from wishes import COMPILED, experiment
+
+# Between two looks at a run that an action waits for.
+POLL_SECONDS = 5
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +72,18 @@ class Connection:
         )
 
 
-def named(run: Run, config: TrainerConfig, api_url: str | None) -> dict[str, str]:
+class NoSuccessError(Exception):
+    """A run that was waited for did not succeed."""
+
+
+def submitted(there: Connection, run: Run) -> dict[str, str]:
     """A run's id, name, and where a person looks at it: Kubeflow's dashboard, or else the API."""
-    dashboard = config.dashboard_url.rstrip("/")
+    dashboard = there.config.dashboard_url.rstrip("/")
     if dashboard:
-        namespace = f"?ns={config.profile}" if config.profile else ""
+        namespace = f"?ns={there.config.profile}" if there.config.profile else ""
         link = f"{dashboard}/_/pipeline/{namespace}#/runs/details/{run.run_id}"
     else:
-        link = f"{api_url or ''}/apis/v2beta1/runs/{run.run_id}"
+        link = f"{there.client.url}/apis/v2beta1/runs/{run.run_id}"
     return {"run-id": run.run_id, "run-name": run.display_name, "run-url": link}
 
 
@@ -103,7 +121,7 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
     wrong = trouble(there, run, names)
     result = there.registry.result(run.run_id)
     told = {
-        **named(run, there.config, there.client.url),
+        **submitted(there, run),
         "state": run.state.value,
         "description": run.description,
         "created-at": _time(run.created_at),
@@ -120,6 +138,60 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
     if wrong:
         told |= {"trouble": str(wrong), "pod": wrong.pod, "log": wrong.log}
     return {name: text for name, text in told.items() if text}
+
+
+def follow(
+    there: Connection,
+    run: Run,
+    minutes: int,
+    tell: Callable[[str], object],
+    pause: Callable[[float], object] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Run:
+    """Look at a run until it has ended or the time is up; an action alone may wait like this.
+
+    Args:
+        there: what to ask.
+        run: as it was submitted.
+        minutes: after which the run is returned as it is.
+        tell: called with a line whenever there is something new.
+        pause: called with the seconds between two looks.
+        clock: seconds that only grow.
+
+    Raises:
+        KfpError: the server does not know the run, or does not allow it. That it cannot be reached
+            for a while is told, and waited for.
+    """
+    names = PipelineSpec.load(COMPILED).steps
+    last, end = "", clock() + 60 * minutes
+    while True:
+        try:
+            run = there.client.get_run(run.run_id)
+            steps = run.steps(names)
+            ended = sum(state.is_final for state in steps.values())
+            going = sorted(name for name, state in steps.items() if not state.is_final)
+            said = f"{run.state.value}, {ended} of {len(names)} steps done"
+            said += f": {', '.join(going)}" if going else ""
+        except (UnreachableError, ServerError) as error:
+            said = str(error)
+        if said != last:
+            tell(f"run {run.display_name} {said}")
+        last = said
+        if run.state.is_final or clock() >= end:
+            return run
+        pause(POLL_SECONDS)
+
+
+def check(run: Run) -> None:
+    """See to it that a run that was waited for succeeded.
+
+    Raises:
+        NoSuccessError: it did not, or goes on.
+    """
+    if not run.state.is_final:
+        raise NoSuccessError(f"the time is up and run {run.display_name} is {run.state.value}")
+    if run.state is not RunState.SUCCEEDED:
+        raise NoSuccessError(f"run {run.display_name} ended {run.state.value}")
 
 
 def trouble(there: Connection, run: Run | None, steps: frozenset[str]) -> pods.Trouble | None:
@@ -147,7 +219,7 @@ def cancel(there: Connection, params: RunParams) -> dict[str, str]:
         raise NoSuchRunError(f"run {run.display_name} has ended already: {run.state.value}")
     there.client.terminate_run(run.run_id)
     return {
-        **named(run, there.config, there.client.url),
+        **submitted(there, run),
         "state": there.client.get_run(run.run_id).state.value,
     }
 

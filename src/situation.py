@@ -13,7 +13,7 @@ from config import OptionError
 from kfp_ops import Observed, Run
 from pods import Trouble
 from registry import Champion, NoSuchModelError, RegistryError, Result
-from runs import Connection, NoSuchRunError
+from runs import Connection, NoSuccessError, NoSuchRunError
 
 
 class NoDataError(Exception):
@@ -35,6 +35,7 @@ PROBLEMS = (
     kube.KubernetesError,
     RegistryError,
     NoSuchRunError,
+    NoSuccessError,
     NoSuchModelError,
 )
 Problem = (
@@ -45,6 +46,7 @@ Problem = (
     | kube.KubernetesError
     | RegistryError
     | NoSuchRunError
+    | NoSuccessError
     | NoSuchModelError
 )
 

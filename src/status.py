@@ -12,9 +12,10 @@ from kfp_ops import Run, RunState
 from kube import KubernetesError, KubernetesForbiddenError
 from profiles import NoProfilesError, ProfilePendingError
 from registry import Champion, NoSuchModelError, RegistryError
-from runs import NoSuchRunError
+from runs import NoSuccessError, NoSuchRunError
 from situation import NoDataError, Problem, Situation
 
+_LOOK = {NoSuchRunError: "list-runs", NoSuccessError: "get-run", NoSuchModelError: "list-models"}
 _LATER = "tried again at the next update-status"
 
 
@@ -93,10 +94,8 @@ def problem(error: Problem, commands: Commands) -> ops.StatusBase:
             return ops.WaitingStatus(f"Kubernetes: {error}; {_LATER}")
         case RegistryError():
             return ops.WaitingStatus(f"{error}; {_LATER}")
-        case NoSuchRunError():
-            return ops.BlockedStatus(f"{error}; see: {commands.run('list-runs')}")
-        case NoSuchModelError():
-            return ops.BlockedStatus(f"{error}; see: {commands.run('list-models')}")
+        case NoSuchRunError() | NoSuccessError() | NoSuchModelError():
+            return ops.BlockedStatus(f"{error}; see: {commands.run(_LOOK[type(error)])}")
         case kfp_ops.RelationDataError():
             return ops.BlockedStatus(f"{error}; remove the relation and add it again")
 

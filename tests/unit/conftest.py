@@ -122,6 +122,7 @@ class Kubernetes:
         self.requests: list[tuple[str, str]] = []
         self.refuse: dict[str, int] = {}
         self.controller = True
+        self.token_age = datetime.timedelta()  # a token is this much nearer its end
         self.lists: dict[str, list[dict]] = {}  # pods and events by path
         self.logs: dict[str, str] = {}  # by pod
         self.logs_asked: list[dict] = []
@@ -136,7 +137,11 @@ class Kubernetes:
         if request.path.endswith("/token"):
             spec = request.get_json()["spec"]
             token = f"token for {','.join(spec['audiences'])}"
-            return self._json({"spec": spec, "status": {"token": token}}, 201)
+            life = datetime.timedelta(seconds=spec["expirationSeconds"])
+            expires = datetime.datetime.now(datetime.timezone.utc) - self.token_age + life
+            stamp = expires.strftime("%Y-%m-%dT%H:%M:%SZ")
+            status = {"token": token, "expirationTimestamp": stamp}
+            return self._json({"spec": spec, "status": status}, 201)
         if request.path.endswith(("/pods", "/events")):
             return self._list(request)
         if request.path.endswith("/rolebindings"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import json
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from obstore.store import S3Store
 
+import runs as kfp_runs
 from charm import FashionMnistTrainerCharm
 from fashion_mnist.registry import Registry as PipelineRegistry
 
@@ -627,6 +629,71 @@ def act(ctx, state):
         return dict(ctx.action_results)
 
     return run
+
+
+@pytest.fixture
+def life(sandbox, runs, proxy, monkeypatch):
+    """Let the newest run take these states, one each time that the charm looks at it alone."""
+    monkeypatch.setattr(kfp_runs, "POLL_SECONDS", 0.01)
+
+    def live(*states):
+        left = list(states)
+
+        def look(moment, _number, method, path):
+            if moment == "before" and method == "GET" and "/runs/" in path and left:
+                state = left.pop(0)
+                if isinstance(state, int):
+                    return state
+                tasks = {"ingest": "SUCCEEDED"} if state != "PENDING" else {}
+                sandbox.set_run_state(runs()[0]["run_id"], state, tasks)
+            return None
+
+        proxy.trouble = look
+
+    return live
+
+
+def test_train_with_wait_follows_the_run_to_its_end(ctx, configured, act, life, registry):
+    # GIVEN a server that cannot be reached for a moment while the run goes on
+    life("PENDING", "RUNNING", 503, "RUNNING", "SUCCEEDED")
+    told = act("train", state=configured(train_on_change=False), wait=True)
+    # THEN the action returns what get-run does, and its log tells each change once
+    assert told["state"] == "SUCCEEDED"
+    assert told["run-name"].startswith("train-")
+    said = [line.split(" ", 2)[2] for line in ctx.action_logs]
+    assert said[0] == "PENDING, 0 of 5 steps done"
+    assert said[1] == "RUNNING, 1 of 5 steps done"
+    assert "503" in said[2]
+    assert said[3] == said[1]
+    assert said[-1].startswith("SUCCEEDED")
+    assert len(said) == 5
+
+
+def test_train_with_wait_fails_with_the_run(ctx, configured, act, life):
+    life("RUNNING", "FAILED")
+    with pytest.raises(ops.testing.ActionFailed) as failed:
+        act("train", state=configured(train_on_change=False), wait=True)
+    assert "ended FAILED; see: juju run trainer/leader get-run" in failed.value.message
+    assert ctx.action_results["state"] == "FAILED"
+
+
+def test_train_with_wait_gives_up_when_the_time_is_up(ctx, configured, act, life, monkeypatch):
+    # GIVEN a clock that goes on by 45 seconds each time it is looked at
+    now = iter(range(0, 10000, 45))
+    follow = functools.partial(kfp_runs.follow, clock=lambda: next(now))
+    monkeypatch.setattr(kfp_runs, "follow", follow)
+    life("RUNNING")
+    with pytest.raises(ops.testing.ActionFailed) as failed:
+        act("train", state=configured(train_on_change=False), wait=True, timeout=1)
+    assert "the time is up and run train-" in failed.value.message
+    assert ctx.action_results["state"] == "RUNNING"
+
+
+@pytest.mark.parametrize("timeout", [0, 1441])
+def test_train_takes_no_timeout_out_of_bounds(act, runs, timeout):
+    with pytest.raises(ops.testing.ActionFailed, match="timeout must be between 1 and 1440"):
+        act("train", wait=True, timeout=timeout)
+    assert runs() == []
 
 
 def test_list_runs_tells_the_newest_first_and_no_more_than_asked_for(ctx, state, act, runs):

@@ -1,6 +1,7 @@
 """The trainer in a multi-user Kubeflow: its profile, its rights, its token."""
 
 import dataclasses
+import datetime
 import re
 
 import ops
@@ -134,6 +135,16 @@ def test_other_units_change_nothing(ctx, kubernetes, in_profile):
 def test_the_token_is_in_no_log(ctx, kubernetes, in_profile):
     ctx.run(ctx.on.config_changed(), in_profile)
     assert not [log for log in ctx.juju_log if "token for pipelines" in log.message]
+
+
+@pytest.mark.parametrize(("age", "asked"), [(0, 1), (545, 2)])
+def test_a_token_is_kept_until_shortly_before_its_end(ctx, kubernetes, in_profile, age, asked):
+    kubernetes.token_age = datetime.timedelta(seconds=age)
+    state = dataclasses.replace(in_profile, leader=False)
+    ctx.run(ctx.on.update_status(), state)
+    tokens = [line for line, _ in kubernetes.requests if line == f"POST {TOKEN}"]
+    assert len(tokens) >= asked
+    assert (len(tokens) == 1) == (asked == 1)
 
 
 # Another profile -------------------------------------------------------------------------------------

@@ -1,0 +1,41 @@
+"""The actions that ask or change something: what they are given, and who answers.
+
+`train` is not among them: it is a wish, and takes the charm's one way through.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import models
+import runs
+from config import ListParams, PromoteParams, RollbackParams, RunParams
+from runs import Connection
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Action:
+    """How an action is answered.
+
+    Attributes:
+        params: the dataclass of its parameters.
+        answer: from what is at hand and the parameters to the results, flat and in kebab-case;
+            raises one of `situation.PROBLEMS`.
+        changes: whether it changes something, so that the leader alone may answer.
+    """
+
+    params: type[Any]
+    answer: Callable[[Connection, Any], dict[str, str]]
+    changes: bool = False
+
+
+ACTIONS = {
+    "list_runs": Action(params=ListParams, answer=runs.listing),
+    "get_run": Action(params=RunParams, answer=runs.details),
+    "cancel_run": Action(params=RunParams, answer=runs.cancel, changes=True),
+    "list_models": Action(params=ListParams, answer=models.listing),
+    "promote": Action(params=PromoteParams, answer=models.promote, changes=True),
+    "rollback": Action(params=RollbackParams, answer=models.rollback, changes=True),
+}
