@@ -26,28 +26,35 @@ def step(function):
 @step
 def ingest(
     data_path: str,
+    registry: str,
     s3_endpoint: str,
+    max_duplicates: float,
+    max_drift: float,
+    max_agreement_drop: float,
+    allow_anomalies: bool,
     dataset: dsl.Output[dsl.Dataset],
     summary: dsl.Output[dsl.Markdown],
+    report: dsl.Output[dsl.HTML],
 ):
-    """Read the four files, check them, and hand them on as one artifact."""
+    """Read the four files, validate them, and hand them on as one artifact."""
     from pathlib import Path
 
-    from fashion_mnist import CLASS_NAMES, data
+    from fashion_mnist import data_validation, ingesting
 
-    found = data.load(data_path, s3_endpoint=s3_endpoint)
-    data.save(found, Path(dataset.path))
-    counts = [int((found.train_labels == label).sum()) for label in range(10)]
-    lines = [
-        f"{len(found.train_images)} training and {len(found.test_images)} test images "
-        f"from {found.source}, {'the' if found.is_official else 'not the'} official data set",
-        "",
-        "| class | training images |",
-        "|---|---|",
-        *(f"| {name} | {count} |" for name, count in zip(CLASS_NAMES, counts, strict=True)),
-    ]
-    Path(summary.path).write_text("\n".join(lines), encoding="utf-8")
-    print(lines[0])
+    said = ingesting.ingest(
+        source=data_path,
+        registry=registry,
+        s3_endpoint=s3_endpoint,
+        limits=data_validation.Limits(
+            max_duplicates=max_duplicates,
+            max_drift=max_drift,
+            max_agreement_drop=max_agreement_drop,
+        ),
+        allow_anomalies=allow_anomalies,
+        dataset=Path(dataset.path),
+        report=Path(report.path),
+    )
+    Path(summary.path).write_text(said, encoding="utf-8")
 
 
 @step

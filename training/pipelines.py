@@ -45,9 +45,21 @@ def train_pipeline(
     min_accuracy: float = 0.85,
     registry: str = "",
     s3_endpoint: str = "",
+    max_duplicates: float = 0.001,
+    max_drift: float = 0.1,
+    max_agreement_drop: float = 0.02,
+    allow_anomalies: bool = False,
 ):
     """Ingest, train, evaluate; publish what is accepted; predict one image."""
-    ingest = components.ingest(data_path=data_path, s3_endpoint=s3_endpoint)
+    ingest = components.ingest(
+        data_path=data_path,
+        registry=registry,
+        s3_endpoint=s3_endpoint,
+        max_duplicates=max_duplicates,
+        max_drift=max_drift,
+        max_agreement_drop=max_agreement_drop,
+        allow_anomalies=allow_anomalies,
+    )
     _runs(ingest, cpu="1", memory="2Gi", minutes=20, retries=3)
     _reads_storage(ingest)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fashion_mnist import data, evaluation
+from fashion_mnist import data, data_validation, evaluation
 from fashion_mnist.evaluation import Evaluation, Verdict
 from fashion_mnist.registry import SCHEMA_VERSION, Champion, Registry, now
 from fashion_mnist.report import html_report
@@ -60,6 +60,7 @@ def judge_model(
 
     trained = json.loads((model / "training.json").read_text())
     facts = _manifest(run_id, images, said, verdict, champion, trained, seed)
+    facts["data"] |= data_validation.load_saved(dataset)
     if registry:
         kept = Registry.open(registry, s3_endpoint).write_result(run_id, facts)
         # A repeated step abides by what the first one said.
