@@ -98,6 +98,9 @@ def evaluate(
     registry: str,
     s3_endpoint: str,
     min_accuracy: float,
+    min_recall: float,
+    confidence: float,
+    max_recall_drop: float,
     seed: int,
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
@@ -113,7 +116,7 @@ def evaluate(
     """
     from pathlib import Path
 
-    from fashion_mnist import judging
+    from fashion_mnist import evaluation, judging
 
     judged = judging.judge_model(
         model=Path(model.path),
@@ -121,7 +124,7 @@ def evaluate(
         run_id=run_id,
         registry=registry,
         s3_endpoint=s3_endpoint,
-        min_accuracy=min_accuracy,
+        gate=evaluation.Gate(min_accuracy, min_recall, confidence, max_recall_drop),
         seed=seed,
         report=Path(report.path),
         manifest=Path(manifest.path),
@@ -142,6 +145,9 @@ def publish(
     registry: str,
     s3_endpoint: str,
     min_accuracy: float,
+    min_recall: float,
+    confidence: float,
+    max_recall_drop: float,
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     report: dsl.Input[dsl.HTML],
@@ -150,7 +156,7 @@ def publish(
     """Make an accepted model a version, and the champion if it still is the better one."""
     from pathlib import Path
 
-    from fashion_mnist import judging
+    from fashion_mnist import evaluation, judging
 
     judging.publish(
         model=Path(model.path),
@@ -158,7 +164,7 @@ def publish(
         run_id=run_id,
         registry=registry,
         s3_endpoint=s3_endpoint,
-        min_accuracy=min_accuracy,
+        gate=evaluation.Gate(min_accuracy, min_recall, confidence, max_recall_drop),
         report=Path(report.path),
         manifest=Path(manifest.path),
     )

@@ -17,7 +17,10 @@ CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
 SPEC = PipelineSpec.load(ROOT / "src" / "pipelines" / "train.yaml")
 FIELDS = {field.name.replace("_", "-"): field for field in dataclasses.fields(TrainerConfig)}
 # Limits whose defaults serve; who wants others submits the pipeline with them.
-PIPELINES_OWN = {"max_duplicates", "max_drift", "max_agreement_drop", "allow_anomalies"}
+PIPELINES_OWN = {
+    *("max_duplicates", "max_drift", "max_agreement_drop", "allow_anomalies"),
+    *("min_recall", "confidence", "max_recall_drop"),
+}
 
 
 def test_charmcraft_and_the_dataclass_have_the_same_options_and_defaults():

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fashion_mnist import data, data_validation, evaluation
-from fashion_mnist.evaluation import Evaluation, Verdict
+from fashion_mnist import data, data_validation, evaluation, prediction
+from fashion_mnist.evaluation import Evaluation, Gate, Verdict
 from fashion_mnist.registry import SCHEMA_VERSION, Champion, Registry, now
 from fashion_mnist.report import html_report
 
@@ -32,7 +32,7 @@ def judge_model(
     run_id: str,
     registry: str,
     s3_endpoint: str,
-    min_accuracy: float,
+    gate: Gate,
     seed: int,
     report: Path,
     manifest: Path,
@@ -45,21 +45,25 @@ def judge_model(
         run_id: the run's, under which the result is kept.
         registry: s3://bucket/prefix or a directory; empty keeps nothing and has no champion.
         s3_endpoint: of the S3 server.
-        min_accuracy: the gate's threshold, 0 to 1.
+        gate: the thresholds.
         seed: what was trained with, for the manifest.
         report: where the HTML report goes.
         manifest: where the manifest goes.
+
+    Raises:
+        ServingError: the exported model does not load or does not predict.
     """
     images = data.load_saved(dataset)
+    prediction.check(model, images.test_images)
     said = evaluation.evaluate(model, images.test_images, images.test_labels)
     champion = Registry.open(registry, s3_endpoint).champion() if registry else None
     other = _answers(champion, registry, s3_endpoint, images)
-    verdict = evaluation.judge(said, other, images.test_labels, min_accuracy=min_accuracy)
+    verdict = evaluation.judge(said, other, images.test_labels, gate)
     print(f"test accuracy {said.accuracy:.4f}")
     print(f"verdict {verdict.status}: {'; '.join(verdict.reasons)}")
 
     trained = json.loads((model / "training.json").read_text())
-    facts = _manifest(run_id, images, said, verdict, champion, trained, seed)
+    facts = _manifest(run_id, images, said, gate, verdict, champion, trained, seed)
     facts["data"] |= data_validation.load_saved(dataset)
     if registry:
         kept = Registry.open(registry, s3_endpoint).write_result(run_id, facts)
@@ -91,7 +95,7 @@ def publish(
     run_id: str,
     registry: str,
     s3_endpoint: str,
-    min_accuracy: float,
+    gate: Gate,
     report: Path,
     manifest: Path,
 ) -> None:
@@ -106,11 +110,12 @@ def publish(
         run_id: the run's.
         registry: s3://bucket/prefix or a directory; empty publishes nothing.
         s3_endpoint: of the S3 server.
-        min_accuracy: the gate's threshold, 0 to 1.
+        gate: the thresholds.
         report: the HTML report, kept with the version.
         manifest: what `judge_model` wrote.
 
     Raises:
+        ServingError: the published model does not load or does not predict.
         RuntimeError: the published files do not give the model's own answers.
     """
     if not registry:
@@ -126,6 +131,7 @@ def publish(
         back = Path(folder) / "back"
         place.fetch(version, back)
         images = data.load_saved(dataset)
+        prediction.check(back, images.test_images)
         said = evaluation.evaluate(back, images.test_images, images.test_labels)
     if abs(said.accuracy - facts["metrics"]["test"]["accuracy"]) > 1e-3:
         raise RuntimeError(
@@ -135,7 +141,7 @@ def publish(
 
     def better(champion: Champion | None) -> bool:
         other = _answers(champion, registry, s3_endpoint, images)
-        verdict = evaluation.judge(said, other, images.test_labels, min_accuracy=min_accuracy)
+        verdict = evaluation.judge(said, other, images.test_labels, gate)
         return verdict.status == "accepted"
 
     reason = f"run {run_id}: {'; '.join(facts['verdict']['reasons'])}"
@@ -160,6 +166,7 @@ def _manifest(
     run_id: str,
     images: data.Dataset,
     said: Evaluation,
+    gate: Gate,
     verdict: Verdict,
     champion: Champion | None,
     trained: Mapping[str, Any],
@@ -187,6 +194,7 @@ def _manifest(
             "confusion_matrix": said.confusion.tolist(),
             "fit_seconds": trained["seconds"],
         },
+        "gate": dataclasses.asdict(gate),
         "verdict": dataclasses.asdict(verdict),
         "parent": champion.version if champion else None,
         "version": None,
