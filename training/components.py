@@ -82,7 +82,7 @@ def train(
     images = data.load_saved(Path(dataset.path))
     trained = training.train(images.train_images, images.train_labels, chosen, seed=seed)
     target = Path(model.path)
-    export.export(trained.model, target, model_file)
+    export.export(trained.model, target, model_file, images.train_images)
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
     facts = {"history": history, "seconds": trained.seconds, "recipe": dataclasses.asdict(chosen)}
     (target / "training.json").write_text(json.dumps(facts, indent=1))

@@ -7,8 +7,17 @@ import shutil
 import numpy as np
 import pytest
 
-from fashion_mnist import CLASS_NAMES, data, export, judging, prediction, training
-from fashion_mnist.evaluation import Gate
+from fashion_mnist import (
+    CLASS_NAMES,
+    data,
+    export,
+    judging,
+    lite,
+    prediction,
+    recipes,
+    training,
+)
+from fashion_mnist.evaluation import Gate, evaluate
 from fashion_mnist.recipes import Recipe
 from fashion_mnist.registry import Registry
 
@@ -58,7 +67,7 @@ def models(images, tmp_path_factory):
 
     def write(name, trained):
         folder = tmp_path_factory.mktemp(name)
-        export.export(trained.model, folder, "model.keras")
+        export.export(trained.model, folder, "model.keras", images.train_images)
         history = [dataclasses.asdict(epoch) for epoch in trained.history]
         facts = {"history": history, "seconds": 1.0, "recipe": dataclasses.asdict(RECIPE)}
         (folder / "training.json").write_text(json.dumps(facts))
@@ -161,6 +170,35 @@ def test_the_manifest_tells_by_what_it_was_judged(judge):
     assert set(said["metrics"]["recall"]) == set(CLASS_NAMES)
 
 
+@pytest.mark.parametrize("name", ["champion", "better"])
+def test_the_int8_model_agrees_with_the_saved_model(images, models, name):
+    whole = evaluate(models[name], images.test_images, images.test_labels)
+    path = models[name] / lite.FILE
+    small = lite.LiteModel(path).probabilities(images.test_images)
+    assert (small.argmax(axis=1) == whole.predictions).mean() > 0.97
+    assert np.abs(small - whole.probabilities).mean() < 0.02
+    assert small.sum(axis=1) == pytest.approx(1, abs=0.05)
+    assert path.stat().st_size < (models[name] / "model.keras").stat().st_size / 2
+
+
+def test_the_manifest_has_what_int8_costs(judge):
+    said = judge("better")["metrics"]
+    small = said["int8"]
+    assert small["file"] == "fashion_mnist.tflite"
+    assert small["accuracy_loss"] == pytest.approx(said["test"]["accuracy"] - small["accuracy"])
+    assert abs(small["accuracy_loss"]) < 0.01
+    assert small["agreement"] > 0.97
+
+
+def test_a_convolutional_network_in_bfloat16_becomes_int8_too():
+    chance = np.random.default_rng(2)
+    images = chance.integers(0, 256, (200, 28, 28)).astype(np.uint8)
+    model = training.build(recipes.RECIPES["accurate"], seed=3)
+    content = lite.convert(model, images[:20])
+    weights = sum(weight.numpy().size for weight in model.trainable_weights)
+    assert weights < len(content) < 1.2 * weights + 20000
+
+
 def test_a_model_that_does_not_load_is_not_judged(judge, models, tmp_path, registry):
     broken = tmp_path / "broken"
     shutil.copytree(models["better"], broken)
@@ -178,6 +216,6 @@ def test_a_model_that_answers_nonsense_does_not_serve(images, models, tmp_path):
     )
     for weight in trained.model.weights:
         weight.assign(weight * np.nan)
-    export.export(trained.model, tmp_path / "nan", "model.keras")
+    export.export(trained.model, tmp_path / "nan", "model.keras", images.train_images)
     with pytest.raises(prediction.ServingError, match="no numbers"):
         prediction.check(tmp_path / "nan", images.test_images)

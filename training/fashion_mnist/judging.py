@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fashion_mnist import data, data_validation, evaluation, prediction
+from fashion_mnist import data, data_validation, evaluation, lite, prediction
 from fashion_mnist.evaluation import Evaluation, Gate, Verdict
 from fashion_mnist.registry import SCHEMA_VERSION, Champion, Registry, now
 from fashion_mnist.report import html_report
@@ -64,6 +64,7 @@ def judge_model(
 
     trained = json.loads((model / "training.json").read_text())
     facts = _manifest(run_id, images, said, gate, verdict, champion, trained, seed)
+    facts["metrics"]["int8"] = _int8(model / lite.FILE, images, said)
     facts["data"] |= data_validation.load_saved(dataset)
     if registry:
         kept = Registry.open(registry, s3_endpoint).write_result(run_id, facts)
@@ -162,6 +163,21 @@ def _answers(
         return evaluation.evaluate(Path(folder), images.test_images, images.test_labels)
 
 
+def _int8(path: Path, images: data.Dataset, said: Evaluation) -> dict[str, Any]:
+    """What the LiteRT model is worth on the test images, and against the SavedModel's answers."""
+    small = evaluation.of_probabilities(
+        lite.LiteModel(path).probabilities(images.test_images), images.test_labels
+    )
+    print(f"test accuracy {small.accuracy:.4f} in eight-bit integers")
+    return {
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "accuracy": small.accuracy,
+        "accuracy_loss": said.accuracy - small.accuracy,
+        "agreement": float((small.predictions == said.predictions).mean()),
+    }
+
+
 def _manifest(
     run_id: str,
     images: data.Dataset,
@@ -220,6 +236,9 @@ def _card(facts: Mapping[str, Any]) -> dict[str, object]:
         "seed": facts["seed"],
         **facts["parameters"],
         "seconds to fit": f"{facts['metrics']['fit_seconds']:.1f}",
+        "int8 model": "{file}: {bytes:,} bytes, accuracy {accuracy:.4f}".format(
+            **facts["metrics"]["int8"]
+        ),
         "champion then": facts["parent"] or "none",
         "intended use": "telling ten kinds of clothing apart in 28 x 28 grey images; nothing else",
     }
