@@ -148,12 +148,13 @@ def publish(
     min_recall: float,
     confidence: float,
     max_recall_drop: float,
+    keep_versions: int,
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     report: dsl.Input[dsl.HTML],
     manifest: dsl.Input[dsl.Artifact],
 ):
-    """Make an accepted model a version, and the champion if it still is the better one."""
+    """Make an accepted model a version, and the champion if it is better; remove old versions."""
     from pathlib import Path
 
     from fashion_mnist import evaluation, judging
@@ -167,6 +168,7 @@ def publish(
         gate=evaluation.Gate(min_accuracy, min_recall, confidence, max_recall_drop),
         report=Path(report.path),
         manifest=Path(manifest.path),
+        keep_versions=keep_versions,
     )
 
 

@@ -19,7 +19,7 @@ FIELDS = {field.name.replace("_", "-"): field for field in dataclasses.fields(Tr
 # Limits whose defaults serve; who wants others submits the pipeline with them.
 PIPELINES_OWN = {
     *("max_duplicates", "max_drift", "max_agreement_drop", "allow_anomalies"),
-    *("min_recall", "confidence", "max_recall_drop"),
+    *("min_recall", "confidence", "max_recall_drop", "keep_versions"),
 }
 
 

@@ -99,6 +99,7 @@ def publish(
     gate: Gate,
     report: Path,
     manifest: Path,
+    keep_versions: int = 0,
 ) -> None:
     """Make the model a version and, if it is still better than the champion, the champion.
 
@@ -114,6 +115,8 @@ def publish(
         gate: the thresholds.
         report: the HTML report, kept with the version.
         manifest: what `judge_model` wrote.
+        keep_versions: how many of the newest versions stay, besides the champion and the one before
+            it; 0 keeps all.
 
     Raises:
         ServingError: the published model does not load or does not predict.
@@ -150,6 +153,8 @@ def publish(
         print(f"version {version} serves, accuracy {said.accuracy:.4f}")
     else:
         print(f"version {version} is kept; another model became better meanwhile")
+    for old in place.prune(keep_versions):
+        print(f"version {old} is removed; the newest {keep_versions} are kept")
 
 
 def _answers(
