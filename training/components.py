@@ -26,28 +26,35 @@ def step(function):
 @step
 def ingest(
     data_path: str,
+    registry: str,
     s3_endpoint: str,
+    max_duplicates: float,
+    max_drift: float,
+    max_agreement_drop: float,
+    allow_anomalies: bool,
     dataset: dsl.Output[dsl.Dataset],
     summary: dsl.Output[dsl.Markdown],
+    report: dsl.Output[dsl.HTML],
 ):
-    """Read the four files, check them, and hand them on as one artifact."""
+    """Read the four files, validate them, and hand them on as one artifact."""
     from pathlib import Path
 
-    from fashion_mnist import CLASS_NAMES, data
+    from fashion_mnist import data_validation, ingesting
 
-    found = data.load(data_path, s3_endpoint=s3_endpoint)
-    data.save(found, Path(dataset.path))
-    counts = [int((found.train_labels == label).sum()) for label in range(10)]
-    lines = [
-        f"{len(found.train_images)} training and {len(found.test_images)} test images "
-        f"from {found.source}, {'the' if found.is_official else 'not the'} official data set",
-        "",
-        "| class | training images |",
-        "|---|---|",
-        *(f"| {name} | {count} |" for name, count in zip(CLASS_NAMES, counts, strict=True)),
-    ]
-    Path(summary.path).write_text("\n".join(lines), encoding="utf-8")
-    print(lines[0])
+    said = ingesting.ingest(
+        source=data_path,
+        registry=registry,
+        s3_endpoint=s3_endpoint,
+        limits=data_validation.Limits(
+            max_duplicates=max_duplicates,
+            max_drift=max_drift,
+            max_agreement_drop=max_agreement_drop,
+        ),
+        allow_anomalies=allow_anomalies,
+        dataset=Path(dataset.path),
+        report=Path(report.path),
+    )
+    Path(summary.path).write_text(said, encoding="utf-8")
 
 
 @step
@@ -75,7 +82,7 @@ def train(
     images = data.load_saved(Path(dataset.path))
     trained = training.train(images.train_images, images.train_labels, chosen, seed=seed)
     target = Path(model.path)
-    export.export(trained.model, target, model_file)
+    export.export(trained.model, target, model_file, images.train_images)
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
     facts = {"history": history, "seconds": trained.seconds, "recipe": dataclasses.asdict(chosen)}
     (target / "training.json").write_text(json.dumps(facts, indent=1))
@@ -91,6 +98,9 @@ def evaluate(
     registry: str,
     s3_endpoint: str,
     min_accuracy: float,
+    min_recall: float,
+    confidence: float,
+    max_recall_drop: float,
     seed: int,
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
@@ -106,7 +116,7 @@ def evaluate(
     """
     from pathlib import Path
 
-    from fashion_mnist import judging
+    from fashion_mnist import evaluation, judging
 
     judged = judging.judge_model(
         model=Path(model.path),
@@ -114,7 +124,7 @@ def evaluate(
         run_id=run_id,
         registry=registry,
         s3_endpoint=s3_endpoint,
-        min_accuracy=min_accuracy,
+        gate=evaluation.Gate(min_accuracy, min_recall, confidence, max_recall_drop),
         seed=seed,
         report=Path(report.path),
         manifest=Path(manifest.path),
@@ -135,15 +145,19 @@ def publish(
     registry: str,
     s3_endpoint: str,
     min_accuracy: float,
+    min_recall: float,
+    confidence: float,
+    max_recall_drop: float,
+    keep_versions: int,
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     report: dsl.Input[dsl.HTML],
     manifest: dsl.Input[dsl.Artifact],
 ):
-    """Make an accepted model a version, and the champion if it still is the better one."""
+    """Make an accepted model a version, and the champion if it is better; remove old versions."""
     from pathlib import Path
 
-    from fashion_mnist import judging
+    from fashion_mnist import evaluation, judging
 
     judging.publish(
         model=Path(model.path),
@@ -151,9 +165,10 @@ def publish(
         run_id=run_id,
         registry=registry,
         s3_endpoint=s3_endpoint,
-        min_accuracy=min_accuracy,
+        gate=evaluation.Gate(min_accuracy, min_recall, confidence, max_recall_drop),
         report=Path(report.path),
         manifest=Path(manifest.path),
+        keep_versions=keep_versions,
     )
 
 

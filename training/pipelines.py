@@ -45,9 +45,25 @@ def train_pipeline(
     min_accuracy: float = 0.85,
     registry: str = "",
     s3_endpoint: str = "",
+    min_recall: float = 0.5,
+    confidence: float = 0.95,
+    max_recall_drop: float = 0.05,
+    keep_versions: int = 0,
+    max_duplicates: float = 0.001,
+    max_drift: float = 0.1,
+    max_agreement_drop: float = 0.02,
+    allow_anomalies: bool = False,
 ):
     """Ingest, train, evaluate; publish what is accepted; predict one image."""
-    ingest = components.ingest(data_path=data_path, s3_endpoint=s3_endpoint)
+    ingest = components.ingest(
+        data_path=data_path,
+        registry=registry,
+        s3_endpoint=s3_endpoint,
+        max_duplicates=max_duplicates,
+        max_drift=max_drift,
+        max_agreement_drop=max_agreement_drop,
+        allow_anomalies=allow_anomalies,
+    )
     _runs(ingest, cpu="1", memory="2Gi", minutes=20, retries=3)
     _reads_storage(ingest)
 
@@ -67,6 +83,9 @@ def train_pipeline(
         registry=registry,
         s3_endpoint=s3_endpoint,
         min_accuracy=min_accuracy,
+        min_recall=min_recall,
+        confidence=confidence,
+        max_recall_drop=max_recall_drop,
         seed=seed,
         dataset=ingest.outputs["dataset"],
         model=train.outputs["model"],
@@ -80,6 +99,10 @@ def train_pipeline(
             registry=registry,
             s3_endpoint=s3_endpoint,
             min_accuracy=min_accuracy,
+            min_recall=min_recall,
+            confidence=confidence,
+            max_recall_drop=max_recall_drop,
+            keep_versions=keep_versions,
             dataset=ingest.outputs["dataset"],
             model=train.outputs["model"],
             report=evaluate.outputs["report"],

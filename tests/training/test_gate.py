@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fashion_mnist.evaluation import judge, mcnemar, of_probabilities
+from fashion_mnist.evaluation import Gate, judge, mcnemar, of_probabilities
 
 LABELS = (np.arange(1000) % 10).astype(np.uint8)
 
@@ -33,20 +33,20 @@ def test_mcnemar_is_the_binomial_tail(better, worse, p):
 
 
 def test_a_first_model_needs_the_threshold_only():
-    assert judge(answers(range(100)), None, LABELS, min_accuracy=0.9).status == "accepted"
-    verdict = judge(answers(range(101)), None, LABELS, min_accuracy=0.9)
+    assert judge(answers(range(100)), None, LABELS, Gate(min_accuracy=0.9)).status == "accepted"
+    verdict = judge(answers(range(101)), None, LABELS, Gate(min_accuracy=0.9))
     assert verdict.status == "rejected"
     assert verdict.reasons == ["accuracy 0.8990, at least 0.9000 is asked for"]
 
 
 def test_a_clearly_better_model_is_accepted():
-    verdict = judge(answers(range(100)), answers(range(150)), LABELS, min_accuracy=0.5)
+    verdict = judge(answers(range(100)), answers(range(150)), LABELS, Gate(min_accuracy=0.5))
     assert verdict.status == "accepted"
 
 
 @pytest.mark.parametrize("candidate", [range(100), range(99), range(1, 101), range(200)])
 def test_equal_worse_and_better_by_noise_are_rejected(candidate):
-    verdict = judge(answers(candidate), answers(range(100)), LABELS, min_accuracy=0.5)
+    verdict = judge(answers(candidate), answers(range(100)), LABELS, Gate(min_accuracy=0.5))
     assert verdict.status == "rejected"
     assert "newly right" in verdict.reasons[0]
 
@@ -54,12 +54,12 @@ def test_equal_worse_and_better_by_noise_are_rejected(candidate):
 def test_one_ruined_class_is_rejected_however_good_the_rest():
     champion = answers([n for n in range(1000) if n % 10 and n % 3 == 0])
     candidate = answers([n for n in range(1000) if n % 10 == 0 and n < 500])
-    verdict = judge(candidate, champion, LABELS, min_accuracy=0.5)
+    verdict = judge(candidate, champion, LABELS, Gate(min_accuracy=0.5))
     assert verdict.status == "rejected"
     assert "T-shirt/top changes by -0.5000" in " ".join(verdict.reasons)
 
 
 def test_the_lowest_recall_counts_when_it_is_asked_for():
-    verdict = judge(answers(range(0, 1000, 20)), None, LABELS, min_accuracy=0, min_recall=0.6)
+    verdict = judge(answers(range(0, 1000, 20)), None, LABELS, Gate(min_accuracy=0, min_recall=0.6))
     assert verdict.status == "rejected"
     assert "T-shirt/top" in verdict.reasons[0]

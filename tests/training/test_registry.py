@@ -1,7 +1,10 @@
 """The model registry, on a directory and on an S3 server."""
 
 import json
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import obstore
 import pytest
@@ -10,17 +13,25 @@ from fashion_mnist.registry import LostRaceError, Registry, RegistryError
 from fashion_mnist.storage import open_store
 from sandbox import Sandbox
 
+PUBLISHER = Path(__file__).parent / "publisher.py"
+
 
 @pytest.fixture(params=["directory", "s3"])
-def store(request, tmp_path, monkeypatch):
+def place(request, tmp_path, monkeypatch):
+    """A registry's address and endpoint."""
     if request.param == "directory":
-        yield open_store(str(tmp_path / "registry"))
+        yield str(tmp_path / "registry"), ""
         return
     with Sandbox(tmp_path / "sandbox", execute=False) as sandbox:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
         monkeypatch.setenv("AWS_REGION", "us-east-1")
-        yield open_store("s3://mlpipeline/models/x", sandbox.s3_url)
+        yield "s3://mlpipeline/models/x", sandbox.s3_url
+
+
+@pytest.fixture
+def store(place):
+    return open_store(*place)
 
 
 @pytest.fixture
@@ -142,3 +153,135 @@ def test_a_crash_before_the_manifest_leaves_an_unused_number(registry, store, fi
     # WHEN another publishes THEN it takes the next number, and the half version does not count
     assert registry.publish("alive", files, manifest("alive")) == 2
     assert registry.versions() == [2]
+
+
+# Retention -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def six(registry, files):
+    """Six versions; 3 served before 1, which serves."""
+    for run in "abcdef":
+        registry.publish(run, files, manifest(run))
+    for after, version in enumerate((2, 3, 1)):
+        registry.move_champion(version, after=after, reason="for a test")
+
+
+@pytest.mark.usefixtures("six")
+def test_retention_keeps_the_newest_the_champion_and_the_one_before_it(registry, store, tmp_path):
+    assert registry.prune(0) == []
+    assert registry.prune(2) == [2, 4]
+    assert registry.versions() == [1, 3, 5, 6]
+    assert obstore.list(store, "2").collect() == []
+    for version in registry.versions():
+        registry.fetch(version, tmp_path / str(version))
+    assert registry.prune(2) == []
+    assert registry.champion().version == 1
+
+
+@pytest.mark.usefixtures("six")
+def test_a_removed_version_stays_away(registry, files, tmp_path):
+    registry.prune(2)
+    with pytest.raises(RegistryError, match="is not there"):
+        registry.fetch(2, tmp_path / "back")
+    with pytest.raises(RegistryError, match="is not there"):
+        registry.move_champion(2, after=3, reason="too late")
+    assert registry.publish("b", files, manifest("b")) == 2  # that run had its version
+    assert registry.publish("g", files, manifest("g")) == 7
+
+
+@pytest.mark.usefixtures("six")
+def test_a_version_that_is_promoted_while_it_goes_leaves_the_old_champion(registry, monkeypatch):
+    # GIVEN one who removes version 4 between another's look at it and their move to it
+    read = Registry.manifest
+
+    def then_prune(self, version):
+        said = read(self, version)
+        monkeypatch.setattr(Registry, "manifest", read)
+        assert registry.prune(2) == [2, 4]
+        return said
+
+    monkeypatch.setattr(Registry, "manifest", then_prune)
+    # WHEN version 4 is promoted THEN that fails, and the champion is who it was
+    with pytest.raises(RegistryError, match="being removed"):
+        registry.move_champion(4, after=3, reason="race")
+    champion = registry.champion()
+    assert (champion.version, champion.sequence) == (1, 4)
+    # AND the next move goes on from there
+    registry.move_champion(6, after=4, reason="next")
+    assert registry.champion().version == 6
+
+
+@pytest.mark.usefixtures("six")
+def test_a_version_that_was_promoted_just_before_it_would_go_stays(registry, monkeypatch):
+    # GIVEN one who promotes version 4 between another's look at who serves and the tombstone
+    create = Registry._create
+
+    def promote_first(self, path, data):
+        if path == "removed/00000004.json":
+            monkeypatch.setattr(Registry, "_create", create)
+            registry.move_champion(4, after=3, reason="race")
+        return create(self, path, data)
+
+    monkeypatch.setattr(Registry, "_create", promote_first)
+    # WHEN old versions are removed THEN it is not among them, and neither is the one before it
+    assert registry.prune(2) == [2]
+    assert registry.versions() == [1, 3, 4, 5, 6]
+    assert registry.champion().version == 4
+    # AND 3, which served before, may go now
+    assert registry.prune(2) == [3]
+
+
+# Processes that die, and processes at once -----------------------------------------------------
+
+
+def publisher(place, files, run, *, keep=1, dies_at=0):
+    command = [sys.executable, PUBLISHER, *place, run, files, str(keep), str(dies_at)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def whole(registry, folder):
+    """The champion's number; every version that counts has been fetched and is what it was."""
+    for version in registry.versions():
+        registry.fetch(version, folder / str(version))
+    champion = registry.champion()
+    registry.fetch(champion.version, folder / "champion")
+    return champion.version
+
+
+def test_a_kill_at_any_write_leaves_a_champion_and_is_made_good(place, files, registry, tmp_path):
+    for run in ("a", "b", "c"):
+        version = registry.publish(run, files, manifest(run))
+        registry.promote(version, lambda _: True, run)
+    writes, at, before = 99, 0, 3
+    while at < writes:
+        at += 1
+        # WHEN a publisher dies before a write THEN the champion is the old one or the new one
+        process = publisher(place, files, f"run-{at}", dies_at=at)
+        said, error = process.communicate(timeout=60)
+        if process.returncode == 0:  # it had no such write
+            writes = int(said)
+            break
+        assert process.returncode == -9, error
+        assert before <= whole(registry, tmp_path / f"after-{at}")
+        # AND the step, run again, ends well: the champion, its predecessor, and nothing in between
+        process = publisher(place, files, f"run-{at}")
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error
+        now = whole(registry, tmp_path / f"again-{at}")
+        assert registry.manifest(now)["run_id"] == f"run-{at}"
+        assert registry.versions() == [before, now]
+        before = now
+    # Two files, claim, manifest, version and move; the tombstone, twice, and four deletions.
+    assert 12 <= at <= 14
+
+
+def test_publishers_in_processes_at_once_make_a_version_each_and_one_champion(
+    place, files, registry, tmp_path
+):
+    running = [publisher(place, files, f"run-{n}", keep=2) for n in range(3)]
+    for process in running:
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error
+    assert whole(registry, tmp_path / "all") == 3
+    assert {1, 2, 3} >= set(registry.versions()) >= {2, 3}

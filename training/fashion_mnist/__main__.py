@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
             trained = training.train(
                 dataset.train_images, dataset.train_labels, recipe, seed=options.seed
             )
-            export.export(trained.model, options.out, "fashion_mnist.keras")
+            export.export(trained.model, options.out, "fashion_mnist.keras", dataset.train_images)
             said = evaluation.evaluate(options.out, dataset.test_images, dataset.test_labels)
             print(json.dumps({"accuracy": said.accuracy, "loss": said.loss}))
         else:

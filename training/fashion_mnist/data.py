@@ -27,6 +27,7 @@ FILES = {
     "t10k-images": "t10k-images-idx3-ubyte.gz",
     "t10k-labels": "t10k-labels-idx1-ubyte.gz",
 }
+SPLITS = {name: "train" if name.startswith("train") else "test" for name in FILES}
 # Of the decompressed content: the same in every packaging of the files.
 SHA256 = {
     "train-images": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -40,7 +41,18 @@ _MAX_BYTES = 256 * 1024 * 1024
 
 
 class DataError(ValueError):
-    """The data cannot be had, or is not what it should be."""
+    """The data cannot be had, or is not what it should be.
+
+    Attributes:
+        kind: what is wrong with a file that was read: "truncated", "format", "shape", "counts",
+            "label-range" or "checksum"; empty where it could not be had at all.
+        split: "train" or "test"; empty where that is not known.
+    """
+
+    def __init__(self, message: str, kind: str = "", split: str = ""):
+        super().__init__(message)
+        self.kind = kind
+        self.split = split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,21 +104,29 @@ def load(source: str = "", *, s3_endpoint: str = "", cache: Path | None = None) 
     official = source == OFFICIAL
     arrays: dict[str, np.ndarray] = {}
     sums: dict[str, str] = {}
-    for name, file in FILES.items():
-        content = _content(source, file, s3_endpoint, cache)
-        raw = _decompress(content, f"{source}/{file}")
-        sums[name] = hashlib.sha256(raw).hexdigest()
-        if official and sums[name] != SHA256[name]:
-            raise DataError(
-                f"{source}/{file}: its sha256 {sums[name][:12]}... is not the published "
-                f"{SHA256[name][:12]}...; it was altered on the way: try again, or use another source"
-            )
-        arrays[name] = parse_idx(raw, f"{source}/{file}", dimensions=3 if "images" in name else 1)
-        if official and cache is not None:
-            _write(cache / file, content)
-    for part in ("train", "t10k"):
-        images, labels = arrays[f"{part}-images"], arrays[f"{part}-labels"]
-        _check(images, labels, f"{source}/{FILES[f'{part}-images']}")
+    try:
+        for name, file in FILES.items():
+            content = _content(source, file, s3_endpoint, cache)
+            raw = _decompress(content, f"{source}/{file}")
+            sums[name] = hashlib.sha256(raw).hexdigest()
+            if official and sums[name] != SHA256[name]:
+                raise DataError(
+                    f"{source}/{file}: its sha256 {sums[name][:12]}... is not the published "
+                    f"{SHA256[name][:12]}...; it was altered on the way: try again, or use another "
+                    "source",
+                    "checksum",
+                )
+            dimensions = 3 if "images" in name else 1
+            arrays[name] = parse_idx(raw, f"{source}/{file}", dimensions=dimensions)
+            if official and cache is not None:
+                _write(cache / file, content)
+        for name, file in FILES.items():
+            if "images" in name:
+                labels = arrays[name.replace("images", "labels")]
+                _check(arrays[name], labels, f"{source}/{file}")
+    except DataError as error:
+        error.split = SPLITS[name]
+        raise
     return Dataset(
         train_images=arrays["train-images"],
         train_labels=arrays["train-labels"],
@@ -128,15 +148,17 @@ def parse_idx(raw: bytes, name: str, *, dimensions: int) -> np.ndarray:
     if raw[:4] != magic:
         raise DataError(
             f"{name}: begins with {raw[:4].hex() or 'nothing'}, and an IDX file of unsigned bytes in "
-            f"{dimensions} dimension(s) with {magic.hex()}; see that the four files are not mixed up"
+            f"{dimensions} dimension(s) with {magic.hex()}; see that the four files are not mixed up",
+            "format",
         )
     if len(raw) < header:
-        raise DataError(f"{name}: ends within its header; fetch it again")
+        raise DataError(f"{name}: ends within its header; fetch it again", "truncated")
     shape = np.frombuffer(raw, ">u4", count=dimensions, offset=4).astype(int).tolist()
     if len(raw) - header != math.prod(shape):
         raise DataError(
             f"{name}: announces {shape}, {math.prod(shape)} bytes, and has {len(raw) - header}; "
-            "it is truncated or damaged: fetch it again"
+            "it is truncated or damaged: fetch it again",
+            "truncated",
         )
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
@@ -180,16 +202,19 @@ def _check(images: np.ndarray, labels: np.ndarray, name: str) -> None:
     if images.shape[1:] != (SIDE, SIDE):
         raise DataError(
             f"{name}: its images are {images.shape[1]} x {images.shape[2]}, and the model takes "
-            f"{SIDE} x {SIDE}; use data of that size"
+            f"{SIDE} x {SIDE}; use data of that size",
+            "shape",
         )
     if len(images) == 0 or len(images) != len(labels):
         raise DataError(
-            f"{name}: {len(images)} images and {len(labels)} labels; use files that belong together"
+            f"{name}: {len(images)} images and {len(labels)} labels; use files that belong together",
+            "counts",
         )
     if labels.max() >= CLASSES:
         raise DataError(
             f"{name}: a label is {labels.max()}, and there are classes 0 to {CLASSES - 1}; "
-            "correct the labels"
+            "correct the labels",
+            "label-range",
         )
 
 
@@ -245,7 +270,9 @@ def _decompress(content: bytes, name: str) -> bytes:
     try:
         return gzip.decompress(content)
     except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{name}: truncated or damaged ({error}); fetch it again") from error
+        raise DataError(
+            f"{name}: truncated or damaged ({error}); fetch it again", "truncated"
+        ) from error
 
 
 def _write(path: Path, content: bytes) -> None:

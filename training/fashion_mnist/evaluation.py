@@ -69,6 +69,24 @@ def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Evaluatio
 
 
 @dataclasses.dataclass(frozen=True)
+class Gate:
+    """What a model must be to serve.
+
+    Attributes:
+        min_accuracy: least accuracy, 0 to 1.
+        min_recall: least recall of every class, 0 to 1.
+        confidence: how sure it must be that the model is better than the champion, 0 to 1; 0 takes
+            any.
+        max_recall_drop: how much recall a class may lose against the champion, 0 to 1.
+    """
+
+    min_accuracy: float = 0.85
+    min_recall: float = 0.5
+    confidence: float = 0.95
+    max_recall_drop: float = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
 class Verdict:
     """Whether a model may serve, and why.
 
@@ -82,14 +100,7 @@ class Verdict:
 
 
 def judge(
-    candidate: Evaluation,
-    champion: Evaluation | None,
-    labels: np.ndarray,
-    *,
-    min_accuracy: float,
-    min_recall: float = 0.0,
-    confidence: float = 0.95,
-    max_recall_drop: float = 0.05,
+    candidate: Evaluation, champion: Evaluation | None, labels: np.ndarray, gate: Gate
 ) -> Verdict:
     """The gate: absolute thresholds, then the change against the model that serves.
 
@@ -100,10 +111,7 @@ def judge(
         candidate: its answers.
         champion: the serving model's; None leaves the absolute thresholds.
         labels: uint8 (n,).
-        min_accuracy: least accuracy, 0 to 1.
-        min_recall: least recall of every class, 0 to 1.
-        confidence: how sure the improvement must be, 0 to 1; 0 takes any.
-        max_recall_drop: how much recall a class may lose against the champion.
+        gate: the thresholds.
     """
     wrong: list[str] = []
     right: list[str] = []
@@ -112,30 +120,30 @@ def judge(
         (right if holds else wrong).append(sentence)
 
     rule(
-        candidate.accuracy >= min_accuracy,
-        f"accuracy {candidate.accuracy:.4f}, at least {min_accuracy:.4f} is asked for",
+        candidate.accuracy >= gate.min_accuracy,
+        f"accuracy {candidate.accuracy:.4f}, at least {gate.min_accuracy:.4f} is asked for",
     )
     known = {name: value for name, value in candidate.recall.items() if not math.isnan(value)}
     worst = min(known, key=lambda name: known[name])
     rule(
-        known[worst] >= min_recall,
-        f"lowest recall {known[worst]:.4f} ({worst}), at least {min_recall:.4f} is asked for",
+        known[worst] >= gate.min_recall,
+        f"lowest recall {known[worst]:.4f} ({worst}), at least {gate.min_recall:.4f} is asked for",
     )
     if champion is not None:
         better = int(((candidate.predictions == labels) & (champion.predictions != labels)).sum())
         worse = int(((candidate.predictions != labels) & (champion.predictions == labels)).sum())
         p = mcnemar(better, worse)
         rule(
-            p <= 1 - confidence,
+            p <= 1 - gate.confidence,
             f"{better} images newly right and {worse} newly wrong against the champion "
-            f"({champion.accuracy:.4f}): p = {p:.3g}, at most {1 - confidence:.3g} is asked for",
+            f"({champion.accuracy:.4f}): p = {p:.3g}, at most {1 - gate.confidence:.3g} is asked for",
         )
         drops = {name: champion.recall[name] - value for name, value in known.items()}
         most = max(drops, key=lambda name: drops[name])
         rule(
-            drops[most] <= max_recall_drop,
+            drops[most] <= gate.max_recall_drop,
             f"{most} changes by {-drops[most]:+.4f} in recall against the champion, "
-            f"at least {-max_recall_drop:+.4f} is asked for",
+            f"at least {-gate.max_recall_drop:+.4f} is asked for",
         )
     return Verdict("rejected", wrong) if wrong else Verdict("accepted", right)
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 
-def export(model: Any, directory: Path, model_file: str) -> None:
-    """Write a SavedModel in TensorFlow Serving's layout and, beside it, the Keras model.
+from fashion_mnist import lite
+
+_SAMPLES = 500
+
+
+def export(model: Any, directory: Path, model_file: str, images: np.ndarray) -> None:
+    """Write a SavedModel in TensorFlow Serving's layout and, beside it, the Keras and LiteRT models.
 
     The SavedModel's `serving_default` takes `images`, raw uint8 (n, 28, 28), and gives
     `probabilities`, float32 (n, 10): the transform is inside.
@@ -16,6 +22,7 @@ def export(model: Any, directory: Path, model_file: str) -> None:
         model: from raw images to logits, see `training.build`.
         directory: made when it is not there.
         model_file: the Keras model's file name.
+        images: uint8 (n, 28, 28), training images; the first 500 set the ranges of the LiteRT model.
     """
     import tensorflow as tf
 
@@ -29,3 +36,4 @@ def export(model: Any, directory: Path, model_file: str) -> None:
     module.model = model
     tf.saved_model.save(module, str(directory), signatures={"serving_default": serve})
     model.save(directory / model_file)
+    (directory / lite.FILE).write_bytes(lite.convert(model, images[:_SAMPLES]))

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fashion_mnist import data, evaluation
-from fashion_mnist.evaluation import Evaluation, Verdict
+from fashion_mnist import data, data_validation, evaluation, lite, prediction
+from fashion_mnist.evaluation import Evaluation, Gate, Verdict
 from fashion_mnist.registry import SCHEMA_VERSION, Champion, Registry, now
 from fashion_mnist.report import html_report
 
@@ -32,7 +32,7 @@ def judge_model(
     run_id: str,
     registry: str,
     s3_endpoint: str,
-    min_accuracy: float,
+    gate: Gate,
     seed: int,
     report: Path,
     manifest: Path,
@@ -45,21 +45,27 @@ def judge_model(
         run_id: the run's, under which the result is kept.
         registry: s3://bucket/prefix or a directory; empty keeps nothing and has no champion.
         s3_endpoint: of the S3 server.
-        min_accuracy: the gate's threshold, 0 to 1.
+        gate: the thresholds.
         seed: what was trained with, for the manifest.
         report: where the HTML report goes.
         manifest: where the manifest goes.
+
+    Raises:
+        ServingError: the exported model does not load or does not predict.
     """
     images = data.load_saved(dataset)
+    prediction.check(model, images.test_images)
     said = evaluation.evaluate(model, images.test_images, images.test_labels)
     champion = Registry.open(registry, s3_endpoint).champion() if registry else None
     other = _answers(champion, registry, s3_endpoint, images)
-    verdict = evaluation.judge(said, other, images.test_labels, min_accuracy=min_accuracy)
+    verdict = evaluation.judge(said, other, images.test_labels, gate)
     print(f"test accuracy {said.accuracy:.4f}")
     print(f"verdict {verdict.status}: {'; '.join(verdict.reasons)}")
 
     trained = json.loads((model / "training.json").read_text())
-    facts = _manifest(run_id, images, said, verdict, champion, trained, seed)
+    facts = _manifest(run_id, images, said, gate, verdict, champion, trained, seed)
+    facts["metrics"]["int8"] = _int8(model / lite.FILE, images, said)
+    facts["data"] |= data_validation.load_saved(dataset)
     if registry:
         kept = Registry.open(registry, s3_endpoint).write_result(run_id, facts)
         # A repeated step abides by what the first one said.
@@ -90,9 +96,10 @@ def publish(
     run_id: str,
     registry: str,
     s3_endpoint: str,
-    min_accuracy: float,
+    gate: Gate,
     report: Path,
     manifest: Path,
+    keep_versions: int = 0,
 ) -> None:
     """Make the model a version and, if it is still better than the champion, the champion.
 
@@ -105,11 +112,14 @@ def publish(
         run_id: the run's.
         registry: s3://bucket/prefix or a directory; empty publishes nothing.
         s3_endpoint: of the S3 server.
-        min_accuracy: the gate's threshold, 0 to 1.
+        gate: the thresholds.
         report: the HTML report, kept with the version.
         manifest: what `judge_model` wrote.
+        keep_versions: how many of the newest versions stay, besides the champion and the one before
+            it; 0 keeps all.
 
     Raises:
+        ServingError: the published model does not load or does not predict.
         RuntimeError: the published files do not give the model's own answers.
     """
     if not registry:
@@ -125,6 +135,7 @@ def publish(
         back = Path(folder) / "back"
         place.fetch(version, back)
         images = data.load_saved(dataset)
+        prediction.check(back, images.test_images)
         said = evaluation.evaluate(back, images.test_images, images.test_labels)
     if abs(said.accuracy - facts["metrics"]["test"]["accuracy"]) > 1e-3:
         raise RuntimeError(
@@ -134,7 +145,7 @@ def publish(
 
     def better(champion: Champion | None) -> bool:
         other = _answers(champion, registry, s3_endpoint, images)
-        verdict = evaluation.judge(said, other, images.test_labels, min_accuracy=min_accuracy)
+        verdict = evaluation.judge(said, other, images.test_labels, gate)
         return verdict.status == "accepted"
 
     reason = f"run {run_id}: {'; '.join(facts['verdict']['reasons'])}"
@@ -142,6 +153,8 @@ def publish(
         print(f"version {version} serves, accuracy {said.accuracy:.4f}")
     else:
         print(f"version {version} is kept; another model became better meanwhile")
+    for old in place.prune(keep_versions):
+        print(f"version {old} is removed; the newest {keep_versions} are kept")
 
 
 def _answers(
@@ -155,10 +168,26 @@ def _answers(
         return evaluation.evaluate(Path(folder), images.test_images, images.test_labels)
 
 
+def _int8(path: Path, images: data.Dataset, said: Evaluation) -> dict[str, Any]:
+    """What the LiteRT model is worth on the test images, and against the SavedModel's answers."""
+    small = evaluation.of_probabilities(
+        lite.LiteModel(path).probabilities(images.test_images), images.test_labels
+    )
+    print(f"test accuracy {small.accuracy:.4f} in eight-bit integers")
+    return {
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "accuracy": small.accuracy,
+        "accuracy_loss": said.accuracy - small.accuracy,
+        "agreement": float((small.predictions == said.predictions).mean()),
+    }
+
+
 def _manifest(
     run_id: str,
     images: data.Dataset,
     said: Evaluation,
+    gate: Gate,
     verdict: Verdict,
     champion: Champion | None,
     trained: Mapping[str, Any],
@@ -186,6 +215,7 @@ def _manifest(
             "confusion_matrix": said.confusion.tolist(),
             "fit_seconds": trained["seconds"],
         },
+        "gate": dataclasses.asdict(gate),
         "verdict": dataclasses.asdict(verdict),
         "parent": champion.version if champion else None,
         "version": None,
@@ -211,6 +241,9 @@ def _card(facts: Mapping[str, Any]) -> dict[str, object]:
         "seed": facts["seed"],
         **facts["parameters"],
         "seconds to fit": f"{facts['metrics']['fit_seconds']:.1f}",
+        "int8 model": "{file}: {bytes:,} bytes, accuracy {accuracy:.4f}".format(
+            **facts["metrics"]["int8"]
+        ),
         "champion then": facts["parent"] or "none",
         "intended use": "telling ten kinds of clothing apart in 28 x 28 grey images; nothing else",
     }

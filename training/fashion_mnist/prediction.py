@@ -10,6 +10,10 @@ import numpy as np
 from fashion_mnist import CLASS_NAMES
 
 
+class ServingError(RuntimeError):
+    """An exported model does not load, or does not predict."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """A model's answer to one image; prints as the chapter does.
@@ -49,3 +53,40 @@ def predict(directory: Path, image: np.ndarray, actual: int | None = None) -> Pr
     probabilities = serve(images=tf.constant(image[None]))["probabilities"].numpy()[0]
     label = int(probabilities.argmax())
     return Prediction(label, float(probabilities[label]), actual)
+
+
+def check(directory: Path, images: np.ndarray) -> None:
+    """See that an exported SavedModel loads and predicts as a server would ask it.
+
+    It must have the signature `serving_default`, take one image and many, and give each image
+    probabilities of ten classes, whatever is in the same batch.
+
+    Args:
+        directory: with the SavedModel.
+        images: uint8 (n, 28, 28); the first few are asked about.
+
+    Raises:
+        ServingError: it does not; the message says how.
+    """
+    import tensorflow as tf
+
+    some = images[:8]
+    try:
+        serve = tf.saved_model.load(str(directory)).signatures["serving_default"]
+        many = serve(images=tf.constant(some))["probabilities"].numpy()
+        one = serve(images=tf.constant(some[:1]))["probabilities"].numpy()
+    except (OSError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
+        first = (str(error).strip().splitlines() or [""])[0][:300]
+        raise ServingError(
+            f"the exported model cannot serve: {type(error).__name__}: {first}; export it again"
+        ) from error
+    if many.shape != (len(some), 10) or not np.isfinite(many).all():
+        raise ServingError(
+            f"the exported model gives {many.shape} for {len(some)} images, or values that are no "
+            "numbers; train again"
+        )
+    if np.abs(many.sum(axis=1) - 1).max() > 1e-3 or many.min() < 0:
+        raise ServingError("the exported model gives no probabilities; export it with its softmax")
+    # Convolutions in bfloat16 differ a little with the size of the batch.
+    if np.abs(many[0] - one[0]).max() > 0.05:
+        raise ServingError("the exported model gives an image alone another answer than in a batch")

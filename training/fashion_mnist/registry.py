@@ -7,13 +7,20 @@ Layout under its address (docs/reference/registry.md)::
     claims/00000007.json       who took the number 7
     7/...                      version 7: SavedModel, Keras model, report; manifest.json comes last
     champion/00000003.json     the third move of the champion pointer
+    removed/00000007.json      version 7 was removed, or is about to be
 
 Nothing is ever overwritten: each object is put only if it is not there, which S3 servers and
 directories do alike. A crash leaves at most a number that nobody uses.
+
+A version is removed in the opposite order of its making. First its tombstone, by which everyone can
+tell that it goes; then its manifest, without which it does not count; then its files. Were the
+manifest the last to go, a crash would leave a version that counts and cannot be loaded; were there
+no tombstone, files without a manifest could not be told from those of a version in the making.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -115,8 +122,7 @@ class Registry:
 
     def versions(self) -> list[int]:
         """The numbers of the versions that are whole, ascending."""
-        listed = obstore.list_with_delimiter(self._store)["common_prefixes"]
-        numbers = sorted(int(p.strip("/")) for p in listed if p.strip("/").isdigit())
+        numbers = sorted(self._begun())
         return [n for n in numbers if self._read(f"{n}/{MANIFEST}") is not None]
 
     def manifest(self, version: int) -> Mapping[str, Any]:
@@ -139,7 +145,10 @@ class Registry:
             path = (root / name).resolve()
             if root not in path.parents:
                 raise RegistryError(f"version {version} names a file outside itself: {name!r}")
-            content = bytes(obstore.get(self._store, f"{version}/{name}").bytes())
+            try:
+                content = bytes(obstore.get(self._store, f"{version}/{name}").bytes())
+            except FileNotFoundError as error:
+                raise RegistryError(f"version {version}: {name} is not there any more") from error
             if hashlib.sha256(content).hexdigest() != said["sha256"]:
                 raise RegistryError(
                     f"version {version}: {name} was altered after it was published; do not use it"
@@ -148,26 +157,74 @@ class Registry:
             path.write_bytes(content)
         return manifest
 
+    def prune(self, keep: int) -> list[int]:
+        """Remove old versions; returns the numbers of those that went.
+
+        The newest stay, and so do, however old, the champion and the one that served before it,
+        to which a rollback goes. What an earlier call left undone is finished.
+
+        Args:
+            keep: how many of the newest versions stay; 0 keeps all.
+        """
+        if not keep:
+            return []
+        chosen = {*self._numbers("removed"), *self.versions()[:-keep]}
+        left = self._begun()
+        return [version for version in sorted(chosen & left) if self._remove(version)]
+
+    def _remove(self, version: int) -> bool:
+        """Remove one version, unless it serves or served last; True when it is gone."""
+        if version in self._serving():
+            # A publisher may have died between the tombstone and its second look.
+            self._delete([_tombstone(version)])
+            return False
+        self._create(_tombstone(version), {"version": version, "removed_at": now()})
+        if version in self._serving():
+            # It was promoted meanwhile, by someone who looked before the tombstone was there.
+            self._delete([_tombstone(version)])
+            return False
+        files = self._paths(str(version))
+        self._delete(sorted(files, key=lambda path: path != f"{version}/{MANIFEST}"))
+        # Again, since another who removes versions may have taken it back at the wrong moment.
+        self._create(_tombstone(version), {"version": version, "removed_at": now()})
+        return True
+
+    def _serving(self) -> list[int]:
+        """The champion and the one that served before it, as far as there are any."""
+        found: list[int] = []
+        for sequence in sorted(self._moves(), reverse=True):
+            version = self._moved_to(sequence)
+            if version not in found and self._read(f"{version}/{MANIFEST}") is not None:
+                found.append(version)
+            if len(found) == 2:
+                break
+        return found
+
     # The champion -------------------------------------------------------------------------------
 
     def champion(self) -> Champion | None:
         """The model that serves; None before the first.
 
+        A move to a version that was being removed at that moment does not count.
+
         Raises:
             RegistryError: the pointer names a version that is not there.
         """
-        sequence = max(self._moves(), default=0)
-        if not sequence:
-            return None
-        version = int((self._read(_move(sequence)) or {})["version"])
-        return Champion(version, sequence, self.manifest(version))
+        moves = sorted(self._moves(), reverse=True)
+        for sequence in moves:
+            version = self._moved_to(sequence)
+            manifest = self._read(f"{version}/{MANIFEST}")
+            if manifest is None and self._is_removed(version):
+                continue
+            return Champion(version, moves[0], manifest or self.manifest(version))
+        return None
 
     def move_champion(self, version: int, *, after: int, reason: str) -> None:
         """Point to another version, if the pointer has moved `after` times so far.
 
         Raises:
             LostRaceError: it has moved since.
-            RegistryError: there is no such version.
+            RegistryError: there is no such version, or it is being removed.
         """
         manifest = self.manifest(version)
         move = {
@@ -178,9 +235,13 @@ class Registry:
         }
         if not self._create(_move(after + 1), move):
             raise LostRaceError(f"the champion moved while version {version} was judged")
+        # Whoever removes it puts the tombstone and then looks at the moves; the other way round
+        # here, one of the two sees the other.
+        if self._is_removed(version):
+            raise RegistryError(f"version {version} is being removed; see which model serves now")
         old = [_move(n) for n in self._moves() if n <= after - _KEPT_MOVES]
         if old:
-            obstore.delete(self._store, old)
+            self._delete(old)
 
     def promote(
         self,
@@ -227,9 +288,28 @@ class Registry:
     def _moves(self) -> list[int]:
         return self._numbers("champion")
 
+    def _moved_to(self, sequence: int) -> int:
+        return int((self._read(_move(sequence)) or {})["version"])
+
+    def _is_removed(self, version: int) -> bool:
+        return self._read(_tombstone(version)) is not None
+
+    def _begun(self) -> set[int]:
+        """The numbers under which there is anything, whole or not."""
+        listed = obstore.list_with_delimiter(self._store)["common_prefixes"]
+        return {int(path.strip("/")) for path in listed if path.strip("/").isdigit()}
+
     def _numbers(self, prefix: str) -> list[int]:
-        paths = [entry["path"] for page in obstore.list(self._store, prefix) for entry in page]
-        return [int(Path(path).stem) for path in paths if Path(path).stem.isdigit()]
+        return [int(Path(path).stem) for path in self._paths(prefix) if Path(path).stem.isdigit()]
+
+    def _paths(self, prefix: str) -> list[str]:
+        return [entry["path"] for page in obstore.list(self._store, prefix) for entry in page]
+
+    def _delete(self, paths: list[str]) -> None:
+        """Delete objects, one after another; those that are gone already are no error."""
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                obstore.delete(self._store, path)
 
     def _create(self, path: str, data: Mapping[str, Any]) -> bool:
         """Put an object if it is not there; False when it is."""
@@ -265,3 +345,7 @@ def now() -> str:
 
 def _move(sequence: int) -> str:
     return f"champion/{sequence:08d}.json"
+
+
+def _tombstone(version: int) -> str:
+    return f"removed/{version:08d}.json"

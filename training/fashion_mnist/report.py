@@ -7,6 +7,7 @@ import html
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -100,12 +101,70 @@ def html_report(
         f"<dt>{say(str(k))}</dt><dd>{say(str(v))}</dd>" for k, v in (facts or {}).items()
     )
     parts.append(f"<h2>Model card</h2><dl>{card}</dl>")
-    body = "\n".join(part for part in parts if part)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{say(title)}</title><style>{_STYLE}</style></head><body>{body}</body></html>\n"
+    return _page(title, "\n".join(part for part in parts if part))
+
+
+def data_report(
+    *,
+    title: str,
+    statistics: Mapping[str, Any],
+    anomalies: Sequence[object],
+    images: np.ndarray,
+    labels: np.ndarray,
+    earlier: Mapping[str, Any],
+    earlier_name: str,
+) -> str:
+    """What a data set is like, against an earlier one.
+
+    Args:
+        title: the heading.
+        statistics: what `data_validation.statistics` says of it.
+        anomalies: what is odd about it; each prints as a sentence.
+        images: uint8 (n, 28, 28), the training images; of each class the first are shown.
+        labels: uint8 (n,).
+        earlier: statistics of the data set that it was held against.
+        earlier_name: what to call that.
+    """
+    say = html.escape
+    parts = [f"<h1>{say(title)}</h1>"]
+    if anomalies:
+        parts.append('<h2 class="rejected">Anomalies</h2><ul>')
+        parts += [f"<li>{say(str(anomaly))}</li>" for anomaly in anomalies]
+        parts.append("</ul>")
+    else:
+        parts.append('<p class="accepted">No anomalies.</p>')
+    parts.append(f"<p>In brackets: {say(earlier_name)}.</p><h2>By split</h2>")
+    rows = ("images", "mean", "deviation", "duplicates", "leaked")
+    splits = ("train", "test")
+    parts.append("<table><tr><th></th><th>training</th><th>test</th></tr>")
+    for row in rows:
+        cells = "".join(
+            f"<td>{statistics[split][row]:,} ({earlier[split][row]:,})</td>" for split in splits
+        )
+        parts.append(f"<tr><td>{row}</td>{cells}</tr>")
+    parts.append(
+        "</table><h2>By class</h2><p>Agreement is the share of images that lie nearest to the mean "
+        "image of their own class.</p><table><tr><th>class</th><th>training images</th>"
+        "<th>test images</th><th>agreement in training</th><th>in test</th></tr>"
     )
+    for name in CLASS_NAMES:
+        counts = "".join(
+            f"<td>{statistics[s]['counts'][name]:,} ({earlier[s]['counts'][name]:,})</td>"
+            for s in splits
+        )
+        shares = "".join(
+            f"<td>{_share(statistics[s], name)} ({_share(earlier[s], name)})</td>" for s in splits
+        )
+        parts.append(f"<tr><td>{say(name)}</td>{counts}{shares}</tr>")
+    parts.append("</table><h2>Pixels</h2><p>Share of pixels by grey level, 0 to 255.</p>")
+    for split in splits:
+        parts.append(f"<h3>{split}</h3>{_bars(statistics[split]['histogram'])}")
+    parts.append('<h2>Training images by class</h2><div class="grid">')
+    for label, name in enumerate(CLASS_NAMES):
+        for index in np.flatnonzero(labels == label)[:5].tolist():
+            parts.append(_figure(images[index], f"training image {index}", say(name)))
+    parts.append("</div>")
+    return _page(title, "\n".join(parts))
 
 
 def png(image: np.ndarray) -> bytes:
@@ -134,19 +193,53 @@ def _grid(
         if index >= len(images):
             break
         label, guess = int(labels[index]), int(said.predictions[index])
-        source = base64.b64encode(png(images[index])).decode()
         kind = "accepted" if label == guess else "rejected"
         words = (
             CLASS_NAMES[guess]
             if label == guess
             else f"{CLASS_NAMES[guess]}, is {CLASS_NAMES[label]}"
         )
-        figures.append(
-            f'<figure><img alt="test image {index}" src="data:image/png;base64,{source}">'
-            f'<figcaption class="{kind}">{html.escape(words)} '
-            f"{said.probabilities[index, guess]:.0%}</figcaption></figure>"
-        )
+        caption = f"{html.escape(words)} {said.probabilities[index, guess]:.0%}"
+        figures.append(_figure(images[index], f"test image {index}", caption, kind))
     return f'<div class="grid">{"".join(figures)}</div>'
+
+
+def _figure(image: np.ndarray, name: str, caption: str, kind: str = "") -> str:
+    source = base64.b64encode(png(image)).decode()
+    return (
+        f'<figure><img alt="{name}" src="data:image/png;base64,{source}">'
+        f'<figcaption class="{kind}">{caption}</figcaption></figure>'
+    )
+
+
+def _page(title: str, body: str) -> str:
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
+        f"<body>{body}</body></html>\n"
+    )
+
+
+def _share(split: Mapping[str, Any], name: str) -> str:
+    return f"{split['agreement'][name]:.1%}" if name in split["agreement"] else "none"
+
+
+def _bars(shares: Sequence[float]) -> str:
+    """A histogram as a drawing; the highest bar fills it."""
+    width, height = 400, 120
+    step = width / len(shares)
+    bars = "".join(
+        f'<rect x="{i * step + 1:.1f}" y="{height * (1 - share / max(shares)):.1f}" '
+        f'width="{step - 2:.1f}" height="{height * share / max(shares):.1f}" fill="var(--accent)">'
+        f"<title>{share:.1%}</title></rect>"
+        for i, share in enumerate(shares)
+    )
+    return (
+        f'<svg viewBox="0 0 {width} {height + 20}" width="{width}" role="img">{bars}'
+        f'<text x="0" y="{height + 15}">0</text>'
+        f'<text x="{width - 25}" y="{height + 15}">255</text></svg>'
+    )
 
 
 def _confusion(matrix: np.ndarray) -> str:

@@ -29,4 +29,4 @@ def open_store(address: str, endpoint: str = "") -> Any:
         return S3Store(bucket, virtual_hosted_style_request=not endpoint, **options)
     if "://" in address or not address:
         raise ValueError(f"{address!r} is no storage; use s3://BUCKET/PREFIX or a directory")
-    return LocalStore(Path(address).resolve(), mkdir=True)
+    return LocalStore(Path(address).resolve(), mkdir=True, automatic_cleanup=True)

@@ -1,0 +1,291 @@
+"""What is odd about a data set, found and named."""
+
+import dataclasses
+import gzip
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from fashion_mnist import data, data_validation, ingesting, reference
+from fashion_mnist.data_validation import Limits, inspect, stability_index, statistics, validate
+from fashion_mnist.registry import Registry
+
+official = pytest.mark.skipif(
+    not data.DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def clean(toy):
+    return data.load(str(toy))
+
+
+@pytest.fixture(scope="module")
+def usual(clean):
+    return statistics(clean)
+
+
+def kinds(anomalies):
+    return {(anomaly.kind, anomaly.split) for anomaly in anomalies}
+
+
+def changed(clean, usual, **arrays):
+    return kinds(validate(dataclasses.replace(clean, **arrays), earlier=usual))
+
+
+# What can be read, and is odd ------------------------------------------------------------------
+
+
+def test_clean_data_have_no_anomalies(clean, usual):
+    assert validate(clean, earlier=usual) == []
+
+
+def test_statistics_say_what_the_data_are_like(clean, usual):
+    train = usual["train"]
+    assert train["images"] == 600
+    assert train["counts"]["Shirt"] == (clean.train_labels == 6).sum()
+    assert train["mean"] == pytest.approx(clean.train_images.mean(), abs=1e-3)
+    assert train["deviation"] == pytest.approx(clean.train_images.std(), abs=1e-3)
+    assert sum(train["histogram"]) == pytest.approx(1, abs=1e-4)
+    assert train["agreement"]["Bag"] == 1
+    assert len(bytes.fromhex(train["class_images"]["Bag"])) == 49
+    assert json.loads(json.dumps(usual)) == usual
+
+
+def test_swapped_labels_of_two_classes(clean, usual):
+    swap = np.array([1, 0, 2, 3, 4, 5, 6, 7, 8, 9], np.uint8)
+    found = validate(
+        dataclasses.replace(clean, train_labels=swap[clean.train_labels]), earlier=usual
+    )
+    assert ("labels", "train") in kinds(found)
+    assert "mean image of T-shirt/top is that of Trouser" in str(found[0])
+
+
+def test_some_labels_at_random(clean, usual):
+    labels = clean.train_labels.copy()
+    labels[::10] = (labels[::10] + 3) % 10
+    assert changed(clean, usual, train_labels=labels) == {("labels", "train")}
+
+
+@pytest.mark.parametrize(("shape", "split"), [((600, 14, 56), "train"), ((600, 784), "train")])
+def test_wrong_shapes(clean, usual, shape, split):
+    images = clean.train_images.reshape(shape)
+    assert changed(clean, usual, train_images=images) == {("shape", split)}
+
+
+def test_other_types_labels_out_of_range_and_wrong_counts(clean, usual):
+    images = clean.test_images.astype(np.float32)
+    assert changed(clean, usual, test_images=images) == {("dtype", "test")}
+    assert changed(clean, usual, test_labels=clean.test_labels + 1) == {("label-range", "test")}
+    assert changed(clean, usual, test_labels=clean.test_labels[1:]) == {("counts", "test")}
+
+
+def test_shifted_brightness_in_one_split_is_drift_and_skew(clean, usual):
+    brighter = np.minimum(clean.test_images.astype(int) + 40, 255).astype(np.uint8)
+    assert changed(clean, usual, test_images=brighter) == {("drift", "test"), ("skew", "test")}
+
+
+def test_shifted_brightness_in_both_splits_is_drift(clean, usual):
+    brighter = [
+        np.minimum(images.astype(int) + 40, 255).astype(np.uint8)
+        for images in (clean.train_images, clean.test_images)
+    ]
+    found = changed(clean, usual, train_images=brighter[0], test_images=brighter[1])
+    assert found == {("drift", "train"), ("drift", "test")}
+
+
+def test_many_flipped_bits_are_drift(clean, usual):
+    chance = np.random.default_rng(1)
+    flips = (1 << chance.integers(0, 8, clean.train_images.shape)).astype(np.uint8)
+    hit = chance.random(clean.train_images.shape) < 0.3
+    found = changed(clean, usual, train_images=clean.train_images ^ (flips * hit))
+    assert ("drift", "train") in found
+
+
+def test_a_missing_class(clean, usual):
+    kept = clean.train_labels != 3
+    found = changed(
+        clean, usual, train_images=clean.train_images[kept], train_labels=clean.train_labels[kept]
+    )
+    assert found == {("missing-class", "train")}
+
+
+def test_a_class_that_became_rare(clean, usual):
+    kept = (clean.train_labels != 3) | (np.arange(600) % 20 == 3)
+    kept[:450] &= clean.train_labels[:450] != 4
+    found = changed(
+        clean, usual, train_images=clean.train_images[kept], train_labels=clean.train_labels[kept]
+    )
+    assert ("class-balance", "train") in found
+
+
+def test_a_set_in_it_twice(clean, usual):
+    found = changed(
+        clean,
+        usual,
+        train_images=np.concatenate([clean.train_images] * 2),
+        train_labels=np.concatenate([clean.train_labels] * 2),
+    )
+    assert found == {("duplicates", "train")}
+
+
+def test_test_images_among_the_training_images(clean, usual):
+    images, labels = clean.test_images.copy(), clean.test_labels.copy()
+    images[:20], labels[:20] = clean.train_images[:20], clean.train_labels[:20]
+    assert changed(clean, usual, test_images=images, test_labels=labels) == {("leak", "test")}
+
+
+def test_limits_say_what_is_usual(clean, usual):
+    images, labels = clean.test_images.copy(), clean.test_labels.copy()
+    images[:20], labels[:20] = clean.train_images[:20], clean.train_labels[:20]
+    leaking = dataclasses.replace(clean, test_images=images, test_labels=labels)
+    assert validate(leaking, earlier=usual, limits=Limits(max_duplicates=0.1)) == []
+
+
+def test_the_stability_index():
+    assert stability_index([1, 1], [50, 50]) == 0
+    # (0.6 - 0.5) ln(0.6 / 0.5) + (0.4 - 0.5) ln(0.4 / 0.5)
+    assert stability_index([60, 40], [50, 50]) == pytest.approx(0.04055, abs=1e-5)
+    assert stability_index([0, 1], [1, 0]) > 20
+
+
+# What can hardly be read -----------------------------------------------------------------------
+
+
+def damage(folder, name, change):
+    path = folder / data.FILES[name]
+    path.write_bytes(gzip.compress(change(gzip.decompress(path.read_bytes()))))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "kind"),
+    [
+        ("train-images", lambda raw: raw[:-100], ("truncated", "train")),
+        ("t10k-labels", lambda raw: raw[:4], ("truncated", "test")),
+        ("t10k-images", lambda raw: bytes([0x80]) + raw[1:], ("format", "test")),
+        ("train-labels", lambda raw: raw[:9] + b"\xff" + raw[10:], ("label-range", "train")),
+        ("train-labels", lambda raw: raw[:7] + b"\x01" + raw[8:9], ("truncated", "train")),
+    ],
+)
+def test_a_damaged_file_is_an_anomaly(toy, tmp_path, name, change, kind):
+    shutil.copytree(toy, tmp_path / "idx")
+    damage(tmp_path / "idx", name, change)
+    said = inspect(str(tmp_path / "idx"))
+    assert said.dataset is None
+    assert kinds(said.anomalies) == {kind}
+
+
+def test_a_flipped_bit_in_a_compressed_file_is_an_anomaly(toy, tmp_path):
+    shutil.copytree(toy, tmp_path / "idx")
+    path = tmp_path / "idx" / data.FILES["train-images"]
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 0x10
+    path.write_bytes(raw)
+    assert kinds(inspect(str(tmp_path / "idx")).anomalies) == {("truncated", "train")}
+
+
+def test_a_missing_file_is_no_anomaly_but_an_error(tmp_path):
+    with pytest.raises(data.DataError, match="dataset-fashion-mnist"):
+        inspect(str(tmp_path))
+
+
+# The step --------------------------------------------------------------------------------------
+
+
+def ingest(tmp_path, source, **options):
+    given = {"registry": "", "limits": Limits(), "allow_anomalies": False, **options}
+    return ingesting.ingest(
+        source=str(source),
+        s3_endpoint="",
+        dataset=tmp_path / "dataset",
+        report=tmp_path / "report.html",
+        **given,
+    )
+
+
+@pytest.fixture
+def registry(tmp_path, usual):
+    """A registry whose champion was trained on the toy data."""
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "model").write_bytes(b"model")
+    place = Registry.open(str(tmp_path / "registry"))
+    facts = {"schema_version": 1, "run_id": "r", "data": {"statistics": usual}}
+    place.move_champion(place.publish("r", files, facts), after=0, reason="first")
+    return str(tmp_path / "registry")
+
+
+def test_the_step_fails_with_the_list_of_anomalies(tmp_path, toy):
+    with pytest.raises(data.DataError) as caught:
+        ingest(tmp_path, toy)
+    said = str(caught.value)
+    assert "- drift in train" in said
+    assert "- labels in train" in said
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_the_step_passes_with_the_anomalies_in_its_report(tmp_path, toy):
+    said = ingest(tmp_path, toy, allow_anomalies=True)
+    assert "- anomaly: drift in train" in said
+    assert "<li>drift in train: " in (tmp_path / "report.html").read_text()
+    kept = data_validation.load_saved(tmp_path / "dataset")
+    assert any(sentence.startswith("drift in train") for sentence in kept["anomalies"])
+
+
+def test_the_champions_data_are_what_data_are_held_against(tmp_path, toy, registry, usual):
+    assert "no anomalies" in ingest(tmp_path, toy, registry=registry)
+    assert "the data of version 1" in (tmp_path / "report.html").read_text()
+    assert data_validation.load_saved(tmp_path / "dataset")["statistics"] == usual
+
+
+# The published set -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published():
+    return data.load()
+
+
+@official
+def test_the_published_set_has_no_anomalies(published):
+    found = statistics(published)
+    for split, known in reference.PUBLISHED.items():
+        for name in ("images", "counts", "duplicates", "leaked", "class_images"):
+            assert found[split][name] == known[name]
+        assert found[split]["agreement"] == pytest.approx(known["agreement"], abs=1e-3)
+        assert found[split]["histogram"] == pytest.approx(known["histogram"], abs=1e-5)
+    assert validate(published, found) == []
+
+
+@official
+def test_a_sample_of_the_published_set_has_no_anomalies(published):
+    chosen = np.random.default_rng(3).permutation(60000)
+    sample = dataclasses.replace(
+        published,
+        train_images=published.train_images[chosen[:20000]],
+        train_labels=published.train_labels[chosen[:20000]],
+        test_images=published.train_images[chosen[20000:23000]],
+        test_labels=published.train_labels[chosen[20000:23000]],
+        sha256={},
+    )
+    assert validate(sample) == []
+
+
+@official
+def test_five_percent_of_wrong_labels_and_a_flipped_bit_in_the_published_set(published):
+    chance = np.random.default_rng(4)
+    labels = published.train_labels.copy()
+    hit = chance.choice(60000, 3000, replace=False)
+    labels[hit] = (labels[hit] + chance.integers(1, 10, 3000)) % 10
+    images = published.test_images.copy()
+    images[17, 3, 3] ^= 1
+    wrong = dataclasses.replace(
+        published,
+        train_labels=labels,
+        test_images=images,
+        sha256={**published.sha256, "train-labels": "other", "t10k-images": "other"},
+    )
+    found = kinds(validate(wrong))
+    assert found == {("labels", "train"), ("checksum", "train"), ("checksum", "test")}

@@ -1,0 +1,221 @@
+"""The gate and the registry on models that were trained: small ones, on images made here."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from fashion_mnist import (
+    CLASS_NAMES,
+    data,
+    export,
+    judging,
+    lite,
+    prediction,
+    recipes,
+    training,
+)
+from fashion_mnist.evaluation import Gate, evaluate
+from fashion_mnist.recipes import Recipe
+from fashion_mnist.registry import Registry
+
+RECIPE = Recipe(
+    name="tiny",
+    layers=("flatten", "bn-dense 16"),
+    epochs=3,
+    batch_size=50,
+    learning_rate=1e-2,
+    mixed_precision=False,
+)
+GATE = Gate(min_accuracy=0.5, min_recall=0.3)
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Images with a faint mark in much noise, so that more of them make a better model."""
+    chance = np.random.default_rng(0)
+    marks = np.zeros((10, 28, 28))
+    marks[:, 8:16, 8:16] = chance.normal(0, 45, (10, 8, 8))
+
+    def draw(count):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        noise = chance.normal(120, 70, (count, 28, 28))
+        return np.clip(marks[labels] + noise, 0, 255).astype(np.uint8), labels
+
+    train, test = draw(6000), draw(2000)
+    return data.Dataset(*train, *test, source="made in a test", sha256={})
+
+
+@pytest.fixture(scope="module")
+def dataset(images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset")
+    data.save(images, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(images, tmp_path_factory):
+    """Directories as the step `train` writes them."""
+
+    def train(count, *, spoil=False):
+        some, labels = images.train_images[:count], images.train_labels[:count].copy()
+        if spoil:
+            labels[labels == 6] = 0  # what is a shirt is learned as a T-shirt
+        return training.train(some, labels, RECIPE, seed=1, log=lambda _: None)
+
+    def write(name, trained):
+        folder = tmp_path_factory.mktemp(name)
+        export.export(trained.model, folder, "model.keras", images.train_images)
+        history = [dataclasses.asdict(epoch) for epoch in trained.history]
+        facts = {"history": history, "seconds": 1.0, "recipe": dataclasses.asdict(RECIPE)}
+        (folder / "training.json").write_text(json.dumps(facts))
+        return folder
+
+    champion = train(800)
+    written = {
+        "champion": write("champion", champion),
+        "worse": write("worse", train(300)),
+        "better": write("better", train(6000)),
+        "ruined": write("ruined", train(6000, spoil=True)),
+    }
+    shake_until_better(champion.model, images)
+    return {**written, "lucky": write("lucky", champion)}
+
+
+def shake_until_better(model, images):
+    """Change weights a little at random until a few more test images are right, by chance."""
+
+    def right():
+        return int((model(images.test_images).numpy().argmax(axis=1) == images.test_labels).sum())
+
+    before, weights = right(), model.get_weights()
+    chance = np.random.default_rng(5)
+    for _ in range(100):
+        model.set_weights([w * chance.normal(1, 0.01, w.shape) for w in weights])
+        if 0 < right() - before < 10:
+            return
+    pytest.fail("no shaking made the model better")
+
+
+@pytest.fixture
+def judge(models, dataset, tmp_path):
+    """Judges and publishes a model, as the steps evaluate and publish do; returns the manifest."""
+
+    def run(name, gate=GATE):
+        common = {
+            "model": models[name],
+            "dataset": dataset,
+            "run_id": name,
+            "registry": str(tmp_path / "registry"),
+            "s3_endpoint": "",
+            "gate": gate,
+            "report": tmp_path / f"{name}.html",
+            "manifest": tmp_path / f"{name}.json",
+        }
+        said = judging.judge_model(**common, seed=1)
+        if said.verdict.status == "accepted":
+            judging.publish(**common)
+        return json.loads((tmp_path / f"{name}.json").read_text())
+
+    return run
+
+
+@pytest.fixture
+def registry(tmp_path):
+    return Registry.open(str(tmp_path / "registry"))
+
+
+def test_a_better_model_is_promoted(judge, registry):
+    first = judge("champion")
+    assert registry.champion().manifest["run_id"] == "champion"
+    second = judge("better")
+    assert second["verdict"]["status"] == "accepted"
+    assert second["parent"] == 1
+    assert second["metrics"]["test"]["accuracy"] > first["metrics"]["test"]["accuracy"]
+    champion = registry.champion()
+    assert (champion.version, champion.manifest["run_id"]) == (2, "better")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("worse", "newly right"), ("lucky", "newly right"), ("ruined", "Shirt changes by -")],
+)
+def test_worse_better_by_noise_and_ruined_models_are_rejected(judge, registry, name, reason):
+    champion = judge("champion")
+    said = judge(name, dataclasses.replace(GATE, min_recall=0))
+    assert said["verdict"]["status"] == "rejected"
+    assert reason in " ".join(said["verdict"]["reasons"])
+    assert registry.versions() == [1]
+    assert registry.champion().version == 1
+    gain = said["metrics"]["test"]["accuracy"] - champion["metrics"]["test"]["accuracy"]
+    assert (gain > 0) == (name != "worse")
+    if name == "ruined":
+        # It is clearly better in all, which is what the rule by class is for.
+        assert "newly right" not in " ".join(said["verdict"]["reasons"])
+
+
+def test_a_ruined_class_is_rejected_without_a_champion_too(judge, registry):
+    said = judge("ruined")
+    assert said["verdict"]["reasons"] == [
+        f"lowest recall {said['metrics']['recall']['Shirt']:.4f} (Shirt), at least 0.3000 is asked for"
+    ]
+    assert registry.champion() is None
+
+
+def test_the_manifest_tells_by_what_it_was_judged(judge):
+    said = judge("champion")
+    assert said["gate"] == dataclasses.asdict(GATE)
+    assert set(said["metrics"]["recall"]) == set(CLASS_NAMES)
+
+
+@pytest.mark.parametrize("name", ["champion", "better"])
+def test_the_int8_model_agrees_with_the_saved_model(images, models, name):
+    whole = evaluate(models[name], images.test_images, images.test_labels)
+    path = models[name] / lite.FILE
+    small = lite.LiteModel(path).probabilities(images.test_images)
+    assert (small.argmax(axis=1) == whole.predictions).mean() > 0.97
+    assert np.abs(small - whole.probabilities).mean() < 0.02
+    assert small.sum(axis=1) == pytest.approx(1, abs=0.05)
+    assert path.stat().st_size < (models[name] / "model.keras").stat().st_size / 2
+
+
+def test_the_manifest_has_what_int8_costs(judge):
+    said = judge("better")["metrics"]
+    small = said["int8"]
+    assert small["file"] == "fashion_mnist.tflite"
+    assert small["accuracy_loss"] == pytest.approx(said["test"]["accuracy"] - small["accuracy"])
+    assert abs(small["accuracy_loss"]) < 0.01
+    assert small["agreement"] > 0.97
+
+
+def test_a_convolutional_network_in_bfloat16_becomes_int8_too():
+    chance = np.random.default_rng(2)
+    images = chance.integers(0, 256, (200, 28, 28)).astype(np.uint8)
+    model = training.build(recipes.RECIPES["accurate"], seed=3)
+    content = lite.convert(model, images[:20])
+    weights = sum(weight.numpy().size for weight in model.trainable_weights)
+    assert weights < len(content) < 1.2 * weights + 20000
+
+
+def test_a_model_that_does_not_load_is_not_judged(judge, models, tmp_path, registry):
+    broken = tmp_path / "broken"
+    shutil.copytree(models["better"], broken)
+    (broken / "saved_model.pb").write_bytes(b"not a model")
+    models["broken"] = broken
+    with pytest.raises(prediction.ServingError, match="cannot serve"):
+        judge("broken")
+    assert registry.champion() is None
+
+
+def test_a_model_that_answers_nonsense_does_not_serve(images, models, tmp_path):
+    prediction.check(models["champion"], images.test_images)
+    trained = training.train(
+        images.train_images[:100], images.train_labels[:100], RECIPE, log=lambda _: None
+    )
+    for weight in trained.model.weights:
+        weight.assign(weight * np.nan)
+    export.export(trained.model, tmp_path / "nan", "model.keras", images.train_images)
+    with pytest.raises(prediction.ServingError, match="no numbers"):
+        prediction.check(tmp_path / "nan", images.test_images)
