@@ -12,7 +12,7 @@ from typing import Any
 import models
 import runs
 from config import ListParams, PromoteParams, RollbackParams, RunParams
-from runs import Connection
+from connection import Connection
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,28 +10,35 @@ from __future__ import annotations
 
 import datetime
 import logging
+import socket
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import ops
 
+import connection
+import metrics
+import observability
+import pushgateway
 import runs
 import status
 import wishes
 from actions import ACTIONS
+from announcements import announcements
 from config import OptionError, RunParams, TrainerConfig, TrainParams
+from connection import Connection
 from kfp_ops import (
-    Client,
     KfpApiRequirer,
     ObjectStorageRequirer,
     act,
     observe,
     plan,
     withdraw,
+    write,
 )
 from kube import KubernetesError
+from observability import Topology
 from profiles import Profile
-from runs import Connection
 from situation import PROBLEMS, NoDataError, Situation, look
 from status import Commands
 
@@ -55,9 +62,10 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             self.on.leader_elected,
             self.on.update_status,
             self.on.upgrade_charm,
+            self.on.pushgateway_pebble_ready,
         ]
-        for relation in (self.kfp_api, self.object_storage):
-            events = self.on[relation.relation_name]
+        for endpoint in self.meta.relations:
+            events = self.on[endpoint]
             changes += [events.relation_created, events.relation_changed, events.relation_broken]
         for change in changes:
             framework.observe(change, self._on_change)
@@ -123,7 +131,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         try:
             api = self.kfp_api.get(event.relation)
             if api and self.unit.is_leader():
-                with self._client(
+                with connection.connect(
                     api.url, self._profile(self.load_config(TrainerConfig))
                 ) as client:
                     withdraw(client, wishes.experiment(self.model.name, self.app.name))
@@ -155,7 +163,30 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             situation = Situation(problem=error)
         if situation.problem:
             logger.warning("%s", situation.problem)
+        self._tell(situation)
         return situation
+
+    def _tell(self, situation: Situation) -> None:
+        """Tell monitoring, Kubeflow's dashboard and charms that serve what is so."""
+        topology = Topology(
+            model=self.model.name,
+            model_uuid=self.model.uuid,
+            application=self.app.name,
+            charm=self.meta.name,
+        )
+        relations = self.model.relations
+        loki = observability.loki_endpoints(relations["logging"], self.model.juju_version)
+        if pushgateway.reconcile(self.unit.get_container("pushgateway"), loki, topology.labels):
+            text = metrics.exposition(situation) if self.unit.is_leader() else None
+            pushgateway.push(self.app.name, text)
+        for relation in relations["metrics-endpoint"]:
+            binding = self.model.get_binding(relation)
+            address = str(binding.network.bind_address) if binding else socket.getfqdn()
+            write(relation.data[self.unit], observability.scrape_unit(self.unit.name, address))
+        if self.unit.is_leader():
+            for endpoint, data in announcements(topology, situation).items():
+                for relation in relations[endpoint]:
+                    write(relation.data[self.app], data)
 
     def _converge(self, asked: Mapping[str, TrainParams]) -> Situation:
         if self.unit.is_leader():
@@ -167,7 +198,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             seen = observe(there.client, wanted)
             if self.unit.is_leader():
                 seen = act(there.client, wanted, seen, plan(wanted, seen))
-                self._leave_former_profiles(there)
+                connection.leave_former_profiles(there)
             return look(there, seen, wanted.spec.steps)
 
     @contextmanager
@@ -182,7 +213,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         profile = self._profile(config)
         if profile and self.unit.is_leader():
             profile.ensure()
-        with self._client(api.url, profile) as client:
+        with connection.connect(api.url, profile) as client:
             yield Connection(
                 config=config,
                 client=client,
@@ -191,30 +222,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 model=self.model.name,
             )
 
-    def _leave_former_profiles(self, there: Connection) -> None:
-        """Take schedule and rights along from profiles that the option named before."""
-        profile = self._profile(there.config)
-        try:
-            for former in profile.former() if profile else ():
-                with self._client(there.client.url, former) as client:
-                    withdraw(client, there.experiment)
-                former.release()
-        except PROBLEMS as error:
-            # Tried again with the next event; the profile of today is what counts.
-            logger.warning("a schedule may be left in another profile: %s", error)
-
-    def _client(self, url: str, profile: Profile | None) -> Client:
-        if profile is None:
-            return Client(url)
-        profile.token()  # what Kubernetes refuses is told as such, not as an error of Kubeflow
-        return Client(url, namespace=profile.name, token=profile.token)
-
     def _profile(self, config: TrainerConfig) -> Profile | None:
-        if not config.profile:
-            return None
-        return Profile(
-            config.profile, app=self.app.name, model=self.model.name, owner=config.profile_owner
-        )
+        return connection.profile(config, app=self.app.name, model=self.model.name)
 
     @property
     def _commands(self) -> Commands:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from config import ListParams, PromoteParams, RollbackParams
+from config import ListParams, PromoteParams, RollbackParams, TrainerConfig
+from connection import Connection
+from kfp_ops import TrainedModel
 from registry import Champion
-from runs import Connection, table
+from runs import table
+
+# Every version's SavedModel has this one: docs/reference/registry.md.
+SIGNATURE = {
+    "inputs": {"images": {"dtype": "uint8", "shape": [-1, 28, 28]}},
+    "outputs": {"probabilities": {"dtype": "float32", "shape": [-1, 10]}},
+}
 
 
 def listing(there: Connection, params: ListParams) -> dict[str, str]:
@@ -27,6 +35,19 @@ def listing(there: Connection, params: ListParams) -> dict[str, str]:
     ]
     told = {"count": str(len(rows)), "models": table(rows)}
     return told if serving is None else {**told, "champion": str(serving)}
+
+
+def published(config: TrainerConfig, champion: Champion) -> TrainedModel:
+    """The model that serves, for the relation trained-model."""
+    return TrainedModel(
+        name=config.registry_prefix.rsplit("/", 1)[-1],
+        version=champion.version,
+        uri=f"s3://{config.registry_bucket}/{config.registry_prefix}/{champion.version}",
+        format="tensorflow-saved-model",
+        accuracy=champion.result.accuracy,
+        run_id=champion.result.run_id,
+        signature=SIGNATURE,
+    )
 
 
 def promote(there: Connection, params: PromoteParams) -> dict[str, str]:

@@ -39,12 +39,20 @@ class Result:
         accuracy: on the test set, 0 to 1.
         accepted: whether the gate let it through.
         reasons: the gate's sentences.
+        created_at: when the model was made, UTC.
+        loss: on the test set.
+        recalls: 0 to 1, by class.
+        drift: population stability index of its data against the champion's, by part.
     """
 
     run_id: str
     accuracy: float
     accepted: bool
     reasons: tuple[str, ...] = ()
+    created_at: datetime.datetime | None = None
+    loss: float | None = None
+    recalls: Mapping[str, float] = dataclasses.field(default_factory=dict[str, float])
+    drift: Mapping[str, float] = dataclasses.field(default_factory=dict[str, float])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -228,6 +236,20 @@ def _result(manifest: Mapping[str, object]) -> Result:
             accuracy=float(metrics["test"]["accuracy"]),
             accepted=verdict["status"] == "accepted",
             reasons=tuple(str(reason) for reason in reasons),
+            created_at=_time(manifest.get("created_at")),
+            loss=float(metrics["test"]["loss"]) if "loss" in metrics["test"] else None,
+            recalls={name: float(value) for name, value in metrics.get("recall", {}).items()},
+            drift=_drift(manifest),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RegistryError(f"a manifest is not complete: {error!r}") from error
+
+
+def _drift(manifest: Mapping[str, object]) -> dict[str, float]:
+    data = cast("Mapping[str, Mapping[str, float]]", manifest.get("data", {}))
+    return {part: float(index) for part, index in data.get("drift", {}).items()}
+
+
+def _time(said: object) -> datetime.datetime | None:
+    # Python 3.10 does not read the Z.
+    return datetime.datetime.fromisoformat(str(said).replace("Z", "+00:00")) if said else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 import logging
@@ -11,11 +10,10 @@ from collections.abc import Callable, Sequence
 
 import kube
 import pods
-from config import ListParams, RunParams, TrainerConfig
+from config import ListParams, RunParams
+from connection import Connection
 from kfp_ops import (
-    Client,
     NotFoundError,
-    ObjectStorage,
     PipelineSpec,
     RequestError,
     Run,
@@ -23,8 +21,7 @@ from kfp_ops import (
     ServerError,
     UnreachableError,
 )
-from registry import Registry
-from wishes import COMPILED, experiment
+from wishes import COMPILED
 
 # Between two looks at a run that an action waits for.
 POLL_SECONDS = 5
@@ -34,42 +31,6 @@ logger = logging.getLogger(__name__)
 
 class NoSuchRunError(Exception):
     """There is no such run of this trainer, or not one that can be cancelled."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Connection:
-    """Kubeflow Pipelines and the registry, at hand.
-
-    Attributes:
-        config: the charm's options.
-        client: of Kubeflow Pipelines.
-        storage: where the registry is.
-        app: the application's name.
-        model: the name of its Juju model.
-    """
-
-    config: TrainerConfig
-    client: Client
-    storage: ObjectStorage
-    app: str
-    model: str
-
-    @property
-    def experiment(self) -> str:
-        """The name of the trainer's experiment."""
-        return experiment(self.model, self.app)
-
-    @property
-    def namespace(self) -> str:
-        """Where the pods of the runs are; a single-user Kubeflow is in the trainer's own model."""
-        return self.config.profile or self.model
-
-    @property
-    def registry(self) -> Registry:
-        """The model registry."""
-        return Registry(
-            self.storage, bucket=self.config.registry_bucket, prefix=self.config.registry_prefix
-        )
 
 
 class NoSuccessError(Exception):

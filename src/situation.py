@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Mapping
 
 import kfp_ops
 import kube
 import runs
-from config import OptionError
+from config import OptionError, TrainerConfig
+from connection import Connection
 from kfp_ops import Observed, Run
 from pods import Trouble
 from registry import Champion, NoSuchModelError, RegistryError, Result
-from runs import Connection, NoSuccessError, NoSuchRunError
+from runs import NoSuccessError, NoSuchRunError
 
 
 class NoDataError(Exception):
@@ -63,7 +63,8 @@ class Situation:
         result: what came of the latest run; None as long as nothing is known.
         champion: the model that serves.
         trouble: what Kubernetes says of the latest run's pods, where something is wrong with them.
-        timeout: after which a run is terminated; zero: never.
+        schedule: whether the schedule submits runs; None where there is none.
+        config: the options with which it was looked at.
     """
 
     problem: Problem | None = None
@@ -73,7 +74,8 @@ class Situation:
     result: Result | None = None
     champion: Champion | None = None
     trouble: Trouble | None = None
-    timeout: datetime.timedelta = datetime.timedelta()
+    schedule: bool | None = None
+    config: TrainerConfig | None = None
 
 
 def look(there: Connection, seen: Observed, steps: frozenset[str]) -> Situation:
@@ -89,8 +91,9 @@ def look(there: Connection, seen: Observed, steps: frozenset[str]) -> Situation:
         runs=seen.runs,
         latest=run,
         steps=steps,
+        schedule=seen.schedules[0].enabled if seen.schedules else None,
         trouble=runs.trouble(there, run, steps),
-        timeout=there.config.timeout,
+        config=there.config,
     )
     try:
         return dataclasses.replace(

@@ -136,7 +136,8 @@ def _why(situation: Situation, run: Run) -> str:
 def _canceled(situation: Situation, run: Run, commands: Commands) -> ops.StatusBase:
     told = f"{_serves(situation.champion)}run {run.display_name} CANCELED"
     took = run.finished_at - run.created_at if run.finished_at and run.created_at else None
-    if took and situation.timeout and took >= situation.timeout:
+    timeout = situation.config.timeout if situation.config else None
+    if took and timeout and took >= timeout:
         return ops.BlockedStatus(
             f"{told} after {took}, which is more than run-timeout; raise it: "
             f"{commands.config('run-timeout')}, then: {commands.train}"

@@ -64,12 +64,16 @@ from kfp_ops.reconcile import (
     withdraw,
 )
 from kfp_ops.relations import (
+    DashboardLink,
     KfpApi,
     KfpApiRequirer,
     ObjectStorage,
     ObjectStorageRequirer,
     RelationDataError,
     SdiRequirer,
+    TrainedModel,
+    TrainedModelRequirer,
+    write,
 )
 from kfp_ops.spec import Parameter, PipelineSpec, fingerprint
 
@@ -82,6 +86,7 @@ __all__ = [
     "CreateExperiment",
     "CreatePipeline",
     "CreateSchedule",
+    "DashboardLink",
     "DeleteSchedule",
     "Experiment",
     "ForbiddenError",
@@ -110,6 +115,8 @@ __all__ = [
     "SwitchSchedule",
     "Task",
     "TerminateRun",
+    "TrainedModel",
+    "TrainedModelRequirer",
     "UnauthorizedError",
     "UnreachableError",
     "UploadVersion",
@@ -119,4 +126,5 @@ __all__ = [
     "observe",
     "plan",
     "withdraw",
+    "write",
 ]

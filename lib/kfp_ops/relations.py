@@ -12,7 +12,8 @@ the charms kfp-api and minio.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import cast
 
 import ops
@@ -76,9 +77,7 @@ class SdiRequirer:
     def publish(self) -> None:
         """Say which versions of the interface we understand. Only the leader may."""
         for relation in self._charm.model.relations[self.relation_name]:
-            bag = relation.data[self._charm.app]
-            if bag.get("_supported_versions") != SUPPORTED_VERSIONS:
-                bag["_supported_versions"] = SUPPORTED_VERSIONS
+            write(relation.data[self._charm.app], {"_supported_versions": SUPPORTED_VERSIONS})
 
     @property
     def _relation(self) -> ops.Relation | None:
@@ -119,6 +118,105 @@ class SdiRequirer:
         if not 0 < port < 65536:
             raise self._wrong(f"{key} is missing or not a port number")
         return port
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DashboardLink:
+    """An entry in Kubeflow's dashboard.
+
+    Attributes:
+        text: what is read there.
+        link: relative to the dashboard for the locations menu and quick.
+        icon: one of https://www.kubeflow.org/docs/components/central-dash/customizing-menu/
+        location: menu, external, quick or documentation.
+        desc: more about it, for the location documentation.
+    """
+
+    text: str
+    link: str
+    type: str = "item"
+    icon: str = "icons:link"
+    location: str = "menu"
+    desc: str = ""
+
+    @staticmethod
+    def published(links: Sequence[DashboardLink]) -> dict[str, str]:
+        """What the leader writes to a relation kubeflow_dashboard_links."""
+        return {"dashboard_links": json.dumps([dataclasses.asdict(link) for link in links])}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A model that serves: what a relation of the interface trained_model tells.
+
+    Attributes:
+        name: of the model.
+        version: its number in the registry; a higher one need not be a better one.
+        uri: of its folder in object storage, s3://BUCKET/PREFIX/VERSION.
+        format: of what is in the folder, such as tensorflow-saved-model.
+        accuracy: on the test set, 0 to 1.
+        run_id: the run in Kubeflow Pipelines that made it.
+        signature: inputs and outputs by name, each with dtype and shape; -1 is any length.
+    """
+
+    name: str
+    version: int
+    uri: str
+    format: str
+    accuracy: float
+    run_id: str = ""
+    signature: Mapping[str, object] = dataclasses.field(default_factory=dict[str, object])
+
+    @property
+    def published(self) -> dict[str, str]:
+        """What the leader of the provider writes to the relation."""
+        return {"model": json.dumps(dataclasses.asdict(self), sort_keys=True)}
+
+
+class TrainedModelRequirer:
+    """The requiring side of the interface trained_model.
+
+    Args:
+        charm: whose relation it is.
+        relation_name: its name in charmcraft.yaml.
+    """
+
+    def __init__(self, charm: ops.CharmBase, relation_name: str = "trained-model"):
+        self._charm = charm
+        self.relation_name = relation_name
+
+    def get(self) -> TrainedModel | None:
+        """The model that serves; None as long as there is none.
+
+        Raises:
+            RelationDataError: the remote application wrote something else.
+        """
+        relation = next(iter(self._charm.model.relations[self.relation_name]), None)
+        said = relation.data[relation.app].get("model") if relation else None
+        if not said:
+            return None
+        try:
+            data = json.loads(said)
+            return TrainedModel(
+                name=str(data["name"]),
+                version=int(data["version"]),
+                uri=str(data["uri"]),
+                format=str(data["format"]),
+                accuracy=float(data["accuracy"]),
+                run_id=str(data.get("run_id", "")),
+                signature=data.get("signature") or {},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RelationDataError(
+                f"relation {self.relation_name}: its data is wrong: {error!r}"
+            ) from error
+
+
+def write(bag: MutableMapping[str, str], data: Mapping[str, str]) -> None:
+    """Write to a databag what is not in it yet, so that nobody is woken without need."""
+    for key, value in data.items():
+        if bag.get(key) != value:
+            bag[key] = value
 
 
 class KfpApiRequirer(SdiRequirer):

@@ -29,7 +29,9 @@ NEEDED = {
     "kubeflow-dashboard": {"ingress", "kubeflow-profiles"},
     "kubeflow-volumes": {"ingress", "dashboard-links"},
     "oidc-gatekeeper": {"dex-oidc-config", "ingress", "ingress-auth"},
-    CHARMCRAFT["name"]: set(CHARMCRAFT["requires"]),
+    CHARMCRAFT["name"]: {
+        name for name, each in CHARMCRAFT["requires"].items() if not each.get("optional")
+    },
 }
 
 
@@ -82,6 +84,20 @@ def test_the_trainers_options_are_options():
     assert set(APPLICATIONS["trainer"]["options"]) <= set(CHARMCRAFT["config"]["options"])
 
 
+def test_the_trainers_resources_are_those_of_its_metadata():
+    assert APPLICATIONS["trainer"]["resources"] == {
+        name: each["upstream-source"] for name, each in CHARMCRAFT["resources"].items()
+    }
+
+
+@pytest.mark.parametrize("paper", ["README.md", "docs/how-to/deploy.md"])
+def test_a_charm_from_a_file_is_deployed_with_its_resources(paper):
+    # Without --resource Juju refuses to deploy a charm that does not come from Charmhub.
+    told = (ROOT / paper).read_text()
+    for name, each in CHARMCRAFT["resources"].items():
+        assert f"--resource {name}={each['upstream-source']}" in told
+
+
 def test_all_that_act_on_kubernetes_are_trusted():
     # `juju deploy --trust` of a bundle reaches only those that ask for it.
     assert [name for name, each in APPLICATIONS.items() if each.get("trust") is not True] == [
@@ -114,7 +130,7 @@ def test_commands_in_the_papers_name_what_there_is(paper):
     actions = re.findall(r"juju run(?:-action)? trainer/\S+ ([a-z-]+)", text)
     assert set(actions) <= set(CHARMCRAFT["actions"])
     endpoints = re.findall(r"trainer:([a-z-]+)", text)
-    assert set(endpoints) <= set(CHARMCRAFT["requires"])
+    assert set(endpoints) <= {*CHARMCRAFT["requires"], *CHARMCRAFT["provides"]}
     targets = re.findall(r"^ +make ([a-z-]+)", text, re.MULTILINE)
     declared = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(targets) <= set(declared)

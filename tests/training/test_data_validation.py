@@ -232,6 +232,8 @@ def test_the_step_passes_with_the_anomalies_in_its_report(tmp_path, toy):
     assert "<li>drift in train: " in (tmp_path / "report.html").read_text()
     kept = data_validation.load_saved(tmp_path / "dataset")
     assert any(sentence.startswith("drift in train") for sentence in kept["anomalies"])
+    assert kept["drift"]["train"] > 0.1
+    assert kept["drift"]["classes"] < 0.1
 
 
 def test_the_champions_data_are_what_data_are_held_against(tmp_path, toy, registry, usual):

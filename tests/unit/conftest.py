@@ -9,9 +9,11 @@ import threading
 from collections.abc import Callable
 
 import httpx
+import obstore
 import ops.testing
 import pytest
 import yaml
+from obstore.store import S3Store
 from werkzeug import Response
 
 from charm import FashionMnistTrainerCharm
@@ -211,6 +213,10 @@ def ctx():
     return ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer")
 
 
+# Most tests are not about the workload: its container has not come up.
+PUSHGATEWAY = ops.testing.Container("pushgateway", can_connect=False)
+
+
 def sdi(endpoint, remote, data):
     """A relation whose other side has published this in the Serialized Data Interface."""
     return ops.testing.Relation(
@@ -246,11 +252,17 @@ def object_storage(sandbox):
 def state(kfp_api, object_storage):
     """The leader of a related trainer of a single-user server, in a model called kubeflow."""
     return ops.testing.State(
+        containers={PUSHGATEWAY},
         leader=True,
         config={"profile": ""},
         relations={kfp_api, object_storage},
         model=ops.testing.Model(name="kubeflow", uuid="11111111-2222-4333-8444-555555555555"),
     )
+
+
+def bare(**what):
+    """A trainer of which nothing is so but what is said."""
+    return ops.testing.State(containers={PUSHGATEWAY}, **what)
 
 
 @pytest.fixture
@@ -277,3 +289,62 @@ def configured(state):
         return dataclasses.replace(state, config={**state.config, **options})
 
     return change
+
+
+@pytest.fixture
+def registry(sandbox):
+    """The model registry as the pipeline would write it."""
+    store = S3Store(
+        "mlpipeline",
+        prefix="models/fashion-mnist",
+        endpoint=sandbox.s3_url,
+        access_key_id=sandbox.access_key,
+        secret_access_key=sandbox.secret_key,
+        region="us-east-1",
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+
+    def put(path, data):
+        obstore.put(store, path, json.dumps(data).encode())
+
+    def write(run_id, *, accuracy, version=None, reasons=("accuracy is fine",), drift=()):
+        manifest = {
+            "schema_version": 1,
+            "created_at": "2026-01-01T00:00:00Z",
+            "data": {"drift": dict(drift)},
+            "run_id": run_id,
+            "metrics": {"test": {"accuracy": accuracy, "loss": 0.3}, "recall": {"Shirt": 0.8}},
+            "verdict": {
+                "status": "accepted" if version else "rejected",
+                "reasons": list(reasons),
+            },
+        }
+        put(f"runs/{run_id}/manifest.json", manifest)
+        if version:
+            put(f"claims/{version:08d}.json", {"run_id": run_id})
+            put(f"{version}/manifest.json", {**manifest, "version": version})
+            put(f"champion/{version:08d}.json", {"version": version, "run_id": run_id})
+
+    write.put = put
+    return write
+
+
+@pytest.fixture
+def act(ctx, state):
+    """Run an action; returns its results, or raises what it failed with."""
+
+    def run(name, state=state, **params):
+        params = {name.replace("_", "-"): value for name, value in params.items()}
+        ctx.run(ctx.on.action(name, params=params), state)
+        return dict(ctx.action_results)
+
+    return run
+
+
+@pytest.fixture
+def three(registry):
+    """Three versions, each of which became the champion, and a number that came to nothing."""
+    for version, accuracy in ((1, 0.91), (2, 0.92), (3, 0.93)):
+        registry(f"run-{version}", accuracy=accuracy, version=version)
+    registry.put("claims/00000004.json", {"run_id": "died"})

@@ -11,11 +11,11 @@ import ops
 import ops.testing
 import pytest
 import yaml
-from obstore.store import S3Store
 
 import runs as kfp_runs
 from charm import FashionMnistTrainerCharm
 from fashion_mnist.registry import Registry as PipelineRegistry
+from tests.unit.conftest import bare
 
 
 def events(ctx, relation):
@@ -39,55 +39,18 @@ EVENT_NAMES = [
 ]
 
 
-@pytest.fixture
-def registry(sandbox):
-    """The model registry as the pipeline would write it."""
-    store = S3Store(
-        "mlpipeline",
-        prefix="models/fashion-mnist",
-        endpoint=sandbox.s3_url,
-        access_key_id=sandbox.access_key,
-        secret_access_key=sandbox.secret_key,
-        region="us-east-1",
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
-    )
-
-    def put(path, data):
-        obstore.put(store, path, json.dumps(data).encode())
-
-    def write(run_id, *, accuracy, version=None, reasons=("accuracy is fine",)):
-        manifest = {
-            "schema_version": 1,
-            "run_id": run_id,
-            "metrics": {"test": {"accuracy": accuracy, "loss": 0.3}},
-            "verdict": {
-                "status": "accepted" if version else "rejected",
-                "reasons": list(reasons),
-            },
-        }
-        put(f"runs/{run_id}/manifest.json", manifest)
-        if version:
-            put(f"claims/{version:08d}.json", {"run_id": run_id})
-            put(f"{version}/manifest.json", {**manifest, "version": version})
-            put(f"champion/{version:08d}.json", {"version": version, "run_id": run_id})
-
-    write.put = put
-    return write
-
-
 # Relations and waiting -------------------------------------------------------------------------
 
 
 def test_without_relations_it_is_blocked_with_the_command(ctx):
-    out = ctx.run(ctx.on.config_changed(), ops.testing.State(leader=True))
+    out = ctx.run(ctx.on.config_changed(), bare(leader=True))
     assert out.unit_status == ops.BlockedStatus(
         "no relation kfp-api; add it with: juju integrate trainer:kfp-api kfp-api:kfp-api"
     )
 
 
 def test_without_object_storage_it_is_blocked_with_the_command(ctx, kfp_api, runs):
-    out = ctx.run(ctx.on.config_changed(), ops.testing.State(leader=True, relations={kfp_api}))
+    out = ctx.run(ctx.on.config_changed(), bare(leader=True, relations={kfp_api}))
     assert out.unit_status == ops.BlockedStatus(
         "no relation object-storage; add it with: "
         "juju integrate trainer:object-storage minio:object-storage"
@@ -97,7 +60,7 @@ def test_without_object_storage_it_is_blocked_with_the_command(ctx, kfp_api, run
 
 def test_commands_are_those_of_juju_2_under_juju_2():
     ctx = ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer", juju_version="2.9.53")
-    out = ctx.run(ctx.on.config_changed(), ops.testing.State(leader=True))
+    out = ctx.run(ctx.on.config_changed(), bare(leader=True))
     assert "juju relate trainer:kfp-api kfp-api:kfp-api" in out.unit_status.message
 
 
@@ -105,7 +68,7 @@ def test_the_leader_publishes_the_versions_of_the_interface(ctx):
     # GIVEN relations whose other sides have said nothing yet
     relations = {ops.testing.Relation("kfp-api"), ops.testing.Relation("object-storage")}
     # WHEN an event comes
-    out = ctx.run(ctx.on.config_changed(), ops.testing.State(leader=True, relations=relations))
+    out = ctx.run(ctx.on.config_changed(), bare(leader=True, relations=relations))
     # THEN both know which version is understood, and the charm waits
     for relation in out.relations:
         assert relation.local_app_data == {"_supported_versions": "- v1\n"}
@@ -114,7 +77,7 @@ def test_the_leader_publishes_the_versions_of_the_interface(ctx):
 
 def test_a_unit_that_does_not_lead_publishes_nothing(ctx):
     relation = ops.testing.Relation("kfp-api")
-    out = ctx.run(ctx.on.config_changed(), ops.testing.State(leader=False, relations={relation}))
+    out = ctx.run(ctx.on.config_changed(), bare(leader=False, relations={relation}))
     assert out.get_relation(relation.id).local_app_data == {}
 
 
@@ -601,7 +564,7 @@ def test_train_on_another_unit_says_whom_to_ask(ctx, state, runs):
 
 def test_train_without_a_relation_says_which(ctx):
     with pytest.raises(ops.testing.ActionFailed, match="no relation kfp-api"):
-        ctx.run(ctx.on.action("train"), ops.testing.State(leader=True))
+        ctx.run(ctx.on.action("train"), bare(leader=True))
 
 
 def test_train_with_a_bad_configuration_names_the_option(ctx, configured, runs):
@@ -617,18 +580,6 @@ def test_train_against_a_dead_server_fails_with_what_happened(ctx, state, sandbo
 
 
 # The actions on runs -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def act(ctx, state):
-    """Run an action; returns its results, or raises what it failed with."""
-
-    def run(name, state=state, **params):
-        params = {name.replace("_", "-"): value for name, value in params.items()}
-        ctx.run(ctx.on.action(name, params=params), state)
-        return dict(ctx.action_results)
-
-    return run
 
 
 @pytest.fixture
@@ -818,14 +769,6 @@ def test_an_action_on_runs_fails_with_what_happened(ctx, state, act, proxy, acti
 
 
 # The actions on models -----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def three(registry):
-    """Three versions, each of which became the champion, and a number that came to nothing."""
-    for version, accuracy in ((1, 0.91), (2, 0.92), (3, 0.93)):
-        registry(f"run-{version}", accuracy=accuracy, version=version)
-    registry.put("claims/00000004.json", {"run_id": "died"})
 
 
 def test_list_models_tells_the_newest_first_and_which_serves(act, three):

@@ -66,6 +66,7 @@ BAD = {
     "seed": [-1, 2**31],
     "min_accuracy": [-0.01, 1.01, float("nan")],
     "image_number": [-1, 10000],
+    "run_timeout": [-1, 43201],
     "data_path": ["data", "ftp://host/x", "s3://", "/a/../b", "http://"],
     "model_file": ["", "model.h5", "../x.keras", "a/b.keras", ".keras"],
     "training_image": ["UPPER", "a b", "-x", "image:"],
@@ -109,6 +110,7 @@ GOOD = {
     "seed": [0, 2**31 - 1],
     "min_accuracy": [0, 0.915, 1],
     "image_number": [0, 9999],
+    "run_timeout": [0, 43200],
     "data_path": ["", "http://host/x", "https://host", "s3://data", "s3://data/f/m", "/mnt/data"],
     "model_file": ["a.keras", "mnist-model_2.1.keras"],
     "training_image": [

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from charm import FashionMnistTrainerCharm
 from sandbox import Sandbox
-from tests.unit.conftest import FaultProxy, sdi
+from tests.unit.conftest import PUSHGATEWAY, FaultProxy, sdi
 
 STEPS = 40
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "10"))
@@ -65,6 +65,7 @@ class Trainer(RuleBasedStateMachine):
             "service": host,
         }
         self.state = ops.testing.State(
+            containers={PUSHGATEWAY},
             leader=True,
             config={"profile": ""},
             relations={

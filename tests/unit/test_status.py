@@ -8,7 +8,7 @@ import pytest
 
 import kfp_ops
 import status
-from config import OptionError
+from config import OptionError, TrainerConfig
 from kfp_ops import Run, RunState, Task
 from pods import Trouble
 from registry import Champion, RegistryError, Result
@@ -30,7 +30,7 @@ def run(state, **tasks):
     )
 
 
-HOUR = datetime.timedelta(hours=1)
+HOUR = TrainerConfig(run_timeout=60)
 KILLED = Trouble(
     step="train", pod="train-x-1", reason="OOMKilled (exit code 137)", log="epoch 2\nepoch 3\n"
 )
@@ -126,14 +126,14 @@ def lasted(**how_long):
             ),
         ),
         (
-            Situation(latest=lasted(hours=2), timeout=HOUR),
+            Situation(latest=lasted(hours=2), config=HOUR),
             ops.BlockedStatus(
                 "run config-1 CANCELED after 2:00:00, which is more than run-timeout; raise it: "
                 "juju config trainer run-timeout=VALUE, then: juju run trainer/leader train"
             ),
         ),
         (
-            Situation(latest=lasted(minutes=2), timeout=HOUR),
+            Situation(latest=lasted(minutes=2), config=HOUR),
             ops.ActiveStatus("run config-1 CANCELED; start one: juju run trainer/leader train"),
         ),
         (

@@ -215,14 +215,38 @@ def stability_index(now: Any, before: Any) -> float:
     return float(((p - q) * np.log(p / q)).sum())
 
 
-def save(directory: Path, found: Mapping[str, Any], anomalies: list[Anomaly]) -> None:
-    """Keep statistics and anomalies beside a data set that `data.save` wrote."""
-    facts = {"statistics": found, "anomalies": [str(anomaly) for anomaly in anomalies]}
+def drift(found: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, float]:
+    """Population stability indices: pixels of `train` and of `test`, and the training `classes`.
+
+    Args:
+        found: the statistics of a data set.
+        earlier: those to hold it against.
+    """
+    counts = [found["train"]["counts"][name] for name in CLASS_NAMES]
+    return {
+        "train": stability_index(found["train"]["histogram"], earlier["train"]["histogram"]),
+        "test": stability_index(found["test"]["histogram"], earlier["test"]["histogram"]),
+        "classes": stability_index(counts, _in_order(earlier["train"]["counts"])),
+    }
+
+
+def save(
+    directory: Path,
+    found: Mapping[str, Any],
+    anomalies: list[Anomaly],
+    earlier: Mapping[str, Any] | None = None,
+) -> None:
+    """Keep statistics, anomalies and drift beside a data set that `data.save` wrote."""
+    facts = {
+        "statistics": found,
+        "anomalies": [str(anomaly) for anomaly in anomalies],
+        "drift": drift(found, earlier or reference.PUBLISHED),
+    }
     (directory / "statistics.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
 def load_saved(directory: Path) -> Mapping[str, Any]:
-    """What `save` kept: `statistics`, and `anomalies` as sentences; empty when it kept nothing."""
+    """What `save` kept: `statistics`, `anomalies` as sentences, `drift`; empty if it kept none."""
     path = directory / "statistics.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 

@@ -54,7 +54,7 @@ def ingest(
             "allow_anomalies"
         )
     data.save(said.dataset, dataset)
-    data_validation.save(dataset, said.statistics, said.anomalies)
+    data_validation.save(dataset, said.statistics, said.anomalies, kept)
     found = said.dataset
     first = (
         f"{len(found.train_images)} training and {len(found.test_images)} test images from "

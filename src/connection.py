@@ -1,0 +1,89 @@
+"""The way to Kubeflow Pipelines and to the registry, as options and relations say."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from config import TrainerConfig
+from kfp_ops import Client, KfpError, ObjectStorage, withdraw
+from kube import KubernetesError
+from profiles import Profile
+from registry import Registry
+from wishes import experiment
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Connection:
+    """Kubeflow Pipelines and the registry, at hand.
+
+    Attributes:
+        config: the charm's options.
+        client: of Kubeflow Pipelines.
+        storage: where the registry is.
+        app: the application's name.
+        model: the name of its Juju model.
+    """
+
+    config: TrainerConfig
+    client: Client
+    storage: ObjectStorage
+    app: str
+    model: str
+
+    @property
+    def experiment(self) -> str:
+        """The name of the trainer's experiment."""
+        return experiment(self.model, self.app)
+
+    @property
+    def namespace(self) -> str:
+        """Where the pods of the runs are; a single-user Kubeflow is in the trainer's own model."""
+        return self.config.profile or self.model
+
+    @property
+    def registry(self) -> Registry:
+        """The model registry."""
+        return Registry(
+            self.storage, bucket=self.config.registry_bucket, prefix=self.config.registry_prefix
+        )
+
+
+def profile(config: TrainerConfig, *, app: str, model: str) -> Profile | None:
+    """The profile that the options name; None for a single-user server.
+
+    Args:
+        config: the options.
+        app: the application's name.
+        model: the name of its Juju model.
+    """
+    if not config.profile:
+        return None
+    return Profile(config.profile, app=app, model=model, owner=config.profile_owner)
+
+
+def connect(url: str, profile: Profile | None) -> Client:
+    """A client of Kubeflow Pipelines in a profile.
+
+    Raises:
+        KubernetesError: there is no token to be had.
+    """
+    if profile is None:
+        return Client(url)
+    profile.token()  # what Kubernetes refuses is told as such, not as an error of Kubeflow
+    return Client(url, namespace=profile.name, token=profile.token)
+
+
+def leave_former_profiles(there: Connection) -> None:
+    """Take schedule and rights along from profiles that the option named before."""
+    here = profile(there.config, app=there.app, model=there.model)
+    try:
+        for former in here.former() if here else ():
+            with connect(there.client.url, former) as client:
+                withdraw(client, there.experiment)
+            former.release()
+    except (KfpError, KubernetesError) as error:
+        # Tried again with the next event; the profile of today is what counts.
+        logger.warning("a schedule may be left in another profile: %s", error)

@@ -1,0 +1,132 @@
+"""What the charm tells the Canonical Observability Stack: scrape job, alert rules, dashboard, log.
+
+Wire formats: the libraries prometheus_scrape v0, grafana_dashboard v0 and loki_push_api v1 of the
+charms prometheus-k8s, grafana-k8s and loki-k8s.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import hashlib
+import json
+import lzma
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import ops
+import yaml
+
+HERE = Path(__file__).parent
+RULES = HERE / "prometheus_alert_rules"
+DASHBOARDS = HERE / "grafana_dashboards"
+# Stands for the matchers that leave the metrics of one application, as in other charms' rules.
+TOPOLOGY = "%%juju_topology%%"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Topology:
+    """Which application this is, of all that a Prometheus sees."""
+
+    model: str
+    model_uuid: str
+    application: str
+    charm: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels that Juju's metrics, rules and logs have in common."""
+        return {
+            "juju_model": self.model,
+            "juju_model_uuid": self.model_uuid,
+            "juju_application": self.application,
+            "juju_charm": self.charm,
+        }
+
+
+def scrape(topology: Topology, port: int) -> dict[str, str]:
+    """What the leader writes to the relation metrics-endpoint."""
+    metadata = {
+        "model": topology.model,
+        "model_uuid": topology.model_uuid,
+        "application": topology.application,
+        "charm_name": topology.charm,
+    }
+    jobs = [{"metrics_path": "/metrics", "static_configs": [{"targets": [f"*:{port}"]}]}]
+    return {
+        "scrape_metadata": json.dumps(metadata),
+        "scrape_jobs": json.dumps(jobs),
+        "alert_rules": json.dumps(alert_rules(topology)),
+    }
+
+
+def scrape_unit(unit: str, address: str) -> dict[str, str]:
+    """What each unit writes to the relation metrics-endpoint."""
+    return {
+        "prometheus_scrape_unit_name": unit,
+        "prometheus_scrape_unit_address": address,
+        "prometheus_scrape_unit_path": "",
+    }
+
+
+def alert_rules(topology: Topology) -> dict[str, object]:
+    """The rules in prometheus_alert_rules/, for the metrics of this application."""
+    labels = topology.labels
+    matchers = ", ".join(
+        f'{name}="{labels[name]}"' for name in ("juju_model", "juju_model_uuid", "juju_application")
+    )
+    name = f"{topology.model}_{topology.model_uuid[:8]}_{topology.application}"
+    groups: list[dict[str, object]] = []
+    for path in sorted(RULES.glob("*.yaml")):
+        document = yaml.safe_load(path.read_text(encoding="utf-8").replace(TOPOLOGY, matchers))
+        for group in document["groups"]:
+            rules = [
+                {**rule, "labels": {**rule.get("labels", {}), **labels}} for rule in group["rules"]
+            ]
+            groups.append({"name": f"{name}_{group['name']}_alerts", "rules": rules})
+    return {"groups": groups}
+
+
+def dashboards(topology: Topology) -> dict[str, str]:
+    """What the leader writes to the relation grafana-dashboard."""
+    templates: dict[str, Mapping[str, object]] = {}
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        content = base64.b64encode(lzma.compress(path.read_bytes())).decode()
+        templates[f"file:{path.stem}"] = {
+            "charm": topology.charm,
+            "content": content,
+            "juju_topology": {
+                "model": topology.model,
+                "model_uuid": topology.model_uuid,
+                "application": topology.application,
+                "unit": f"{topology.application}/0",
+            },
+            "inject_dropdowns": True,
+            "dashboard_alt_uid": hashlib.sha256(
+                f"{topology.charm}{path.stem}".encode()
+            ).hexdigest()[:8],
+        }
+    # The consumer wants a value that changes with the content; a random one would wake it each time.
+    digest = hashlib.sha256(json.dumps(templates, sort_keys=True).encode()).hexdigest()
+    return {"dashboards": json.dumps({"templates": templates, "uuid": digest[:32]})}
+
+
+def loki_endpoints(
+    relations: Iterable[ops.Relation], juju_version: ops.JujuVersion
+) -> dict[str, str]:
+    """The addresses of Loki's push API by unit.
+
+    Args:
+        relations: those of the endpoint logging.
+        juju_version: before 3.4 its Pebble forwards no logs, and refuses to be told to.
+    """
+    if juju_version < "3.4":
+        return {}
+    found: dict[str, str] = {}
+    for relation in relations:
+        for unit in relation.units:
+            # A unit that has not written yet, or something else, has no address.
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                found[unit.name] = str(json.loads(relation.data[unit]["endpoint"])["url"])
+    return found

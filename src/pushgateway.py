@@ -1,0 +1,101 @@
+"""The workload: a Prometheus Pushgateway that holds what the charm last saw, to be scraped.
+
+A charm runs for moments only, so it cannot be scraped itself. Charm and workload share the pod's
+network: the charm pushes over loopback, and nothing outside the pod needs to.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import httpx
+import ops
+
+logger = logging.getLogger(__name__)
+
+CONTAINER = "pushgateway"
+PORT = 9091
+URL = f"http://127.0.0.1:{PORT}"
+
+
+def layer(loki: Mapping[str, str], labels: Mapping[str, str]) -> ops.pebble.LayerDict:
+    """The Pebble layer: the program, its health check, and where its log goes.
+
+    Args:
+        loki: addresses of Loki's push API by the name of a target; those that went are "".
+        labels: of the lines of the log.
+    """
+    wanted: ops.pebble.LayerDict = {
+        "summary": "Prometheus Pushgateway",
+        "services": {
+            CONTAINER: {
+                "override": "replace",
+                "summary": "holds the trainer's metrics",
+                "command": f"/bin/pushgateway --web.listen-address=:{PORT}",
+                "startup": "enabled",
+                "on-check-failure": {"ready": "restart"},
+            }
+        },
+        "checks": {
+            "ready": {"override": "replace", "level": "ready", "http": {"url": f"{URL}/-/ready"}}
+        },
+    }
+    if loki:
+        # A target cannot be taken out of a plan, only switched off.
+        wanted["log-targets"] = {
+            name: {
+                "override": "replace",
+                "type": "loki",
+                "location": address or "(removed)",
+                "services": ["all"] if address else ["-all"],
+                "labels": dict(labels),
+            }
+            for name, address in loki.items()
+        }
+    return wanted
+
+
+def reconcile(
+    container: ops.Container, endpoints: Mapping[str, str], labels: Mapping[str, str]
+) -> bool:
+    """See to it that the program runs; False as long as its container does not.
+
+    Args:
+        container: the workload's.
+        endpoints: addresses of Loki's push API by the name of a target.
+        labels: of the lines of the log.
+    """
+    if not container.can_connect():
+        return False  # it has an event of its own when it comes up
+    try:
+        before = container.get_plan().log_targets
+        container.add_layer(
+            CONTAINER, layer({**dict.fromkeys(before, ""), **endpoints}, labels), combine=True
+        )
+        container.replan()
+    except (ops.pebble.ConnectionError, ops.pebble.APIError, ops.pebble.ChangeError) as error:
+        logger.warning("no pushgateway yet: %s", error)
+        return False
+    return True
+
+
+def push(job: str, metrics: bytes | None) -> None:
+    """Replace what the gateway holds of a job; None takes it away.
+
+    Metrics are no reason to fail: what goes wrong is logged, and the next event pushes again.
+
+    Args:
+        job: the value of the label `job`.
+        metrics: in Prometheus' text format.
+    """
+    try:
+        httpx.request(
+            "DELETE" if metrics is None else "PUT",
+            f"{URL}/metrics/job/{job}",
+            content=metrics,
+            timeout=5,
+            trust_env=False,
+        ).raise_for_status()
+    except httpx.HTTPError as error:
+        logger.warning("metrics were not pushed: %s", error)

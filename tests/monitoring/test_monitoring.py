@@ -1,0 +1,299 @@
+"""The charm's metrics, alert rules and dashboard in a real Prometheus fed by a real Pushgateway."""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+import metrics
+import observability
+import pushgateway
+from kfp_ops import Run, RunState
+from observability import Topology
+from pods import Trouble
+from registry import Champion, RegistryError, Result
+from situation import Situation
+
+PROGRAMS = ("prometheus", "prometheus-pushgateway", "promtool")
+pytestmark = [
+    pytest.mark.slow,
+    *(
+        pytest.mark.skipif(not shutil.which(name), reason=f"{name} is not installed")
+        for name in PROGRAMS
+    ),
+]
+
+TOPOLOGY = Topology(
+    model="kubeflow", model_uuid="1" * 8, application="trainer", charm="fashion-mnist-trainer"
+)
+OLD = datetime.datetime(2025, 1, 1, tzinfo=datetime.timezone.utc)
+NOW = datetime.datetime.now(datetime.timezone.utc)
+GOOD = Champion(
+    version=3,
+    result=Result(
+        run_id="r3",
+        accuracy=0.93,
+        accepted=True,
+        created_at=NOW,
+        loss=0.2,
+        recalls={"Shirt": 0.8, "Bag": 0.99},
+    ),
+)
+FINE = Situation(
+    latest=Run(
+        run_id="r3",
+        display_name="config-3",
+        state=RunState.SUCCEEDED,
+        created_at=NOW,
+        finished_at=NOW + datetime.timedelta(seconds=90),
+    ),
+    result=dataclasses.replace(GOOD.result, drift={"train": 0.01}),
+    champion=GOOD,
+    schedule=True,
+)
+
+
+def run(state, name="r4"):
+    return Run(run_id=name, display_name=name, state=state, created_at=NOW)
+
+
+def rejected(name):
+    result = Result(run_id=name, accuracy=0.8, accepted=False)
+    return dataclasses.replace(FINE, latest=run(RunState.SUCCEEDED, name), result=result)
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def until(true, what, seconds=60):
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end, f"{what} did not come within {seconds} s"
+        time.sleep(0.1)
+    return found
+
+
+@contextlib.contextmanager
+def running(command, ready, log):
+    """The program, ready to answer; ended afterwards."""
+
+    def answers():
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(ready, trust_env=False).status_code == 200
+
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, stdout=output, stderr=output) as program,
+    ):
+        try:
+            until(answers, command[0])
+            yield
+        finally:
+            program.terminate()
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rules") / "rules.yaml"
+    path.write_text(yaml.safe_dump(observability.alert_rules(TOPOLOGY)))
+    return path
+
+
+class Monitoring:
+    def __init__(self, url):
+        self._http = httpx.Client(base_url=f"{url}/api/v1", trust_env=False)
+
+    def query(self, expression):
+        answer = self._http.get("/query", params={"query": expression})
+        assert answer.status_code == 200, f"{expression}: {answer.text}"
+        return answer.json()["data"]["result"]
+
+    def alerts(self):
+        alerts = self._http.get("/alerts").json()["data"]["alerts"]
+        return {alert["labels"]["alertname"]: alert for alert in alerts}
+
+    def show(self, situation):
+        """Push what was seen, and wait until it was scraped."""
+        mark = time.time()
+        pushgateway.push("trainer", metrics.exposition(situation))
+        until(
+            lambda: any(float(row["value"][1]) >= mark for row in self.query("push_time_seconds")),
+            "the metrics",
+        )
+
+
+@pytest.fixture
+def monitoring(tmp_path, rules, monkeypatch):
+    gateway, prometheus = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    monkeypatch.setattr(pushgateway, "URL", f"http://{gateway}")
+    job = {
+        "job_name": "trainer",
+        # As the charm prometheus-k8s labels what it scrapes.
+        "static_configs": [{"targets": [gateway], "labels": TOPOLOGY.labels}],
+    }
+    config = {
+        "global": {
+            "scrape_interval": "200ms",
+            "scrape_timeout": "200ms",
+            "evaluation_interval": "200ms",
+        },
+        "rule_files": [str(rules)],
+        "scrape_configs": [job],
+    }
+    (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    first = running(
+        ["prometheus-pushgateway", f"--web.listen-address={gateway}"],
+        f"http://{gateway}/-/ready",
+        tmp_path / "gateway.log",
+    )
+    second = running(
+        [
+            "prometheus",
+            f"--config.file={tmp_path}/prometheus.yaml",
+            f"--storage.tsdb.path={tmp_path}/data",
+            f"--web.listen-address={prometheus}",
+        ],
+        f"http://{prometheus}/-/ready",
+        tmp_path / "prometheus.log",
+    )
+    with first, second:
+        yield Monitoring(f"http://{prometheus}")
+
+
+def test_promtool_finds_nothing_wrong_with_the_rules(rules):
+    subprocess.run(["promtool", "check", "rules", rules], check=True)
+
+
+@pytest.mark.parametrize(
+    ("alert", "state", "situation"),
+    [
+        ("TrainingFailed", "firing", dataclasses.replace(FINE, latest=run(RunState.FAILED))),
+        (
+            "TrainingStuck",
+            "pending",
+            dataclasses.replace(
+                FINE,
+                latest=run(RunState.RUNNING),
+                trouble=Trouble(step="train", pod="p", reason="ImagePullBackOff"),
+            ),
+        ),
+        (
+            "ModelStale",
+            "firing",
+            dataclasses.replace(
+                FINE,
+                champion=dataclasses.replace(
+                    GOOD, result=dataclasses.replace(GOOD.result, created_at=OLD)
+                ),
+            ),
+        ),
+        (
+            "DataDrift",
+            "firing",
+            dataclasses.replace(FINE, result=dataclasses.replace(GOOD.result, drift={"test": 0.3})),
+        ),
+        ("TrainerProblem", "pending", Situation(problem=RegistryError("no way"))),
+    ],
+)
+def test_each_alert_comes_and_goes(monitoring, alert, state, situation):
+    # GIVEN a trainer of which all is well
+    monitoring.show(FINE)
+    monitoring.show(FINE)
+    assert monitoring.alerts() == {}
+    # WHEN something is wrong, THEN that alert comes, and none else
+    monitoring.show(situation)
+    told = until(monitoring.alerts, alert)
+    assert set(told) == {alert}
+    assert told[alert]["state"] == state
+    assert told[alert]["labels"]["juju_application"] == "trainer"
+    assert "{{" not in str(told[alert]["annotations"])
+    # WHEN all is well again, THEN it goes
+    monitoring.show(FINE)
+    until(lambda: not monitoring.alerts(), "the end of the alert")
+
+
+def test_three_rejected_candidates_are_an_alert_until_one_is_accepted(monitoring):
+    for name in ("a", "b"):
+        monitoring.show(rejected(name))
+    monitoring.show(rejected("b"))
+    assert monitoring.alerts() == {}
+    monitoring.show(rejected("c"))
+    assert set(until(monitoring.alerts, "CandidatesRejected")) == {"CandidatesRejected"}
+    monitoring.show(FINE)
+    until(lambda: not monitoring.alerts(), "the end of the alert")
+
+
+def test_what_takes_its_time_is_an_alert_after_it(rules, tmp_path):
+    labels = 'juju_model="kubeflow", juju_model_uuid="11111111", juju_application="trainer"'
+
+    def case(alert, minutes, *series):
+        fires = {
+            "eval_time": f"{minutes}m",
+            "alertname": alert,
+            "exp_alerts": [
+                {
+                    "exp_labels": {"severity": "warning", **TOPOLOGY.labels, **extra},
+                    "exp_annotations": note(alert),
+                }
+                for extra in [{}]
+            ],
+        }
+        quiet = {"eval_time": f"{minutes - 2}m", "alertname": alert, "exp_alerts": []}
+        return {
+            "interval": "1m",
+            "input_series": [{"series": name, "values": values} for name, values in series],
+            "alert_rule_test": [quiet, fires],
+        }
+
+    def note(alert):
+        (group,) = yaml.safe_load(rules.read_text())["groups"]
+        (rule,) = [rule for rule in group["rules"] if rule["alert"] == alert]
+        return {
+            name: text.replace("{{ $labels.juju_application }}", "trainer")
+            for name, text in rule["annotations"].items()
+        }
+
+    name = "fashion_mnist_trainer_"
+    tests = [
+        case("TrainerProblem", 16, (f"{name}problem{{{labels}}}", "1x20")),
+        case(
+            "TrainingStuck",
+            16,
+            (f"{name}run_trouble{{{labels}}}", "1x20"),
+            (f'{name}run_state{{state="RUNNING", {labels}}}', "1x20"),
+        ),
+        case("TrainerSilent", 61, (f"push_time_seconds{{{labels}}}", "0x70")),
+    ]
+    path = tmp_path / "tests.yaml"
+    document = {"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": tests}
+    path.write_text(yaml.safe_dump(document))
+    told = subprocess.run(["promtool", "test", "rules", path], capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_every_query_of_the_dashboard_has_an_answer(monitoring):
+    trouble = Trouble(step="train", pod="p", reason="ImagePullBackOff")
+    monitoring.show(dataclasses.replace(FINE, trouble=trouble))
+    dashboard = json.loads(Path("src/grafana_dashboards/trainer.json").read_text())
+    queries = [
+        target["expr"].replace("$juju_model", "kubeflow").replace("$juju_application", "trainer")
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+    ]
+    assert len(queries) >= 10
+    for query in queries:
+        assert not re.search(r"\$\w", query)
+        assert monitoring.query(query), query

@@ -1,0 +1,292 @@
+"""What the charm tells monitoring, Kubeflow's dashboard and charms that serve."""
+
+import base64
+import dataclasses
+import json
+import lzma
+import re
+from pathlib import Path
+
+import ops
+import ops.testing
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from werkzeug import Response
+
+import pushgateway
+from charm import FashionMnistTrainerCharm
+from kfp_ops import RelationDataError, TrainedModel, TrainedModelRequirer
+from tests.unit.conftest import PUSHGATEWAY, bare
+
+LOKI = "http://loki-0.loki:3100/loki/api/v1/push"
+
+
+@pytest.fixture
+def gateway(monkeypatch, httpserver):
+    """What a Pushgateway was given last: (method, path, samples)."""
+    got = []
+
+    def take(request):
+        families = text_string_to_metric_families(request.data.decode())
+        samples = {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+        }
+        got.append((request.method, request.path, samples))
+        return Response("")
+
+    httpserver.expect_request(re.compile("/metrics/.*")).respond_with_handler(take)
+    monkeypatch.setattr(pushgateway, "URL", httpserver.url_for("").rstrip("/"))
+    return got
+
+
+def metrics_made():
+    """The names of the metrics that the charm makes."""
+    source = Path("src/metrics.py").read_text(encoding="utf-8")
+    return {f"fashion_mnist_trainer_{name}" for name in re.findall(r'gauge\("(\w+)"', source)}
+
+
+def with_container(state, **more):
+    container = ops.testing.Container("pushgateway", can_connect=True, **more)
+    return dataclasses.replace(state, containers={container})
+
+
+def container_of(state):
+    return state.get_container("pushgateway")
+
+
+def test_the_pushgateway_runs_with_a_health_check(ctx, state, gateway):
+    up = with_container(state)
+    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    plan = container_of(out).plan
+    service = plan.services["pushgateway"]
+    assert service.command == "/bin/pushgateway --web.listen-address=:9091"
+    assert service.startup == "enabled"
+    assert container_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
+    assert plan.checks["ready"].http == {"url": f"{pushgateway.URL}/-/ready"}
+
+
+def test_runs_and_models_are_pushed(ctx, state, act, sandbox, runs, three, gateway):
+    # GIVEN a champion, a schedule, and a run that failed
+    state = with_container(
+        dataclasses.replace(state, config={**state.config, "schedule": "@daily"})
+    )
+    ctx.run(ctx.on.config_changed(), state)
+    sandbox.set_run_state(runs()[0]["run_id"], "FAILED")
+
+    ctx.run(ctx.on.update_status(), state)
+
+    method, path, samples = gateway[-1]
+    assert (method, path) == ("PUT", "/metrics/job/trainer")
+
+    def value(name, **labels):
+        return samples[(f"fashion_mnist_trainer_{name}", *sorted(labels.items()))]
+
+    assert value("run_state", state="FAILED") == 1
+    assert value("run_state", state="RUNNING") == 0
+    assert value("champion_version") == 3
+    assert value("champion_accuracy") == pytest.approx(0.93)
+    assert value("champion_loss") == 0.3
+    assert value("champion_recall", **{"class": "Shirt"}) == 0.8
+    assert value("champion_created_seconds") == 1767225600
+    assert value("schedule_enabled") == 1
+    assert value("problem") == 0
+    assert value("run_duration_seconds") >= 0
+
+
+def test_what_came_of_a_run_is_pushed_with_its_name(ctx, state, sandbox, runs, registry, gateway):
+    state = with_container(state)
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    registry(run["run_id"], accuracy=0.8, drift={"train": 0.3})
+    sandbox.set_run_state(run["run_id"], "SUCCEEDED")
+    ctx.run(ctx.on.update_status(), state)
+    samples = gateway[-1][2]
+    labels = (("run_id", run["run_id"]), ("run_name", run["display_name"]))
+    assert samples[("fashion_mnist_trainer_run_accuracy", *labels)] == 0.8
+    assert samples[("fashion_mnist_trainer_run_accepted", *labels)] == 0
+    assert samples[("fashion_mnist_trainer_data_drift", ("part", "train"))] == 0.3
+
+
+def test_a_problem_is_pushed_too(ctx, gateway):
+    ctx.run(ctx.on.config_changed(), with_container(bare(leader=True)))
+    assert gateway[-1][2] == {("fashion_mnist_trainer_problem",): 1}
+
+
+def test_a_unit_that_does_not_lead_takes_its_metrics_away(ctx, state, gateway):
+    ctx.run(ctx.on.update_status(), with_container(dataclasses.replace(state, leader=False)))
+    assert gateway[-1][:2] == ("DELETE", "/metrics/job/trainer")
+
+
+def test_a_gateway_that_does_not_answer_keeps_nothing_from_going_on(ctx, state, monkeypatch, runs):
+    monkeypatch.setattr(pushgateway, "URL", "http://127.0.0.1:1")
+    out = ctx.run(ctx.on.config_changed(), with_container(state))
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert len(runs()) == 1
+    assert any("metrics were not pushed" in log.message for log in ctx.juju_log)
+
+
+# Canonical's observability stack ---------------------------------------------------------------------
+
+
+def test_prometheus_is_told_where_and_what_to_look_for(ctx, state):
+    relation = ops.testing.Relation("metrics-endpoint", remote_app_name="prometheus")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    out = ctx.run(ctx.on.relation_created(relation), state)
+    ours = out.get_relation(relation.id)
+    (job,) = json.loads(ours.local_app_data["scrape_jobs"])
+    assert job["static_configs"] == [{"targets": ["*:9091"]}]
+    assert json.loads(ours.local_app_data["scrape_metadata"])["application"] == "trainer"
+    assert ours.local_unit_data["prometheus_scrape_unit_name"] == "trainer/0"
+    assert ours.local_unit_data["prometheus_scrape_unit_address"] == "192.0.2.0"
+    rules = json.loads(ours.local_app_data["alert_rules"])["groups"][0]["rules"]
+    assert {rule["alert"] for rule in rules} >= {"TrainingFailed", "ModelStale", "DataDrift"}
+    for rule in rules:
+        assert 'juju_application="trainer"' in rule["expr"]
+        assert "%%" not in rule["expr"]
+        assert rule["labels"]["juju_model"] == "kubeflow"
+    # AND a second event writes nothing anew
+    again = ctx.run(ctx.on.update_status(), out)
+    assert again.get_relation(relation.id).local_app_data == ours.local_app_data
+
+
+def test_other_units_tell_their_address_alone(ctx, state):
+    relation = ops.testing.Relation("metrics-endpoint", remote_app_name="prometheus")
+    state = dataclasses.replace(state, leader=False, relations={*state.relations, relation})
+    out = ctx.run(ctx.on.relation_created(relation), state)
+    ours = out.get_relation(relation.id)
+    assert ours.local_app_data == {}
+    assert ours.local_unit_data["prometheus_scrape_unit_address"] == "192.0.2.0"
+
+
+def test_grafana_gets_a_dashboard_that_shows_metrics_that_there_are(ctx, state):
+    relation = ops.testing.Relation("grafana-dashboard", remote_app_name="grafana")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    out = ctx.run(ctx.on.relation_created(relation), state)
+    told = json.loads(out.get_relation(relation.id).local_app_data["dashboards"])
+    template = told["templates"]["file:trainer"]
+    assert template["charm"] == "fashion-mnist-trainer"
+    dashboard = json.loads(lzma.decompress(base64.b64decode(template["content"])))
+    shown = set(re.findall(r"fashion_mnist_trainer_\w+", json.dumps(dashboard)))
+    made = metrics_made()
+    assert shown <= made
+
+
+def test_alert_rules_speak_of_metrics_that_there_are():
+    rules = yaml.safe_load(Path("src/prometheus_alert_rules/trainer.rules.yaml").read_text())
+    made = metrics_made()
+    for rule in rules["groups"][0]["rules"]:
+        assert set(re.findall(r"fashion_mnist_trainer_\w+", rule["expr"])) <= made
+        assert rule["annotations"]["summary"]
+
+
+@pytest.mark.parametrize(("juju", "forwarded"), [("3.3.9", False), ("3.4.0", True)])
+def test_the_workloads_log_goes_to_loki(state, gateway, juju, forwarded):
+    ctx = ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer", juju_version=juju)
+    relation = ops.testing.Relation(
+        "logging",
+        remote_app_name="loki",
+        remote_units_data={0: {"endpoint": json.dumps({"url": LOKI})}, 1: {}, 2: {"endpoint": "x"}},
+    )
+    up = with_container(dataclasses.replace(state, relations={*state.relations, relation}))
+    out = ctx.run(ctx.on.relation_changed(relation, remote_unit=0), up)
+    targets = container_of(out).plan.log_targets
+    assert set(targets) == ({"loki/0"} if forwarded else set())
+    if forwarded:
+        assert targets["loki/0"].location == LOKI
+        assert targets["loki/0"].services == ["all"]
+        assert targets["loki/0"].labels["juju_application"] == "trainer"
+        # WHEN Loki goes, THEN nothing is sent there any more
+        gone = dataclasses.replace(out, relations=state.relations)
+        out = ctx.run(ctx.on.update_status(), gone)
+        assert container_of(out).plan.log_targets["loki/0"].services == ["-all"]
+
+
+# Kubeflow's dashboard and charms that serve ------------------------------------------------------
+
+
+def test_the_dashboard_gets_a_link_to_the_experiment(ctx, state, runs):
+    relation = ops.testing.Relation("dashboard-links", remote_app_name="kubeflow-dashboard")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    out = ctx.run(ctx.on.relation_created(relation), state)
+    (link,) = json.loads(out.get_relation(relation.id).local_app_data["dashboard_links"])
+    assert link["link"] == f"/pipeline/#/experiments/details/{runs()[0]['experiment_id']}"
+    assert (link["location"], link["type"]) == ("menu", "item")
+
+
+class Server(ops.CharmBase):
+    """A charm that would serve the model."""
+
+    def __init__(self, framework):
+        super().__init__(framework)
+        self.model_relation = TrainedModelRequirer(self)
+        framework.observe(self.on.update_status, self._on_update)
+
+    def _on_update(self, _):
+        self.unit.status = ops.ActiveStatus(repr(self.model_relation.get()))
+
+
+@pytest.fixture
+def serve():
+    """What a charm reads that requires a trained model."""
+    meta = {"name": "server", "requires": {"trained-model": {"interface": "trained_model"}}}
+    ctx = ops.testing.Context(Server, meta=meta)
+
+    def read(data):
+        relations = set()
+        if data is not None:
+            relations = {ops.testing.Relation("trained-model", remote_app_data=data)}
+        return ctx.run(ctx.on.update_status(), ops.testing.State(relations=relations))
+
+    return read
+
+
+def test_a_charm_that_serves_reads_the_champion_and_each_move_of_it(ctx, state, act, three, serve):
+    relation = ops.testing.Relation("trained-model", remote_app_name="server")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    out = ctx.run(ctx.on.relation_created(relation), state)
+    told = out.get_relation(relation.id).local_app_data
+    read = serve(told).unit_status.message
+    assert read == repr(TrainedModel(**json.loads(told["model"])))
+    assert "version=3" in read
+    assert "uri='s3://mlpipeline/models/fashion-mnist/3'" in read
+    assert "'shape': [-1, 28, 28]" in read
+    # WHEN an operator goes back, THEN the relation tells
+    out = ctx.run(ctx.on.action("rollback"), out)
+    told = out.get_relation(relation.id).local_app_data
+    assert json.loads(told["model"])["version"] == 2
+
+
+def test_without_a_champion_nothing_is_told(ctx, state, serve):
+    relation = ops.testing.Relation("trained-model", remote_app_name="server")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    out = ctx.run(ctx.on.relation_created(relation), state)
+    assert out.get_relation(relation.id).local_app_data == {}
+    assert serve({}).unit_status.message == "None"
+    assert serve(None).unit_status.message == "None"
+
+
+@pytest.mark.parametrize("said", ["{", "[]", "null", '{"name": "m", "version": "three"}'])
+def test_a_model_that_is_none_is_an_error_with_the_relation_in_it(serve, said):
+    with pytest.raises(ops.testing.errors.UncaughtCharmError) as raised:
+        serve({"model": said})
+    assert isinstance(raised.value.__cause__, RelationDataError)
+    assert "relation trained-model" in str(raised.value.__cause__)
+
+
+def test_no_secret_is_in_what_is_told(ctx, state, sandbox):
+    names = ["metrics-endpoint", "grafana-dashboard", "dashboard-links", "trained-model"]
+    relations = {ops.testing.Relation(name) for name in names}
+    state = dataclasses.replace(state, relations={*state.relations, *relations})
+    out = ctx.run(ctx.on.config_changed(), state)
+    for relation in relations:
+        said = str(out.get_relation(relation.id).local_app_data)
+        assert sandbox.secret_key not in said
+        assert sandbox.access_key not in said
+
+
+def test_a_container_that_has_not_come_up_is_left_alone(ctx, state):
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert container_of(out) == PUSHGATEWAY
