@@ -13,6 +13,7 @@ import re
 from cron import six_fields
 
 RECIPES = ("notebook", "fast", "balanced", "accurate")
+PROMOTIONS = ("automatic", "manual")
 _IMAGE = r"[a-z0-9]([\w.\-]*[a-z0-9])?(:\d+)?(/[\w.\-]+)*(:[\w.\-]{1,128})?(@sha256:[0-9a-f]{64})?"
 _CRON = "empty, five cron fields like '0 3 * * 0' (Sunday is 0) or @hourly, @daily, @weekly"
 _DATA = r"https?://\S+|s3://[a-z0-9.\-]+(/\S*)?|/\S*"
@@ -35,6 +36,11 @@ class TrainerConfig:
         epochs, batch_size, learning_rate: 0 leaves the recipe's own value.
         seed: of every random choice in training.
         min_accuracy: a model with less accuracy on the test set (0 to 1) is rejected.
+        min_recall: a model with less recall in one of the classes (0 to 1) is rejected.
+        max_drift: population stability index above which data are an anomaly.
+        allow_anomalies: whether data with anomalies are trained on, and the anomalies reported.
+        promotion: automatic, or manual: an accepted model waits for the action promote.
+        keep_versions: how many of the newest versions stay in the registry; 0: all.
         data_path: where the four IDX files are; empty finds them by itself.
         model_file: file name of the Keras model in the registry.
         image_number: which test image (0 to 9999) a run predicts at its end.
@@ -55,6 +61,11 @@ class TrainerConfig:
     learning_rate: float = 0.0
     seed: int = 42
     min_accuracy: float = 0.85
+    min_recall: float = 0.5
+    max_drift: float = 0.1
+    allow_anomalies: bool = False
+    promotion: str = "automatic"
+    keep_versions: int = 0
     data_path: str = ""
     model_file: str = "fashion_mnist.keras"
     image_number: int = 0
@@ -78,6 +89,11 @@ class TrainerConfig:
         self._between("learning_rate", 0, 1)
         self._between("seed", 0, 2**31 - 1)
         self._between("min_accuracy", 0, 1)
+        self._between("min_recall", 0, 1)
+        self._between("max_drift", 0, 100)
+        if self.promotion not in PROMOTIONS:
+            raise OptionError("promotion", self.promotion, f"one of {', '.join(PROMOTIONS)}")
+        self._between("keep_versions", 0, 100000)
         self._between("image_number", 0, 9999)
         self._between("run_timeout", 0, 43200)
         self._matches("data_path", _DATA, "empty, http(s)://, s3://BUCKET/PREFIX or a directory")
@@ -113,6 +129,11 @@ class TrainerConfig:
             "learning_rate": float(self.learning_rate),
             "seed": self.seed,
             "min_accuracy": float(self.min_accuracy),
+            "min_recall": float(self.min_recall),
+            "max_drift": float(self.max_drift),
+            "allow_anomalies": self.allow_anomalies,
+            "promote": self.promotion == "automatic",
+            "keep_versions": self.keep_versions,
             "registry": f"s3://{self.registry_bucket}/{self.registry_prefix}",
         }
 

@@ -108,7 +108,7 @@ def of(situation: Situation, commands: Commands) -> ops.StatusBase:
     if run is None:
         return ops.ActiveStatus(f"{serves}no run yet; start one: {commands.train}")
     if run.state is RunState.SUCCEEDED:
-        return ops.ActiveStatus(_succeeded(situation, run))
+        return ops.ActiveStatus(_succeeded(situation, run, commands))
     if run.state is RunState.FAILED:
         return ops.BlockedStatus(
             f"{serves}run {run.display_name} failed{_why(situation, run)}; "
@@ -149,7 +149,7 @@ def _serves(champion: Champion | None) -> str:
     return f"v{champion.version} {champion.result.accuracy:.4f} serves; " if champion else ""
 
 
-def _succeeded(situation: Situation, run: Run) -> str:
+def _succeeded(situation: Situation, run: Run, commands: Commands) -> str:
     result, champion = situation.result, situation.champion
     if champion and champion.result.run_id == run.run_id:
         return f"v{champion.version} serves, accuracy {champion.result.accuracy:.4f}"
@@ -158,7 +158,9 @@ def _succeeded(situation: Situation, run: Run) -> str:
             f"{_serves(champion)}run {run.display_name} SUCCEEDED without a result in the registry"
         )
     if result.accepted:
-        return f"{_serves(champion)}run {run.display_name} accepted, accuracy {result.accuracy:.4f}"
+        told = f"{_serves(champion)}run {run.display_name} accepted, accuracy {result.accuracy:.4f}"
+        is_manual = situation.config and situation.config.promotion == "manual"
+        return f"{told}; let it serve: {commands.run('promote')} version=N" if is_manual else told
     return (
         f"{_serves(champion)}run {run.display_name} rejected, accuracy {result.accuracy:.4f}: "
         + "; ".join(result.reasons)

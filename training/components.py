@@ -149,6 +149,7 @@ def publish(
     confidence: float,
     max_recall_drop: float,
     keep_versions: int,
+    promote: bool,
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     report: dsl.Input[dsl.HTML],
@@ -169,6 +170,7 @@ def publish(
         report=Path(report.path),
         manifest=Path(manifest.path),
         keep_versions=keep_versions,
+        promote=promote,
     )
 
 

@@ -53,6 +53,7 @@ def train_pipeline(
     max_drift: float = 0.1,
     max_agreement_drop: float = 0.02,
     allow_anomalies: bool = False,
+    promote: bool = True,
 ):
     """Ingest, train, evaluate; publish what is accepted; predict one image."""
     ingest = components.ingest(
@@ -103,6 +104,7 @@ def train_pipeline(
             confidence=confidence,
             max_recall_drop=max_recall_drop,
             keep_versions=keep_versions,
+            promote=promote,
             dataset=ingest.outputs["dataset"],
             model=train.outputs["model"],
             report=evaluate.outputs["report"],

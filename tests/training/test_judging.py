@@ -103,7 +103,7 @@ def shake_until_better(model, images):
 def judge(models, dataset, tmp_path):
     """Judges and publishes a model, as the steps evaluate and publish do; returns the manifest."""
 
-    def run(name, gate=GATE):
+    def run(name, gate=GATE, **how):
         common = {
             "model": models[name],
             "dataset": dataset,
@@ -116,7 +116,7 @@ def judge(models, dataset, tmp_path):
         }
         said = judging.judge_model(**common, seed=1)
         if said.verdict.status == "accepted":
-            judging.publish(**common)
+            judging.publish(**common, **how)
         return json.loads((tmp_path / f"{name}.json").read_text())
 
     return run
@@ -136,6 +136,13 @@ def test_a_better_model_is_promoted(judge, registry):
     assert second["metrics"]["test"]["accuracy"] > first["metrics"]["test"]["accuracy"]
     champion = registry.champion()
     assert (champion.version, champion.manifest["run_id"]) == (2, "better")
+
+
+def test_an_accepted_model_waits_where_an_operator_promotes(judge, registry):
+    judge("champion")
+    judge("better", promote=False)
+    assert registry.versions() == [1, 2]
+    assert registry.champion().version == 1
 
 
 @pytest.mark.parametrize(

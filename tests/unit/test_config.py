@@ -18,8 +18,7 @@ SPEC = PipelineSpec.load(ROOT / "src" / "pipelines" / "train.yaml")
 FIELDS = {field.name.replace("_", "-"): field for field in dataclasses.fields(TrainerConfig)}
 # Limits whose defaults serve; who wants others submits the pipeline with them.
 PIPELINES_OWN = {
-    *("max_duplicates", "max_drift", "max_agreement_drop", "allow_anomalies"),
-    *("min_recall", "confidence", "max_recall_drop", "keep_versions"),
+    *("max_duplicates", "max_agreement_drop", "confidence", "max_recall_drop"),
 }
 
 
@@ -65,6 +64,10 @@ BAD = {
     "learning_rate": [-0.1, 1.1, float("nan")],
     "seed": [-1, 2**31],
     "min_accuracy": [-0.01, 1.01, float("nan")],
+    "min_recall": [-0.01, 1.01, float("nan")],
+    "max_drift": [-0.1, 100.1, float("nan")],
+    "promotion": ["", "auto", "Manual"],
+    "keep_versions": [-1, 100001],
     "image_number": [-1, 10000],
     "run_timeout": [-1, 43201],
     "data_path": ["data", "ftp://host/x", "s3://", "/a/../b", "http://"],
@@ -109,6 +112,10 @@ GOOD = {
     "learning_rate": [0, 0.001, 1],
     "seed": [0, 2**31 - 1],
     "min_accuracy": [0, 0.915, 1],
+    "min_recall": [0, 0.8, 1],
+    "max_drift": [0, 0.25, 100],
+    "promotion": ["automatic", "manual"],
+    "keep_versions": [0, 100000],
     "image_number": [0, 9999],
     "run_timeout": [0, 43200],
     "data_path": ["", "http://host/x", "https://host", "s3://data", "s3://data/f/m", "/mnt/data"],
@@ -139,10 +146,7 @@ def test_good_values_are_taken(field, value):
 
 def test_all_options_are_tried_above():
     tried = set(BAD) & set(GOOD)
-    assert tried == {f.name for f in dataclasses.fields(TrainerConfig)} - {
-        "train_on_change",
-        "schedule_paused",
-    }
+    assert tried == {f.name for f in dataclasses.fields(TrainerConfig) if f.type != "bool"}
 
 
 @given(text=st.text(), number=st.integers(), ratio=st.floats())

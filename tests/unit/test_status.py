@@ -85,6 +85,18 @@ def lasted(**how_long):
             ops.ActiveStatus("v2 0.9000 serves; run config-1 accepted, accuracy 0.9141"),
         ),
         (
+            Situation(
+                latest=run(RunState.SUCCEEDED),
+                result=GOOD,
+                champion=OLD,
+                config=TrainerConfig(promotion="manual"),
+            ),
+            ops.ActiveStatus(
+                "v2 0.9000 serves; run config-1 accepted, accuracy 0.9141; let it serve: "
+                "juju run trainer/leader promote version=N"
+            ),
+        ),
+        (
             Situation(latest=run(RunState.SUCCEEDED), result=BAD, champion=OLD),
             ops.ActiveStatus(
                 "v2 0.9000 serves; run config-1 rejected, accuracy 0.8000: "

@@ -100,6 +100,7 @@ def publish(
     report: Path,
     manifest: Path,
     keep_versions: int = 0,
+    promote: bool = True,
 ) -> None:
     """Make the model a version and, if it is still better than the champion, the champion.
 
@@ -117,6 +118,7 @@ def publish(
         manifest: what `judge_model` wrote.
         keep_versions: how many of the newest versions stay, besides the champion and the one before
             it; 0 keeps all.
+        promote: False leaves it to an operator to make the version the champion.
 
     Raises:
         ServingError: the published model does not load or does not predict.
@@ -149,7 +151,9 @@ def publish(
         return verdict.status == "accepted"
 
     reason = f"run {run_id}: {'; '.join(facts['verdict']['reasons'])}"
-    if place.promote(version, better, reason):
+    if not promote:
+        print(f"version {version} is kept for an operator to promote")
+    elif place.promote(version, better, reason):
         print(f"version {version} serves, accuracy {said.accuracy:.4f}")
     else:
         print(f"version {version} is kept; another model became better meanwhile")
