@@ -18,18 +18,19 @@ import json
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from sandbox.access import Access, User
 from sandbox.api import _Api, create_app
 from sandbox.executor import Executor, task_rows, task_states
 from sandbox.s3 import PersistentS3
 from sandbox.schedule import Scheduler
 from sandbox.store import Store, utc_now
 
-__all__ = ["Sandbox"]
+__all__ = ["Sandbox", "User"]
 
 HOST = "127.0.0.1"
 BUCKET = "mlpipeline"
@@ -52,6 +53,7 @@ class Sandbox:
         execute: False leaves runs PENDING until `set_run_state` moves them.
         limit: how many runs go on at once.
         clock: the time, UTC, that the API writes; schedules fire by the machine's.
+        users: who may do what, on a multi-user server; None makes a single-user one.
 
     Attributes:
         bucket: the bucket that is there from the start.
@@ -69,7 +71,9 @@ class Sandbox:
         execute: bool = True,
         limit: int = 1,
         clock: Callable[[], datetime.datetime] = utc_now,
+        users: Sequence[User] | None = None,
     ):
+        self._access = Access(users)
         self._clock = clock
         self.root = root.resolve()
         self._ports = api_port, s3_port
@@ -105,12 +109,12 @@ class Sandbox:
             {"AWS_REGION": "us-east-1", "TF_CPP_MIN_LOG_LEVEL": "3"},
             self._limit,
         )
-        api = _Api(self.store, self._changed)
+        api = _Api(self.store, self._access, self._changed)
         self._scheduler = Scheduler(self.store, api.submit)
         if self._execute:
             self._executor.start()
         self._scheduler.start()
-        app = create_app(self.store, self._changed)
+        app = create_app(self.store, self._access, self._changed)
         self._api_server = _serve(app, self._ports[0], ports.get("api", 0))
         self.api_url = f"http://{HOST}:{self._api_server.port}"
         ports = {"api": self._api_server.port, "s3": self._s3_server.port}
