@@ -96,7 +96,10 @@ class Server:
         for path in runs:
             self.http.post(f"{path}:terminate")
         for path in runs + [path for path in left if path not in runs]:
-            answer = self.http.delete(path, params={"cascade": "true"} if "/pip" in path else {})
+            if path.startswith("/pipelines/"):  # servers before 2.15 know no cascade=true
+                for version in self.get(f"{path}/versions").json().get("pipeline_versions", []):
+                    self.http.delete(f"{path}/versions/{version['pipeline_version_id']}")
+            answer = self.http.delete(path)
             assert answer.status_code in (200, 404), f"{path}: {answer.text}"
         self.http.close()
 
@@ -453,8 +456,12 @@ def test_bodies_are_held_to_their_form(server, home):
     send = lambda content: server.http.post(  # noqa: E731
         "/experiments", content=content, headers={"content-type": "application/json"}
     )
+    unknown = server.post(
+        "/experiments", {"display_name": f"{server.word}-red", "colour": "red", **server.scope}
+    )
+    # Server 2.5 takes fields that it does not know.
+    assert unknown.status_code == 200 or code(unknown) == (400, 3)
     for content in (
-        '{"display_name": "x", "colour": "red"}',
         '{"display_name": 5}',
         '{"display_name": "x"',
         "nonsense",
@@ -462,12 +469,12 @@ def test_bodies_are_held_to_their_form(server, home):
     ):
         answer = send(content)
         assert code(answer) == (400, 3), content
-        assert set(answer.json()) == {"code", "message"} | (set(answer.json()) & {"details"})
 
 
 def test_unknown_paths_and_methods(server):
-    assert code(server.get("/nothing-here")) == (404, 5)
-    assert code(server.http.put("/experiments", json={})) == (501, 12)
+    # Server 2.5 says both in plain text.
+    assert server.get("/nothing-here").status_code == 404
+    assert server.http.put("/experiments", json={}).status_code in (405, 501)
 
 
 def test_an_upload_that_is_no_pipeline_is_refused_in_its_own_form(server, home):
@@ -479,8 +486,9 @@ def test_an_upload_that_is_no_pipeline_is_refused_in_its_own_form(server, home):
     )
     assert answer.status_code in (400, 500)
     assert answer.json()["error_message"]
-    with server.client() as client, pytest.raises(kfp_ops.ApiError, match="Failed to create"):
+    with server.client() as client, pytest.raises(kfp_ops.ApiError) as caught:
         client.upload_version(version.pipeline_id, "broken", "no: pipeline\n")
+    assert caught.value.message == " ".join(answer.json()["error_message"].split())[:300]
 
 
 def test_a_pipeline_with_versions_is_not_deleted_by_mistake(server, home):
