@@ -19,18 +19,19 @@ import secrets
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from sandbox.access import Access, User
 from sandbox.api import _Api, create_app
 from sandbox.executor import Executor, task_rows, task_states
 from sandbox.s3 import PersistentS3
 from sandbox.schedule import Scheduler
 from sandbox.store import Store, utc_now
 
-__all__ = ["Sandbox"]
+__all__ = ["Sandbox", "User"]
 
 HOST = "127.0.0.1"
 BUCKET = "mlpipeline"
@@ -54,6 +55,7 @@ class Sandbox:
         limit: how many runs go on at once.
         clock: the time, UTC, that the API writes; schedules fire by the machine's.
         ids: gives what is made its ids.
+        users: who may do what, on a multi-user server; None makes a single-user one.
 
     Attributes:
         bucket: the bucket that is there from the start.
@@ -72,7 +74,9 @@ class Sandbox:
         limit: int = 1,
         clock: Callable[[], datetime.datetime] = utc_now,
         ids: Callable[[], uuid.UUID] = uuid.uuid4,
+        users: Sequence[User] | None = None,
     ):
+        self._access = Access(users)
         self._clock = clock
         self._ids = ids
         self.root = root.resolve()
@@ -109,12 +113,12 @@ class Sandbox:
             {"AWS_REGION": "us-east-1", "TF_CPP_MIN_LOG_LEVEL": "3"},
             self._limit,
         )
-        api = _Api(self.store, self._changed)
+        api = _Api(self.store, self._access, self._changed)
         self._scheduler = Scheduler(self.store, api.submit)
         if self._execute:
             self._executor.start()
         self._scheduler.start()
-        app = create_app(self.store, self._changed)
+        app = create_app(self.store, self._access, self._changed)
         self._api_server = _serve(app, self._ports[0], ports.get("api", 0))
         self.api_url = f"http://{HOST}:{self._api_server.port}"
         ports = {"api": self._api_server.port, "s3": self._s3_server.port}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import threading
 from pathlib import Path
 
-from sandbox import Sandbox
+from sandbox import Sandbox, User
 
 
 def main() -> None:
@@ -18,7 +19,14 @@ def main() -> None:
     parser.add_argument("--s3-port", type=int, default=9000)
     parser.add_argument("--no-execute", action="store_true", help="leave runs pending")
     parser.add_argument("--limit", type=int, default=1, help="how many runs go on at once")
+    parser.add_argument(
+        "--users",
+        type=Path,
+        help="a multi-user server for those in this file: "
+        '[{"name": NAME, "token": TOKEN, "roles": {NAMESPACE: "edit" or "view"}}]',
+    )
     options = parser.parse_args()
+    users = options.users and [User(**each) for each in json.loads(options.users.read_text())]
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -28,6 +36,7 @@ def main() -> None:
         s3_port=options.s3_port,
         execute=not options.no_execute,
         limit=options.limit,
+        users=users,
     ) as sandbox:
         print(f"Kubeflow Pipelines {sandbox.api_url}, S3 {sandbox.s3_url}, ready", flush=True)
         stop.wait()

@@ -1,4 +1,4 @@
-"""Kubeflow Pipelines' REST API v2beta1, as server 2.15.0 answers it (single-user)."""
+"""Kubeflow Pipelines' REST API v2beta1, as server 2.15.0 answers it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from croniter import croniter
 from werkzeug.exceptions import HTTPException
 
 from sandbox import listing, specs
+from sandbox.access import Access
 from sandbox.errors import (
     ABORTED,
     EXISTS,
@@ -28,7 +29,6 @@ from sandbox.store import Row, Store, TakenError, utc_now
 
 V2 = "/apis/v2beta1"
 _EPOCH = "1970-01-01T00:00:00Z"
-_HEALTH = {"commit_sha": "unknown", "tag_name": "2.15.0", "multi_user": False}
 _FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 _RUN = {
     "run_id": str,
@@ -57,23 +57,28 @@ _PIPELINE = {**_NAMED, "pipeline_id": str}
 _VERSION = {**_NAMED, "pipeline_id": str, "package_url": dict, "code_source_url": str}
 
 
-def create_app(store: Store, changed: Callable[[str, str], None]) -> flask.Flask:
+def create_app(store: Store, access: Access, changed: Callable[[str, str], None]) -> flask.Flask:
     """The API over a store.
 
     Args:
         store: where everything is.
+        access: who may do what.
         changed: told (what, id) when a run is submitted, terminated, retried or deleted, and when
             a recurring run is scheduled.
     """
     app = flask.Flask("sandbox")
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    api = _Api(store, changed)
-    api.default_experiment()
+    api = _Api(store, access, changed)
+    if not access.multi_user:
+        api.default_experiment()
     for method, path, view in api.routes():
         app.add_url_rule(V2 + path, f"{method} {path}", view, methods=[method])
     app.add_url_rule(V2 + "/pipelines/upload", "upload", api.upload, methods=["GET", "POST"])
     app.add_url_rule(V2 + "/healthz", "healthz", api.healthz, methods=["GET", "POST"])
-    app.add_url_rule("/apis/v1beta1/healthz", "v1", lambda: _HEALTH, methods=["GET"])
+    app.add_url_rule("/apis/v1beta1/healthz", "v1", api.health, methods=["GET"])
+    node = "/runs/<run_id>/nodes/<node>"
+    app.add_url_rule(f"/apis/v1alpha1{node}/log", "log", api.read_log)
+    app.add_url_rule(f"{V2}{node}/artifacts/<target>", "artifact", api.read_artifact)
 
     @app.errorhandler(ApiError)
     def _(error: ApiError):
@@ -103,8 +108,9 @@ _NAMESPACE = "kubeflow"
 
 
 class _Api:
-    def __init__(self, store: Store, changed: Callable[[str, str], None]):
+    def __init__(self, store: Store, access: Access, changed: Callable[[str, str], None]):
         self.store = store
+        self.access = access
         self.changed = changed
 
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
@@ -136,13 +142,85 @@ class _Api:
             ("POST", "/recurringruns/<target>", self.recurring_run_verb),
         ]
 
+    def health(self) -> dict[str, Any]:
+        return {
+            "commit_sha": "unknown",
+            "tag_name": "2.15.0",
+            "multi_user": self.access.multi_user,
+        }
+
     def healthz(self):
-        return {**_HEALTH, "pipeline_store": "database"}
+        return {**self.health(), "pipeline_store": "database"}
+
+    # Who may ------------------------------------------------------------------------------------
+
+    def _check(self, verb: str, resource: str, namespace: str, name: str = "") -> None:
+        self.access.check(flask.request.headers, verb, resource, namespace, name)
+
+    def _namespace(self, namespace: str) -> str:
+        """A namespace that a request names; a single-user server hears none."""
+        return namespace if self.access.multi_user else ""
+
+    def _may_experiment(self, verb: str, row: Row, doing: str) -> None:
+        try:
+            self.access.require_namespace("An experiment", row["namespace"])
+            try:
+                self._check(verb, "experiments", row["namespace"], row["name"])
+            except ApiError as error:
+                raise error.within("Failed to authorize with API: ") from None
+        except ApiError as error:
+            raise error.within(doing) from None
+
+    def _may_run(self, verb: str, namespace: str, doing: str, run: Row | None = None) -> None:
+        try:
+            self.access.require_namespace("A run", namespace)
+            try:
+                self._check(verb, "runs", namespace, _workflow(run) if run else "")
+            except ApiError as error:
+                raise error.within(
+                    f"Failed to access run {run['id'] if run else ''}. "
+                    f"Check if you have access to namespace {namespace}: "
+                ) from None
+        except ApiError as error:
+            raise error.within(doing) from None
+
+    def _may_recur(self, verb: str, namespace: str, doing: str, name: str = "") -> None:
+        try:
+            self.access.require_namespace("a recurring run", namespace)
+            try:
+                self._check(verb, "jobs", namespace, name)
+            except ApiError as error:
+                raise error.within("failed to authorize with API: ") from None
+        except ApiError as error:
+            raise error.within(doing) from None
+
+    def _may_pipeline(
+        self, verb: str, namespace: str, doing: str, name: str = "", pipeline_id: str = ""
+    ) -> None:
+        """Pipelines without a namespace are everybody's, even those without an identity."""
+        if not namespace:
+            return
+        try:
+            self._check(verb, "pipelines", namespace, name)
+        except ApiError as error:
+            raise error.within(
+                f"{doing}Failed to access pipeline {pipeline_id}. "
+                f"Check if you have access to namespace {namespace}: "
+            ) from None
 
     # Pipelines ----------------------------------------------------------------------------------
 
     def list_pipelines(self):
-        page = listing.page(self.store, "pipelines", flask.request.args)
+        namespace = self._namespace(flask.request.args.get("namespace", ""))
+        self._may_pipeline(
+            "list",
+            namespace,
+            f"Failed to list pipelines in namespace {namespace}. Check error stack: Failed to list "
+            "pipelines due to authorization error. Check if you have read permission to namespace "
+            f"{namespace}: ",
+        )
+        where = {"namespace": namespace} if self.access.multi_user else {}
+        page = listing.page(self.store, "pipelines", flask.request.args, where)
         return page.json("pipelines", [_pipeline(row) for row in page.rows])
 
     def create_pipeline(self):
@@ -152,10 +230,18 @@ class _Api:
             raise invalid("name is required").within(
                 "Failed to create a pipeline due to server error: "
             )
+        namespace = self._namespace(said.get("namespace", ""))
+        self._may_pipeline(
+            "create",
+            namespace,
+            "Failed to create a pipeline due to server error: Failed to create a pipeline due to "
+            f"authorization error. Check if you have write permissions to namespace {namespace}: ",
+            name,
+        )
         try:
             row = self.store.add(
                 "pipelines",
-                namespace=said.get("namespace", ""),
+                namespace=namespace,
                 name=name,
                 display_name=said.get("display_name") or name,
                 description=said.get("description", ""),
@@ -179,6 +265,8 @@ class _Api:
             raise UploadError(400, "Failed to read pipeline from file")
         text, filename = _uploaded()
         name = flask.request.args.get("name") or filename
+        namespace = self._namespace(flask.request.args.get("namespace", ""))
+        self._may_upload(namespace, "Failed to create a pipeline")
         doing = "Failed to create a pipeline and a pipeline version"
         try:
             specs.parse(text)
@@ -189,7 +277,7 @@ class _Api:
         try:
             row = self.store.add(
                 "pipelines",
-                namespace=flask.request.args.get("namespace", ""),
+                namespace=namespace,
                 name=name,
                 display_name=display_name,
                 description=description,
@@ -200,8 +288,23 @@ class _Api:
         self._add_version(row["id"], name, display_name, description, text)
         return _pipeline(row)
 
+    def _may_upload(self, namespace: str, doing: str) -> None:
+        """Uploads do not say who was refused, nor why."""
+        try:
+            self._may_pipeline("create", namespace, "")
+        except ApiError:
+            raise UploadError(400, doing) from None
+
     def pipeline_by_name(self, name: str):
-        namespace = flask.request.args.get("namespace", "")
+        namespace = self._namespace(flask.request.args.get("namespace", ""))
+        self._may_pipeline(
+            "get",
+            namespace,
+            f"Failed to get a pipeline with name {name} and namespace {namespace}. Check error "
+            "stack.: Failed to fetch a pipeline due to authorization error. Check if you have read "
+            f"permission to namespace {namespace}: ",
+            name,
+        )
         row = self.store.first("pipelines", "name = ? AND namespace = ?", name, namespace)
         if not row:
             raise not_found("Namespace/Pipeline", f"{namespace}/{name}").within(
@@ -211,20 +314,37 @@ class _Api:
         return _pipeline(row)
 
     def get_pipeline(self, pipeline_id: str):
+        doing = f"Failed to get a pipeline {pipeline_id}. Check error stack: "
         row = self.store.get("pipelines", pipeline_id)
         if not row:
             raise not_found("Pipeline", pipeline_id).within(
-                f"Failed to get a pipeline {pipeline_id}. Check error stack: "
-                f"Failed to get a pipeline with id {pipeline_id}: "
+                f"{doing}Failed to get a pipeline with id {pipeline_id}: "
             )
+        self._may_pipeline(
+            "get",
+            row["namespace"],
+            f"{doing}Failed to get a pipeline due authorization error for pipeline id "
+            f"{pipeline_id}: ",
+            row["name"],
+            pipeline_id,
+        )
         return _pipeline(row)
 
     def delete_pipeline(self, pipeline_id: str):
         doing = f"Failed to delete pipeline {pipeline_id}. Check error stack: "
-        if not self.store.get("pipelines", pipeline_id):
+        row = self.store.get("pipelines", pipeline_id)
+        if not row:
             raise not_found("Pipeline", pipeline_id).within(
                 f"{doing}Failed to delete pipeline with id {pipeline_id} as it was not found: "
             )
+        self._may_pipeline(
+            "delete",
+            row["namespace"],
+            f"{doing}Failed to delete a pipeline due authorization error for pipeline id "
+            f"{pipeline_id}: ",
+            row["name"],
+            pipeline_id,
+        )
         version = self.store.first("versions", "pipeline_id = ?", pipeline_id)
         if version and flask.request.args.get("cascade") != "true":
             raise invalid(
@@ -238,13 +358,23 @@ class _Api:
     # Versions -----------------------------------------------------------------------------------
 
     def list_versions(self, pipeline_id: str):
-        if not self.store.get("pipelines", pipeline_id):
+        doing = (
+            f"Failed to list pipeline versions for pipeline {pipeline_id}: "
+            "Failed to list pipeline versions due to "
+        )
+        row = self.store.get("pipelines", pipeline_id)
+        if not row:
             raise not_found("Pipeline", pipeline_id).within(
-                f"Failed to list pipeline versions for pipeline {pipeline_id}: Failed to list "
-                "pipeline versions due to error fetching the namespace for pipeline "
-                f"{pipeline_id}: Failed to get namespace for pipeline id {pipeline_id}: "
+                f"{doing}error fetching the namespace for pipeline {pipeline_id}: "
+                f"Failed to get namespace for pipeline id {pipeline_id}: "
                 f"Failed to get a pipeline with id {pipeline_id}: "
             )
+        self._may_pipeline(
+            "list",
+            row["namespace"],
+            f"{doing}authorization error. Check if you have read permission to namespace "
+            f"{row['namespace']}: ",
+        )
         page = listing.page(
             self.store, "versions", flask.request.args, {"pipeline_id": pipeline_id}
         )
@@ -260,9 +390,11 @@ class _Api:
     def upload_version(self):
         pipeline_id = flask.request.args.get("pipelineid", "")
         doing = "Failed to create a pipeline version"
-        if not self.store.get("pipelines", pipeline_id):
+        pipeline = self.store.get("pipelines", pipeline_id)
+        if not pipeline:
             raise UploadError(400, doing)
         text, filename = _uploaded()
+        self._may_upload(pipeline["namespace"], doing)
         name = flask.request.args.get("name") or filename
         try:
             specs.parse(text)
@@ -294,21 +426,43 @@ class _Api:
         )
 
     def get_version(self, pipeline_id: str, version_id: str):
+        doing = f"Failed to get a pipeline version {version_id}: "
         row = self.store.get("versions", version_id)
         if not row or row["pipeline_id"] != pipeline_id:
             raise not_found("PipelineVersion", version_id).within(
-                f"Failed to get a pipeline version {version_id}: "
-                f"Failed to get a pipeline version with id {version_id}: "
+                f"{doing}Failed to get a pipeline version with id {version_id}: "
             )
+        self._may_version(
+            "get",
+            pipeline_id,
+            f"{doing}Failed to get a pipeline version due to authorization error for pipeline "
+            f"version id {version_id}: ",
+        )
         return _version(row)
 
+    def _may_version(self, verb: str, pipeline_id: str, doing: str) -> None:
+        pipeline = self.store.get("pipelines", pipeline_id)
+        if pipeline:
+            self._may_pipeline(verb, pipeline["namespace"], doing, pipeline["name"], pipeline_id)
+
     def delete_version(self, pipeline_id: str, version_id: str):
-        if not self.store.delete("versions", "id = ? AND pipeline_id = ?", version_id, pipeline_id):
+        doing = (
+            f"Failed to delete a pipeline version id {version_id} under pipeline id "
+            f"{pipeline_id}. Check error stack: "
+        )
+        row = self.store.get("versions", version_id)
+        if not row or row["pipeline_id"] != pipeline_id:
             raise not_found("PipelineVersion", version_id).within(
-                f"Failed to delete a pipeline version id {version_id} under pipeline id "
-                f"{pipeline_id}. Check error stack: Failed to delete pipeline version with id "
+                f"{doing}Failed to delete pipeline version with id "
                 f"{version_id} as it was not found: "
             )
+        self._may_version(
+            "delete",
+            pipeline_id,
+            f"{doing}Failed to delete a pipeline version id {version_id} due to authorization "
+            f"error for pipeline id {pipeline_id}: ",
+        )
+        self.store.delete("versions", "id = ?", version_id)
         return {}
 
     # Experiments --------------------------------------------------------------------------------
@@ -319,10 +473,10 @@ class _Api:
             "Default", "All runs created without specifying an experiment will be grouped here."
         )
 
-    def _add_experiment(self, name: str, description: str) -> Row:
+    def _add_experiment(self, name: str, description: str, namespace: str = "") -> Row:
         return self.store.add(
             "experiments",
-            namespace="",
+            namespace=namespace,
             name=name,
             description=description,
             created_at=self.store.now(),
@@ -331,8 +485,18 @@ class _Api:
         )
 
     def list_experiments(self):
-        self.default_experiment()
-        page = listing.page(self.store, "experiments", flask.request.args)
+        namespace = self._namespace(flask.request.args.get("namespace", ""))
+        where = {}
+        if self.access.multi_user:
+            self._may_experiment(
+                "list",
+                {"namespace": namespace, "name": ""},
+                "List experiments failed: Failed to authorize with API: ",
+            )
+            where = {"namespace": namespace}
+        else:
+            self.default_experiment()
+        page = listing.page(self.store, "experiments", flask.request.args, where)
         return page.json("experiments", [_experiment(row) for row in page.rows])
 
     def create_experiment(self):
@@ -344,8 +508,14 @@ class _Api:
                 "InternalServerError: Failed to convert API experiment to model experiment: "
                 "Invalid input error: Experiment must have a non-empty name"
             )
+        namespace = self._namespace(said.get("namespace", ""))
+        self._may_experiment(
+            "create",
+            {"namespace": namespace, "name": name},
+            "Failed to create a experiment: Failed to authorize the request: ",
+        )
         try:
-            return _experiment(self._add_experiment(name, said.get("description", "")))
+            row = self._add_experiment(name, said.get("description", ""), namespace)
         except TakenError:
             reason = (
                 f"Failed to create a new experiment. The name {name} already exists. "
@@ -357,6 +527,7 @@ class _Api:
                 f"Failed to create a experiment: Already exist error: {reason}",
                 reason,
             ) from None
+        return _experiment(row)
 
     def _experiment(self, experiment_id: str, doing: str) -> Row:
         row = self.store.get("experiments", experiment_id)
@@ -364,14 +535,30 @@ class _Api:
             raise not_found("Experiment", experiment_id).within(doing)
         return row
 
+    def _permitted_experiment(self, verb: str, experiment_id: str, doing: str, then: str) -> Row:
+        """The experiment, for somebody who may do this to it.
+
+        A multi-user server misses it while it asks who may, a single-user one in what comes `then`.
+        """
+        if not self.access.multi_user:
+            return self._experiment(experiment_id, doing + then)
+        doing += "Failed to authorize the request: "
+        row = self._experiment(
+            experiment_id, f"{doing}Failed to authorize with the experiment ID: "
+        )
+        self._may_experiment(verb, row, doing)
+        return row
+
     def get_experiment(self, experiment_id: str):
-        return _experiment(self._experiment(experiment_id, "Failed to fetch experiment: "))
+        doing = "Failed to fetch experiment: "
+        return _experiment(self._permitted_experiment("get", experiment_id, doing, ""))
 
     def delete_experiment(self, experiment_id: str):
-        self._experiment(
+        self._permitted_experiment(
+            "delete",
             experiment_id,
-            f"Failed to delete experiment: Failed to delete experiment {experiment_id} "
-            "due to error fetching it: ",
+            "Failed to delete experiment: ",
+            f"Failed to delete experiment {experiment_id} due to error fetching it: ",
         )
         self.store.delete("experiments", "id = ?", experiment_id)
         return {}
@@ -381,12 +568,13 @@ class _Api:
         states = {"archive": "ARCHIVED", "unarchive": "AVAILABLE"}
         if verb not in states:
             return {"code": UNIMPLEMENTED, "message": "Method Not Allowed"}, 501
-        # One that is not there is archived all the same.
-        if verb == "unarchive":
-            self._experiment(
+        # A single-user server archives one that is not there all the same.
+        if verb == "unarchive" or self.access.multi_user:
+            self._permitted_experiment(
+                verb,
                 experiment_id,
-                f"Failed to {verb} experiment: Failed to {verb} experiment {experiment_id} "
-                "due to error fetching it: ",
+                f"Failed to {verb} experiment: ",
+                f"Failed to {verb} experiment {experiment_id} due to error fetching it: ",
             )
         self.store.update("experiments", experiment_id, storage_state=states[verb])
         return {}
@@ -395,15 +583,23 @@ class _Api:
 
     def list_runs(self):
         experiment_id = flask.request.args.get("experiment_id", "")
-        where = {}
+        namespace = self._namespace(flask.request.args.get("namespace", ""))
+        where = {"namespace": namespace} if self.access.multi_user else {}
         if experiment_id:
-            self._experiment(
+            experiment = self._experiment(
                 experiment_id,
                 "Failed to list runs: Failed to list runs due to error fetching namespace for "
                 f"experiment {experiment_id}. Try filtering based on namespace: Failed to fetch "
                 f"namespace from experiment {experiment_id}: ",
             )
+            namespace = experiment["namespace"]
             where = {"experiment_id": experiment_id}
+        self._may_run(
+            "list",
+            namespace,
+            "Failed to list runs: Failed to list runs due to authorization error. Check if you "
+            f"have permission to access namespace {namespace}: ",
+        )
         page = listing.page(self.store, "runs", flask.request.args, where)
         return page.json("runs", [_run(row) for row in page.rows])
 
@@ -420,12 +616,13 @@ class _Api:
             said,
             f"{doing}InternalServerError: Failed to create a run due to error fetching manifest: ",
         )
-        experiment_id = said.get("experiment_id", "") or self.default_experiment()["id"]
-        self._experiment(
-            experiment_id,
-            f"{doing}Failed to create a run due to invalid experimentId and namespace combination: "
-            f"Failed to fetch namespace for experiment {experiment_id}: "
-            f"Failed to fetch namespace from experiment {experiment_id}: ",
+        experiment = self._home(said, f"{doing}Failed to create a run due to ")
+        namespace = experiment["namespace"]
+        self._may_run(
+            "create",
+            namespace,
+            f"{doing}Failed to create a run due to authorization error. Check if you have write "
+            f"permissions to namespace {namespace}: ",
         )
         runtime = said.get("runtime_config", {})
         try:
@@ -437,15 +634,32 @@ class _Api:
         row = self.submit(
             name=said["display_name"],
             description=said.get("description", ""),
-            experiment_id=experiment_id,
+            experiment_id=experiment["id"],
+            namespace=namespace,
             pipeline_id=pipeline_id,
             version_id=version_id,
             spec=text,
             parameters=json.dumps(runtime.get("parameters", {})),
             pipeline_root=runtime.get("pipeline_root", ""),
-            service_account=said.get("service_account") or "pipeline-runner",
+            service_account=said.get("service_account") or self._service_account(),
         )
         return _run(row)
+
+    def _home(self, said: Mapping[str, Any], doing: str) -> Row:
+        """The experiment that a run or a recurring run goes into."""
+        experiment_id = said.get("experiment_id", "")
+        doing += "invalid experimentId and namespace combination: "
+        if not experiment_id and self.access.multi_user:
+            raise invalid("Experiment id can not be empty in multi-user mode").within(doing)
+        experiment_id = experiment_id or self.default_experiment()["id"]
+        return self._experiment(
+            experiment_id,
+            f"{doing}Failed to fetch namespace for experiment {experiment_id}: "
+            f"Failed to fetch namespace from experiment {experiment_id}: ",
+        )
+
+    def _service_account(self) -> str:
+        return "default-editor" if self.access.multi_user else "pipeline-runner"
 
     def submit(self, **values: Any) -> Row:
         """Add a run that waits for its turn."""
@@ -516,19 +730,26 @@ class _Api:
             )
         return row["spec"], row["pipeline_id"], row["id"]
 
-    def _run(self, run_id: str, doing: str) -> Row:
+    def _run(self, verb: str, run_id: str, doing: str, then: str = "") -> Row:
+        """The run, for somebody who may do this to it; missed as experiments are."""
+        if self.access.multi_user:
+            doing += "Failed to authorize the request: "
+            then = f"Failed to authorize with the run ID {run_id}: "
         row = self.store.get("runs", run_id)
         if not row:
-            raise not_found("Run", run_id).within(f"{doing}Failed to fetch run {run_id}: ")
+            raise not_found("Run", run_id).within(f"{doing}{then}Failed to fetch run {run_id}: ")
+        self._may_run(verb, row["namespace"], doing, row)
         return row
 
     def get_run(self, run_id: str):
-        return _run(self._run(run_id, "Failed to get a run: "))
+        return _run(self._run("get", run_id, "Failed to get a run: "))
 
     def delete_run(self, run_id: str):
         self._run(
+            "delete",
             run_id,
-            f"Failed to delete a run: Failed to delete run {run_id} as it does not exist: ",
+            "Failed to delete a run: ",
+            f"Failed to delete run {run_id} as it does not exist: ",
         )
         self.changed("deleted", run_id)
         self.store.delete("runs", "id = ?", run_id)
@@ -536,14 +757,16 @@ class _Api:
 
     def run_verb(self, target: str):
         run_id, _, verb = target.partition(":")
-        doing = f"Failed to {verb} a run: Failed to {verb} run {run_id} "
+        asked = f"Failed to {verb} a run: "
+        then = f"Failed to {verb} run {run_id} "
+        doing = asked + then
         if verb in ("archive", "unarchive"):
-            self._run(run_id, f"{doing}as it failed to be retrieved: ")
+            self._run(verb, run_id, asked, f"{then}as it failed to be retrieved: ")
             state = "ARCHIVED" if verb == "archive" else "AVAILABLE"
             self.store.update("runs", run_id, storage_state=state)
             return {}
         if verb == "terminate":
-            self._run(run_id, f"{doing}due to error fetching the run: ")
+            self._run(verb, run_id, asked, f"{then}due to error fetching the run: ")
             if not self.store.move_run(run_id, "CANCELING", expected=("PENDING", "RUNNING")):
                 raise invalid(f"Failed to terminate a run {run_id}. Row not found").within(
                     f"{doing[:-1]}: "
@@ -551,7 +774,7 @@ class _Api:
             self.changed("terminated", run_id)
             return {}
         if verb == "retry":
-            row = self._run(run_id, f"{doing}due to error fetching the run: ")
+            row = self._run(verb, run_id, asked, f"{then}due to error fetching the run: ")
             if row["state"] != "FAILED":
                 reason = "Workflow must be Failed/Error to retry"
                 raise ApiError(
@@ -566,14 +789,58 @@ class _Api:
             return {}
         return {"code": UNIMPLEMENTED, "message": "Method Not Allowed"}, 501
 
+    def read_log(self, run_id: str, node: str):
+        """There are no pods to read from, which the server says with 200, and whoever asks."""
+        doing = f"BadRequestError: Failed to read logs for run {run_id}"
+        if not self.store.get("runs", run_id):
+            raise UploadError(
+                200,
+                f"{doing} due to run fetching error: Failed to fetch run {run_id}: "
+                f"ResourceNotFoundError: Run {run_id} not found",
+            )
+        raise UploadError(
+            200,
+            f"{doing}: InternalServerError: Failed to read logs from archive {node} due to error "
+            "fetching the log file",
+        )
+
+    def read_artifact(self, run_id: str, node: str, target: str):
+        """No node has artifacts; and a multi-user server reads no token here, only the header."""
+        del node, target
+        run = self.store.get("runs", run_id)
+        if run and not flask.request.headers.get("kubeflow-userid"):
+            try:
+                self.access.check({}, "readArtifact", "runs", run["namespace"])
+            except ApiError as error:
+                raise UploadError(
+                    403,
+                    f"Failed to authorize the request: Failed to access run {run_id}. Check if you "
+                    f"have access to namespace {run['namespace']}: {error.message}",
+                ) from None
+        raise UploadError(404, "artifact not found: <nil>")
+
     # Recurring runs -----------------------------------------------------------------------------
 
     def list_recurring_runs(self):
-        where = {
-            name: flask.request.args[name]
-            for name in ("experiment_id",)
-            if flask.request.args.get(name)
-        }
+        experiment_id = flask.request.args.get("experiment_id", "")
+        namespace = self._namespace(flask.request.args.get("namespace", ""))
+        where = {"namespace": namespace} if self.access.multi_user else {}
+        doing = "Failed to list jobs: Failed to list recurring runs due to "
+        if experiment_id:
+            where = {"experiment_id": experiment_id}
+            if self.access.multi_user:
+                namespace = self._experiment(
+                    experiment_id,
+                    f"{doing}error fetching namespace for experiment {experiment_id}. Try "
+                    "filtering based on namespace: Failed to fetch namespace from experiment "
+                    f"{experiment_id}: ",
+                )["namespace"]
+        self._may_recur(
+            "list",
+            namespace,
+            f"{doing}authorization error. Check if you have permission to access namespace "
+            f"{namespace}: ",
+        )
         page = listing.page(self.store, "recurring_runs", flask.request.args, where)
         # The server answers this one field in camel case.
         return page.json("recurringRuns", [_recurring_run(row) for row in page.rows])
@@ -599,6 +866,19 @@ class _Api:
         except ApiError as error:
             raise error.within(conversion) from None
         doing = "Failed to create a recurring run: "
+        if self.access.multi_user:
+            experiment = self._home(said, f"{doing}Failed to create a recurring run due to ")
+        else:
+            experiment_id = said.get("experiment_id", "") or self.default_experiment()["id"]
+            experiment = self._experiment(experiment_id, doing)
+        namespace = experiment["namespace"]
+        self._may_recur(
+            "create",
+            namespace,
+            f"{doing}Failed to create a recurring run due to authorization error. Check if you "
+            f"have write permission to namespace {namespace}: ",
+            said["display_name"],
+        )
         text, pipeline_id, version_id = self._manifest(said, f"{doing}InternalServerError: ")
         runtime = said.get("runtime_config", {})
         try:
@@ -608,13 +888,11 @@ class _Api:
                 f"{doing}Failed to create a recurring run during scheduled workflow creation: "
                 "invalid pipeline job inputs: "
             ) from None
-        experiment_id = said.get("experiment_id", "") or self.default_experiment()["id"]
-        self._experiment(experiment_id, doing)
         at = self.store.now()
         row = self.store.add(
             "recurring_runs",
-            namespace=_NAMESPACE,
-            experiment_id=experiment_id,
+            namespace=namespace or _NAMESPACE,
+            experiment_id=experiment["id"],
             name=said["display_name"],
             description=said.get("description", ""),
             pipeline_id=pipeline_id,
@@ -622,7 +900,7 @@ class _Api:
             spec=text,
             parameters=json.dumps(runtime.get("parameters", {})),
             pipeline_root=runtime.get("pipeline_root", ""),
-            service_account=said.get("service_account") or "pipeline-runner",
+            service_account=said.get("service_account") or self._service_account(),
             created_at=at,
             updated_at=at,
             max_concurrency=concurrency,
@@ -636,22 +914,28 @@ class _Api:
         # An empty trigger is told now, and never again.
         return {**shown, "trigger": trigger} if said.get("trigger") == {} else shown
 
-    def _recurring_run(self, recurring_run_id: str, doing: str) -> Row:
+    def _recurring_run(self, verb: str, recurring_run_id: str, doing: str, then: str = "") -> Row:
+        """The recurring run, for somebody who may do this to it; missed as experiments are."""
+        if self.access.multi_user:
+            doing += "Failed to authorize the request: "
+            then = "failed to authorize with the recurring run ID: "
         row = self.store.get("recurring_runs", recurring_run_id)
         if not row:
-            raise not_found("Job", recurring_run_id).within(doing)
+            raise not_found("Job", recurring_run_id).within(doing + then)
+        self._may_recur(verb, row["namespace"], doing, row["name"])
         return row
 
     def get_recurring_run(self, recurring_run_id: str):
         return _recurring_run(
-            self._recurring_run(recurring_run_id, "Failed to fetch a recurring run: ")
+            self._recurring_run("get", recurring_run_id, "Failed to fetch a recurring run: ")
         )
 
     def delete_recurring_run(self, recurring_run_id: str):
         self._recurring_run(
+            "delete",
             recurring_run_id,
-            "Failed to disable a recurring run: Failed to delete recurring run "
-            f"{recurring_run_id}. Check if exists: ",
+            "Failed to disable a recurring run: ",
+            f"Failed to delete recurring run {recurring_run_id}. Check if exists: ",
         )
         self.store.delete("recurring_runs", "id = ?", recurring_run_id)
         return {}
@@ -662,9 +946,11 @@ class _Api:
             return {"code": UNIMPLEMENTED, "message": "Method Not Allowed"}, 501
         enable = verb == "enable"
         self._recurring_run(
+            verb,
             recurring_run_id,
-            f"Failed to {verb} a recurring run: Failed to change recurring run's mode to enable:"
-            f"{str(enable).lower()}. Check if recurring run {recurring_run_id} exists: ",
+            f"Failed to {verb} a recurring run: ",
+            f"Failed to change recurring run's mode to enable:{str(enable).lower()}. "
+            f"Check if recurring run {recurring_run_id} exists: ",
         )
         self.store.update(
             "recurring_runs",
@@ -824,6 +1110,11 @@ def _experiment(row: Row) -> dict[str, Any]:
         storage_state=row["storage_state"],
         last_run_created_at=row["last_run_created_at"],
     )
+
+
+def _workflow(run: Row) -> str:
+    """The name of a run's Argo workflow, as the server would generate it."""
+    return f"{specs.name(run['spec'])}-{run['id'][:5]}"
 
 
 def _source(row: Row) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-INVALID, NOT_FOUND, EXISTS, ABORTED, UNIMPLEMENTED, INTERNAL = 3, 5, 6, 10, 12, 13
+INVALID, NOT_FOUND, EXISTS, DENIED = 3, 5, 6, 7
+ABORTED, UNIMPLEMENTED, INTERNAL, UNAUTHENTICATED = 10, 12, 13, 16
 
 
 class ApiError(Exception):
@@ -41,7 +42,10 @@ class ApiError(Exception):
 
 
 class UploadError(Exception):
-    """An answer of the upload endpoints: {error_message, error_details}, without the stack."""
+    """An answer of the endpoints for uploads, logs and artifacts, without Go's stack.
+
+    Its body is {error_message, error_details}.
+    """
 
     def __init__(self, status: int, message: str, *, as_text: bool = True):
         super().__init__(message)

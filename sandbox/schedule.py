@@ -81,6 +81,7 @@ class Scheduler:
         same = ("experiment_id", "pipeline_id", "version_id", "spec", "parameters")
         self._submit(
             **{name: row[name] for name in (*same, "pipeline_root", "service_account")},
+            namespace=row["namespace"],
             name=f"{row['name']} {number}",
             description=row["description"],
             recurring_run_id=row["id"],

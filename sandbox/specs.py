@@ -57,6 +57,11 @@ def _numbers(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def name(text: str) -> str:
+    """The pipeline's name."""
+    return str(parse(text)[0]["pipelineInfo"].get("name", ""))
+
+
 def inputs(text: str) -> dict[str, Any]:
     """The pipeline's parameters, by name, as the specification has them."""
     root = parse(text)[0]["root"]

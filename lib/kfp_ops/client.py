@@ -1,7 +1,8 @@
 """A client of Kubeflow Pipelines' REST API v2beta1, for charms.
 
 Only what a charm needs, within what servers 2.5 and later take. Every call has a deadline and a
-bound on the answer's size; redirects are not followed; nothing is retried here, since a request
+bound on the answer's size; redirects are not followed; what is packed is not unpacked; nothing is
+retried here, since a request
 without an answer may have been carried out: whoever calls looks again at the next Juju event.
 """
 
@@ -10,8 +11,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import cast
+from urllib.parse import quote
 
 import httpx
 
@@ -27,6 +30,7 @@ from kfp_ops.models import (
     items,
     text,
 )
+from kfp_ops.transport import DeadlineTransport
 
 API = "/apis/v2beta1"
 _BY_STATUS = {
@@ -38,6 +42,7 @@ _BY_STATUS = {
 }
 NEWEST = "created_at desc"
 OLDEST = "created_at asc"
+_EMPTY = {"total_size", "next_page_token"}
 
 
 class Client:
@@ -65,8 +70,16 @@ class Client:
         self._token = token
         self._deadline = deadline
         self._max_bytes = max_bytes
+        self._transport = DeadlineTransport()
         self._http = httpx.Client(
-            base_url=self.url, timeout=min(10.0, deadline), trust_env=False, follow_redirects=False
+            base_url=self.url,
+            timeout=min(10.0, deadline),
+            transport=self._transport,
+            trust_env=False,
+            follow_redirects=False,
+            headers={"accept-encoding": "identity"},
+            # What a login page in between hands out is not ours to send back.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
 
     def __enter__(self) -> Client:
@@ -93,7 +106,7 @@ class Client:
             KfpError: any of the package's errors, as with every call.
         """
         try:
-            answer = self._call("GET", f"/pipelines/names/{name}", query=self._scope())
+            answer = self._call("GET", f"/pipelines/names/{_part(name)}", query=self._scope())
         except errors.NotFoundError:
             return None
         return Pipeline.from_json(answer)
@@ -106,7 +119,7 @@ class Client:
     def find_version(self, pipeline_id: str, name: str) -> PipelineVersion | None:
         """The pipeline's version of this name, or None."""
         found = self._list(
-            f"/pipelines/{pipeline_id}/versions",
+            f"/pipelines/{_part(pipeline_id)}/versions",
             "pipeline_versions",
             filters={"name": name},
             query={},
@@ -178,7 +191,7 @@ class Client:
 
     def get_run(self, run_id: str) -> Run:
         """One run, with its tasks; NotFoundError when there is none."""
-        return Run.from_json(self._call("GET", f"/runs/{run_id}"))
+        return Run.from_json(self._call("GET", f"/runs/{_part(run_id)}"))
 
     def create_run(
         self,
@@ -207,7 +220,7 @@ class Client:
 
     def terminate_run(self, run_id: str) -> None:
         """Ask the server to stop a run; RequestError when it has ended already."""
-        self._call("POST", f"/runs/{run_id}:terminate")
+        self._call("POST", f"/runs/{_part(run_id)}:terminate")
 
     # Recurring runs -----------------------------------------------------------------------------
 
@@ -258,15 +271,15 @@ class Client:
 
     def enable_recurring_run(self, recurring_run_id: str) -> None:
         """Let it submit runs; NotFoundError when there is none."""
-        self._call("POST", f"/recurringruns/{recurring_run_id}:enable", body={})
+        self._call("POST", f"/recurringruns/{_part(recurring_run_id)}:enable", body={})
 
     def disable_recurring_run(self, recurring_run_id: str) -> None:
         """Let it submit no more runs; NotFoundError when there is none."""
-        self._call("POST", f"/recurringruns/{recurring_run_id}:disable", body={})
+        self._call("POST", f"/recurringruns/{_part(recurring_run_id)}:disable", body={})
 
     def delete_recurring_run(self, recurring_run_id: str) -> None:
         """Remove it; its runs stay. NotFoundError when there is none."""
-        self._call("DELETE", f"/recurringruns/{recurring_run_id}")
+        self._call("DELETE", f"/recurringruns/{_part(recurring_run_id)}")
 
     # The way through ----------------------------------------------------------------------------
 
@@ -296,7 +309,11 @@ class Client:
             "page_size": str(limit),
             "sort_by": sort_by,
         }
-        return items(self._call("GET", path, query=query), field)
+        answer = self._call("GET", path, query=query)
+        # An empty list has no field of its own; anything else without it is not a list.
+        if field not in answer and not answer.keys() <= _EMPTY:
+            raise errors.AnswerError(f"GET {API}{path}: the answer has no {field!r}")
+        return items(answer, field)
 
     def _call(
         self,
@@ -327,29 +344,29 @@ class Client:
         return _object(content, what)
 
     def _send(self, request: httpx.Request, what: str) -> tuple[int, bytes]:
-        until = time.monotonic() + self._deadline
+        self._transport.until = until = time.monotonic() + self._deadline
         try:
             response = self._http.send(request, stream=True)
             try:
+                coding = response.headers.get("content-encoding", "identity")
+                if coding != "identity":
+                    raise errors.AnswerError(f"{what}: unexpected content-encoding {coding[:40]!r}")
                 content = bytearray()
-                for chunk in response.iter_bytes():
+                for chunk in response.iter_raw():
                     content += chunk
                     if len(content) > self._max_bytes:
                         raise errors.AnswerError(
                             f"{what}: the answer is larger than {self._max_bytes} bytes"
                         )
-                    if time.monotonic() > until:
-                        raise errors.UnreachableError(
-                            f"{what}: no complete answer within {self._deadline:g} s"
-                        )
             finally:
                 response.close()
         except httpx.TimeoutException as error:
-            raise errors.UnreachableError(f"{what}: no answer in time from {self.url}") from error
+            when = "in time"
+            if time.monotonic() >= until:
+                when = f"within {self._deadline:g} s"
+            raise errors.UnreachableError(f"{what}: no answer {when} from {self.url}") from error
         except httpx.TransportError as error:
             raise errors.UnreachableError(f"{what}: cannot reach {self.url}: {error}") from error
-        except httpx.DecodingError as error:
-            raise errors.AnswerError(f"{what}: the answer cannot be decoded: {error}") from error
         return response.status_code, bytes(content)
 
 
@@ -362,7 +379,7 @@ def _object(content: bytes, what: str) -> Json:
         raise errors.AnswerError(f"{what}: the answer is no JSON object: {content[:80]!r}")
     answer = cast("Json", answer)
     # Some proxies and old servers send an error with status 200.
-    if "error_message" in answer:
+    if "error_message" in answer or ("code" in answer and "message" in answer):
         raise errors.AnswerError(f"{what}: {_message(content)}")
     return answer
 
@@ -377,4 +394,20 @@ def _message(content: bytes) -> str:
             words = text(answer, "message", "") or text(answer, "error_message", "") or words
     except (ValueError, RecursionError, errors.AnswerError):
         pass
-    return " ".join(words.split())[:300]
+    return _shown(words)[:300]
+
+
+def _shown(words: str) -> str:
+    """One line that can be written anywhere: JSON may hold halves of characters."""
+    return " ".join(words.encode(errors="replace").decode().split())
+
+
+def _part(name: str) -> str:
+    """A name or an id as one part of a path.
+
+    Raises:
+        AnswerError: it can be none; ids come from answers.
+    """
+    if name in ("", ".", "..") or len(name) > 256:
+        raise errors.AnswerError(f"not an id that the API gives: {_shown(name)[:40]!r}")
+    return quote(name, safe="", errors="replace")

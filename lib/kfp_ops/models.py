@@ -195,11 +195,16 @@ def text(data: Json, key: str, default: str | None = None) -> str:
     """The string under `key`; without it, `default`.
 
     Raises:
-        AnswerError: it is no string, or it is missing and there is no default.
+        AnswerError: it is no string that can be written in UTF-8, or it is missing and there is no
+            default.
     """
     value = data.get(key, default)
     if not isinstance(value, str):
         raise AnswerError(f"field {key!r} should be a string, not {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise AnswerError(f"field {key!r} holds half a character") from None
     return value
 
 
@@ -240,6 +245,9 @@ def time(data: Json, key: str) -> datetime.datetime | None:
     if not value or value.startswith(("0001-", "1970-01-01T00:00:00")):
         return None
     try:
-        return datetime.datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except ValueError:
+        moment = datetime.datetime.fromisoformat(value.replace("Z", "+00:00"))
+        if moment.tzinfo is None:
+            raise ValueError("no time zone")
+        return moment.astimezone(datetime.timezone.utc)
+    except (ValueError, OverflowError):
         raise AnswerError(f"field {key!r} should be an RFC 3339 time, not {value[:40]!r}") from None

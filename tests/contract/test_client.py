@@ -8,12 +8,10 @@ import pytest
 from werkzeug import Response
 
 from kfp_ops import Client, PipelineVersion, RunState
-from tests.contract.test_transcripts import RECORD
+from tests.contract.test_transcripts import RECORD, template
 
 ID = "11111111-2222-4333-8444-555555555555"
 VERSION = PipelineVersion(pipeline_id=ID, pipeline_version_id=ID, display_name="v")
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-NAMED = re.compile(r"(/pipelines/names/)[^/]+")
 # One row that is any of the API's objects.
 ROW = {
     "pipeline_id": ID,
@@ -56,11 +54,6 @@ CALLS = {
 }
 
 
-def template(method, path):
-    path = NAMED.sub(r"\1NAME", UUID.sub("ID", path))
-    return f"{method} {path}"
-
-
 def keys(value, where=""):
     """Every path to a key in an object; what a run is given as parameters is anybody's."""
     if not isinstance(value, dict):
@@ -91,9 +84,7 @@ def accepted():
             request = exchange["request"]
             if exchange["response"]["status"] != 200:
                 continue
-            queries, bodies, filters = seen.setdefault(
-                template(request["method"], request["path"]), (set(), set(), set())
-            )
+            queries, bodies, filters = seen.setdefault(template(request), (set(), set(), set()))
             queries |= set(request["query"])
             bodies |= keys(request.get("json"))
             try:
@@ -126,7 +117,7 @@ def test_what_is_sent_was_seen_to_be_accepted(httpserver, accepted, call, namesp
         call(client)
     # THEN method, path, fields and filters are recorded ones
     ((request, _),) = httpserver.log
-    what = template(request.method, request.path)
+    what = template({"method": request.method, "path": request.path})
     recorded, documented = accepted[what], DOCUMENTED.get(what, (set(), set(), set()))
     queries, bodies, filters = (a | b for a, b in zip(recorded, documented, strict=True))
     assert set(request.args) <= queries

@@ -2,6 +2,7 @@
 
 import datetime
 import functools
+import json
 import os
 import re
 from pathlib import Path
@@ -9,17 +10,27 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sandbox import Sandbox
+from sandbox import Sandbox, User
 from tests.contract.replay import Difference, Replay
 
 ROOT = Path(__file__).parents[2]
 RECORD = Path(
     os.environ.get("KFP_TRANSCRIPTS", ROOT.parent / "shared" / "kfp-transcripts" / "2.15.0")
 )
-# Of multi-user servers there is none here, and the one of ML Metadata is not of this API.
-TRANSCRIPTS = sorted(
-    path for path in RECORD.glob("*.json") if not path.stem.startswith(("multi-user", "mlmd"))
-)
+# That of ML Metadata is not of this API.
+TRANSCRIPTS = sorted(path for path in RECORD.glob("*.json") if not path.stem.startswith("mlmd"))
+# Whom the recorded multi-user server knew; `nonsense` is a token that nobody has.
+TEAM = {
+    "editor": User("system:serviceaccount:team-a:editor", "editor", {"team-a": "edit"}),
+    "viewer": User("system:serviceaccount:team-a:viewer", "viewer", {"team-a": "view"}),
+    "stranger": User("system:serviceaccount:default:stranger", "stranger"),
+    "wrong-audience": User(
+        "system:serviceaccount:team-a:editor", "other", {"team-a": "edit"}, "somewhere-else"
+    ),
+}
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=/)not-a-uuid")
+NAMED = re.compile(r"(/(?:names|nodes|artifacts)/)[^/:]+")
+TOKENS = {"nonsense": "nonsense", **{name: user.token for name, user in TEAM.items()}}
 ACCEPTED = yaml.safe_load((Path(__file__).parent / "differences.yaml").read_text())
 
 pytestmark = pytest.mark.skipif(
@@ -36,6 +47,12 @@ def covers(entry: dict, transcript: str, difference: Difference) -> bool:
     )
 
 
+def template(request: dict) -> str:
+    """An endpoint: the method, and the path without what it is about."""
+    path = NAMED.sub(r"\1NAME", UUID.sub("ID", request["path"]))
+    return f"{request['method']} {path}"
+
+
 @functools.cache
 def differences(path: Path, folder: Path) -> tuple[Difference, ...]:
     """How the sandbox's answers differ from a transcript."""
@@ -49,8 +66,10 @@ def differences(path: Path, folder: Path) -> tuple[Difference, ...]:
         states = {task["display_name"]: task["state"] for task in tasks if task.get("state")}
         sandbox.set_run_state(run_id, recorded["state"], states)
 
-    with Sandbox(folder / path.stem, execute=False, clock=lambda: now[0]) as sandbox:
-        return tuple(Replay(path, sandbox.api_url, tick, be_in_state).differences())
+    users = tuple(TEAM.values()) if path.stem.startswith("multi-user") else None
+    with Sandbox(folder / path.stem, execute=False, clock=lambda: now[0], users=users) as sandbox:
+        replay = Replay(path, sandbox.api_url, tick, be_in_state, TOKENS)
+        return tuple(replay.differences())
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +93,21 @@ def test_every_difference_in_the_list_is_still_there(folder):
         entry for entry in ACCEPTED if not any(covers(entry, name, each) for name, each in found)
     ]
     assert not stale
+
+
+def test_every_recorded_endpoint_is_replayed_and_answered_with_its_status(folder):
+    # GIVEN every endpoint of the record, by method and pattern of its path
+    recorded, answered = set(), set()
+    for path in TRANSCRIPTS:
+        wrong = {each.exchange for each in differences(path, folder) if each.where == "status"}
+        for number, exchange in enumerate(json.loads(path.read_text())["exchanges"]):
+            endpoint = template(exchange["request"])
+            recorded.add(endpoint)
+            if number not in wrong:
+                answered.add(endpoint)
+    # THEN the sandbox has all of them
+    assert len(recorded) >= 40
+    assert recorded - answered == set()
 
 
 def test_the_replay_sees_what_differs(tmp_path):

@@ -276,11 +276,11 @@ def test_an_answer_that_drips_meets_the_deadline(httpserver):
         client.get_run("r")
 
 
-def test_a_broken_encoding_is_an_answer_error(httpserver, client):
+def test_an_encoding_that_was_not_asked_for_is_an_answer_error(httpserver, client):
     httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data(
         b"not gzip", headers={"content-encoding": "gzip"}
     )
-    with pytest.raises(kfp_ops.AnswerError, match="cannot be decoded"):
+    with pytest.raises(kfp_ops.AnswerError, match="content-encoding 'gzip'"):
         client.get_run("r")
 
 
@@ -294,7 +294,7 @@ def silent_port():
 def test_silence_is_unreachable(silent_port):
     with (
         Client(f"http://127.0.0.1:{silent_port}", deadline=0.2) as client,
-        pytest.raises(kfp_ops.UnreachableError, match="no answer in time"),
+        pytest.raises(kfp_ops.UnreachableError, match=r"no answer within 0\.2 s"),
     ):
         client.get_run("r")
 

@@ -24,17 +24,6 @@ def test_it_is_the_published_format():
     assert set(spec.root.dag.tasks) == {"ingest", "train", "evaluate", "condition-1", "predict"}
 
 
-def test_only_features_that_every_server_takes_are_used():
-    used = {
-        key
-        for executor in PLATFORM["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
-        for key in executor
-    }
-    assert used <= {"secretAsEnv", "activeDeadlineSeconds"}
-    assert "PipelineTaskFinalStatus" not in COMMITTED.read_text()
-    assert "workspace" not in PLATFORM["platforms"]["kubernetes"]
-
-
 @pytest.mark.parametrize("name", ["train", "evaluate", "ingest", "predict", "publish"])
 def test_each_step_is_limited_pinned_and_not_cached(name):
     container = SPEC["deploymentSpec"]["executors"][f"exec-{name}"]["container"]

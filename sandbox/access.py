@@ -1,0 +1,95 @@
+"""Who may do what where: a multi-user server's identities and roles."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from sandbox.errors import DENIED, UNAUTHENTICATED, ApiError, invalid
+
+AUDIENCE = "pipelines.kubeflow.org"
+_VIEW = ("get", "list")
+_NO_HEADER = "Request header error: there is no user identity header."
+
+
+@dataclasses.dataclass(frozen=True)
+class User:
+    """Somebody whom a multi-user server knows.
+
+    Attributes:
+        name: what goes into the header kubeflow-userid; a ServiceAccount has it in Kubernetes' form,
+            system:serviceaccount:NAMESPACE:NAME.
+        token: the bearer token that proves it.
+        roles: namespace -> "edit" or "view".
+        audience: what the token was made for.
+    """
+
+    name: str
+    token: str = ""
+    roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    audience: str = AUDIENCE
+
+
+class Access:
+    """Lets requests through, or not, in the server's words.
+
+    As the real server does, it believes the header kubeflow-userid without any token: the mesh
+    before it has to take that away from strangers.
+
+    Args:
+        users: who is known; None for a single-user server, which asks nobody anything.
+    """
+
+    def __init__(self, users: Sequence[User] | None):
+        self.multi_user = users is not None
+        self._by_name = {user.name: user for user in users or ()}
+        self._by_token = {user.token: user for user in users or () if user.token}
+
+    def require_namespace(self, what: str, namespace: str) -> None:
+        """400 where a multi-user server is not told the namespace."""
+        if self.multi_user and not namespace:
+            raise invalid(f"{what} cannot have an empty namespace in multi-user mode")
+
+    def check(
+        self, headers: Mapping[str, str], verb: str, resource: str, namespace: str, name: str = ""
+    ) -> None:
+        """See that whoever sends these headers may do this.
+
+        Raises:
+            ApiError: 401 for nobody, 403 for somebody without the role.
+        """
+        if not self.multi_user:
+            return
+        user = self._identity(headers)
+        known = self._by_name.get(user)
+        role = known.roles.get(namespace, "") if known else ""
+        if role == "edit" or (role == "view" and verb in _VIEW):
+            return
+        reason = (
+            f"User '{user}' is not authorized with reason:  (request: &ResourceAttributes{{"
+            f"Namespace:{namespace},Verb:{verb},Group:pipelines.kubeflow.org,Version:v1beta1,"
+            f"Resource:{resource},Subresource:,Name:{name},FieldSelector:nil,LabelSelector:nil,}})"
+        )
+        raise ApiError(403, DENIED, f"PermissionDenied: {reason}: Unauthorized access", reason)
+
+    def _identity(self, headers: Mapping[str, str]) -> str:
+        if headers.get("kubeflow-userid"):
+            return headers["kubeflow-userid"]
+        why = f"Unauthenticated: {_NO_HEADER}: {_NO_HEADER}"
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme == "Bearer" and token:
+            user = self._by_token.get(token)
+            if user and user.audience == AUDIENCE:
+                return user.name
+            wrong = "invalid bearer token"
+            if user:
+                wrong = (
+                    f'[{wrong}, token audiences ["{user.audience}"] is invalid for the target '
+                    f'audiences ["{AUDIENCE}"]]'
+                )
+            why = (
+                f"[{why}, Authentication failure: Unauthenticated: Review.Status.Authenticated is "
+                f"false. Error {wrong}: Failed to authenticate token review]"
+            )
+        reason = "Failed to check authorization. User identity is empty in the request header"
+        raise ApiError(401, UNAUTHENTICATED, f"Unauthenticated: {reason}: {why}", reason)

@@ -1,0 +1,530 @@
+"""What the client relies on, asked of a live server, in an experiment of its own.
+
+`KFP_API_URL=http://... make contract` asks any server, with KFP_TOKEN and KFP_NAMESPACE where it is
+multi-user. Without the address it is two sandboxes, each in a process of its own. Everything that is
+made has `contract-` and a random word in its name, and is deleted at the end.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import httpx
+import pytest
+from kfp import compiler, dsl
+
+import kfp_ops
+from kfp_ops import Client, PipelineSpec, RunRequest, RunState, Wanted
+
+ROOT = Path(__file__).parents[2]
+API = "/apis/v2beta1"
+NOWHERE = "00000000-0000-0000-0000-000000000000"
+ACTIVE = {"PENDING", "RUNNING"}
+LIVE = os.environ.get("KFP_API_URL", "")
+TEAM = [{"name": "trainer", "token": "live-token", "roles": {"team-a": "edit"}}]
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def wait(seconds: int, note: str):
+    import time
+
+    time.sleep(seconds)
+
+
+@dsl.pipeline(name="contract")
+def contract(note: str, seconds: int = 600):
+    wait(seconds=seconds, note=note).set_caching_options(False)
+
+
+@dataclasses.dataclass
+class Server:
+    """A live server, and what this suite has made there."""
+
+    url: str
+    token: str
+    namespace: str
+    word: str = dataclasses.field(default_factory=lambda: f"contract-{uuid.uuid4().hex[:8]}")
+    made: list[str] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self):
+        headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        self.http = httpx.Client(
+            base_url=self.url + API, headers=headers, trust_env=False, timeout=30
+        )
+
+    @property
+    def scope(self):
+        return {"namespace": self.namespace} if self.namespace else {}
+
+    def client(self):
+        token = (lambda: self.token) if self.token else None
+        return Client(self.url, namespace=self.namespace, token=token)
+
+    def get(self, path, **query):
+        return self.http.get(path, params=query)
+
+    def post(self, path, body):
+        answer = self.http.post(path, json=body)
+        if answer.status_code == 200 and ":" not in path:
+            kind = path.strip("/")
+            self.made.append(f"{path}/{answer.json()[kind_id(kind)]}")
+        return answer
+
+    def listed(self, path, field, *, filters=(), **query):
+        """The objects of one page: filters are (key, operation, value)."""
+        predicates = [
+            {"key": key, "operation": operation, "string_value": value}
+            for key, operation, value in filters
+        ]
+        said = {"filter": json.dumps({"predicates": predicates})} if predicates else {}
+        answer = self.get(path, **said, **query)
+        assert answer.status_code == 200, answer.text
+        return answer.json().get(field, [])
+
+    def clean(self):
+        """Delete what was made, runs first: without their experiment they are beyond reach."""
+        order = ("/runs", "/recurringruns", "/pipelines", "/experiments")
+        left = sorted(self.made, key=lambda path: order.index(path.rsplit("/", 1)[0]))
+        # A run that waits would begin when the one before it ends, hence the newest first.
+        runs = [path for path in left if path.startswith("/runs")][::-1]
+        for path in runs:
+            self.http.post(f"{path}:terminate")
+        for path in runs + [path for path in left if path not in runs]:
+            if path.startswith("/pipelines/"):  # servers before 2.15 know no cascade=true
+                for version in self.get(f"{path}/versions").json().get("pipeline_versions", []):
+                    self.http.delete(f"{path}/versions/{version['pipeline_version_id']}")
+            answer = self.http.delete(path)
+            assert answer.status_code in (200, 404), f"{path}: {answer.text}"
+        self.http.close()
+
+
+def kind_id(kind):
+    return {
+        "runs": "run_id",
+        "recurringruns": "recurring_run_id",
+        "pipelines": "pipeline_id",
+        "experiments": "experiment_id",
+    }[kind]
+
+
+@contextlib.contextmanager
+def sandbox(folder, *options):
+    command = [sys.executable, "-m", "sandbox", "--root", str(folder)]
+    command += ["--api-port", "0", "--s3-port", "0", *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().split()[2].rstrip(",")
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module", params=["live"] if LIVE else ["single-user", "multi-user"])
+def server(request, tmp_path_factory):
+    with contextlib.ExitStack() as stack:
+        if request.param == "live":
+            found = Server(
+                LIVE.rstrip("/"),
+                os.environ.get("KFP_TOKEN", ""),
+                os.environ.get("KFP_NAMESPACE", ""),
+            )
+        elif request.param == "single-user":
+            folder = tmp_path_factory.mktemp("single")
+            found = Server(stack.enter_context(sandbox(folder)), "", "")
+        else:
+            folder = tmp_path_factory.mktemp("multi")
+            (folder / "users.json").write_text(json.dumps(TEAM))
+            options = ["--no-execute", "--users", str(folder / "users.json")]
+            url = stack.enter_context(sandbox(folder / "state", *options))
+            found = Server(url, "live-token", "team-a")
+        stack.callback(found.clean)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    path = tmp_path_factory.mktemp("package") / "contract.yaml"
+    compiler.Compiler().compile(contract, str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(server, package):
+    """A pipeline with a version, and an experiment, made through the client."""
+    with server.client() as client:
+        pipeline = client.create_pipeline(server.word)
+        server.made.append(f"/pipelines/{pipeline.pipeline_id}")
+        version = client.upload_version(pipeline.pipeline_id, "v1", package.read_text())
+        experiment = client.create_experiment(server.word)
+        server.made.append(f"/experiments/{experiment.experiment_id}")
+    return version, experiment
+
+
+@pytest.fixture(scope="module")
+def runs(server, home):
+    """Five runs, each in a second of its own, oldest first."""
+    made = []
+    for number in range(5):
+        made.append(submit(server, home, f"run {number}").json())
+        time.sleep(1.1)  # times are told in whole seconds
+    return made
+
+
+def body(home, name, parameters=None, **more):
+    version, experiment = home
+    return {
+        "display_name": name,
+        "experiment_id": experiment.experiment_id,
+        "pipeline_version_reference": {
+            "pipeline_id": version.pipeline_id,
+            "pipeline_version_id": version.pipeline_version_id,
+        },
+        "runtime_config": {"parameters": {"note": "n"} if parameters is None else parameters},
+        **more,
+    }
+
+
+def submit(server, home, name, parameters=None):
+    return server.post("/runs", body(home, name, parameters))
+
+
+def code(answer):
+    """An error of the API proper: its HTTP status and its own code, with the form checked."""
+    said = answer.json()
+    assert isinstance(said["message"], str)
+    assert said["message"]
+    for detail in said.get("details", []):
+        assert detail["code"] == said["code"]
+    return answer.status_code, said["code"]
+
+
+# Names --------------------------------------------------------------------------------------
+
+
+def test_it_is_healthy(server):
+    said = server.get("/healthz")
+    assert said.status_code == 200
+    assert isinstance(said.json()["multi_user"], bool)
+
+
+def test_a_taken_name_is_a_conflict_but_not_for_runs(server, home, package, runs):
+    version, _ = home
+    with server.client() as client:
+        with pytest.raises(kfp_ops.ConflictError):
+            client.create_pipeline(server.word)
+        with pytest.raises(kfp_ops.ConflictError):
+            client.create_experiment(server.word)
+        with pytest.raises(kfp_ops.ConflictError):
+            client.upload_version(version.pipeline_id, "v1", package.read_text())
+    assert submit(server, home, "run 0").json()["run_id"] != runs[0]["run_id"]
+
+
+def test_things_are_found_by_their_whole_name(server, home):
+    version, experiment = home
+    with server.client() as client:
+        assert client.find_pipeline(server.word).pipeline_id == version.pipeline_id
+        assert client.find_pipeline(server.word[:-1]) is None
+        assert client.find_experiment(server.word) == experiment
+        assert client.find_experiment(server.word[:-1]) is None
+        assert client.find_version(version.pipeline_id, "v1") == version
+        assert client.find_version(version.pipeline_id, "v") is None
+
+
+def test_what_is_not_there_is_404_with_code_5(server):
+    for path in ("/runs/", "/experiments/", "/recurringruns/", "/pipelines/"):
+        assert code(server.get(path + NOWHERE)) == (404, 5)
+    assert code(server.get("/pipelines/names/" + server.word + "x", **server.scope)) == (404, 5)
+    with server.client() as client, pytest.raises(kfp_ops.NotFoundError):
+        client.terminate_run(NOWHERE)
+
+
+# Lists --------------------------------------------------------------------------------------
+
+
+def in_experiment(home):
+    return {"experiment_id": home[1].experiment_id}
+
+
+def test_lists_are_sorted_both_ways(server, home, runs):
+    names = [run["run_id"] for run in runs]
+    for order, wanted in (("created_at desc", names[::-1]), ("created_at asc", names)):
+        found = server.listed(
+            "/runs", "runs", sort_by=order, page_size=100, **in_experiment(home), **server.scope
+        )
+        assert [each["run_id"] for each in found if each["run_id"] in names] == wanted
+    with server.client() as client:
+        newest = client.list_runs(home[1].experiment_id, limit=2)
+    assert newest[0].created_at >= newest[1].created_at
+
+
+def test_pages_show_everything_once(server, home, runs):
+    seen, token, totals = [], "", set()
+    for _ in range(20):
+        page = server.get(
+            "/runs", page_size=2, page_token=token, **in_experiment(home), **server.scope
+        ).json()
+        seen += [each["run_id"] for each in page["runs"]]
+        totals.add(page["total_size"])
+        token = page.get("next_page_token", "")
+        if not token:
+            break
+    assert len(seen) == len(set(seen))
+    assert {run["run_id"] for run in runs} <= set(seen)
+    assert totals == {len(seen)}
+
+
+def test_filters_take_names_whole_or_in_part_and_leave_out_the_archived(server, home, runs):
+    listed = lambda *filters: {  # noqa: E731
+        each["run_id"]
+        for each in server.listed(
+            "/runs", "runs", filters=filters, page_size=50, **in_experiment(home), **server.scope
+        )
+    }
+    ids = [run["run_id"] for run in runs]
+    assert listed(("display_name", "EQUALS", "run 3")) == {ids[3]}
+    assert listed(("name", "IS_SUBSTRING", "un 3")) == {ids[3]}
+    assert listed(("display_name", "EQUALS", "run")) == set()
+    assert server.post(f"/runs/{ids[4]}:archive", {}).status_code == 200
+    available = listed(("storage_state", "EQUALS", "AVAILABLE"))
+    assert ids[3] in available
+    assert ids[4] not in available
+    assert server.post(f"/runs/{ids[4]}:unarchive", {}).status_code == 200
+
+
+def test_an_empty_list_is_an_empty_object_with_at_most_its_size(server, home):
+    never = json.dumps(
+        {"predicates": [{"key": "name", "operation": "EQUALS", "string_value": "never"}]}
+    )
+    assert server.get("/runs", filter=never, **in_experiment(home), **server.scope).json() == {}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"page_token": "nonsense"},
+        {"page_size": "-1"},
+        {"page_size": "many"},
+        {"sort_by": "colour"},
+        {"sort_by": "created_at sideways"},
+        {"filter": "nonsense"},
+        {
+            "filter": '{"predicates": [{"key": "colour", "operation": "EQUALS", "string_value": ""}]}'
+        },
+        {"filter": '{"predicates": [{"key": "name", "operation": "LIKES", "string_value": ""}]}'},
+    ],
+    ids=lambda query: next(iter(query.items()))[1][:60],
+)
+def test_a_list_that_cannot_be_is_refused(server, home, query):
+    answer = server.get("/runs", **{**in_experiment(home), **server.scope, **query})
+    assert code(answer) == (400, 3)
+
+
+# Runs ---------------------------------------------------------------------------------------
+
+
+def test_a_run_is_told_as_it_was_asked_for(server, home, runs):
+    run = server.get(f"/runs/{runs[0]['run_id']}").json()
+    asked = body(home, "run 0")
+    for key in ("display_name", "experiment_id", "pipeline_version_reference", "runtime_config"):
+        assert run[key] == asked[key]
+    assert run["state"] in ACTIVE
+    assert run["finished_at"].startswith("1970-")
+    assert run["state_history"][0]["state"] == "PENDING"
+    with server.client() as client:
+        read = client.get_run(runs[0]["run_id"])
+    assert read.parameters == {"note": "n"}
+    assert read.finished_at is None
+    assert not read.state.is_final
+
+
+def test_a_run_is_terminated_once(server, home):
+    run_id = submit(server, home, "to be terminated").json()["run_id"]
+    with server.client() as client:
+        client.terminate_run(run_id)
+        assert client.get_run(run_id).state in (RunState.CANCELING, RunState.FAILED)
+        with pytest.raises(kfp_ops.RequestError) as refused:
+            client.terminate_run(run_id)
+    assert refused.value.status == 400
+
+
+def test_a_deleted_run_is_gone(server, home):
+    run_id = submit(server, home, "to be deleted").json()["run_id"]
+    assert server.http.delete(f"/runs/{run_id}").status_code == 200
+    assert server.get(f"/runs/{run_id}").status_code == 404
+    assert server.http.delete(f"/runs/{run_id}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"note": "n", "seconds": "600"},
+        {"note": "n", "seconds": True},
+        {"note": 5},
+        {"note": "n", "colour": "red"},
+        {},
+    ],
+    ids=json.dumps,
+)
+def test_parameters_are_held_to_their_types(server, home, parameters):
+    assert code(submit(server, home, "wrong", parameters)) == (400, 3)
+
+
+def test_a_run_of_nothing_is_refused(server, home):
+    for change in (
+        {"pipeline_version_reference": {"pipeline_id": NOWHERE, "pipeline_version_id": NOWHERE}},
+        {"display_name": ""},
+    ):
+        assert server.post("/runs", body(home, "wrong", **change)).status_code in (400, 404, 500)
+    missing = server.post("/runs", body(home, "wrong", experiment_id=NOWHERE))
+    assert code(missing) == (404, 5)
+
+
+# Recurring runs -----------------------------------------------------------------------------
+
+
+def recurring(home, name, **more):
+    trigger = {"cron_schedule": {"cron": "0 0 3 1 1 *"}}
+    return body(home, name, **{"max_concurrency": 1, "mode": "DISABLE", "trigger": trigger, **more})
+
+
+def test_a_recurring_run_is_switched_and_deleted(server, home):
+    version, experiment = home
+    with server.client() as client:
+        made = client.create_recurring_run(
+            name=f"{server.word} schedule",
+            experiment_id=experiment.experiment_id,
+            version=version,
+            cron="0 0 3 1 1 *",
+            parameters={"note": "n"},
+            enabled=False,
+        )
+        server.made.append(f"/recurringruns/{made.recurring_run_id}")
+        ask = lambda: client.list_recurring_runs(  # noqa: E731
+            experiment.experiment_id, name_contains="schedule"
+        )
+        assert ask() == [made]
+        assert not made.enabled
+        client.enable_recurring_run(made.recurring_run_id)
+        assert [each.enabled for each in ask()] == [True]
+        client.disable_recurring_run(made.recurring_run_id)
+        assert [each.enabled for each in ask()] == [False]
+        client.delete_recurring_run(made.recurring_run_id)
+        assert ask() == []
+        for call in (
+            client.enable_recurring_run,
+            client.disable_recurring_run,
+            client.delete_recurring_run,
+        ):
+            with pytest.raises(kfp_ops.NotFoundError):
+                call(made.recurring_run_id)
+
+
+def test_a_recurring_run_is_told_in_the_recorded_form(server, home):
+    said = server.post("/recurringruns", recurring(home, "form", no_catchup=True)).json()
+    assert said["max_concurrency"] == "1"
+    assert said["status"] == "DISABLED"
+    assert said["no_catchup"] is True
+    assert said["trigger"] == {"cron_schedule": {"cron": "0 0 3 1 1 *"}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"trigger": {"cron_schedule": {"cron": "whenever"}}},
+        {"trigger": {"cron_schedule": {"cron": "0 3 * *"}}},
+        {"trigger": {"periodic_schedule": {"interval_second": 0}}},
+        {"max_concurrency": 0},
+        {"max_concurrency": 11},
+        {"mode": "SOMETIMES"},
+        {"runtime_config": {"parameters": {"note": "n", "seconds": "many"}}},
+    ],
+    ids=json.dumps,
+)
+def test_a_recurring_run_that_cannot_be_is_refused(server, home, change):
+    assert code(server.post("/recurringruns", recurring(home, "wrong", **change))) == (400, 3)
+
+
+# Errors -------------------------------------------------------------------------------------
+
+
+def test_bodies_are_held_to_their_form(server, home):
+    send = lambda content: server.http.post(  # noqa: E731
+        "/experiments", content=content, headers={"content-type": "application/json"}
+    )
+    unknown = server.post(
+        "/experiments", {"display_name": f"{server.word}-red", "colour": "red", **server.scope}
+    )
+    # Server 2.5 takes fields that it does not know.
+    assert unknown.status_code == 200 or code(unknown) == (400, 3)
+    for content in (
+        '{"display_name": 5}',
+        '{"display_name": "x"',
+        "nonsense",
+        "[]",
+    ):
+        answer = send(content)
+        assert code(answer) == (400, 3), content
+
+
+def test_unknown_paths_and_methods(server):
+    # Server 2.5 says both in plain text.
+    assert server.get("/nothing-here").status_code == 404
+    assert server.http.put("/experiments", json={}).status_code in (405, 501)
+
+
+def test_an_upload_that_is_no_pipeline_is_refused_in_its_own_form(server, home):
+    version, _ = home
+    answer = server.http.post(
+        "/pipelines/upload_version",
+        params={"name": "broken", "pipelineid": version.pipeline_id},
+        files={"uploadfile": ("pipeline.yaml", b"no: pipeline\n")},
+    )
+    assert answer.status_code in (400, 500)
+    assert answer.json()["error_message"]
+    with server.client() as client, pytest.raises(kfp_ops.ApiError) as caught:
+        client.upload_version(version.pipeline_id, "broken", "no: pipeline\n")
+    assert caught.value.message == " ".join(answer.json()["error_message"].split())[:300]
+
+
+def test_a_pipeline_with_versions_is_not_deleted_by_mistake(server, home):
+    assert code(server.http.delete(f"/pipelines/{home[0].pipeline_id}")) == (400, 3)
+
+
+def test_a_multi_user_server_asks_who_it_is_and_where(server):
+    if not server.get("/healthz").json()["multi_user"]:
+        pytest.skip("a single-user server")
+    nobody = httpx.get(f"{server.url}{API}/experiments", params=server.scope, trust_env=False)
+    assert code(nobody) == (401, 16)
+    assert code(server.get("/experiments")) == (400, 3)
+    assert code(server.get("/experiments", namespace="contract-of-nobody")) == (403, 7)
+
+
+# The library, all of it -----------------------------------------------------------------------
+
+
+def test_a_wish_is_one_run_however_often_it_is_seen_to(server, package):
+    name = f"{server.word}-wish"
+    spec = PipelineSpec.load(package)
+    wanted = Wanted(
+        pipeline=name,
+        spec=spec,
+        experiment=name,
+        runs=(RunRequest(name="config-1", parameters={"note": "n"}),),
+    )
+    with server.client() as client:
+        for _ in range(3):
+            seen = kfp_ops.observe(client, wanted)
+            seen = kfp_ops.act(client, wanted, seen, kfp_ops.plan(wanted, seen))
+        found = client.list_runs(seen.experiment.experiment_id, limit=10)
+        pipeline = client.find_pipeline(name)
+    server.made += [
+        f"/pipelines/{pipeline.pipeline_id}",
+        f"/experiments/{seen.experiment.experiment_id}",
+        *(f"/runs/{run.run_id}" for run in found),
+    ]
+    assert [run.display_name for run in found] == ["config-1"]

@@ -1,0 +1,367 @@
+"""Whatever a server sends, the client returns what it promises or raises one of its own errors."""
+
+import contextlib
+import dataclasses
+import gzip
+import json
+import socket
+import threading
+import time
+
+import pytest
+from hypothesis import event, example, given
+from hypothesis import strategies as st
+
+import kfp_ops
+from kfp_ops import Client
+from tests.contract.test_client import CALLS, ID
+from tests.fuzz import fuzz
+
+TOKEN = "a-token-that-nobody-else-may-see"
+RUN = {
+    "run_id": ID,
+    "experiment_id": ID,
+    "pipeline_id": ID,
+    "pipeline_version_id": ID,
+    "recurring_run_id": ID,
+    "display_name": "n",
+    "description": "d",
+    "state": "RUNNING",
+    "status": "ENABLED",
+    "created_at": "2026-11-24T02:17:23Z",
+    "finished_at": "1970-01-01T00:00:00Z",
+    "runtime_config": {"parameters": {"epochs": 2, "rate": 0.5, "note": "x"}},
+    "run_details": {"task_details": [{"display_name": "train", "state": "RUNNING"}]},
+}
+ANSWER = {
+    **RUN,
+    **{name: [RUN] for name in ("pipeline_versions", "experiments", "runs", "recurringRuns")},
+}
+ERROR = {"code": 5, "message": "not found", "details": [{"code": 5, "message": "not found"}]}
+UPLOAD_ERROR = {"error_message": "Failed", "error_details": "Failed\ngo.stack\n\tx.go:1"}
+
+
+class RawServer:
+    """Answers each request with the bytes in `answer`, a pause between the pieces, and closes."""
+
+    def __init__(self):
+        self.answer: list[bytes] = []
+        self.pause = 0.0
+        self.requests: list[bytes] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(5)
+                self.requests.append(self._read(connection))
+                for piece in self.answer:
+                    connection.sendall(piece)
+                    if self.pause:
+                        time.sleep(self.pause)  # the server's slowness is what is tested
+                connection.shutdown(socket.SHUT_WR)
+
+    def _read(self, connection):
+        said = b""
+        while b"\r\n\r\n" not in said:
+            more = connection.recv(65536)
+            if not more:
+                return said
+            said += more
+        head, _, rest = said.partition(b"\r\n\r\n")
+        length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-le")]
+        wanted = int(length[0].split(b":")[1]) if length else 0
+        while len(rest) < wanted:
+            more = connection.recv(65536)
+            if not more:
+                break
+            rest += more
+        return head + b"\r\n\r\n" + rest
+
+    def close(self):
+        # To shut down wakes the thread that accepts; to close alone does not.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(timeout=5)
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = RawServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Where a redirect would lead."""
+    server = RawServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    with Client(server.url, token=lambda: TOKEN, deadline=5, max_bytes=20_000) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _as_ever(server):
+    server.pause = 0.0
+    server.requests.clear()
+
+
+# Answers ------------------------------------------------------------------------------------
+
+texts = st.one_of(
+    st.text(max_size=8),
+    st.sampled_from(["\ud800", "\x00", "../..", "a\nb", "x" * 70_000, "2026-11-24", "\u202e"]),
+)
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.just(10**400),
+    st.floats(),
+    texts,
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+times = st.sampled_from(
+    ["2026-11-24", "2026-11-24T02:17:23", "9999-12-31T23:59:59-12:00", "0001-02-01T00:00:00+14:00"]
+)
+
+
+@st.composite
+def wrong_somewhere(draw):
+    """An answer in which one value is another."""
+    answer = json.loads(json.dumps(draw(st.sampled_from([ANSWER, ANSWER, ERROR, UPLOAD_ERROR]))))
+    place = answer
+    while True:
+        key = draw(st.sampled_from(sorted(place) if isinstance(place, dict) else [0]))
+        inner = place[key]
+        if not isinstance(inner, (dict, list)) or not inner or draw(st.booleans()):
+            break
+        place = inner
+    place[key] = draw(st.one_of(values, times))
+    return json.dumps(answer).encode()
+
+
+@st.composite
+def bodies(draw):
+    good = json.dumps(draw(st.sampled_from([ANSWER, {}, ERROR, UPLOAD_ERROR]))).encode()
+    kind = draw(st.sampled_from(["good", "wrong", "wrong", "any", "cut", "bytes", "huge", "text"]))
+    event(f"body: {kind}")
+    if kind == "wrong":
+        return draw(wrong_somewhere())
+    if kind == "any":
+        return json.dumps(draw(values)).encode()
+    if kind == "cut":
+        return good[: draw(st.integers(0, len(good)))]
+    if kind == "bytes":
+        at = draw(st.integers(0, len(good)))
+        return good[:at] + draw(st.binary(min_size=1, max_size=6)) + good[at:]
+    if kind == "huge":
+        return draw(st.sampled_from([b" ", b"[", b'{"a":', b"9"])) * draw(
+            st.sampled_from([5_000, 19_999, 30_000])
+        )
+    return draw(st.text(max_size=30)).encode() if kind == "text" else good
+
+
+@st.composite
+def answers(draw):
+    """The bytes of an answer, and whether it is HTTP and told in full."""
+    if draw(st.integers(0, 19)) == 0:
+        return draw(st.binary(max_size=60))
+    body = draw(bodies())
+    status = draw(
+        st.sampled_from([200] * 8 + [101, 103, 204, 301, 302, 307, 308, 400, 401, 403, 404])
+        | st.sampled_from([409, 418, 429, 500, 502, 503, 599, 999])
+    )
+    headers = [b"connection: close"]
+    framing = draw(st.sampled_from(["length"] * 5 + ["none", "longer", "shorter", "chunks", "bad"]))
+    if framing == "chunks":
+        headers.append(b"transfer-encoding: chunked")
+        body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    elif framing == "bad":
+        headers.append(draw(st.sampled_from([b"content-length: -1", b"content-length: many"])))
+    elif framing != "none":
+        length = len(body) + {"longer": 7, "shorter": -3}.get(framing, 0)
+        headers.append(b"content-length: %d" % max(0, length))
+    more = [
+        b"content-encoding: gzip",
+        b"content-encoding: deflate",
+        b"content-type: text/html; charset=\xff",
+        b"set-cookie: \xff\xfe=1",
+        b"location: ELSEWHERE/apis/v2beta1/runs",
+        b"location: //\xff",
+        b"location: http://[",
+        b"no header at all",
+        b"x: " + b"y" * 5000,
+    ]
+    headers += draw(st.lists(st.sampled_from(more), max_size=2))
+    return b"HTTP/1.1 %d Any\r\n%s\r\n\r\n%s" % (status, b"\r\n".join(headers), body)
+
+
+def ok(body, *headers, status=200):
+    lines = [b"content-length: %d" % len(body), b"connection: close", *headers]
+    return b"HTTP/1.1 %d OK\r\n%s\r\n\r\n%s" % (status, b"\r\n".join(lines), body)
+
+
+def readable(value):
+    """Everything that is text in what the client returned, to be shown or put into a request."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            if field.name != "parameters":
+                readable(getattr(value, field.name))
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            readable(each)
+    elif isinstance(value, str):
+        value.encode()
+    elif hasattr(value, "isoformat"):
+        assert value.utcoffset() is not None
+        value.isoformat()
+
+
+@fuzz(400)
+@given(name=st.sampled_from(sorted(CALLS)), answer=answers())
+@example(name="get_run", answer=ok(json.dumps({**RUN, "display_name": "\ud800"}).encode()))
+@example(
+    name="get_run", answer=ok(json.dumps({**RUN, "created_at": "2026-11-24T01:01:01"}).encode())
+)
+@example(name="find_run", answer=ok(json.dumps(ERROR).encode()))
+@example(name="find_run", answer=ok(b'{"code": 13, "message": "\\ud800"}', status=500))
+def test_only_documented_errors_come_out(server, elsewhere, client, name, answer):
+    server.answer = [answer.replace(b"ELSEWHERE", elsewhere.url.encode())]
+    before = time.monotonic()
+    try:
+        readable(CALLS[name](client))
+        event("it returned")
+    except kfp_ops.KfpError as error:
+        event(f"{type(error).__name__}")
+        said = str(error)
+        said.encode()
+        assert len(said) < 1000
+        assert "\n" not in said
+        assert TOKEN not in said
+    assert time.monotonic() - before < 5
+    assert elsewhere.requests == []
+
+
+@fuzz(300)
+@given(identity=texts | st.text(max_size=30))
+@example(identity="\ud800")
+@example(identity="../pipelines/x?cascade=true#")
+@example(identity="")
+@example(identity="..")
+def test_an_id_from_a_server_stays_one_part_of_the_path(server, client, identity):
+    server.requests.clear()
+    server.answer = [ok(b"{}")]
+    with contextlib.suppress(kfp_ops.KfpError):
+        client.delete_recurring_run(identity)
+    for request in server.requests:
+        path = request.split(b" ")[1]
+        assert path.startswith(b"/apis/v2beta1/recurringruns/"), path
+        assert path.count(b"/") == 4
+        assert path.rsplit(b"/", 1)[1] not in (b"", b".", b"..")
+        assert not {b"?", b"#"} & {path[i : i + 1] for i in range(len(path))}
+
+
+@fuzz(1000)
+@given(data=wrong_somewhere())
+def test_objects_are_read_or_refused(data):
+    answer = json.loads(data)
+    for kind in (
+        kfp_ops.Pipeline,
+        kfp_ops.PipelineVersion,
+        kfp_ops.Experiment,
+        kfp_ops.Run,
+        kfp_ops.RecurringRun,
+    ):
+        with contextlib.suppress(kfp_ops.AnswerError):
+            readable(kind.from_json(answer))
+
+
+# What chance does not find --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["find_run", "find_experiment", "find_version", "list_runs", "list_recurring_runs"]
+)
+@pytest.mark.parametrize("body", [ERROR, UPLOAD_ERROR, {"error": "login"}, {"runs_": []}])
+def test_an_error_with_status_200_is_not_an_empty_list(server, client, name, body):
+    server.answer = [ok(json.dumps(body).encode())]
+    with pytest.raises(kfp_ops.AnswerError):
+        CALLS[name](client)
+
+
+@pytest.mark.parametrize("body", [{}, {"total_size": 0}, {"next_page_token": ""}])
+def test_an_empty_list_is_empty(server, client, body):
+    server.answer = [ok(json.dumps(body).encode())]
+    assert client.list_runs(ID) == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_with_a_token_is_not_followed(server, elsewhere, client, status):
+    location = b"location: " + elsewhere.url.encode()
+    server.answer = [ok(b"", location, status=status)]
+    with pytest.raises(kfp_ops.AnswerError, match=f"unexpected status {status}"):
+        client.get_run(ID)
+    assert elsewhere.requests == []
+
+
+def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_unpacked(server, client):
+    # GIVEN 100 MB packed twice into some hundred bytes
+    bomb = gzip.compress(gzip.compress(bytes(100_000_000), 1), 9)
+    server.answer = [ok(bomb, b"content-encoding: gzip, gzip")]
+    # WHEN it comes, THEN it is refused as it is
+    with pytest.raises(kfp_ops.AnswerError, match="content-encoding"):
+        client.get_run(ID)
+    (request,) = server.requests
+    assert b"accept-encoding: identity" in request.lower()
+
+
+def test_an_endless_answer_is_bounded(server, client):
+    server.answer = [b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"] + [b" " * 65536] * 2000
+    with pytest.raises(kfp_ops.AnswerError, match="larger than 20000 bytes"):
+        client.get_run(ID)
+
+
+DRIPS = {
+    "status": [b"HTTP/1.1 200 O" + b"K" * 50],
+    "headers": [b"HTTP/1.1 200 OK\r\n", b"x-drip: " + b"y" * 50],
+    "chunk size": [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"0" * 50],
+    "body": [b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n", b" " * 50],
+    "informational": [b"HTTP/1.1 103 Early Hints\r\n\r\n" * 50],
+}
+
+
+@pytest.mark.parametrize("drips", DRIPS.values(), ids=list(DRIPS))
+def test_every_part_of_an_answer_meets_the_deadline(drips):
+    # GIVEN a server that is never silent for long
+    server = RawServer()
+    *first, last = drips
+    size = 27 if last.startswith(b"HTTP/1.1 103") else 1
+    server.answer = [*first, *(last[at : at + size] for at in range(0, len(last), size))]
+    server.pause = 0.06
+    before = time.monotonic()
+    # WHEN a call is made, THEN it ends at its deadline
+    with Client(server.url, deadline=0.4) as client, pytest.raises(kfp_ops.UnreachableError):
+        client.get_run(ID)
+    assert time.monotonic() - before < 1
+    server.close()

@@ -1,0 +1,135 @@
+"""Every compiled pipeline is in the published format, with nothing that a server might not take.
+
+The servers are 2.5 (Charmed Kubeflow 1.10) to 2.15 (1.11). What each takes was read from their
+sources and tried: `NOT_EVERYWHERE` has what one of them rejects, drops or ignores.
+"""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.kubernetes import kubernetes_executor_config_pb2
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+COMPILED = sorted((Path(__file__).parents[2] / "src" / "pipelines").glob("*.yaml"))
+# Settings of a step's pod that 2.5 and 2.15 both heed.
+EVERYWHERE = {
+    "activeDeadlineSeconds",
+    "configMapAsEnv",
+    "emptyDirMounts",
+    "imagePullPolicy",
+    "imagePullSecret",
+    "podMetadata",
+    "pvcMount",
+    "secretAsEnv",
+    "secretAsVolume",
+    "tolerations",
+}
+NOT_EVERYWHERE = {
+    "sub_path of a volume": "2.5 drops it, with 2.15 the run cannot be created",
+    "PipelineTaskFinalStatus": "2.5 cannot create the run",
+    "retry in an ExitHandler or a condition": "2.5 ignores it",
+    "pipeline configuration": "servers before 2.15 (workspace) or 2.17 (ttl) drop all platform settings",
+}
+
+
+def outside(spec: dict, platform: dict) -> Iterator[str]:
+    """What a pipeline uses that is not everywhere."""
+    kubernetes = platform.get("platforms", {}).get("kubernetes", {})
+    if kubernetes.get("pipelineConfig"):
+        yield "pipeline configuration"
+    for executor in kubernetes.get("deploymentSpec", {}).get("executors", {}).values():
+        yield from executor.keys() - EVERYWHERE
+        if any("subPath" in mount for mount in executor.get("pvcMount", [])):
+            yield "sub_path of a volume"
+    for component in spec["components"].values():
+        for inputs in component.get("inputDefinitions", {}).get("parameters", {}).values():
+            if inputs["parameterType"] == "TASK_FINAL_STATUS":
+                yield "PipelineTaskFinalStatus"
+        # What is nested in the root are the bodies of conditions, loops and exit handlers.
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            if "retryPolicy" in task:
+                yield "retry in an ExitHandler or a condition"
+
+
+@pytest.fixture(params=COMPILED, ids=lambda path: path.name)
+def pipeline(request):
+    spec, *rest = yaml.safe_load_all(request.param.read_text())
+    return spec, (rest[0] if rest else {})
+
+
+def test_there_are_pipelines():
+    assert COMPILED
+
+
+def test_it_is_the_published_format(pipeline):
+    spec, platform = pipeline
+    parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    assert parsed.schema_version == "2.1.0"
+    # Nothing is lost on the way, so every field is a known one in its place.
+    assert set(parsed.components) == set(spec["components"])
+    json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for name, executor in executors.items():
+        assert name in spec["deploymentSpec"]["executors"]
+        json_format.ParseDict(executor, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+
+
+def test_every_task_names_a_component_and_every_component_an_executor(pipeline):
+    spec, _ = pipeline
+    dags = [spec["root"], *spec["components"].values()]
+    for dag in dags:
+        for task in dag.get("dag", {}).get("tasks", {}).values():
+            assert task["componentRef"]["name"] in spec["components"]
+    for component in spec["components"].values():
+        label = component.get("executorLabel")
+        assert label is None or label in spec["deploymentSpec"]["executors"]
+
+
+def test_it_uses_what_every_server_takes(pipeline):
+    assert list(outside(*pipeline)) == []
+
+
+def _sub_path(spec, executor, platform):
+    executor["pvcMount"] = [{"mountPath": "/data", "constant": "c", "subPath": "a"}]
+
+
+def _final_status(spec, executor, platform):
+    definition = {"parameterType": "TASK_FINAL_STATUS"}
+    spec["components"]["comp-train"]["inputDefinitions"]["parameters"]["status"] = definition
+
+
+def _retry(spec, executor, platform):
+    tasks = spec["components"]["comp-condition-1"]["dag"]["tasks"]
+    tasks["publish"]["retryPolicy"] = {"maxRetryCount": 1}
+
+
+def _workspace(spec, executor, platform):
+    platform["platforms"]["kubernetes"]["pipelineConfig"] = {"workspace": {"size": "1Gi"}}
+
+
+def _security_context(spec, executor, platform):
+    executor["securityContext"] = {"runAsUser": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (_sub_path, "sub_path of a volume"),
+        (_final_status, "PipelineTaskFinalStatus"),
+        (_retry, "retry in an ExitHandler or a condition"),
+        (_workspace, "pipeline configuration"),
+        (_security_context, "securityContext"),
+    ],
+)
+def test_what_is_not_everywhere_is_found(change, found):
+    # GIVEN the real pipeline, with one thing more
+    spec, platform = copy.deepcopy(list(yaml.safe_load_all(COMPILED[0].read_text())))
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    change(spec, executors["exec-train"], platform)
+    # THEN the check sees it
+    assert list(outside(spec, platform)) == [found]
+    assert found in NOT_EVERYWHERE or found not in EVERYWHERE

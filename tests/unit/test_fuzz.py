@@ -1,0 +1,219 @@
+"""No option and no parameter, whatever an operator types, lets an exception out of a hook."""
+
+import dataclasses
+from pathlib import Path
+
+import ops.testing
+import pytest
+import yaml
+from hypothesis import assume, event, example, given
+from hypothesis import strategies as st
+
+from charm import FashionMnistTrainerCharm
+from config import OptionError, TrainerConfig
+from sandbox import Sandbox
+from tests.fuzz import fuzz
+
+ROOT = Path(__file__).parents[2]
+CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
+OPTIONS = CHARMCRAFT["config"]["options"]
+ACTIONS = {
+    name: {key: said["type"] for key, said in action.get("params", {}).items()}
+    for name, action in CHARMCRAFT["actions"].items()
+}
+REQUIRED = {name: action.get("required", []) for name, action in CHARMCRAFT["actions"].items()}
+# Juju's own limits: 64-bit numbers, and text without halves of characters.
+TEXT = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
+    st.from_regex(r"\A[a-z0-9./:@*,\- ]{0,40}\Z"),
+    st.sampled_from(
+        [
+            "",
+            "x" * 5000,
+            "0 3 * * 0",
+            "*/0 * * * *",
+            "0-99999999999 * * * *",
+            "@daily",
+            "s3://b/../c",
+            "http://[",
+            "https://h:99999/",
+            "a\x00b",
+            "a\nb",
+            "{{$.pipeline_job_uuid}}",
+            "$(id)",
+            "fast",
+            "\u0661",
+        ]
+    ),
+)
+NUMBERS = st.one_of(st.integers(-3, 100), st.integers(-(2**63), 2**63 - 1))
+KINDS = {
+    "string": TEXT,
+    "int": NUMBERS,
+    "integer": NUMBERS,
+    "float": st.one_of(st.floats(-1, 2), st.floats()),
+    "number": st.one_of(st.floats(-1, 2), st.floats(), NUMBERS),
+    "boolean": st.booleans(),
+}
+CONFIGS = st.fixed_dictionaries(
+    {}, optional={name: KINDS[option["type"]] for name, option in OPTIONS.items()}
+)
+
+
+def related(api_port, s3_port, access_key="a", secret_key="s"):
+    """Both relations, published by servers on loopback."""
+    api = {"service-name": "127.0.0.1", "service-port": str(api_port)}
+    storage = {
+        "access-key": access_key,
+        "secret-key": secret_key,
+        "namespace": None,
+        "port": s3_port,
+        "secure": False,
+        "service": "127.0.0.1",
+    }
+    return {
+        ops.testing.Relation(
+            endpoint,
+            remote_app_name="other",
+            remote_app_data={"_supported_versions": "- v1\n", "data": yaml.safe_dump(data)},
+        )
+        for endpoint, data in (("kfp-api", api), ("object-storage", storage))
+    }
+
+
+@pytest.fixture(scope="module")
+def nowhere():
+    """Relations to servers that are not there: what is typed decides, and no network answers."""
+    return related(1, 1)
+
+
+@pytest.fixture(scope="module")
+def context():
+    return ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer")
+
+
+def state(relations, config):
+    return ops.testing.State(
+        leader=True,
+        # A profile would ask Kubernetes, which tests/unit/test_profiles.py does.
+        config={"profile": "", **config},
+        relations=relations,
+        model=ops.testing.Model(name="kubeflow", uuid="11111111-2222-4333-8444-555555555555"),
+    )
+
+
+def refused(config):
+    """The option that the configuration is refused for, or None."""
+    try:
+        TrainerConfig(**{name.replace("-", "_"): value for name, value in config.items()})
+    except OptionError as error:
+        return error.option
+    return None
+
+
+@fuzz(60)
+@given(config=CONFIGS)
+@example(config={"schedule": "*/0 * * * *"})
+@example(config={"learning-rate": float("nan")})
+@example(config={"training-image": "a\n"})
+def test_any_configuration_ends_in_a_status_that_names_the_option(context, nowhere, config):
+    config = {name: value for name, value in config.items() if name != "profile"}
+    option = refused(config)
+    out = context.run(context.on.config_changed(), state(nowhere, config))
+    event(f"refused: {option}")
+    if option:
+        assert isinstance(out.unit_status, ops.testing.BlockedStatus)
+        assert out.unit_status.message.startswith(f"{option} must be ")
+        assert out.unit_status.message.endswith(f"juju config trainer {option}=VALUE")
+    else:
+        # Nothing listens at the address: the way there was gone to its end.
+        assert isinstance(out.unit_status, ops.testing.WaitingStatus)
+    assert len(out.unit_status.message) < 1000
+    out.unit_status.message.encode()
+
+
+@fuzz(60)
+@given(profile=TEXT, owner=TEXT)
+@example(profile="a", owner="'")
+def test_any_profile_is_refused_by_name_or_asked_for(context, nowhere, profile, owner):
+    option = refused({"profile": profile, "profile-owner": owner})
+    out = context.run(
+        context.on.config_changed(),
+        state(nowhere, {"profile": profile, "profile-owner": owner}),
+    )
+    if option:
+        assert out.unit_status.message.startswith(f"{option} must be ")
+    else:
+        # There is no Kubernetes here.
+        assert isinstance(out.unit_status, (ops.testing.WaitingStatus, ops.testing.BlockedStatus))
+
+
+@st.composite
+def asked(draw):
+    """An action with parameters of the declared types, as Juju lets through."""
+    name = draw(st.sampled_from(sorted(ACTIONS)))
+    kinds = {key: KINDS[kind] for key, kind in ACTIONS[name].items()}
+    required = {key: kinds.pop(key) for key in REQUIRED[name]}
+    return name, draw(st.fixed_dictionaries(required, optional=kinds))
+
+
+@fuzz(80)
+@given(action=asked())
+@example(action=("get-run", {"run-id": "../x"}))
+@example(action=("train", {"note": "n" * 1001}))
+@example(action=("promote", {"version": -1}))
+def test_any_action_answers_or_fails_in_words(context, nowhere, action):
+    name, params = action
+    before = state(nowhere, {})
+    try:
+        context.run(context.on.action(name, params=params), before)
+    except ops.testing.ActionFailed as failed:
+        event(f"{name} failed")
+        assert failed.message
+        assert len(failed.message) < 1000
+        wrong = [key for key in params if failed.message.startswith(f"{key} must be ")]
+        if not wrong:
+            # What was typed is right, and nothing listens at the address.
+            assert "Kubeflow Pipelines" in failed.message or "object storage" in failed.message
+            if name == "train":
+                assert refused({k: v for k, v in params.items() if k != "note"}) is None
+    else:
+        pytest.fail(f"{name} had nobody to ask")
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    """Relations to servers that are there."""
+    with Sandbox(tmp_path_factory.mktemp("sandbox"), execute=False) as sandbox:
+        api_port, s3_port = (
+            int(url.rsplit(":", 1)[1]) for url in (sandbox.api_url, sandbox.s3_url)
+        )
+        yield related(api_port, s3_port, sandbox.access_key, sandbox.secret_key)
+
+
+@st.composite
+def one_option(draw):
+    name = draw(st.sampled_from(sorted(set(OPTIONS) - {"profile"})))
+    return {name: draw(KINDS[OPTIONS[name]["type"]])}
+
+
+@fuzz(15)
+@given(config=one_option(), note=TEXT)
+@example(config={"dashboard-url": "https://h:99999/\u202e"}, note="a\x00b")
+@example(config={"registry-prefix": "\u0661"}, note="")
+def test_what_is_taken_is_submitted(context, servers, config, note):
+    assume(refused(config) is None)
+    out = context.run(context.on.config_changed(), state(servers, config))
+    # A bucket that is not there is waited for.
+    assert isinstance(out.unit_status, (ops.testing.ActiveStatus, ops.testing.WaitingStatus))
+    assume(len(note) <= 1000)
+    context.run(context.on.action("train", params={"note": note}), state(servers, config))
+    assert context.action_results["run-name"].startswith("train-")
+
+
+def test_what_is_fuzzed_is_all_there_is():
+    assert {option["type"] for option in OPTIONS.values()} <= set(KINDS)
+    assert {kind for params in ACTIONS.values() for kind in params.values()} <= set(KINDS)
+    assert {field.name.replace("_", "-") for field in dataclasses.fields(TrainerConfig)} == set(
+        OPTIONS
+    )
