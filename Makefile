@@ -12,8 +12,11 @@ export UV_PYTHON_DOWNLOADS := never
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-.venv/ready: pyproject.toml uv.lock
-	test -x .uv/bin/uv || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv; }
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet uv
+
+.venv/ready: pyproject.toml uv.lock | .uv/bin/uv
 	.uv/bin/uv sync --quiet --frozen --group dev --python $(PYTHON)
 	touch $@
 
@@ -53,11 +56,11 @@ pack: sbom ## Pack the charm, with its sbom.json beside it: charmcraft, or the p
 packed: .venv/ready ## Dispatch the packed charm as Juju does
 	$(BIN)/python -m pytest tests/packed
 
-audit: .venv/ready ## Look the charm's packages up in the databases of known vulnerabilities
-	.uv/bin/uv export --quiet --frozen --no-dev --no-emit-project --output-file .venv/audit.txt
-	.uv/bin/uv tool run --quiet pip-audit@2.10.1 --strict --disable-pip --requirement .venv/audit.txt
+audit: .uv/bin/uv ## Look the charm's packages up in the databases of known vulnerabilities
+	.uv/bin/uv export --quiet --frozen --no-dev --no-emit-project --output-file .uv/audit.txt
+	.uv/bin/uv tool run --quiet pip-audit@2.10.1 --strict --disable-pip --requirement .uv/audit.txt
 
-sbom: .venv/ready ## Write what the charm is packed from (CycloneDX) to sbom.json
+sbom: .uv/bin/uv ## Write what the charm is packed from (CycloneDX) to sbom.json
 	.uv/bin/uv export --quiet --frozen --no-dev --preview-features sbom-export \
 	  --format cyclonedx1.5 --output-file sbom.json
 
