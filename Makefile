@@ -7,13 +7,16 @@ CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test contract lint format static compile pack packed clean
+.PHONY: help demo test contract lint format static compile pack packed audit sbom clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-.venv/ready: pyproject.toml uv.lock
-	test -x .uv/bin/uv || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv; }
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet uv
+
+.venv/ready: pyproject.toml uv.lock | .uv/bin/uv
 	.uv/bin/uv sync --quiet --frozen --group dev --python $(PYTHON)
 	touch $@
 
@@ -45,7 +48,7 @@ static: .venv/ready ## Check types
 compile: .venv/ready ## Compile the pipelines into src/pipelines
 	$(BIN)/python -W ignore -m training.compile
 
-pack: ## Pack the charm: charmcraft, or the program that PACK_CHARM names
+pack: sbom ## Pack the charm, with its sbom.json beside it: charmcraft, or the program that PACK_CHARM names
 	@if command -v charmcraft >/dev/null; then charmcraft pack; \
 	elif [ -n "$(PACK_CHARM)" ]; then "$(PACK_CHARM)" .; \
 	else echo "install charmcraft (sudo snap install charmcraft --classic), then: make pack"; exit 1; fi
@@ -53,5 +56,13 @@ pack: ## Pack the charm: charmcraft, or the program that PACK_CHARM names
 packed: .venv/ready ## Dispatch the packed charm as Juju does
 	$(BIN)/python -m pytest tests/packed
 
+audit: .uv/bin/uv ## Look the charm's packages up in the databases of known vulnerabilities
+	.uv/bin/uv export --quiet --frozen --no-dev --no-emit-project --output-file .uv/audit.txt
+	.uv/bin/uv tool run --quiet pip-audit@2.10.1 --strict --disable-pip --requirement .uv/audit.txt
+
+sbom: .uv/bin/uv ## Write what the charm is packed from (CycloneDX) to sbom.json
+	.uv/bin/uv export --quiet --frozen --no-dev --preview-features sbom-export \
+	  --format cyclonedx1.5 --output-file sbom.json
+
 clean: ## Remove what was made here
-	rm -rf .venv .uv .demo .coverage* .pytest_cache .ruff_cache $(CHARM)
+	rm -rf .venv .uv .demo .coverage* .pytest_cache .ruff_cache sbom.json $(CHARM)

@@ -1,4 +1,7 @@
-"""What the sandbox remembers: one SQLite file, written through at every change."""
+"""What the sandbox remembers: one SQLite file, written through at every change.
+
+A kill loses nothing; a power cut may lose the last changes.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import Any
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS pipelines (
     id TEXT PRIMARY KEY, namespace TEXT, name TEXT, display_name TEXT, description TEXT,
     created_at TEXT, UNIQUE (namespace, name));
@@ -29,7 +33,7 @@ CREATE TABLE IF NOT EXISTS runs (
     history TEXT, storage_state TEXT, tasks TEXT, recurring_run_id TEXT);
 CREATE INDEX IF NOT EXISTS runs_by_age ON runs (experiment_id, created_at, id);
 CREATE INDEX IF NOT EXISTS runs_by_name ON runs (experiment_id, name);
-CREATE INDEX IF NOT EXISTS runs_by_state ON runs (state);
+CREATE INDEX IF NOT EXISTS runs_by_turn ON runs (state, created_at, id);
 CREATE TABLE IF NOT EXISTS recurring_runs (
     id TEXT PRIMARY KEY, namespace TEXT, experiment_id TEXT, name TEXT, description TEXT,
     pipeline_id TEXT, version_id TEXT, spec TEXT, parameters TEXT, pipeline_root TEXT,

@@ -1,0 +1,141 @@
+"""The sandbox under load, with several clients at once, and seen from outside."""
+
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from kfp_ops import Client, ConflictError, RequestError
+from sandbox import Sandbox
+
+ROOT = Path(__file__).parents[2]
+SPEC = (ROOT / "src" / "pipelines" / "train.yaml").read_text()
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    with Sandbox(tmp_path / "state", execute=False) as sandbox:
+        yield sandbox
+
+
+def home(client):
+    version = client.upload_version(client.create_pipeline("p").pipeline_id, "v", SPEC)
+    return version, client.create_experiment("e").experiment_id
+
+
+def test_a_thousand_runs_wait_their_turn_and_are_found_quickly(tmp_path):
+    # GIVEN a thousand runs that wait, put there as the API does
+    with Sandbox(tmp_path, execute=False) as sandbox, Client(sandbox.api_url) as client:
+        version, experiment_id = home(client)
+        first = client.create_run(
+            name="run 0", experiment_id=experiment_id, version=version, parameters={}
+        )
+        (row,) = sandbox.store.select("runs")
+        for number in range(1, 1000):
+            sandbox.store.add(
+                "runs",
+                **{k: v for k, v in row.items() if k not in ("id", "name")},
+                name=f"run {number}",
+            )
+        # WHEN a client asks, THEN it is answered at once, whatever else waits
+        began = time.monotonic()
+        assert client.find_run(experiment_id, "run 0").run_id == first.run_id
+        assert client.find_run(experiment_id, "run 999").display_name == "run 999"
+        assert len(client.list_runs(experiment_id, limit=10)) == 10
+        client.terminate_run(first.run_id)
+        assert time.monotonic() - began < 3
+    # AND a restart finds all of them
+    with Sandbox(tmp_path, execute=False) as sandbox:
+        assert sandbox.store.count("runs", "state = 'PENDING'") == 999
+
+
+def test_a_queue_is_worked_off_in_its_order(tmp_path, monkeypatch):
+    # GIVEN a thousand runs in a queue, and an executor that takes no time
+    taken = []
+
+    def execute(self, run):
+        taken.append(run["id"])
+        self._store.move_run(run["id"], "SUCCEEDED", expected=("RUNNING",))
+
+    monkeypatch.setattr("sandbox.executor.Executor._execute", execute)
+    with Sandbox(tmp_path, execute=False) as sandbox, Client(sandbox.api_url) as client:
+        version, experiment_id = home(client)
+        client.create_run(name="r", experiment_id=experiment_id, version=version, parameters={})
+        (row,) = sandbox.store.select("runs")
+        for _ in range(999):
+            sandbox.store.add("runs", **{k: v for k, v in row.items() if k != "id"})
+        wanted = [run["id"] for run in sandbox.store.select("runs")]
+    # WHEN four at a time take from it
+    with Sandbox(tmp_path, limit=4) as sandbox:
+        end = time.monotonic() + 60
+        while sandbox.store.count("runs", "state = 'SUCCEEDED'") < 1000:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    # THEN each is taken once, the oldest first but for those who go at once
+    assert sorted(taken) == sorted(wanted)
+    assert all(abs(wanted.index(run) - at) < 8 for at, run in enumerate(taken))
+
+
+def test_of_two_clients_that_create_the_same_one_wins(sandbox):
+    barrier = threading.Barrier(8)
+
+    def create(_):
+        with Client(sandbox.api_url) as client:
+            barrier.wait()
+            try:
+                return client.create_experiment("mine").experiment_id
+            except ConflictError:
+                return None
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [each for each in pool.map(create, range(8)) if each]
+    assert len(made) == 1
+
+
+def test_two_clients_at_once_lose_nothing_and_terminate_once(sandbox):
+    with Client(sandbox.api_url) as client:
+        version, experiment_id = home(client)
+
+    def submit(number):
+        with Client(sandbox.api_url) as client:
+            return client.create_run(
+                name=f"run {number}", experiment_id=experiment_id, version=version, parameters={}
+            ).run_id
+
+    def terminate(run_id):
+        with Client(sandbox.api_url) as client:
+            try:
+                client.terminate_run(run_id)
+            except RequestError:
+                return False
+            return True
+
+    with ThreadPoolExecutor(2) as pool:
+        ids = list(pool.map(submit, range(40)))
+        assert sandbox.store.count("runs") == len(set(ids)) == 40
+        assert sum(pool.map(terminate, [ids[0]] * 10)) == 1
+    (history,) = [
+        [entry["state"] for entry in json.loads(run["history"])]
+        for run in sandbox.store.select("runs", "id = ?", [ids[0]])
+    ]
+    assert history == ["PENDING", "CANCELING"]
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux")
+def test_it_listens_on_loopback_only(sandbox):
+    # GIVEN what listens on this machine, as the kernel tells it: hexadecimal addresses and ports
+    lines = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path("/proc/net", name).read_text().splitlines()[1:]
+    ]
+    listening = [fields[1].split(":") for fields in lines if fields[3] == "0A"]
+    # THEN the sandbox's two ports are there once each, and on 127.0.0.1
+    for url in (sandbox.api_url, sandbox.s3_url):
+        port = int(url.rsplit(":", 1)[1])
+        addresses = [address for address, number in listening if int(number, 16) == port]
+        assert addresses == [f"{int.from_bytes(socket.inet_aton('127.0.0.1'), 'little'):08X}"]

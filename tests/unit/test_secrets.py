@@ -1,0 +1,149 @@
+"""Keys and tokens are nowhere but where they must be: everything that was written is searched."""
+
+import dataclasses
+import logging
+import sqlite3
+import time
+
+import httpx
+import ops.testing
+import pytest
+from kfp import compiler, dsl
+from kfp import kubernetes as kfp_kubernetes
+
+from sandbox import Sandbox, User
+
+TOKEN = "token for pipelines.kubeflow.org"  # what the fixture `kubernetes` gives
+USER = "system:serviceaccount:kubeflow:trainer"
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def use_keys() -> int:
+    import os
+
+    print("the step has its keys")
+    return len(os.environ["AWS_ACCESS_KEY_ID"]) + len(os.environ["AWS_SECRET_ACCESS_KEY"])
+
+
+@dsl.pipeline(name="using-keys")
+def using_keys():
+    task = use_keys().set_caching_options(False)
+    names = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
+    kfp_kubernetes.use_secret_as_env(
+        task, secret_name="mlpipeline-minio-artifact", secret_key_to_env=names
+    )
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    users = [User(USER, TOKEN, {"fashion-mnist": "edit"})]
+    with Sandbox(tmp_path / "sandbox", execute=False, users=users) as sandbox:
+        yield sandbox
+
+
+def written(root):
+    """All that lies under a folder, by file, but for the file that keeps the keys."""
+    for path in root.rglob("*"):
+        if path.is_file() and path.name != "keys.json":
+            yield str(path), path.read_bytes()
+
+
+def rows(path):
+    """What a database holds, as text."""
+    with sqlite3.connect(path) as database:
+        return "\n".join(database.iterdump())
+
+
+def places_with(secrets, texts):
+    """Which secret is in which text."""
+    return [
+        (name, where)
+        for where, text in texts
+        for name, secret in secrets.items()
+        if secret.encode() in (text if isinstance(text, bytes) else str(text).encode())
+    ]
+
+
+def test_the_search_finds_what_is_there(tmp_path, sandbox):
+    (tmp_path / "leak").write_text(f"key={sandbox.secret_key};")
+    found = places_with({"secret": sandbox.secret_key}, written(tmp_path))
+    assert found == [("secret", str(tmp_path / "leak"))]
+
+
+def test_nothing_that_the_charm_says_or_writes_holds_a_secret(
+    ctx, state, sandbox, proxy, kubernetes, caplog
+):
+    # GIVEN a related trainer in a profile, and everything logged
+    caplog.set_level(logging.DEBUG)
+    secrets = {
+        "access key": sandbox.access_key,
+        "secret key": sandbox.secret_key,
+        "token": TOKEN,
+        "the pod's token": "the-charms-own",
+    }
+    state = dataclasses.replace(state, config={})
+    said = []
+
+    def run(event, before):
+        try:
+            after = ctx.run(event, before)
+        except ops.testing.ActionFailed as failed:
+            said.append(("failure", failed.message))
+            after = before
+        said.append(("status", after.unit_status))
+        said.append(("results", ctx.action_results))
+        said.append(("relations", [each.local_app_data for each in after.relations]))
+        said.append(("relations of units", [each.local_unit_data for each in after.relations]))
+        said.append(("stored", after.stored_states))
+        return after
+
+    # WHEN it goes through a run, its actions, and a server in trouble
+    after = run(ctx.on.config_changed(), state)
+    assert isinstance(after.unit_status, ops.testing.ActiveStatus)
+    for action in ("train", "list-runs", "get-run", "list-models", "rollback", "cancel-run"):
+        run(ctx.on.action(action), after)
+    for trouble in ("cut", 401, 403, 500):
+        proxy.trouble = lambda moment, number, method, path, how=trouble: (
+            how if moment == "before" else None
+        )
+        run(ctx.on.update_status(), after)
+        run(ctx.on.action("get-run"), after)
+    proxy.trouble = lambda *_: None
+    run(ctx.on.remove(), after)
+    # THEN what was said, logged and submitted has no secret in it
+    assert {headers["authorization"] for headers in proxy.headers} == {f"Bearer {TOKEN}"}
+    said += [("juju log", [line.message for line in ctx.juju_log])]
+    said += [("log", caplog.text), ("history", ctx.unit_status_history)]
+    said += [("kubernetes", kubernetes.objects), ("requests", [*proxy.seen, kubernetes.requests])]
+    said += [("database", rows(sandbox.root / "kfp.sqlite")), *written(sandbox.root)]
+    assert sandbox.store.count("runs") == 2
+    assert places_with(secrets, said) == []
+
+
+def test_nothing_that_a_run_writes_holds_its_keys(tmp_path, capfd):
+    # GIVEN a step that takes its keys from the Secret
+    package = tmp_path / "package.yaml"
+    compiler.Compiler().compile(using_keys, str(package))
+    with Sandbox(tmp_path / "state") as sandbox:
+        api = f"{sandbox.api_url}/apis/v2beta1"
+        # WHEN it runs for real
+        pipeline = httpx.post(
+            f"{api}/pipelines/upload",
+            params={"name": "p"},
+            files={"uploadfile": ("p.yaml", package.read_bytes())},
+        ).json()
+        reference = {"pipeline_id": pipeline["pipeline_id"]}
+        run = httpx.post(
+            f"{api}/runs", json={"display_name": "r", "pipeline_version_reference": reference}
+        ).json()
+        end = time.monotonic() + 60
+        while httpx.get(f"{api}/runs/{run['run_id']}").json()["state"] != "SUCCEEDED":
+            assert time.monotonic() < end, sandbox.run_log(run["run_id"]).read_text()
+            time.sleep(0.1)
+        assert "the step has its keys" in sandbox.run_log(run["run_id"]).read_text()
+        secrets = {"access key": sandbox.access_key, "secret key": sandbox.secret_key}
+        told = [("API", httpx.get(f"{api}{path}").text) for path in ("/runs", "/pipelines")]
+        told += [("output", part) for part in capfd.readouterr()]
+        # THEN files and answers have them nowhere, and their own file is the owner's alone
+        assert places_with(secrets, [*told, *written(tmp_path)]) == []
+        assert (sandbox.root / "keys.json").stat().st_mode & 0o077 == 0
