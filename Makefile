@@ -7,7 +7,7 @@ CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test lint format static compile pack packed clean
+.PHONY: help demo test bench lint format static compile pack packed clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,6 +25,10 @@ test: .venv/ready ## Run every test that needs Python packages only, with the co
 	$(BIN)/coverage run -m pytest -n 2 tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+bench: .venv/ready ## Measure training and prediction against the notebook's code
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench.fit
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench.predict
 
 lint: .venv/ready ## Look for mistakes and wrong format
 	$(BIN)/ruff check .
