@@ -12,7 +12,7 @@ import re
 
 from cron import six_fields
 
-RECIPES = ("notebook", "fast", "balanced", "accurate")
+RECIPES = ("notebook", "quick", "fast", "balanced", "accurate")
 PROMOTIONS = ("automatic", "manual")
 _IMAGE = r"[a-z0-9]([\w.\-]*[a-z0-9])?(:\d+)?(/[\w.\-]+)*(:[\w.\-]{1,128})?(@sha256:[0-9a-f]{64})?"
 _CRON = "empty, five cron fields like '0 3 * * 0' (Sunday is 0) or @hourly, @daily, @weekly"

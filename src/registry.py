@@ -110,7 +110,17 @@ class Registry:
             RegistryError: the registry cannot be reached, or what it holds makes no sense.
         """
         moves = self._numbers("champion")
-        return self._champion(moves[-1]) if moves else None
+        for move in reversed(moves):
+            version = (self._read(_move(move)) or {}).get("version")
+            if isinstance(version, int):
+                manifest = self._read(f"{version}/manifest.json")
+                if manifest is not None:
+                    return Champion(version=version, result=_result(manifest), sequence=moves[-1])
+                if self._read(f"removed/{version:08d}.json") is not None:
+                    # It was promoted in the moment that the pipeline removed it: that does not count.
+                    continue
+            raise RegistryError(f"{self._where}: {_move(move)} names a version that is not there")
+        return None
 
     def versions(self, limit: int) -> dict[int, Result]:
         """The newest versions, at most `limit`, newest first.
@@ -151,18 +161,11 @@ class Registry:
         for move in reversed(self._numbers("champion")):
             before = self._read(_move(move)) or {}
             version = before.get("version")
-            if champion and isinstance(version, int) and version != champion.version:
+            if not champion or not isinstance(version, int) or version == champion.version:
+                continue
+            if self._read(f"{version}/manifest.json") is not None:
                 return self._move(champion, version, reason)
         raise NoSuchModelError("no other version has served before")
-
-    def _champion(self, sequence: int) -> Champion:
-        version = (self._read(_move(sequence)) or {}).get("version")
-        manifest = self._read(f"{version}/manifest.json") if isinstance(version, int) else None
-        if not isinstance(version, int) or manifest is None:
-            raise RegistryError(
-                f"{self._where}: {_move(sequence)} names a version that is not there"
-            )
-        return Champion(version=version, result=_result(manifest), sequence=sequence)
 
     def _move(self, champion: Champion | None, version: int, reason: str) -> Champion:
         manifest = self._read(f"{version}/manifest.json")

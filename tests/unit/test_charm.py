@@ -980,6 +980,18 @@ def test_the_newest_move_of_the_champion_counts(ctx, state, registry):
     assert out.unit_status.message.startswith("v10 0.9200 serves; ")
 
 
+def test_a_move_to_a_version_that_was_being_removed_does_not_count(ctx, state, act, registry):
+    registry("one", accuracy=0.91, version=9)
+    registry("two", accuracy=0.92, version=10)
+    registry.put("removed/00000003.json", {"version": 3})
+    registry.put("champion/00000011.json", {"version": 3})
+    out = ctx.run(ctx.on.update_status(), state)
+    assert out.unit_status.message.startswith("v10 0.9200 serves; ")
+    assert act("rollback")["champion"] == "9"
+    out = ctx.run(ctx.on.update_status(), state)
+    assert out.unit_status.message.startswith("v9 0.9100 serves; ")
+
+
 def test_a_failed_run_is_blocked_with_its_step_and_not_repeated(ctx, state, sandbox, runs):
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()

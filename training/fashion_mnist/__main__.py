@@ -1,4 +1,4 @@
-"""`python -m fashion_mnist`: train and predict from the command line."""
+"""`python -m fashion_mnist train`: train from the command line; `training.predict` predicts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from fashion_mnist import data, evaluation, export, prediction, recipes, training
+from fashion_mnist import data, evaluation, export, recipes, training
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,27 +20,16 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--epochs", type=int, default=0, help="0: the recipe's own")
     train.add_argument("--seed", type=int, default=42)
     train.add_argument("--out", type=Path, required=True, help="directory for the model")
-    predict = commands.add_parser("predict", help="ask a model about one test image")
-    predict.add_argument("model", type=Path, help="directory that `train` wrote")
-    predict.add_argument("--data", default="")
-    predict.add_argument("--image-number", type=int, default=0)
     options = parser.parse_args(arguments)
     try:
         dataset = data.load(options.data)
-        if options.command == "train":
-            recipe = recipes.resolve(options.recipe, epochs=options.epochs)
-            trained = training.train(
-                dataset.train_images, dataset.train_labels, recipe, seed=options.seed
-            )
-            export.export(trained.model, options.out, "fashion_mnist.keras", dataset.train_images)
-            said = evaluation.evaluate(options.out, dataset.test_images, dataset.test_labels)
-            print(json.dumps({"accuracy": said.accuracy, "loss": said.loss}))
-        else:
-            number = options.image_number
-            if not 0 <= number < len(dataset.test_images):
-                raise ValueError(f"--image-number must be 0 to {len(dataset.test_images) - 1}")
-            image, label = dataset.test_images[number], int(dataset.test_labels[number])
-            print(prediction.predict(options.model, image, label))
+        recipe = recipes.resolve(options.recipe, epochs=options.epochs)
+        trained = training.train(
+            dataset.train_images, dataset.train_labels, recipe, seed=options.seed
+        )
+        export.export(trained.model, options.out, "fashion_mnist.keras", dataset.train_images)
+        said = evaluation.evaluate(options.out, dataset.test_images, dataset.test_labels)
+        print(json.dumps({"accuracy": said.accuracy, "loss": said.loss}))
     except (ValueError, OSError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1

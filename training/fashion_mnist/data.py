@@ -11,8 +11,6 @@ import gzip
 import hashlib
 import math
 import os
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -137,6 +135,29 @@ def load(source: str = "", *, s3_endpoint: str = "", cache: Path | None = None) 
     )
 
 
+def load_test_image(source: str = "", number: int = 0) -> tuple[np.ndarray, int]:
+    """One test image, uint8 (28, 28), and its label.
+
+    From a directory no more is read than is needed, and checksums are not looked at.
+
+    Args:
+        source: see `load`.
+        number: which, from 0.
+
+    Raises:
+        DataError: the data cannot be had, or have another form.
+        ValueError: there is no such image.
+    """
+    source = source or (str(DEBIAN) if DEBIAN.is_dir() else OFFICIAL)
+    if "://" in source:
+        whole = load(source)
+        if not 0 <= number < len(whole.test_images):
+            raise ValueError(f"there are test images 0 to {len(whole.test_images) - 1}")
+        return whole.test_images[number], int(whole.test_labels[number])
+    image = _item(source, FILES["t10k-images"], number, (SIDE, SIDE))
+    return image, int(_item(source, FILES["t10k-labels"], number, ()))
+
+
 def parse_idx(raw: bytes, name: str, *, dimensions: int) -> np.ndarray:
     """An IDX file's content as uint8 of its own shape.
 
@@ -218,6 +239,38 @@ def _check(images: np.ndarray, labels: np.ndarray, name: str) -> None:
         )
 
 
+def _item(directory: str, file: str, number: int, shape: tuple[int, ...]) -> np.ndarray:
+    """One item of an IDX file, of this shape."""
+    path = _find(directory, file)
+    header = 8 + 4 * len(shape)
+    size = math.prod(shape)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as content:
+            start = content.read(header)
+            dimensions = np.frombuffer(start.ljust(header), ">u4", offset=4).tolist()
+            if start[:4] != bytes([0, 0, 8, 1 + len(shape)]) or tuple(dimensions[1:]) != shape:
+                raise DataError(f"{path} is no IDX file of items {shape}; fetch it again", "format")
+            if not 0 <= number < dimensions[0]:
+                raise ValueError(f"there are test images 0 to {dimensions[0] - 1}, not {number}")
+            content.seek(header + number * size)
+            item = content.read(size)
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path}: truncated or damaged ({error}); fetch it again") from error
+    if len(item) < size:
+        raise DataError(f"{path}: truncated; fetch it again", "truncated")
+    return np.frombuffer(item, np.uint8).reshape(shape)
+
+
+def _find(directory: str, file: str) -> Path:
+    for path in (Path(directory) / file, Path(directory) / file.removesuffix(".gz")):
+        if path.is_file():
+            return path
+    raise DataError(
+        f"{directory}/{file} is not there; install Debian's dataset-fashion-mnist, or name a "
+        "directory, an address or s3://BUCKET/PREFIX that has the four files"
+    )
+
+
 def _content(source: str, file: str, s3_endpoint: str, cache: Path | None) -> bytes:
     where = f"{source}/{file}"
     if source.startswith("s3://"):
@@ -227,16 +280,14 @@ def _content(source: str, file: str, s3_endpoint: str, cache: Path | None) -> by
         if kept is not None and kept.is_file():
             return kept.read_bytes()
         return _download(where)
-    for path in (Path(source) / file, Path(source) / file.removesuffix(".gz")):
-        if path.is_file():
-            return path.read_bytes()
-    raise DataError(
-        f"{where} is not there; install Debian's dataset-fashion-mnist, or name a directory, an "
-        "address or s3://BUCKET/PREFIX that has the four files"
-    )
+    return _find(source, file).read_bytes()
 
 
 def _download(url: str) -> bytes:
+    # Half of the time that a prediction takes would go into these two.
+    import urllib.error
+    import urllib.request
+
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - http(s) only
             content = answer.read(_MAX_BYTES + 1)

@@ -6,6 +6,7 @@ does: weights become int8, and the range of each layer's values is taken from sa
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +89,17 @@ class LiteModel:
         return said
 
 
-def _interpreter_class() -> Any:
-    """LiteRT's own where it is installed, since it loads in no time; else TensorFlow's."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        import tensorflow as tf
+def is_installed() -> bool:
+    """Whether LiteRT's own runtime is here, which loads in no time."""
+    return importlib.util.find_spec("ai_edge_litert") is not None
 
-        return tf.lite.Interpreter
-    return Interpreter
+
+def _interpreter_class() -> Any:
+    """LiteRT's own where it is installed, else TensorFlow's."""
+    if is_installed():
+        from ai_edge_litert.interpreter import Interpreter
+
+        return Interpreter
+    import tensorflow as tf
+
+    return tf.lite.Interpreter

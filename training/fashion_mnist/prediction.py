@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion_mnist import CLASS_NAMES
+from fashion_mnist import CLASS_NAMES, lite
+
+RUNTIMES = ("litert", "tensorflow")
 
 
 class ServingError(RuntimeError):
@@ -36,23 +38,42 @@ class Prediction:
         )
 
 
-def predict(directory: Path, image: np.ndarray, actual: int | None = None) -> Prediction:
-    """Ask an exported SavedModel about one raw image, uint8 (28, 28).
+def predict(
+    directory: Path, image: np.ndarray, actual: int | None = None, *, runtime: str = ""
+) -> Prediction:
+    """Ask an exported model about one raw image, uint8 (28, 28).
+
+    Args:
+        directory: with the SavedModel and the LiteRT model, see `export.export`.
+        image: uint8 (28, 28).
+        actual: its label, where it is known.
+        runtime: "litert" asks the model in eight-bit integers, which takes a thirtieth of the time
+            in all, "tensorflow" the SavedModel; empty takes the first where LiteRT is installed.
 
     Raises:
-        ValueError: the image has another form.
-        OSError: there is no SavedModel in the directory.
+        ValueError: the image has another form, or there is no such runtime.
+        OSError: there is no such model in the directory.
     """
-    import tensorflow as tf
-
     if image.shape != (28, 28) or image.dtype != np.uint8:
         raise ValueError(
             f"the image is {image.dtype} {image.shape}; give raw pixels, uint8 (28, 28)"
         )
-    serve = tf.saved_model.load(str(directory)).signatures["serving_default"]
-    probabilities = serve(images=tf.constant(image[None]))["probabilities"].numpy()[0]
+    if runtime not in ("", *RUNTIMES):
+        raise ValueError(f"runtime {runtime!r} is not known; use one of: {', '.join(RUNTIMES)}")
+    path = directory / lite.FILE
+    if runtime == "litert" or (not runtime and lite.is_installed() and path.is_file()):
+        probabilities = lite.LiteModel(path).probabilities(image[None])[0]
+    else:
+        probabilities = _ask_saved_model(directory, image)
     label = int(probabilities.argmax())
     return Prediction(label, float(probabilities[label]), actual)
+
+
+def _ask_saved_model(directory: Path, image: np.ndarray) -> np.ndarray:
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(str(directory)).signatures["serving_default"]
+    return serve(images=tf.constant(image[None]))["probabilities"].numpy()[0]
 
 
 def check(directory: Path, images: np.ndarray) -> None:

@@ -45,12 +45,20 @@ class Trained:
     seconds: float
 
 
-def build(recipe: Recipe, seed: int) -> Any:
+def build(recipe: Recipe, seed: int, *, fused: bool = False) -> Any:
     """The recipe's network, untrained: uint8 (n, 28, 28) in, float32 logits (n, 10) out.
 
     Pixels are scaled to 0..1 inside, so training, export and prediction share one transform.
+
+    Args:
+        recipe: see `recipes`.
+        seed: of the initial weights.
+        fused: normalise convolutions' batches by TensorFlow's fused operation, which trains a quarter
+            faster and has the same weights; such a model cannot be kept as a file.
     """
     import keras
+
+    normalization = _fused_normalization() if fused else keras.layers.BatchNormalization
 
     policy = "mixed_bfloat16" if recipe.mixed_precision else "float32"
     seeds = iter(range(seed, seed + 1000))
@@ -93,7 +101,8 @@ def build(recipe: Recipe, seed: int) -> Any:
                 x = convolution(size)(x)
             if kind == "stem":
                 x = keras.layers.MaxPooling2D(dtype=policy)(x)
-            x = keras.layers.BatchNormalization(momentum=0.9, dtype=policy)(x)
+            kind_of_layer = normalization if len(x.shape) == 4 else keras.layers.BatchNormalization
+            x = kind_of_layer(momentum=0.9, dtype=policy)(x)
             x = keras.layers.ReLU(dtype=policy)(x)
         else:
             raise ValueError(f"layer {word!r} of recipe {recipe.name!r} is not known")
@@ -102,6 +111,31 @@ def build(recipe: Recipe, seed: int) -> Any:
         10, kernel_initializer=initial(scheme), dtype="float32", name="logits"
     )(x)
     return keras.Model(inputs, logits, name="fashion_mnist")
+
+
+def _fused_normalization() -> Any:
+    """Keras' batch normalisation, which while training is one operation of TensorFlow's."""
+    import keras
+    import tensorflow as tf
+
+    class FusedNormalization(keras.layers.BatchNormalization):
+        def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+            if not training:
+                return super().call(inputs, training=training, mask=mask)
+            outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=inputs,
+                scale=tf.cast(self.gamma, tf.float32),
+                offset=tf.cast(self.beta, tf.float32),
+                mean=tf.constant([]),
+                variance=tf.constant([]),
+                epsilon=self.epsilon,
+                is_training=True,
+            )
+            for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving * self.momentum + now * (1 - self.momentum))
+            return outputs
+
+    return FusedNormalization
 
 
 def train(
@@ -141,7 +175,7 @@ def train(
         )
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    model = build(recipe, seed)
+    model = build(recipe, seed, fused=True)
     steps = len(images) // recipe.batch_size
     rate = _one_cycle(recipe, steps) if recipe.one_cycle else recipe.learning_rate
     optimizer = keras.optimizers.Adam(rate, beta_2=0.99 if recipe.one_cycle else 0.999)
@@ -172,7 +206,9 @@ def train(
         log(_line(number + 1, recipe.epochs, epoch))
         if state is not None:
             state.save(history)
-    return Trained(model, history, time.perf_counter() - started)
+    plain = build(recipe, seed)
+    plain.set_weights(model.get_weights())
+    return Trained(plain, history, time.perf_counter() - started)
 
 
 def _line(number: int, of: int, epoch: Epoch) -> str:

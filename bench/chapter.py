@@ -1,0 +1,70 @@
+"""The chapter's train and predict steps, as programs.
+
+`python -m bench.chapter train FOLDER SEED` and `python -m bench.chapter predict FOLDER NUMBER`.
+Network, optimizer, epochs, batch size, what is stored and what is loaded are those of the notebook
+"From Notebook to Kubeflow Pipeline using Fashion MNIST" (Manceps, MIT License,
+https://github.com/manceps/fashion-mnist-kfp-lab). What differs does not take part in any time: the
+four files are read from where they are, since there is no network here, Keras comes from `keras`,
+since `tensorflow.python.keras` has no data sets any more, and the seed is set.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import time
+from pathlib import Path
+
+from bench import DATA_ROOT
+
+
+def train(folder: Path, seed: int) -> dict[str, float]:
+    """Train for ten epochs and store model and test data; returns seconds and test accuracy."""
+    import keras
+
+    sys.path.insert(0, str(DATA_ROOT))
+    from fashion_mnist import data
+
+    keras.utils.set_random_seed(seed)
+    found = data.load()
+    train_images, test_images = found.train_images / 255.0, found.test_images / 255.0
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(128, activation="relu"),
+            keras.layers.Dense(10),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
+    started, worked = time.perf_counter(), time.process_time()
+    model.fit(train_images, found.train_labels, epochs=10, verbose=0)
+    took = {
+        "fit_seconds": time.perf_counter() - started,
+        "fit_cpu_seconds": time.process_time() - worked,
+    }
+    _, accuracy = model.evaluate(test_images, found.test_labels, verbose=0)
+    model.save(folder / "model.keras")
+    with (folder / "test_data").open("wb") as file:
+        pickle.dump((test_images, found.test_labels), file)
+    return {**took, "accuracy": accuracy}
+
+
+def predict(folder: Path, number: int) -> dict[str, float]:
+    """Load model and test data, and ask about one image; returns label and confidence."""
+    import keras
+    import numpy as np
+
+    model = keras.models.load_model(folder / "model.keras")
+    with (folder / "test_data").open("rb") as file:
+        images, _ = pickle.load(file)
+    with_softmax = keras.Sequential([model, keras.layers.Softmax()])
+    said = with_softmax.predict(np.expand_dims(images[number], 0), verbose=0)[0]
+    return {"label": int(np.argmax(said)), "confidence": float(np.max(said))}
+
+
+if __name__ == "__main__":
+    command = {"train": train, "predict": predict}[sys.argv[1]]
+    print(json.dumps(command(Path(sys.argv[2]), int(sys.argv[3]))))

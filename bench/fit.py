@@ -1,0 +1,92 @@
+"""`python -m bench.fit`: how long recipes take to train, against the chapter's notebook.
+
+For each seed the notebook's program runs once, and then each recipe's, every one in a process of its
+own. `fit` is the call that trains: of the notebook `model.fit`, of a recipe all of `training.train`,
+with building and compiling the network. `process` is all, with imports and reading the data. On a
+machine that others use too, seconds of processor time say more than seconds on the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+
+from bench import DATA_ROOT
+from bench.measure import Run, machine, median, ratio, run
+
+
+def train(recipe: str, seed: int) -> dict[str, float]:
+    """Train a recipe in this process; returns seconds and test accuracy."""
+    sys.path.insert(0, str(DATA_ROOT))
+    # The chapter's `model.fit` does not import TensorFlow either; both processes' times have it.
+    import keras  # noqa: F401
+    import tensorflow  # noqa: F401
+
+    from fashion_mnist import data, recipes, training
+
+    found = data.load()
+    started, worked = time.perf_counter(), time.process_time()
+    trained = training.train(
+        found.train_images, found.train_labels, recipes.resolve(recipe), seed=seed
+    )
+    took = {
+        "fit_seconds": time.perf_counter() - started,
+        "fit_cpu_seconds": time.process_time() - worked,
+    }
+    logits = trained.model.predict(found.test_images, batch_size=1000, verbose=0)
+    accuracy = float((logits.argmax(axis=1) == found.test_labels).mean())
+    return {**took, "accuracy": accuracy}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.fit", description=__doc__)
+    parser.add_argument("--recipes", nargs="+", default=["quick", "fast"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--one", nargs=2, metavar=("RECIPE", "SEED"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.one:
+        print(json.dumps(train(options.one[0], int(options.one[1]))))
+        return 0
+    runs: dict[str, list[Run]] = {name: [] for name in ("the notebook", *options.recipes)}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in options.seeds:
+            for name, done in runs.items():
+                if name == "the notebook":
+                    done.append(run("-m", "bench.chapter", "train", folder, seed))
+                else:
+                    done.append(run("-m", "bench.fit", "--one", name, seed))
+                said = done[-1].said
+                print(
+                    f"seed {seed} {name}: fit {said['fit_seconds']:.2f} s, process "
+                    f"{done[-1].wall:.2f} s, accuracy {said['accuracy']:.4f}",
+                    flush=True,
+                )
+    base = runs["the notebook"]
+    print(f"\n{machine()}\nmedians over seeds {options.seeds}; ratios: median (least-most)\n")
+    print("| | test accuracy | fit s | fit | fit CPU s | fit CPU | process s | process | MB |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, done in runs.items():
+        print(
+            f"| {name} | {median(done, lambda r: r.said['accuracy']):.4f} "
+            f"| {median(done, _fit):.2f} | {ratio(base, done, _fit)} "
+            f"| {median(done, _fit_cpu):.2f} | {ratio(base, done, _fit_cpu)} "
+            f"| {median(done, lambda r: r.wall):.2f} | {ratio(base, done, lambda r: r.wall)} "
+            f"| {median(done, lambda r: r.rss):.0f} |"
+        )
+    return 0
+
+
+def _fit(done: Run) -> float:
+    return done.said["fit_seconds"]
+
+
+def _fit_cpu(done: Run) -> float:
+    return done.said["fit_cpu_seconds"]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

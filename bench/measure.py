@@ -1,0 +1,86 @@
+"""Running programs one at a time, and what they take."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of a program.
+
+    Attributes:
+        wall: seconds from its start to its end.
+        cpu: seconds of processor time, of all threads.
+        rss: the most memory it had at once, MB.
+        said: the JSON object in its last line of output, or empty.
+    """
+
+    wall: float
+    cpu: float
+    rss: float
+    said: dict[str, Any]
+
+
+def run(*arguments: object) -> Run:
+    """Run `python ARGUMENTS` at the repository's root and wait for it.
+
+    Python may keep bytecode, as any installation does: without, importing would take most of the time.
+
+    Raises:
+        RuntimeError: it failed; the message has the end of its error output.
+    """
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, *map(str, arguments)]
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=errors)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - started
+        # So that the destructor does not wait for it again.
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            raise RuntimeError(f"{' '.join(command)} failed:\n{errors.read()[-2000:]}")
+        out.seek(0)
+        last = (out.read().strip().splitlines() or [""])[-1]
+    said = json.loads(last) if last.startswith("{") else {}
+    return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, said)
+
+
+def median(runs: Sequence[Run], of: Callable[[Run], float]) -> float:
+    """The median of something over runs."""
+    return statistics.median(of(run) for run in runs)
+
+
+def ratio(base: Sequence[Run], runs: Sequence[Run], of: Callable[[Run], float]) -> str:
+    """How many times more the base takes, as the median of pairs, with the least and the most."""
+    pairs = [of(a) / of(b) for a, b in zip(base, runs, strict=True)]
+    return f"{statistics.median(pairs):.1f}x ({min(pairs):.1f}-{max(pairs):.1f})"
+
+
+def machine() -> str:
+    """A line on what this was measured with."""
+    from importlib.metadata import version
+
+    with Path("/proc/cpuinfo").open() as file:
+        names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    packages = ", ".join(f"{n} {version(n)}" for n in ("keras", "numpy", "ai-edge-litert"))
+    return (
+        f"{len(os.sched_getaffinity(0))} cores, {names[0] if names else platform.machine()}; "
+        f"Python {platform.python_version()}, {packages}"
+    )

@@ -1,0 +1,72 @@
+"""`python -m bench.predict`: how long one prediction takes, against the chapter's notebook.
+
+A prediction is a whole process: Python starts, loads a model and one test image, and says what it is.
+Both ask a network of the chapter's own form (recipe `notebook`) and one of the recipe `fast`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import DATA_ROOT
+from bench.measure import Run, machine, median, ratio, run
+
+WAYS = {
+    "the notebook": ("-m", "bench.chapter", "predict", "chapter"),
+    "LiteRT, recipe notebook": ("-m", "training.predict", "notebook", "--runtime", "litert"),
+    "LiteRT, recipe fast": ("-m", "training.predict", "fast", "--runtime", "litert"),
+    "SavedModel, recipe fast": ("-m", "training.predict", "fast", "--runtime", "tensorflow"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train what is needed, measure, and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.predict", description=__doc__)
+    parser.add_argument("--runs", type=int, default=7, help="of each way, after one to warm up")
+    options = parser.parse_args(arguments)
+    sys.path.insert(0, str(DATA_ROOT))
+    runs: dict[str, list[Run]] = {name: [] for name in WAYS}
+    with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder)
+        (models / "chapter").mkdir()
+        run("-m", "bench.chapter", "train", models / "chapter", 1)
+        for recipe in ("notebook", "fast"):
+            _train(recipe, models / recipe)
+        for number in range(-1, options.runs):
+            for name, (flag, module, *rest) in WAYS.items():
+                words: list[object] = [models / word if word in _MODELS else word for word in rest]
+                words += ["--image-number"] if module == "training.predict" else []
+                done = run(flag, module, *words, max(0, number))
+                if number >= 0:
+                    runs[name].append(done)
+    base = runs["the notebook"]
+    print(f"\n{machine()}\nmedians over {options.runs} runs; ratios: median (least-most)\n")
+    print("| | process s | process | CPU s | CPU | MB |")
+    print("|---|---|---|---|---|---|")
+    for name, done in runs.items():
+        print(
+            f"| {name} | {median(done, lambda r: r.wall):.3f} | {ratio(base, done, lambda r: r.wall)} "
+            f"| {median(done, lambda r: r.cpu):.3f} | {ratio(base, done, lambda r: r.cpu)} "
+            f"| {median(done, lambda r: r.rss):.0f} |"
+        )
+    return 0
+
+
+_MODELS = ("chapter", "notebook", "fast")
+
+
+def _train(recipe: str, folder: Path) -> None:
+    from fashion_mnist import data, export, recipes, training
+
+    found = data.load()
+    trained = training.train(
+        found.train_images, found.train_labels, recipes.resolve(recipe, epochs=1), seed=1
+    )
+    export.export(trained.model, folder, "fashion_mnist.keras", found.train_images)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,116 @@
+"""One image, asked about from the command line and from Python."""
+
+import gzip
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fashion_mnist import data, export, prediction, training
+from fashion_mnist.recipes import Recipe
+
+ROOT = Path(__file__).parents[2]
+RECIPE = Recipe(
+    name="tiny",
+    layers=("stem 4", "stem 8", "flatten", "bn-dense 16"),
+    epochs=8,
+    batch_size=50,
+    learning_rate=1e-2,
+)
+
+
+@pytest.fixture(scope="module")
+def model(toy, tmp_path_factory):
+    found = data.load(str(toy))
+    trained = training.train(
+        found.train_images, found.train_labels, RECIPE, seed=1, log=lambda _: None
+    )
+    folder = tmp_path_factory.mktemp("model")
+    export.export(trained.model, folder, "model.keras", found.train_images)
+    return folder
+
+
+@pytest.mark.parametrize("number", [0, 7, 199])
+def test_both_runtimes_say_the_same(model, toy, number):
+    image, label = data.load_test_image(str(toy), number)
+    said = {
+        runtime: prediction.predict(model, image, label, runtime=runtime)
+        for runtime in prediction.RUNTIMES
+    }
+    assert said["litert"].label == said["tensorflow"].label == label
+    assert said["litert"].confidence == pytest.approx(said["tensorflow"].confidence, abs=0.1)
+    assert prediction.predict(model, image, label) == said["litert"]
+
+
+def test_without_the_lite_model_the_saved_model_answers(model, toy, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    (tmp_path / "model" / "fashion_mnist.tflite").unlink()
+    image, label = data.load_test_image(str(toy), 3)
+    assert prediction.predict(tmp_path / "model", image, label).label == label
+
+
+def test_another_form_or_runtime_is_told(model):
+    image = np.zeros((28, 28), np.uint8)
+    with pytest.raises(ValueError, match="float64"):
+        prediction.predict(model, image / 255)
+    with pytest.raises(ValueError, match="use one of: litert, tensorflow"):
+        prediction.predict(model, image, runtime="onnx")
+
+
+def test_the_command_predicts_without_tensorflow(model, toy):
+    code = (
+        "import sys; from training import predict; "
+        "status = predict.main(sys.argv[1:]); "
+        "sys.exit(status or ('tensorflow' in sys.modules))"
+    )
+    command = [sys.executable, "-c", code, model, "--data", toy, "--image-number", "4"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("Prediction: Coat | Confidence: ")
+    assert said.stdout.endswith("| Actual: Coat\n")
+
+
+@pytest.mark.parametrize(("number", "says"), [("200", "0 to 199"), ("-1", "0 to 199")])
+def test_the_command_tells_what_images_there_are(model, toy, number, says):
+    command = [sys.executable, "-m", "training.predict", model, "--data", toy]
+    said = subprocess.run(
+        [*command, f"--image-number={number}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 1
+    assert says in said.stderr
+
+
+def test_one_test_image_is_that_of_the_whole_set(toy, tmp_path, httpserver):
+    whole = data.load(str(toy))
+    for file in data.FILES.values():
+        raw = (toy / file).read_bytes()
+        (tmp_path / file.removesuffix(".gz")).write_bytes(gzip.decompress(raw))
+        httpserver.expect_request(f"/{file}").respond_with_data(raw)
+    for source in (toy, tmp_path, httpserver.url_for("/").rstrip("/")):
+        image, label = data.load_test_image(str(source), 150)
+        assert np.array_equal(image, whole.test_images[150])
+        assert label == whole.test_labels[150]
+        with pytest.raises(ValueError, match="0 to 199"):
+            data.load_test_image(str(source), 200)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda raw: raw[:5000], "truncated"),
+        (lambda raw: raw[:6], "no IDX file"),
+        (lambda raw: b"\1" + raw[1:], "no IDX file"),
+    ],
+)
+def test_a_damaged_file_of_test_images_is_told(toy, tmp_path, change, says):
+    shutil.copytree(toy, tmp_path / "idx")
+    path = tmp_path / "idx" / data.FILES["t10k-images"]
+    path.write_bytes(gzip.compress(change(gzip.decompress(path.read_bytes()))))
+    with pytest.raises(data.DataError, match=says):
+        data.load_test_image(str(tmp_path / "idx"), 100)

@@ -1,0 +1,36 @@
+"""`python -m training.predict MODEL [--image-number N]`: what a model sees in one test image.
+
+MODEL is a directory with a version's files, such as `Registry.fetch` and the step train write. The
+answer is that of the chapter's predict step. TensorFlow is loaded only where it has to be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fashion_mnist import data, prediction
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the prediction; 0 when there is one."""
+    parser = argparse.ArgumentParser(prog="python -m training.predict", description=__doc__)
+    parser.add_argument("model", type=Path, help="directory with a version's files")
+    parser.add_argument("--data", default="", help="directory, address or s3://; empty finds it")
+    parser.add_argument("--image-number", type=int, default=0)
+    parser.add_argument("--runtime", default="", choices=prediction.RUNTIMES)
+    options = parser.parse_args(arguments)
+    try:
+        image, label = data.load_test_image(options.data, options.image_number)
+        print(prediction.predict(options.model, image, label, runtime=options.runtime))
+    except (ValueError, OSError) as error:
+        print(f"training.predict: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
