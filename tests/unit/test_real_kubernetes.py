@@ -1,0 +1,285 @@
+"""The charm against a real Kubernetes: its rights with and without trust, its token, its pods' reasons.
+
+CLUSTER_KUBECONFIG=FILE names an administrator's kubeconfig of a cluster that is there to be tried on:
+the tests make and remove namespaces, cluster roles and, where there is none, the kind Profile.
+"""
+
+import base64
+import contextlib
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+import lightkube
+import ops
+import pytest
+import yaml
+from lightkube import ApiError, KubeConfig
+from lightkube.codecs import load_all_yaml
+from lightkube.generic_resource import create_global_resource
+from lightkube.models.authentication_v1 import TokenRequestSpec
+from lightkube.models.authorization_v1 import ResourceAttributes, SubjectAccessReviewSpec
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.authorization_v1 import SubjectAccessReview
+from lightkube.resources.core_v1 import Namespace, Pod, ServiceAccount, ServiceAccountToken
+from lightkube.resources.rbac_authorization_v1 import ClusterRole, ClusterRoleBinding, RoleBinding
+
+CLUSTER = os.environ.get("CLUSTER_KUBECONFIG", "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CLUSTER, reason="no cluster to try on: CLUSTER_KUBECONFIG is not set"),
+]
+
+MODEL, PROFILE, BINDING = "trainer-test-model", "trainer-test-profile", "trainer-test-trust"
+Profile = create_global_resource("kubeflow.org", "v1", "Profile", "profiles")
+# As much of Kubeflow as is needed: https://github.com/kubeflow/kubeflow, profile controller, and
+# https://github.com/kubeflow/pipelines, manifests for many users.
+KUBEFLOW = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: profiles.kubeflow.org}
+spec:
+  group: kubeflow.org
+  scope: Cluster
+  names: {kind: Profile, listKind: ProfileList, plural: profiles, singular: profile}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            properties:
+              owner:
+                type: object
+                required: [kind, name]
+                properties: {apiGroup: {type: string}, kind: {type: string}, name: {type: string}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: kubeflow-pipelines-edit}
+rules:
+- apiGroups: [pipelines.kubeflow.org]
+  resources: [runs, jobs, experiments, pipelines, pipelineversions]
+  verbs: [get, list, create, delete, terminate, retry, enable, disable]
+"""
+# What Juju gives an application that is trusted with the cluster.
+TRUST = f"""
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {{name: {BINDING}}}
+rules:
+- apiGroups: ['*']
+  resources: ['*']
+  verbs: ['*']
+- nonResourceURLs: ['*']
+  verbs: ['*']
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {{name: {BINDING}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {BINDING}}}
+subjects:
+- {{kind: ServiceAccount, name: trainer, namespace: {MODEL}}}
+"""
+
+
+def until(true, what, seconds=120):
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end, f"{what} did not come within {seconds} s"
+        time.sleep(0.5)
+    return found
+
+
+@pytest.fixture(scope="module")
+def admin():
+    return lightkube.Client(KubeConfig.from_file(CLUSTER), field_manager="test", trust_env=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kubeflow(admin):
+    for thing in load_all_yaml(KUBEFLOW):
+        admin.apply(thing)
+
+    def served():
+        with contextlib.suppress(Exception):
+            return list(admin.list(Profile)) is not None
+
+    until(served, "the kind Profile")
+
+
+def gone(admin, kind, name):
+    with contextlib.suppress(ApiError):
+        admin.delete(kind, name)
+
+    def absent():
+        try:
+            admin.get(kind, name)
+        except ApiError as error:
+            return error.status.code == 404
+
+    until(absent, f"the end of {name}")
+
+
+@pytest.fixture
+def untrusted(admin, tmp_path, monkeypatch):
+    """The application's ServiceAccount in its model, and a kubeconfig with its token."""
+    admin.apply(Namespace(metadata=ObjectMeta(name=MODEL)))
+    admin.apply(ServiceAccount(metadata=ObjectMeta(name="trainer", namespace=MODEL)))
+    spec = TokenRequestSpec(audiences=[], expirationSeconds=3600)
+    token = admin.create(
+        ServiceAccountToken(metadata=ObjectMeta(), spec=spec), "trainer", namespace=MODEL
+    ).status.token
+    document = yaml.safe_load(Path(CLUSTER).read_text())
+    document["users"] = [{"name": "charm", "user": {"token": token}}]
+    document["contexts"] = [
+        {"name": "charm", "context": {"cluster": document["clusters"][0]["name"], "user": "charm"}}
+    ]
+    document["current-context"] = "charm"
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(document))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    yield
+    for name in (PROFILE, f"{PROFILE}-2"):
+        gone(admin, Profile, name)
+        gone(admin, Namespace, name)
+    gone(admin, Namespace, MODEL)
+
+
+@pytest.fixture
+def trusted(admin, untrusted):
+    for thing in load_all_yaml(TRUST):
+        admin.apply(thing)
+    yield
+    for kind in (ClusterRoleBinding, ClusterRole):
+        gone(admin, kind, BINDING)
+
+
+@pytest.fixture
+def in_profile(configured):
+    state = configured(profile=PROFILE, profile_owner="anna@example.com")
+    return dataclasses.replace(state, model=dataclasses.replace(state.model, name=MODEL))
+
+
+def controller(admin, name=PROFILE):
+    """Do what the profile controller does: make the profile's namespace."""
+    admin.apply(Namespace(metadata=ObjectMeta(name=name)))
+
+
+def bindings(admin, namespace=PROFILE):
+    return list(admin.list(RoleBinding, namespace=namespace))
+
+
+def test_without_trust_nothing_is_made_and_the_status_says_what_to_run(
+    ctx, admin, untrusted, in_profile, proxy
+):
+    out = ctx.run(ctx.on.config_changed(), in_profile)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert "juju trust trainer --scope=cluster" in out.unit_status.message
+    assert not [profile for profile in admin.list(Profile) if profile.metadata.name == PROFILE]
+    assert not proxy.seen
+
+
+def test_with_trust_the_profile_is_made_bound_and_used(ctx, admin, trusted, in_profile, proxy):
+    # WHEN there is no profile, THEN it is created and its namespace waited for
+    out = ctx.run(ctx.on.config_changed(), in_profile)
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert admin.get(Profile, PROFILE).spec["owner"]["name"] == "anna@example.com"
+    assert not proxy.seen
+
+    # WHEN the namespace is there, THEN the charm's account is bound by server-side apply
+    controller(admin)
+    out = ctx.run(ctx.on.update_status(), in_profile)
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    (binding,) = bindings(admin)
+    assert binding.roleRef.name == "kubeflow-pipelines-edit"
+    assert [(field.manager, field.operation) for field in binding.metadata.managedFields] == [
+        (f"juju-{MODEL}-trainer", "Apply")
+    ]
+
+    # AND the token that Kubeflow got is for it alone, of the charm's account, and short-lived
+    bearer = proxy.headers[-1]["authorization"].removeprefix("Bearer ")
+    payload = bearer.split(".")[1]
+    claims = yaml.safe_load(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    assert claims["aud"] == ["pipelines.kubeflow.org"]
+    assert claims["sub"] == f"system:serviceaccount:{MODEL}:trainer"
+    assert claims["exp"] - claims["iat"] <= 600
+
+    # AND a second event changes nothing
+    version = binding.metadata.resourceVersion
+    ctx.run(ctx.on.update_status(), in_profile)
+    assert bindings(admin)[0].metadata.resourceVersion == version
+
+
+def test_the_binding_alone_is_enough_for_pipelines_and_for_no_more(ctx, admin, trusted, in_profile):
+    ctx.run(ctx.on.config_changed(), in_profile)
+    controller(admin)
+    ctx.run(ctx.on.update_status(), in_profile)
+    admin.delete(ClusterRoleBinding, BINDING)
+
+    def may(verb, group, resource, namespace):
+        what = ResourceAttributes(group=group, resource=resource, verb=verb, namespace=namespace)
+        user = f"system:serviceaccount:{MODEL}:trainer"
+        spec = SubjectAccessReviewSpec(resourceAttributes=what, user=user)
+        return admin.create(SubjectAccessReview(spec=spec, metadata=ObjectMeta())).status.allowed
+
+    until(lambda: not may("list", "", "secrets", PROFILE), "the end of the trust")
+    assert may("create", "pipelines.kubeflow.org", "runs", PROFILE)
+    assert not may("create", "pipelines.kubeflow.org", "runs", "default")
+
+
+def test_another_profile_and_removal_leave_no_rights_behind(ctx, admin, trusted, in_profile):
+    ctx.run(ctx.on.config_changed(), in_profile)
+    controller(admin)
+    ctx.run(ctx.on.update_status(), in_profile)
+    other = f"{PROFILE}-2"
+    state = dataclasses.replace(in_profile, config={**in_profile.config, "profile": other})
+    controller(admin, other)
+    ctx.run(ctx.on.config_changed(), state)
+    assert bindings(admin) == []
+    assert len(bindings(admin, other)) == 1
+    ctx.run(ctx.on.remove(), dataclasses.replace(state, planned_units=0))
+    assert bindings(admin, other) == []
+    assert admin.get(Profile, PROFILE)
+    assert admin.get(Profile, other)
+
+
+def test_the_reason_of_a_run_that_cannot_start_is_told(ctx, admin, trusted, in_profile, runs):
+    # GIVEN a run, and a pod of it whose image nobody can pull
+    ctx.run(ctx.on.config_changed(), in_profile)
+    controller(admin)
+    ctx.run(ctx.on.update_status(), in_profile)
+    (run,) = runs()
+    pod = f"""
+    apiVersion: v1
+    kind: Pod
+    metadata:
+      name: train-1
+      namespace: {PROFILE}
+      labels: {{pipeline/runid: {run["run_id"]}}}
+      annotations: {{workflows.argoproj.io/node-name: trainer-x.root.train(0).executor}}
+    spec:
+      automountServiceAccountToken: false
+      containers:
+      - {{name: main, image: "example.invalid/none:1", imagePullPolicy: Never}}
+    """
+    (pod,) = load_all_yaml(pod)
+    until(lambda: list(admin.list(ServiceAccount, namespace=PROFILE)), "the default account")
+    admin.create(pod)
+
+    def stuck():
+        for container in (
+            admin.get(Pod, "train-1", namespace=PROFILE).status.containerStatuses or ()
+        ):
+            return container.state.waiting and container.state.waiting.reason != "ContainerCreating"
+        return False
+
+    until(stuck, "kubelet's word")
+    out = ctx.run(ctx.on.update_status(), in_profile)
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert "step train: ErrImageNeverPull" in out.unit_status.message
