@@ -47,10 +47,10 @@ CANDIDATES = [
     # For `fast`.
     _candidate("stem 16, stem 32, flatten, bn-dense 128", 2, 256, 1e-2),
     _candidate("stem 16, stem 32, flatten, bn-dense 128", 2, 512, 1.5e-2),
-    _candidate("stem 8, stem 32, flatten, bn-dense 128", 2, 256, 1e-2),
-    _candidate("stem 8, stem 24, flatten, bn-dense 128", 2, 512, 1.5e-2),
-    _candidate("stem 16, stem 32, flatten, bn-dense 256", 1, 128, 1e-2),
-    _candidate("stem 12, stem 24, flatten, bn-dense 128", 2, 256, 1e-2),
+    _candidate("stem 16, stem 24, flatten, bn-dense 128", 2, 512, 1.5e-2),
+    _candidate("stem 16, stem 16, flatten, bn-dense 128", 2, 512, 1.5e-2),
+    _candidate("stem 8, stem 32, flatten, bn-dense 128", 2, 512, 1.5e-2),
+    _candidate("stem 16, stem 48, flatten, bn-dense 256", 1, 192, 1e-2),
 ]
 
 
