@@ -13,6 +13,7 @@ from charm import FashionMnistTrainerCharm
 from config import OptionError, TrainerConfig
 from sandbox import Sandbox
 from tests.fuzz import fuzz
+from tests.unit.conftest import bare
 
 ROOT = Path(__file__).parents[2]
 CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
@@ -23,6 +24,8 @@ ACTIONS = {
 }
 REQUIRED = {name: action.get("required", []) for name, action in CHARMCRAFT["actions"].items()}
 # Juju's own limits: 64-bit numbers, and text without halves of characters.
+# What the action train takes besides options.
+OF_THE_RUN = {"note", "wait", "timeout"}
 TEXT = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
     st.from_regex(r"\A[a-z0-9./:@*,\- ]{0,40}\Z"),
@@ -93,7 +96,7 @@ def context():
 
 
 def state(relations, config):
-    return ops.testing.State(
+    return bare(
         leader=True,
         # A profile would ask Kubernetes, which tests/unit/test_profiles.py does.
         config={"profile": "", **config},
@@ -176,7 +179,7 @@ def test_any_action_answers_or_fails_in_words(context, nowhere, action):
             # What was typed is right, and nothing listens at the address.
             assert "Kubeflow Pipelines" in failed.message or "object storage" in failed.message
             if name == "train":
-                assert refused({k: v for k, v in params.items() if k != "note"}) is None
+                assert refused({k: v for k, v in params.items() if k not in OF_THE_RUN}) is None
     else:
         pytest.fail(f"{name} had nobody to ask")
 

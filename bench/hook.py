@@ -1,0 +1,170 @@
+"""`python -m bench.hook`: how long a hook takes, against a charm that does nothing on the same ops.
+
+Each is a whole process as Juju starts it: Python imports, ops reads its environment through hook tools,
+the charm handles update-status. The tools are small shell scripts here, so that what is measured is the
+charm. `idle` is the trainer without relations, `settled` with all it wants there in a Kubeflow Pipelines
+stand-in on loopback; `import ops` is what every Python charm pays before it does anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+EMPTY = """
+import ops
+
+class Empty(ops.CharmBase):
+    def __init__(self, framework):
+        super().__init__(framework)
+        framework.observe(self.on.update_status, self._on_update_status)
+
+    def _on_update_status(self, _):
+        self.unit.status = ops.ActiveStatus()
+
+ops.main(Empty)
+"""
+SILENT = ("status-set", "relation-set", "state-get", "state-set", "action-set")
+
+
+def tools(
+    folder: Path, config: dict[str, object], relations: dict[str, tuple[str, dict[str, str]]]
+) -> Path:
+    """Hook tools that answer from files; returns their folder.
+
+    Args:
+        folder: where they go.
+        config: what `config-get` says.
+        relations: remote application and its data by endpoint.
+    """
+    folder.mkdir()
+
+    def tool(name: str, script: str) -> None:
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+
+    for name in SILENT:
+        tool(name, "exit 0")
+    tool("juju-log", 'echo "$@" >&2')
+    tool("is-leader", "echo true")
+    tool("status-get", """echo '{"status": "active", "message": "", "status-data": {}}'""")
+    tool("config-get", f"echo '{json.dumps(config)}'")
+    ids = {name: f"{name}:{number}" for number, name in enumerate(relations)}
+    cases = "".join(f"""{name}) echo '["{ids[name]}"]';; """ for name in relations)
+    tool("relation-ids", f"for last; do :; done; case $last in {cases} *) echo '[]';; esac")
+    cases = "".join(f"""{ids[name]}) echo '"{app}"';; """ for name, (app, _) in relations.items())
+    tool("relation-list", f"case \"$*\" in *--app*) case $3 in {cases} esac;; *) echo '[]';; esac")
+    ours = '{"_supported_versions": "- v1\\n"}'
+    theirs = "".join(f"*{ids[name]}*) cat {folder}/{name}.json;; " for name in relations)
+    for name, (_, data) in relations.items():
+        (folder / f"{name}.json").write_text(json.dumps(data))
+    (folder / "ours.json").write_text(ours)
+    tool(
+        "relation-get",
+        f'for last; do :; done; case $last in trainer*) cat {folder}/ours.json; exit;; esac; case "$*" in {theirs} esac',
+    )
+    return folder
+
+
+def dispatch(charm: Path, program: Path, tools: Path) -> float:
+    """Handle update-status in a process of its own; returns seconds.
+
+    Raises:
+        RuntimeError: the hook failed; the message has the end of its error output.
+    """
+    environment = {
+        "PATH": f"{tools}:/usr/bin:/bin",
+        "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'lib'}",
+        "CHARM_DIR": str(charm),
+        "JUJU_CHARM_DIR": str(charm),
+        "JUJU_DISPATCH_PATH": "hooks/update-status",
+        "JUJU_VERSION": "3.6.14",
+        "JUJU_UNIT_NAME": "trainer/0",
+        "JUJU_MODEL_NAME": "kubeflow",
+        "JUJU_MODEL_UUID": "11111111-2222-4333-8444-555555555555",
+    }
+    command = [sys.executable, str(program)]
+    started = time.perf_counter()
+    done = subprocess.run(command, env=environment, cwd=charm, capture_output=True, text=True)
+    took = time.perf_counter() - started
+    if done.returncode:
+        raise RuntimeError(f"{program} failed:\n{done.stderr[-2000:]}")
+    return took
+
+
+def measure(runs: int) -> dict[str, list[float]]:
+    """Let the charms take turns; returns seconds by what was run."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "lib"), str(ROOT / "training")]
+    from sandbox import Sandbox
+
+    options = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())["config"]["options"]
+    config = {name: each["default"] for name, each in options.items()} | {"profile": ""}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Sandbox(Path(folder) / "kfp", execute=False) as kfp,
+    ):
+        empty = Path(folder) / "empty"
+        empty.mkdir()
+        (empty / "metadata.yaml").write_text("name: empty\n")
+        (empty / "charm.py").write_text(EMPTY)
+        (empty / "import_ops.py").write_text("import ops\n")
+        host, port = kfp.api_url.removeprefix("http://").split(":")
+        s3_host, s3_port = kfp.s3_url.removeprefix("http://").split(":")
+        server = {"service-name": host, "service-port": port}
+        storage = {
+            "access-key": kfp.access_key,
+            "secret-key": kfp.secret_key,
+            "service": s3_host,
+            "port": int(s3_port),
+            "secure": False,
+        }
+
+        def said(data: dict[str, object]) -> dict[str, str]:
+            return {"_supported_versions": "- v1\n", "data": yaml.safe_dump(data)}
+
+        related = {"kfp-api": ("kfp-api", said(server)), "object-storage": ("minio", said(storage))}
+        alone = tools(Path(folder) / "alone", config, {})
+        among = tools(Path(folder) / "among", config, related)
+        trainer = ROOT / "src" / "charm.py"
+        ways = {
+            "import ops": (empty, empty / "import_ops.py", alone),
+            "an empty charm": (empty, empty / "charm.py", alone),
+            "the trainer, idle": (ROOT, trainer, alone),
+            "the trainer, settled": (ROOT, trainer, among),
+        }
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(-1, runs):
+            for name, way in ways.items():
+                seconds = dispatch(*way)
+                if number >= 0:  # the first writes bytecode, and lets the run be submitted
+                    taken[name].append(seconds)
+        if kfp.store.count("runs") != 1:
+            raise RuntimeError("the trainer did not settle")
+    return taken
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.hook", description=__doc__)
+    parser.add_argument("--runs", type=int, default=15, help="of each, after one to warm up")
+    taken = measure(parser.parse_args(arguments).runs)
+    base = taken["an empty charm"]
+    print("| | process s | of an empty charm: median (least-most) |\n|---|---|---|")
+    for name, seconds in taken.items():
+        pairs = [one / other for one, other in zip(seconds, base, strict=True)]
+        span = f"{statistics.median(pairs):.2f}x ({min(pairs):.2f}-{max(pairs):.2f})"
+        print(f"| {name} | {statistics.median(seconds):.3f} | {span} |")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
