@@ -184,7 +184,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             address = str(binding.network.bind_address) if binding else socket.getfqdn()
             write(relation.data[self.unit], observability.scrape_unit(self.unit.name, address))
         if self.unit.is_leader():
-            for endpoint, data in announcements(topology, situation).items():
+            related = [endpoint for endpoint in self.meta.relations if relations[endpoint]]
+            for endpoint, data in announcements(topology, situation, related).items():
                 for relation in relations[endpoint]:
                     write(relation.data[self.app], data)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
-
 from kfp_ops import RunState
 from situation import Situation
 
@@ -15,6 +13,9 @@ def exposition(situation: Situation) -> bytes:
 
     Times are seconds since the epoch, accuracies and recalls 0 to 1, versions their numbers.
     """
+    # Imported here, since an event without a workload has no use for it.
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
     registry = CollectorRegistry()
 
     def gauge(name: str, says: str, value: float | None, **labels: str) -> None:

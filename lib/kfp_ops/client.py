@@ -70,7 +70,7 @@ class Client:
         self._token = token
         self._deadline = deadline
         self._max_bytes = max_bytes
-        self._transport = DeadlineTransport()
+        self._transport = DeadlineTransport(secure=url.startswith("https:"))
         self._http = httpx.Client(
             base_url=self.url,
             timeout=min(10.0, deadline),

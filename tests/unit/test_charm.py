@@ -449,6 +449,29 @@ def test_the_number_of_calls_does_not_grow_with_runs(ctx, state, configured, pro
     assert {method for method, _ in calls} == {"GET"}
 
 
+def test_ten_thousand_runs_cost_no_more_than_none(ctx, state, sandbox, proxy):
+    def update():
+        before = len(proxy.seen)
+        out = ctx.run(ctx.on.update_status(), state)
+        return [line[0] for line in proxy.seen[before:]], out.unit_status
+
+    # GIVEN a trainer whose only run succeeded
+    ctx.run(ctx.on.config_changed(), state)
+    (row,) = sandbox.store.select("runs")
+    sandbox.set_run_state(row["id"], "SUCCEEDED")
+    calls, _ = update()
+    # WHEN the server holds ten thousand more of the same experiment, all older
+    old = {**dict(sandbox.store.get("runs", row["id"])), "created_at": "2025-01-01T00:00:00Z"}
+    del old["id"]
+    for number in range(10_000):
+        sandbox.store.add("runs", **{**old, "name": f"train-{number}"})
+    # THEN an event asks as often as before, and sees the same
+    asked, status = update()
+    assert asked == calls
+    assert len(calls) == 5
+    assert row["name"] in status.message
+
+
 # Time -------------------------------------------------------------------------------------------
 
 
