@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from typing import TYPE_CHECKING
 
 from config import TrainerConfig
-from kfp_ops import Client, KfpError, ObjectStorage, withdraw
+from kfp_ops import KfpError, ObjectStorage, withdraw
 from kube import KubernetesError
 from profiles import Profile
 from registry import Registry
 from wishes import experiment
+
+if TYPE_CHECKING:
+    from kfp_ops import Client
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +74,8 @@ def connect(url: str, profile: Profile | None) -> Client:
     Raises:
         KubernetesError: there is no token to be had.
     """
+    from kfp_ops import Client
+
     if profile is None:
         return Client(url)
     profile.token()  # what Kubernetes refuses is told as such, not as an error of Kubeflow

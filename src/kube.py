@@ -1,7 +1,7 @@
 """The Kubernetes API, as the application's own ServiceAccount, which `--trust` lets act.
 
-lightkube and its models take longer to import than an event that does not need them takes in all,
-so they are imported where they are used, here and in the modules over this one.
+lightkube, its models and httpx take longer to import than an event that does not need them takes in
+all, so they are imported where they are used, here and in the modules over this one.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-
-import httpx
 
 if TYPE_CHECKING:
     import lightkube
@@ -72,6 +70,7 @@ def errors(what: str, *, no_such_kind: type[KubernetesError] = NoSuchKindError) 
         what: is being done, for the message.
         no_such_kind: raised where the cluster does not know this kind of object.
     """
+    import httpx
     from lightkube import ApiError
 
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-import httpx
 import ops
 
 logger = logging.getLogger(__name__)
@@ -89,6 +88,8 @@ def push(job: str, metrics: bytes | None) -> None:
         job: the value of the label `job`.
         metrics: in Prometheus' text format.
     """
+    import httpx
+
     try:
         httpx.request(
             "DELETE" if metrics is None else "PUT",

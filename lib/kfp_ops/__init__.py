@@ -22,7 +22,8 @@ the run that carries it. Nothing is stored in Juju, nothing is retried behind th
 and an event that was cut off anywhere is put right by the next one.
 """
 
-from kfp_ops.client import Client
+from typing import TYPE_CHECKING
+
 from kfp_ops.errors import (
     AnswerError,
     ApiError,
@@ -76,6 +77,19 @@ from kfp_ops.relations import (
     write,
 )
 from kfp_ops.spec import Parameter, PipelineSpec, fingerprint
+
+if TYPE_CHECKING:
+    from kfp_ops.client import Client
+
+
+def __getattr__(name: str) -> object:
+    # httpx takes longer to import than many an event takes in all; those that ask nothing do without.
+    if name == "Client":
+        from kfp_ops.client import Client
+
+        return Client
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __version__ = "0.1.0"
 __all__ = [

@@ -13,12 +13,14 @@ import dataclasses
 import datetime
 import operator
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from kfp_ops.client import Client
 from kfp_ops.errors import ConflictError, NotFoundError, RequestError, UnreachableError
 from kfp_ops.models import Experiment, Pipeline, PipelineVersion, RecurringRun, Run, RunState
 from kfp_ops.spec import PipelineSpec
+
+if TYPE_CHECKING:
+    from kfp_ops.client import Client
 
 _Found = TypeVar("_Found")
 
