@@ -1,11 +1,19 @@
-"""The model registry, on a directory and on an S3 server."""
+"""The model registry: on a directory, on the sandbox's S3 and, where there is one, on a real MinIO."""
 
+import contextlib
+import hashlib
 import json
+import os
+import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import boto3
+import httpx
 import obstore
 import pytest
 
@@ -16,11 +24,66 @@ from sandbox import Sandbox
 PUBLISHER = Path(__file__).parent / "publisher.py"
 
 
-@pytest.fixture(params=["directory", "s3"])
+MINIO = os.environ.get("MINIO") or shutil.which("minio")
+USER, PASSWORD = "minio-user", "minio-password"
+
+
+@pytest.fixture(scope="module")
+def minio(tmp_path_factory):
+    """The address of a MinIO server with an empty bucket."""
+    folder = tmp_path_factory.mktemp("minio")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+    environment = {**os.environ, "MINIO_ROOT_USER": USER, "MINIO_ROOT_PASSWORD": PASSWORD}
+    command = [MINIO, "server", "--quiet", "--address", address, str(folder / "data")]
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
+    ):
+        try:
+            end = time.monotonic() + 60
+            while not _ready(address):
+                assert time.monotonic() < end, (folder / "log").read_text()
+                time.sleep(0.1)
+            boto3.client(
+                "s3",
+                endpoint_url=f"http://{address}",
+                aws_access_key_id=USER,
+                aws_secret_access_key=PASSWORD,
+                region_name="us-east-1",
+            ).create_bucket(Bucket="mlpipeline")
+            yield f"http://{address}"
+        finally:
+            server.terminate()
+
+
+def _ready(address):
+    with contextlib.suppress(httpx.TransportError):
+        url = f"http://{address}/minio/health/ready"
+        return httpx.get(url, trust_env=False).status_code == 200
+
+
+@pytest.fixture(
+    params=[
+        "directory",
+        "s3",
+        pytest.param(
+            "minio", marks=pytest.mark.skipif(not MINIO, reason="no MinIO: MINIO is not set")
+        ),
+    ]
+)
 def place(request, tmp_path, monkeypatch):
     """A registry's address and endpoint."""
     if request.param == "directory":
         yield str(tmp_path / "registry"), ""
+        return
+    if request.param == "minio":
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", USER)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PASSWORD)
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        prefix = hashlib.sha256(request.node.name.encode()).hexdigest()[:12]
+        yield f"s3://mlpipeline/models/{prefix}", request.getfixturevalue("minio")
         return
     with Sandbox(tmp_path / "sandbox", execute=False) as sandbox:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
