@@ -11,7 +11,7 @@ from typing import Any
 
 import models
 import runs
-from config import ListParams, PromoteParams, RollbackParams, RunParams
+from config import ListParams, PredictParams, PromoteParams, RollbackParams, RunParams
 from connection import Connection
 
 
@@ -36,6 +36,7 @@ ACTIONS = {
     "get_run": Action(params=RunParams, answer=runs.details),
     "cancel_run": Action(params=RunParams, answer=runs.cancel, changes=True),
     "list_models": Action(params=ListParams, answer=models.listing),
+    "predict": Action(params=PredictParams, answer=models.predict),
     "promote": Action(params=PromoteParams, answer=models.promote, changes=True),
     "rollback": Action(params=RollbackParams, answer=models.rollback, changes=True),
 }

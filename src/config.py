@@ -221,6 +221,21 @@ class RunParams:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictParams:
+    """What the action `predict` is given: a test image, 0 to 9999, and which version to ask."""
+
+    image_number: int = 0
+    version: int | None = None
+
+    def __post_init__(self):
+        """Check it; raises OptionError."""
+        if not 0 <= self.image_number <= 9999:
+            raise OptionError("image_number", self.image_number, "between 0 and 9999")
+        if self.version is not None and self.version < 1:
+            raise OptionError("version", self.version, "a number from list-models")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PromoteParams:
     """What the action `promote` is given: the version that shall serve, and why."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from config import ListParams, PromoteParams, RollbackParams, TrainerConfig
+from config import ListParams, PredictParams, PromoteParams, RollbackParams, TrainerConfig
 from connection import Connection
 from kfp_ops import TrainedModel
-from registry import Champion
+from registry import Champion, NoSuchModelError
 from runs import table
 
 # Every version's SavedModel has this one: docs/reference/registry.md.
@@ -48,6 +48,29 @@ def published(config: TrainerConfig, champion: Champion) -> TrainedModel:
         run_id=champion.result.run_id,
         signature=SIGNATURE,
     )
+
+
+def predict(there: Connection, params: PredictParams) -> dict[str, str]:
+    """What a version, or the model that serves, sees in a test image.
+
+    Raises:
+        NoSuchModelError: there is no such version or image, or no model serves yet.
+        RegistryError: the registry cannot be read.
+    """
+    version = params.version
+    if version is None:
+        champion = there.registry.champion()
+        if champion is None:
+            raise NoSuchModelError("no model serves yet")
+        version = champion.version
+    said = there.registry.prediction(version, params.image_number)
+    return {
+        "version": str(version),
+        "image-number": str(params.image_number),
+        "prediction": said.predicted,
+        "confidence": f"{said.confidence:.4f}",
+        "actual": said.actual,
+    }
 
 
 def promote(there: Connection, params: PromoteParams) -> dict[str, str]:

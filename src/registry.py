@@ -70,6 +70,15 @@ class Champion:
     sequence: int = 0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a model sees in an image, and what is in it: names of classes, and a share of 1."""
+
+    predicted: str
+    actual: str
+    confidence: float
+
+
 class Registry:
     """A registry in object storage.
 
@@ -137,6 +146,31 @@ class Registry:
             if len(found) == limit:
                 break
         return found
+
+    def prediction(self, version: int, image_number: int) -> Prediction:
+        """What a version sees in a test image, as it answered when it was published.
+
+        Raises:
+            NoSuchModelError: the version kept no answers, or has none for this image.
+            RegistryError: the registry cannot be reached, or holds something else.
+        """
+        path = f"{version}/predictions.json"
+        told = self._read(path)
+        if told is None:
+            raise NoSuchModelError(f"version {version} kept no answers to the test images")
+        try:
+            columns = cast("Mapping[str, list[float]]", told)
+            names = cast("list[str]", told["classes"])
+            count = len(columns["label"])
+            if not 0 <= image_number < count:
+                raise NoSuchModelError(f"version {version} knows the images 0 to {count - 1}")
+            return Prediction(
+                predicted=str(names[int(columns["predicted"][image_number])]),
+                actual=str(names[int(columns["label"][image_number])]),
+                confidence=float(columns["confidence"][image_number]),
+            )
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise RegistryError(f"{self._where}: {path} is not complete: {error!r}") from error
 
     def promote(self, version: int, reason: str) -> Champion:
         """Make a version the champion; it stays if it is.

@@ -138,6 +138,17 @@ def test_a_better_model_is_promoted(judge, registry):
     assert (champion.version, champion.manifest["run_id"]) == (2, "better")
 
 
+def test_a_version_keeps_its_answers_to_the_test_images(judge, registry, images, tmp_path):
+    said = judge("champion")
+    registry.fetch(1, tmp_path / "back")
+    told = json.loads((tmp_path / "back" / judging.PREDICTIONS).read_text())
+    assert told["label"] == images.test_labels.tolist()
+    right = np.mean(np.array(told["predicted"]) == images.test_labels)
+    assert right == pytest.approx(said["metrics"]["test"]["accuracy"])
+    assert all(0.1 <= share <= 1 for share in told["confidence"])
+    assert told["classes"] == list(CLASS_NAMES)
+
+
 def test_an_accepted_model_waits_where_an_operator_promotes(judge, registry):
     judge("champion")
     judge("better", promote=False)

@@ -324,6 +324,15 @@ def registry(sandbox):
         if version:
             put(f"claims/{version:08d}.json", {"run_id": run_id})
             put(f"{version}/manifest.json", {**manifest, "version": version})
+            put(
+                f"{version}/predictions.json",
+                {
+                    "classes": ["Shirt", "Bag"],
+                    "label": [0, 1],
+                    "predicted": [0, version % 2],
+                    "confidence": [0.9, 0.75],
+                },
+            )
             put(f"champion/{version:08d}.json", {"version": version, "run_id": run_id})
 
     write.put = put

@@ -808,6 +808,47 @@ def test_without_models_the_list_is_empty(act):
     assert act("list-models") == {"count": "0", "models": ""}
 
 
+def test_predict_tells_what_the_champion_sees_and_what_it_is(act, three):
+    assert act("predict", image_number=1) == {
+        "version": "3",
+        "image-number": "1",
+        "prediction": "Bag",
+        "confidence": "0.7500",
+        "actual": "Bag",
+    }
+    told = act("predict", image_number=1, version=2)
+    assert (told["version"], told["prediction"], told["actual"]) == ("2", "Shirt", "Bag")
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"image_number": 10000}, "image-number must be between 0 and 9999"),
+        ({"image_number": 2}, "version 3 knows the images 0 to 1; see: juju run trainer/leader"),
+        ({"version": 0}, "version must be a number from list-models"),
+        ({"version": 4}, "version 4 kept no answers"),
+    ],
+)
+def test_predict_says_what_it_cannot_tell(act, three, params, says):
+    with pytest.raises(ops.testing.ActionFailed) as failed:
+        act("predict", **params)
+    assert says in failed.value.message
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"classes": [], "label": [0], "predicted": [0], "confidence": [1]}, {"label": 1}]
+)
+def test_predictions_that_are_none_are_told(act, three, registry, wrong):
+    registry.put("3/predictions.json", wrong)
+    with pytest.raises(ops.testing.ActionFailed, match=r"predictions.json is not complete"):
+        act("predict")
+
+
+def test_without_a_champion_there_is_nobody_to_ask(act):
+    with pytest.raises(ops.testing.ActionFailed, match="no model serves yet"):
+        act("predict")
+
+
 def test_promote_moves_the_champion_and_the_status_tells(ctx, state, act, three):
     told = act("promote", version=1, reason="it is smaller")
     assert told == {"champion": "1", "accuracy": "0.9100", "run-id": "run-1"}

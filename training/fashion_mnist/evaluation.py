@@ -68,6 +68,21 @@ def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Evaluatio
     )
 
 
+def answers(said: Evaluation, labels: np.ndarray) -> dict[str, object]:
+    """A model's answers as JSON has them.
+
+    `classes` are names; `label` and `predicted` (0 to 9) and `confidence` (0 to 1, four places) have a
+    value for each image.
+    """
+    chosen = said.probabilities.max(axis=1)
+    return {
+        "classes": list(CLASS_NAMES),
+        "label": labels.tolist(),
+        "predicted": said.predictions.tolist(),
+        "confidence": [round(float(share), 4) for share in chosen],
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class Gate:
     """What a model must be to serve.

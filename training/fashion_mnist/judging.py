@@ -25,6 +25,10 @@ class Judged:
     verdict: Verdict
 
 
+# A version's own answers to the test images, which the charm's action predict reads.
+PREDICTIONS = "predictions.json"
+
+
 def judge_model(
     *,
     model: Path,
@@ -133,10 +137,13 @@ def publish(
         files = Path(folder) / "files"
         shutil.copytree(model, files)
         shutil.copy(report, files / "report.html")
+        images = data.load_saved(dataset)
+        asked = evaluation.evaluate(model, images.test_images, images.test_labels)
+        told = evaluation.answers(asked, images.test_labels)
+        (files / PREDICTIONS).write_text(json.dumps(told), encoding="utf-8")
         version = place.publish(run_id, files, facts)
         back = Path(folder) / "back"
         place.fetch(version, back)
-        images = data.load_saved(dataset)
         prediction.check(back, images.test_images)
         said = evaluation.evaluate(back, images.test_images, images.test_labels)
     if abs(said.accuracy - facts["metrics"]["test"]["accuracy"]) > 1e-3:
