@@ -161,8 +161,6 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             situation = self._converge(asked or {})
         except PROBLEMS as error:
             situation = Situation(problem=error)
-        if situation.problem:
-            logger.warning("%s", situation.problem)
         self._tell(situation)
         return situation
 

@@ -65,15 +65,15 @@ def reconcile(
         endpoints: addresses of Loki's push API by the name of a target.
         labels: of the lines of the log.
     """
-    if not container.can_connect():
-        return False  # it has an event of its own when it comes up
     try:
         before = container.get_plan().log_targets
         container.add_layer(
             CONTAINER, layer({**dict.fromkeys(before, ""), **endpoints}, labels), combine=True
         )
         container.replan()
-    except (ops.pebble.ConnectionError, ops.pebble.APIError, ops.pebble.ChangeError) as error:
+    except ops.pebble.ConnectionError:
+        return False  # it has an event of its own when it comes up
+    except (ops.pebble.APIError, ops.pebble.ChangeError) as error:
         logger.warning("no pushgateway yet: %s", error)
         return False
     return True
