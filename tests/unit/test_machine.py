@@ -23,7 +23,7 @@ from sandbox import Sandbox
 from tests.unit.conftest import PUSHGATEWAY, FaultProxy, sdi
 
 STEPS = 40
-EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "4"))
 ACTIVE = {"PENDING", "RUNNING"}
 # Nothing here depends on the machine's speed; an example takes what it takes.
 SLOW = settings(
