@@ -2,8 +2,8 @@
 
 Only what a charm needs, within what servers 2.5 and later take. Every call has a deadline and a
 bound on the answer's size; redirects are not followed; what is packed is not unpacked; nothing is
-retried here, since a request
-without an answer may have been carried out: whoever calls looks again at the next Juju event.
+retried here, since a request without an answer may have been carried out: whoever calls looks again
+at the next Juju event.
 """
 
 from __future__ import annotations
