@@ -109,13 +109,8 @@ def of(situation: Situation, commands: Commands) -> ops.StatusBase:
         return ops.ActiveStatus(f"{serves}no run yet; start one: {commands.train}")
     if run.state is RunState.SUCCEEDED:
         return ops.ActiveStatus(_succeeded(situation, run, commands))
-    if run.state is RunState.FAILED:
-        return ops.BlockedStatus(
-            f"{serves}run {run.display_name} failed{_why(situation, run)}; "
-            f"see: {commands.run('get-run')}, then: {commands.train}"
-        )
-    if run.state is RunState.CANCELED:
-        return _canceled(situation, run, commands)
+    if run.state in (RunState.FAILED, RunState.CANCELED):
+        return _unsuccessful(situation, run, commands)
     done = sum(state.is_final for state in run.steps(situation.steps).values())
     going = (
         f"{serves}run {run.display_name} {run.state.value}, "
@@ -133,16 +128,22 @@ def _why(situation: Situation, run: Run) -> str:
     return f" at step {', '.join(failed)}" if failed else ""
 
 
-def _canceled(situation: Situation, run: Run, commands: Commands) -> ops.StatusBase:
-    told = f"{_serves(situation.champion)}run {run.display_name} CANCELED"
+def _unsuccessful(situation: Situation, run: Run, commands: Commands) -> ops.StatusBase:
+    told, why = f"{_serves(situation.champion)}run {run.display_name}", _why(situation, run)
     took = run.finished_at - run.created_at if run.finished_at and run.created_at else None
     timeout = situation.config.timeout if situation.config else None
     if took and timeout and took >= timeout:
+        # The server tells nothing of a deadline: a run that was terminated ends as any that failed.
         return ops.BlockedStatus(
-            f"{told} after {took}, which is more than run-timeout; raise it: "
-            f"{commands.config('run-timeout')}, then: {commands.train}"
+            f"{told} was terminated after {took} by run-timeout{why}; see: "
+            f"{commands.run('get-run')}, or raise it: {commands.config('run-timeout')}, then: "
+            f"{commands.train}"
         )
-    return ops.ActiveStatus(f"{told}; start one: {commands.train}")
+    if run.state is RunState.CANCELED:
+        return ops.ActiveStatus(f"{told} CANCELED; start one: {commands.train}")
+    return ops.BlockedStatus(
+        f"{told} failed{why}; see: {commands.run('get-run')}, then: {commands.train}"
+    )
 
 
 def _serves(champion: Champion | None) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -269,11 +268,11 @@ def _is_missing(request: RunRequest, seen: Observed) -> bool:
         return True
     if run.state not in _UNSUCCESSFUL:
         return False
-    # The server's times are whole seconds. One of the same second may have taken its place, but not
-    # the place of one that failed: that takes longer.
-    later = operator.gt if run.state is RunState.FAILED else operator.ge
+    # The server's times are whole seconds: one of the same second may have taken its place. Where it
+    # has not, there is a run too many, which is better than a configuration that is never trained;
+    # the server does not tell a run that was terminated from one that failed by itself.
     return any(
-        other.display_name != request.name and later(_created(other), _created(run))
+        other.display_name != request.name and _created(other) >= _created(run)
         for other in seen.families.get(request.supersedes, ())
     )
 

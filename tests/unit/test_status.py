@@ -36,11 +36,11 @@ KILLED = Trouble(
 )
 
 
-def lasted(**how_long):
-    """A run that was canceled after so long."""
+def lasted(state=RunState.CANCELED, **how_long):
+    """A run that ended so after so long."""
     begin = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
     end = begin + datetime.timedelta(**how_long)
-    return dataclasses.replace(run(RunState.CANCELED), created_at=begin, finished_at=end)
+    return dataclasses.replace(run(state), created_at=begin, finished_at=end)
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,24 @@ def lasted(**how_long):
         (
             Situation(latest=lasted(hours=2), config=HOUR),
             ops.BlockedStatus(
-                "run config-1 CANCELED after 2:00:00, which is more than run-timeout; raise it: "
+                "run config-1 was terminated after 2:00:00 by run-timeout; see: "
+                "juju run trainer/leader get-run, or raise it: "
                 "juju config trainer run-timeout=VALUE, then: juju run trainer/leader train"
+            ),
+        ),
+        (
+            Situation(latest=lasted(RunState.FAILED, hours=2), config=HOUR, trouble=KILLED),
+            ops.BlockedStatus(
+                "run config-1 was terminated after 2:00:00 by run-timeout at step train: OOMKilled "
+                "(exit code 137): epoch 3; see: juju run trainer/leader get-run, or raise it: "
+                "juju config trainer run-timeout=VALUE, then: juju run trainer/leader train"
+            ),
+        ),
+        (
+            Situation(latest=lasted(RunState.FAILED, minutes=2), config=HOUR),
+            ops.BlockedStatus(
+                "run config-1 failed; see: juju run trainer/leader get-run, then: "
+                "juju run trainer/leader train"
             ),
         ),
         (
