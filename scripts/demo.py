@@ -52,6 +52,8 @@ class Model:
         self.context = ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer")
         self.state = ops.testing.State(
             leader=True,
+            # There is no workload here; its container has not come up.
+            containers={ops.testing.Container("pushgateway", can_connect=False)},
             model=ops.testing.Model(name="kubeflow", uuid=str(uuid.uuid4())),
         )
 
