@@ -1,8 +1,12 @@
-"""What the leader writes to the relations that this application provides for. Pure."""
+"""What the leader writes to the relations that this application provides for. Pure.
+
+Data are made by functions without arguments, since to make those for endpoints without a relation
+would take their time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import models
 import observability
@@ -11,21 +15,22 @@ from kfp_ops import DashboardLink
 from observability import Topology
 from situation import Situation
 
+Announcement = Callable[[], Mapping[str, str]]
 
-def announcements(
-    topology: Topology, situation: Situation, endpoints: Iterable[str]
-) -> dict[str, Mapping[str, str]]:
-    """The data for each endpoint; what is not known leaves what was written before.
 
-    Args:
-        topology: which application this is.
-        situation: what was seen.
-        endpoints: those that are related; to make the data for others would take its time.
-    """
+def introductions(topology: Topology) -> dict[str, Announcement]:
+    """What stays as it is between two of Juju's changes, by endpoint."""
     return {
-        endpoint: told
-        for endpoint in endpoints
-        if endpoint in _TOLD and (told := _TOLD[endpoint](topology, situation))
+        "metrics-endpoint": lambda: observability.scrape(topology, pushgateway.PORT),
+        "grafana-dashboard": lambda: observability.dashboards(topology),
+    }
+
+
+def news(topology: Topology, situation: Situation) -> dict[str, Announcement]:
+    """What was seen, by endpoint; what is not known leaves what was written before."""
+    return {
+        "dashboard-links": lambda: _links(topology, situation),
+        "trained-model": lambda: _model(situation),
     }
 
 
@@ -36,15 +41,7 @@ def _links(topology: Topology, situation: Situation) -> Mapping[str, str]:
     return DashboardLink.published([link])
 
 
-def _model(_: Topology, situation: Situation) -> Mapping[str, str]:
+def _model(situation: Situation) -> Mapping[str, str]:
     if situation.champion is None or situation.config is None:
         return {}
     return models.published(situation.config, situation.champion).published
-
-
-_TOLD: dict[str, Callable[[Topology, Situation], Mapping[str, str]]] = {
-    "metrics-endpoint": lambda topology, _: observability.scrape(topology, pushgateway.PORT),
-    "grafana-dashboard": lambda topology, _: observability.dashboards(topology),
-    "dashboard-links": _links,
-    "trained-model": _model,
-}

@@ -24,7 +24,7 @@ import runs
 import status
 import wishes
 from actions import ACTIONS
-from announcements import announcements
+from announcements import Announcement, introductions, news
 from config import OptionError, RunParams, TrainerConfig, TrainParams
 from connection import Connection
 from kfp_ops import (
@@ -60,7 +60,6 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         changes = [
             self.on.config_changed,
             self.on.leader_elected,
-            self.on.update_status,
             self.on.upgrade_charm,
             self.on.pushgateway_pebble_ready,
         ]
@@ -69,6 +68,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             changes += [events.relation_created, events.relation_changed, events.relation_broken]
         for change in changes:
             framework.observe(change, self._on_change)
+        framework.observe(self.on.update_status, self._on_update_status)
         framework.observe(self.on.kfp_api_relation_broken, self._on_kfp_api_broken)
         framework.observe(self.on.remove, self._on_remove)
         framework.observe(self.on.train_action, self._on_train)
@@ -79,6 +79,10 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     # Juju's events ------------------------------------------------------------------------------
 
     def _on_change(self, _: ops.EventBase) -> None:
+        self._introduce()
+        self._situation = self._reconcile()
+
+    def _on_update_status(self, _: ops.EventBase) -> None:
         self._situation = self._reconcile()
 
     def _on_train(self, event: ops.ActionEvent) -> None:
@@ -164,28 +168,30 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         self._tell(situation)
         return situation
 
-    def _tell(self, situation: Situation) -> None:
-        """Tell monitoring, Kubeflow's dashboard and charms that serve what is so."""
-        topology = Topology(
-            model=self.model.name,
-            model_uuid=self.model.uuid,
-            application=self.app.name,
-            charm=self.meta.name,
-        )
-        relations = self.model.relations
+    def _introduce(self) -> None:
+        """Run the workload and tell monitoring of it, which only Juju's changes can alter."""
+        relations, topology = self.model.relations, self._topology
         loki = observability.loki_endpoints(relations["logging"], self.model.juju_version)
-        if pushgateway.reconcile(self.unit.get_container("pushgateway"), loki, topology.labels):
-            text = metrics.exposition(situation) if self.unit.is_leader() else None
-            pushgateway.push(self.app.name, text)
+        pushgateway.reconcile(self.unit.get_container("pushgateway"), loki, topology.labels)
         for relation in relations["metrics-endpoint"]:
             binding = self.model.get_binding(relation)
             address = str(binding.network.bind_address) if binding else socket.getfqdn()
             write(relation.data[self.unit], observability.scrape_unit(self.unit.name, address))
+        self._announce(introductions(topology))
+
+    def _tell(self, situation: Situation) -> None:
+        """Tell monitoring, Kubeflow's dashboard and charms that serve what is so."""
+        if self.unit.get_container("pushgateway").can_connect():
+            text = metrics.exposition(situation) if self.unit.is_leader() else None
+            pushgateway.push(self.app.name, text)
+        self._announce(news(self._topology, situation))
+
+    def _announce(self, announced: Mapping[str, Announcement]) -> None:
+        """Let the leader write to the relations that there are."""
         if self.unit.is_leader():
-            related = [endpoint for endpoint in self.meta.relations if relations[endpoint]]
-            for endpoint, data in announcements(topology, situation, related).items():
-                for relation in relations[endpoint]:
-                    write(relation.data[self.app], data)
+            for endpoint, make in announced.items():
+                for relation in self.model.relations[endpoint]:
+                    write(relation.data[self.app], make())
 
     def _converge(self, asked: Mapping[str, TrainParams]) -> Situation:
         if self.unit.is_leader():
@@ -223,6 +229,15 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _profile(self, config: TrainerConfig) -> Profile | None:
         return connection.profile(config, app=self.app.name, model=self.model.name)
+
+    @property
+    def _topology(self) -> Topology:
+        return Topology(
+            model=self.model.name,
+            model_uuid=self.model.uuid,
+            application=self.app.name,
+            charm=self.meta.name,
+        )
 
     @property
     def _commands(self) -> Commands:

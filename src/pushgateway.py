@@ -57,8 +57,8 @@ def layer(loki: Mapping[str, str], labels: Mapping[str, str]) -> ops.pebble.Laye
 
 def reconcile(
     container: ops.Container, endpoints: Mapping[str, str], labels: Mapping[str, str]
-) -> bool:
-    """See to it that the program runs; False as long as its container does not.
+) -> None:
+    """See to it that the program runs, as soon as its container does.
 
     Args:
         container: the workload's.
@@ -72,11 +72,9 @@ def reconcile(
         )
         container.replan()
     except ops.pebble.ConnectionError:
-        return False  # it has an event of its own when it comes up
+        pass  # it has an event of its own when it comes up
     except (ops.pebble.APIError, ops.pebble.ChangeError) as error:
         logger.warning("no pushgateway yet: %s", error)
-        return False
-    return True
 
 
 def push(job: str, metrics: bytes | None) -> None:

@@ -199,8 +199,7 @@ def test_the_workloads_log_goes_to_loki(state, gateway, juju, forwarded):
         assert targets["loki/0"].services == ["all"]
         assert targets["loki/0"].labels["juju_application"] == "trainer"
         # WHEN Loki goes, THEN nothing is sent there any more
-        gone = dataclasses.replace(out, relations=state.relations)
-        out = ctx.run(ctx.on.update_status(), gone)
+        out = ctx.run(ctx.on.relation_broken(out.get_relation(relation.id)), out)
         assert container_of(out).plan.log_targets["loki/0"].services == ["-all"]
 
 
