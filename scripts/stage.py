@@ -1,0 +1,180 @@
+"""What the demos share: a Juju model in this process, the sandbox beside it, and runs to follow.
+
+The charm's own class is driven through Juju's events by ops.testing, as Juju would.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import re
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), *(str(ROOT / room) for room in ("src", "lib", "training"))]
+
+import ops.testing  # noqa: E402
+import yaml  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from charm import FashionMnistTrainerCharm  # noqa: E402
+from fashion_mnist.registry import Registry  # noqa: E402
+from kfp_ops import Client, PipelineSpec, Run  # noqa: E402
+from sandbox import Sandbox  # noqa: E402
+
+# Of a log, what tells of the training; the file has all.
+SHOWN = re.compile(
+    r"Task '|Epoch|accuracy|verdict|version \d|Prediction:|images from|[Ee]rror:|run failed"
+)
+COLOURS = {"active": "green", "blocked": "red", "waiting": "yellow", "maintenance": "yellow"}
+console = Console(highlight=False, soft_wrap=True)
+logging.basicConfig(handlers=[logging.NullHandler()])
+
+
+class Model:
+    """A Juju model with one application, `trainer`, whose charm runs in this process."""
+
+    def __init__(self):
+        self.context = ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer")
+        self.state = ops.testing.State(
+            leader=True,
+            # There is no workload here; its container has not come up.
+            containers={ops.testing.Container("pushgateway", can_connect=False)},
+            model=ops.testing.Model(name="kubeflow", uuid=str(uuid.uuid4())),
+        )
+
+    @property
+    def status(self) -> str:
+        """The unit's status, as `juju status` tells it."""
+        return f"{self.state.unit_status.name}: {self.state.unit_status.message}"
+
+    def emit(self, event: ops.testing.Event | object, said: str) -> None:
+        """Let an event happen; prints what an operator would type and then see."""
+        self.state = self.context.run(event, self.state)  # type: ignore[arg-type]
+        status = self.state.unit_status
+        table = Table.grid(padding=(0, 2))
+        table.add_row(
+            "trainer/0*", f"[{COLOURS[status.name]}]{status.name}[/]", status.message or "-"
+        )
+        console.print(f"\n[bold]$ {said}[/]")
+        console.print(table)
+
+    def look(self) -> None:
+        """Let update-status happen."""
+        self.emit(self.context.on.update_status(), "juju status trainer")
+
+    def relate(self, endpoint: str, remote: str, published: Mapping[str, object]) -> None:
+        """Add a relation whose other side has published its data."""
+        relation = ops.testing.Relation(
+            endpoint,
+            remote_app_name=remote,
+            remote_app_data={
+                "_supported_versions": "- v1\n",
+                "data": yaml.safe_dump(dict(published)),
+            },
+        )
+        self.state = dataclasses.replace(self.state, relations={*self.state.relations, relation})
+        self.emit(
+            self.context.on.relation_changed(relation),
+            f"juju integrate trainer:{endpoint} {remote}:{endpoint}",
+        )
+
+    def join(self, sandbox: Sandbox) -> None:
+        """Relate to the sandbox, in the place of Kubeflow Pipelines and of object storage."""
+        host, port = sandbox.api_url.removeprefix("http://").split(":")
+        self.relate("kfp-api", "kfp-api", {"service-name": host, "service-port": port})
+        host, port = sandbox.s3_url.removeprefix("http://").split(":")
+        storage = {
+            "access-key": sandbox.access_key,
+            "secret-key": sandbox.secret_key,
+            "namespace": None,
+            "port": int(port),
+            "secure": False,
+            "service": host,
+        }
+        self.relate("object-storage", "minio", storage)
+
+    def configure(self, **options: object) -> None:
+        """Set options, their dashes as underscores."""
+        config = {name.replace("_", "-"): value for name, value in options.items()}
+        self.state = dataclasses.replace(self.state, config={**self.state.config, **config})
+        said = " ".join(f"{name}={value}" for name, value in config.items())
+        self.emit(self.context.on.config_changed(), f"juju config trainer {said}")
+
+    def act(self, action: str, **params: object) -> dict[str, str]:
+        """Run an action; returns its results."""
+        said = " ".join(f"{name}={value}" for name, value in params.items())
+        self.emit(
+            self.context.on.action(action, params=params),
+            f"juju run trainer/leader {action} {said}",
+        )
+        results = dict(self.context.action_results or {})
+        for key, value in results.items():
+            console.print(f"  {key}: {value}", markup=False)
+        return results
+
+
+def open_registry(sandbox: Sandbox) -> Registry:
+    """The demos' model registry, as the steps see it."""
+    os.environ["AWS_ACCESS_KEY_ID"] = sandbox.access_key
+    os.environ["AWS_SECRET_ACCESS_KEY"] = sandbox.secret_key
+    os.environ["AWS_REGION"] = "us-east-1"
+    return Registry.open("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
+
+
+def follow(
+    model: Model, sandbox: Sandbox, client: Client, run: Run, pipeline: str = "train"
+) -> Run:
+    """Show a run's log and progress until it ends; one update-status for each step that ends.
+
+    Args:
+        model: whose trainer submitted it.
+        sandbox: where it is executed.
+        client: of the sandbox.
+        run: as it was submitted.
+        pipeline: of which it is a run: the name of a file in src/pipelines.
+    """
+    steps = PipelineSpec.load(ROOT / "src" / "pipelines" / f"{pipeline}.yaml").steps
+    lines = _log_lines(Path(sandbox.run_log(run.run_id)))
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task(f"{run.display_name} steps", total=len(steps))
+        done = 0
+        while True:
+            final = run.state.is_final
+            for line in lines:
+                if line is None:
+                    break
+                if SHOWN.search(line):
+                    console.print(f"  {line.rstrip()}", markup=False, style="dim")
+            now = sum(state.is_final for state in run.steps(steps).values())
+            progress.update(bar, completed=now, description=f"{run.display_name} {run.state.value}")
+            if now > done and not final:
+                done = now
+                model.look()
+            if final:
+                break
+            time.sleep(0.3)
+            run = client.get_run(run.run_id)
+    model.look()
+    return run
+
+
+def _log_lines(path: Path) -> Iterator[str | None]:
+    """The lines of a growing file; None whenever there is nothing new."""
+    rest, at = "", 0
+    while True:
+        if path.exists():
+            with path.open(encoding="utf-8", errors="replace") as file:
+                file.seek(at)
+                *lines, rest = (rest + file.read()).split("\n")
+                at = file.tell()
+            yield from lines
+        yield None
