@@ -76,6 +76,7 @@ from kfp_ops.relations import (
     TrainedModelRequirer,
     write,
 )
+from kfp_ops.resources import Resources, quantity
 from kfp_ops.spec import Parameter, PipelineSpec, fingerprint
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ __all__ = [
     "RecurringRun",
     "RelationDataError",
     "RequestError",
+    "Resources",
     "Run",
     "RunRequest",
     "RunState",
@@ -139,6 +141,7 @@ __all__ = [
     "fingerprint",
     "observe",
     "plan",
+    "quantity",
     "withdraw",
     "write",
 ]

@@ -1,4 +1,4 @@
-"""A compiled pipeline as an object: its parameters, its image, its fingerprint.
+"""A compiled pipeline as an object: its parameters, its image and resources, its fingerprint.
 
 Source: the pipeline specification that the KFP SDK compiles (schemaVersion 2.1.0), one YAML
 document, or two where Kubernetes settings follow; see
@@ -7,6 +7,7 @@ https://github.com/kubeflow/pipelines/tree/master/api.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
+
+from kfp_ops.resources import Resources
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -58,35 +61,56 @@ class PipelineSpec:
     Args:
         text: the compiled YAML.
         image: runs every step in this image instead of the compiled ones; empty leaves them.
+        resources: by the name of the step, what it may use instead of what was compiled.
     """
 
-    def __init__(self, text: str, *, image: str = ""):
+    def __init__(
+        self, text: str, *, image: str = "", resources: Mapping[str, Resources] | None = None
+    ):
         self._text = text
         self.image = image
+        self.resources = {name: given for name, given in (resources or {}).items() if given}
 
     @classmethod
-    def load(cls, path: Path, *, image: str = "") -> PipelineSpec:
+    def load(
+        cls, path: Path, *, image: str = "", resources: Mapping[str, Resources] | None = None
+    ) -> PipelineSpec:
         """Read a compiled file.
 
         Raises:
             OSError: the file cannot be read.
         """
-        return cls(path.read_text(encoding="utf-8"), image=image)
+        return cls(path.read_text(encoding="utf-8"), image=image, resources=resources)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits: the same for the same compiled text and image."""
-        return fingerprint(self._text, self.image)
+        """Twelve hexadecimal digits: the same for the same compiled text, image and resources."""
+        if not self.resources:
+            return fingerprint(self._text, self.image)
+        given = {name: dataclasses.asdict(each) for name, each in self.resources.items()}
+        return fingerprint(self._text, self.image, given)
 
     @functools.cached_property
     def yaml(self) -> str:
-        """The text to upload, with the image in place."""
-        if not self.image:
+        """The text to upload, with the image and the resources in place.
+
+        Raises:
+            ValueError: there is no such step.
+        """
+        if not self.image and not self.resources:
             return self._text
-        documents = [self._document, *self._documents[1:]]
-        for executor in self._at("deploymentSpec", "executors").values():
-            if "container" in executor:
+        documents = copy.deepcopy(self._documents)
+        executors = documents[0].get("deploymentSpec", {}).get("executors", {})
+        for executor in executors.values():
+            if self.image and "container" in executor:
                 executor["container"]["image"] = self.image
+        labels = self._executors
+        for name, given in self.resources.items():
+            if name not in labels:
+                raise ValueError(
+                    f"pipeline {self.name} has no step {name!r}; it has: {', '.join(sorted(labels))}"
+                )
+            given.put_into(executors[labels[name]]["container"])
         return yaml.dump_all(documents, Dumper=_DUMPER, sort_keys=True)
 
     @property
@@ -109,16 +133,21 @@ class PipelineSpec:
     @property
     def steps(self) -> frozenset[str]:
         """The names of the steps that run a container, also those inside conditions and loops."""
+        return frozenset(self._executors)
+
+    @property
+    def _executors(self) -> dict[str, str]:
+        """For each step the name of what runs it."""
         components = self._at("components")
-        dags = [self._at("root"), *components.values()]
         tasks: dict[str, Any] = {}
-        for dag in dags:
+        for dag in (self._at("root"), *components.values()):
             tasks |= dag.get("dag", {}).get("tasks", {})
-        return frozenset(
-            name
-            for name, task in tasks.items()
-            if "dag" not in components.get(task.get("componentRef", {}).get("name"), {})
-        )
+        named = {name: task.get("componentRef", {}).get("name") for name, task in tasks.items()}
+        return {
+            name: str(components.get(component, {}).get("executorLabel", ""))
+            for name, component in named.items()
+            if "dag" not in components.get(component, {})
+        }
 
     def check(self, arguments: Mapping[str, object]) -> None:
         """See that a run may be given these arguments; the server is as strict.
@@ -155,12 +184,8 @@ class PipelineSpec:
             raise ValueError("the compiled pipeline is not a pipeline specification; compile again")
         return cast("list[dict[str, Any]]", documents)
 
-    @property
-    def _document(self) -> dict[str, Any]:
-        return self._documents[0]
-
     def _at(self, *keys: str) -> dict[str, Any]:
-        found: Any = self._document
+        found: Any = self._documents[0]
         for key in keys:
             found = found.get(key, {})
         return found

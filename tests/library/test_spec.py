@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from kfp_ops import PipelineSpec, fingerprint
+from kfp_ops import PipelineSpec, Resources, fingerprint, quantity
 
 COMPILED = """\
 # PIPELINE DEFINITION
@@ -17,7 +17,13 @@ components:
 deploymentSpec:
   executors:
     exec-double: {container: {image: 'python:3.11', command: [sh]}}
-    exec-again: {container: {image: 'python:3.11', command: [sh]}}
+    exec-again:
+      container:
+        image: 'python:3.11'
+        command: [sh]
+        resources:
+          {cpuRequest: 0.5, resourceCpuRequest: 500m, cpuLimit: 4.0, resourceCpuLimit: '4',
+           memoryRequest: 1.073741824, resourceMemoryRequest: 1Gi}
     exec-importer: {importer: {artifactUri: {constant: s3://bucket/a}}}
 pipelineInfo: {name: doubling}
 root:
@@ -79,7 +85,120 @@ def test_an_image_is_put_into_every_container_and_nothing_else_changes(spec):
     assert after == before
 
 
-def test_the_fingerprint_follows_the_text_and_the_image(spec):
+def resources(given, step="again"):
+    """What a step's container may use, in the text that is uploaded."""
+    spec, _ = yaml.safe_load_all(PipelineSpec(COMPILED, resources={step: given}).yaml)
+    return spec["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"]
+
+
+def test_resources_are_put_into_their_step_in_both_forms_and_nothing_else_changes(spec):
+    # GIVEN the same pipeline with other resources for a step inside a condition
+    given = Resources(cpu_limit="1500m", memory_limit="8Gi", memory_request="2G", accelerators=2)
+    other = PipelineSpec(COMPILED, resources={"again": given})
+    # WHEN both are read
+    before, after = list(yaml.safe_load_all(spec.yaml)), list(yaml.safe_load_all(other.yaml))
+    # THEN that step has them, as texts and as the numbers that stand for the same
+    container = after[0]["deploymentSpec"]["executors"]["exec-again"]["container"]
+    assert container.pop("resources") == {
+        "cpuRequest": 0.5,
+        "resourceCpuRequest": "500m",
+        "cpuLimit": 1.5,
+        "resourceCpuLimit": "1500m",
+        "memoryRequest": 2.0,
+        "resourceMemoryRequest": "2G",
+        "memoryLimit": 8.589934592,
+        "resourceMemoryLimit": "8Gi",
+        "accelerator": {
+            "count": "2",
+            "resourceCount": "2",
+            "resourceType": "nvidia.com/gpu",
+            "type": "nvidia.com/gpu",
+        },
+    }
+    del before[0]["deploymentSpec"]["executors"]["exec-again"]["container"]["resources"]
+    assert after == before
+    assert other.steps == spec.steps
+
+
+def test_a_step_without_resources_gets_what_is_given():
+    assert resources(Resources(memory_limit="1Gi"), step="double") == {
+        "memoryLimit": 1.073741824,
+        "resourceMemoryLimit": "1Gi",
+    }
+
+
+def test_a_compiled_request_is_lowered_to_a_limit_below_it():
+    said = resources(Resources(cpu_limit="250m", memory_limit="1Gi"))
+    assert (said["resourceCpuRequest"], said["cpuRequest"]) == ("250m", 0.25)
+    assert (said["resourceMemoryRequest"], said["resourceMemoryLimit"]) == ("1Gi", "1Gi")
+
+
+def test_image_and_resources_go_together():
+    other = PipelineSpec(COMPILED, image="a", resources={"again": Resources(cpu_limit="1")})
+    container = next(yaml.safe_load_all(other.yaml))["deploymentSpec"]["executors"]["exec-again"]
+    assert container["container"]["image"] == "a"
+    assert container["container"]["resources"]["resourceCpuLimit"] == "1"
+
+
+def test_resources_that_say_nothing_leave_the_text_and_the_fingerprint(spec):
+    other = PipelineSpec(COMPILED, resources={"again": Resources()})
+    assert (other.yaml, other.fingerprint) == (spec.yaml, spec.fingerprint)
+
+
+def test_resources_for_no_step_say_which_there_are():
+    other = PipelineSpec(COMPILED, resources={"train": Resources(cpu_limit="1")})
+    with pytest.raises(ValueError, match="no step 'train'; it has: again, double"):
+        other.yaml  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"cpu_limit": "two"}, "'two' is no Kubernetes quantity"),
+        ({"cpu_limit": "0"}, "cpu '0' must be above zero"),
+        ({"memory_request": "0Gi"}, "memory '0Gi' must be above zero"),
+        (
+            {"memory_request": "2Gi", "memory_limit": "2G"},
+            "request of 2Gi is above the limit of 2G",
+        ),
+        ({"accelerators": -1}, "accelerators must not be negative"),
+    ],
+)
+def test_resources_that_kubernetes_would_refuse_say_so(given, says):
+    with pytest.raises(ValueError, match=says):
+        Resources(**given)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("0", 0),
+        ("1.5", 1.5),
+        ("500m", 0.5),
+        ("1k", 1000),
+        ("1Ki", 1024),
+        ("1.5Mi", 1.5 * 2**20),
+        ("4G", 4e9),
+        ("4Gi", 2**32),
+        ("1T", 1e12),
+        ("1Ei", 2**60),
+    ],
+)
+def test_quantities_are_read_as_kubernetes_does(text, value):
+    assert quantity(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "Gi", "4GB", "4gi", "4 Gi", "-1", "+1", "1e3", ".5", "1.", "1,5", "1K", "٣", "1Gi\n"],
+)
+def test_what_is_no_quantity_says_so(text):
+    with pytest.raises(ValueError, match="no Kubernetes quantity"):
+        quantity(text)
+
+
+def test_the_fingerprint_follows_the_text_the_image_and_the_resources(spec):
     assert spec.fingerprint == PipelineSpec(COMPILED).fingerprint
     assert len(spec.fingerprint) == 12
     different = {
@@ -87,8 +206,11 @@ def test_the_fingerprint_follows_the_text_and_the_image(spec):
         PipelineSpec(COMPILED, image="a").fingerprint,
         PipelineSpec(COMPILED, image="b").fingerprint,
         PipelineSpec(COMPILED + "\n").fingerprint,
+        PipelineSpec(COMPILED, resources={"again": Resources(cpu_limit="1")}).fingerprint,
+        PipelineSpec(COMPILED, resources={"again": Resources(cpu_limit="2")}).fingerprint,
+        PipelineSpec(COMPILED, resources={"double": Resources(cpu_limit="2")}).fingerprint,
     }
-    assert len(different) == 4
+    assert len(different) == 7
 
 
 def test_fingerprints_ignore_the_order_of_keys_but_not_types():

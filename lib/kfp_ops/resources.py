@@ -1,0 +1,100 @@
+"""What a step's container may use: Kubernetes quantities, checked before a server sees them.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/ and the
+message ResourceSpec of Kubeflow Pipelines' specification, whose servers read the texts
+(`resourceCpuLimit`, from 2.5) and before that the numbers (`cpuLimit`, of cores and of 10^9 bytes).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import decimal
+import re
+from typing import Any
+
+_QUANTITY = re.compile(r"(\d+|\d+\.\d+)(m|k|[MGTPE]|[KMGTPE]i)?", re.ASCII)
+_FACTORS = {"m": decimal.Decimal("0.001"), "k": decimal.Decimal(1000)}
+for _power, _letter in enumerate("KMGTPE", 1):
+    _FACTORS[f"{_letter}i"] = decimal.Decimal(1024**_power)
+    if _letter != "K":
+        _FACTORS[_letter] = decimal.Decimal(1000**_power)
+
+
+def quantity(text: str) -> decimal.Decimal:
+    """The value of a Kubernetes quantity, such as 500m, 2, 1.5, 4Gi or 4G.
+
+    Signs and exponents, which Kubernetes takes too, are not taken.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = _QUANTITY.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text[:60]!r} is no Kubernetes quantity; write it like 500m, 2 or 4Gi")
+    number, suffix = found.groups()
+    return decimal.Decimal(number) * _FACTORS.get(suffix, decimal.Decimal(1))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a step asks for and may use at most; what is empty stays as it was compiled.
+
+    A compiled request above a limit that is given here is lowered to it.
+
+    Attributes:
+        cpu_request, cpu_limit: cores, such as 500m or 2.
+        memory_request, memory_limit: bytes, such as 4Gi.
+        accelerators: how many; 0 leaves what was compiled.
+        accelerator_type: the resource's name in Kubernetes.
+
+    Raises:
+        ValueError: a value is no positive quantity, or a request is above its limit.
+    """
+
+    cpu_request: str = ""
+    cpu_limit: str = ""
+    memory_request: str = ""
+    memory_limit: str = ""
+    accelerators: int = 0
+    accelerator_type: str = "nvidia.com/gpu"
+
+    def __post_init__(self):
+        """Check every value."""
+        for kind in ("cpu", "memory"):
+            request, limit = getattr(self, f"{kind}_request"), getattr(self, f"{kind}_limit")
+            for text in (request, limit):
+                if text and not quantity(text):
+                    raise ValueError(f"{kind} {text!r} must be above zero")
+            if request and limit and quantity(request) > quantity(limit):
+                raise ValueError(
+                    f"{kind}: a request of {request} is above the limit of {limit}; lower it"
+                )
+        if self.accelerators < 0:
+            raise ValueError(f"accelerators must not be negative, not {self.accelerators}")
+
+    def __bool__(self) -> bool:
+        """Whether anything differs from what was compiled."""
+        return self != Resources(accelerator_type=self.accelerator_type)
+
+    def put_into(self, container: dict[str, Any]) -> None:
+        """Write them into a compiled container, in both forms that servers read."""
+        said: dict[str, Any] = container.setdefault("resources", {})
+        for kind, unit in (("cpu", 1), ("memory", 10**9)):
+            limit = getattr(self, f"{kind}_limit")
+            request = getattr(self, f"{kind}_request")
+            name = kind.capitalize()
+            compiled = str(said.get(f"resource{name}Request", ""))
+            if limit and not request and compiled and quantity(compiled) > quantity(limit):
+                request = limit
+            for which, text in (("Limit", limit), ("Request", request)):
+                if text:
+                    said[f"resource{name}{which}"] = text
+                    said[f"{kind}{which}"] = float(quantity(text) / unit)
+        if self.accelerators:
+            count, which = str(self.accelerators), self.accelerator_type
+            said["accelerator"] = {
+                "count": count,
+                "resourceCount": count,
+                "resourceType": which,
+                "type": which,
+            }
