@@ -7,7 +7,7 @@ CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test contract bench bench-hook lint format static compile pack packed audit sbom clean
+.PHONY: help demo test notebook contract bench bench-hook lint format static compile pack packed audit sbom clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,6 +31,9 @@ test: .venv/ready ## Run every test that needs Python packages only, with the co
 
 contract: .venv/ready ## Ask a live server what the client relies on (KFP_API_URL, KFP_TOKEN, KFP_NAMESPACE)
 	$(BIN)/python -m pytest tests/contract/test_live.py
+
+notebook: .venv/ready ## Execute the notebook on a sandbox, and keep its outputs
+	$(BIN)/python -W ignore scripts/notebook.py
 
 bench: .venv/ready ## Measure training and prediction against the notebook's code
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench.fit

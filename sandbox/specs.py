@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,14 @@ def parse(text: str) -> list[dict[str, Any]]:
     ):
         raise ValueError("unknown template format: pipeline spec is invalid")
     return documents
+
+
+def given(said: Mapping[str, Any]) -> str:
+    """The text of a specification that came in a request: the document, or both in one object."""
+    if "pipeline_spec" not in said:
+        return json.dumps(said)
+    parts = (said[name] for name in ("pipeline_spec", "platform_spec") if name in said)
+    return "\n---\n".join(json.dumps(part) for part in parts)
 
 
 def shown(text: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import kfp
 import pytest
-from kfp import compiler, dsl
+from kfp import compiler, dsl, kubernetes
 
 from sandbox import Sandbox
 
@@ -45,10 +45,23 @@ def waiting(seconds: int = 600):
     wait(seconds=seconds).set_caching_options(False)
 
 
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def has_key():
+    import os
+
+    print("a key of", len(os.environ["KEY"]))
+
+
+@dsl.pipeline(name="keyed")
+def keyed():
+    task = has_key().set_caching_options(False)
+    kubernetes.use_secret_as_env(task, "mlpipeline-minio-artifact", {"accesskey": "KEY"})
+
+
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packages")
-    for pipeline, name in ((doubling, "doubling"), (waiting, "waiting")):
+    for pipeline, name in ((doubling, "doubling"), (waiting, "waiting"), (keyed, "keyed")):
         compiler.Compiler().compile(pipeline, str(folder / f"{name}.yaml"))
     return folder
 
@@ -96,6 +109,16 @@ def test_the_official_client_runs_a_pipeline_for_real(
     tasks = {task.display_name: task.state for task in run.run_details.task_details}
     assert tasks["double"] == step
     assert says in sandbox.run_log(run_id).read_text()
+
+
+def test_settings_for_kubernetes_count_in_a_specification_that_comes_with_the_run(
+    sandbox, client, packages
+):
+    run_id = submit(client, packages, "keyed")
+    run = client.wait_for_run_completion(run_id, 60, sleep_duration=0.3)
+    assert run.state == "SUCCEEDED"
+    assert f"a key of {len(sandbox.access_key)}" in sandbox.run_log(run_id).read_text()
+    assert set(run.pipeline_spec) == {"pipeline_spec", "platform_spec"}
 
 
 def test_a_terminated_run_ends_failed_as_on_the_real_server(sandbox, client, packages):
