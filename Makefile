@@ -7,7 +7,7 @@ CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test notebook contract bench bench-hook lint format static compile pack packed audit sbom clean
+.PHONY: help demo test notebook contract bench bench-hook lint format static docs reference figures compile pack packed audit sbom clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -55,6 +55,15 @@ format: .venv/ready ## Put the format right
 static: .venv/ready ## Check types
 	$(BIN)/pyright
 
+docs: .venv/ready ## Build the documentation into build/docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
+
+reference: .venv/ready ## Write docs/reference from charmcraft.yaml
+	$(BIN)/python docs/generate.py
+
+figures: .venv/ready ## Draw docs/figures, of real training
+	$(BIN)/python -W ignore docs/figures.py
+
 compile: .venv/ready ## Compile the pipelines into src/pipelines
 	$(BIN)/python -W ignore -m training.compile
 
@@ -75,4 +84,4 @@ sbom: .uv/bin/uv ## Write what the charm is packed from (CycloneDX) to sbom.json
 	  --format cyclonedx1.5 --output-file sbom.json
 
 clean: ## Remove what was made here
-	rm -rf .venv .uv .demo .coverage* .pytest_cache .ruff_cache sbom.json $(CHARM)
+	rm -rf .venv .uv .demo build .coverage* .pytest_cache .ruff_cache sbom.json $(CHARM)

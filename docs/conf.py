@@ -1,0 +1,36 @@
+"""Sphinx's settings; `make docs` builds."""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "lib"))
+CHARM = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
+
+project = CHARM["title"]
+author = "kubeflow-charmers"
+html_title = project
+html_theme = "furo"
+html_logo = "../icon.svg"
+html_theme_options = {
+    "source_repository": CHARM["links"]["source"],
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_heading_anchors = 3
+# Docstrings are read as code too, and say `this` for it.
+default_role = "literal"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+
+# What is referred to must be there, but for other packages, whose inventories would be downloaded.
+nitpicky = True
+nitpick_ignore_regex = [(r"py:.*", r"(?!kfp_ops).*")]
+
+# In Markdown a link to a file that is no page leads to the repository.
+exclude_patterns = []
