@@ -84,4 +84,4 @@ sbom: .uv/bin/uv ## Write what the charm is packed from (CycloneDX) to sbom.json
 	  --format cyclonedx1.5 --output-file sbom.json
 
 clean: ## Remove what was made here
-	rm -rf .venv .uv .demo build .coverage* .pytest_cache .ruff_cache sbom.json $(CHARM)
+	rm -rf .venv .uv .demo build parts stage prime .coverage* .pytest_cache .ruff_cache sbom.json $(CHARM)

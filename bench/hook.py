@@ -1,9 +1,11 @@
 """`python -m bench.hook`: how long a hook takes, against a charm that does nothing on the same ops.
 
 It takes the packed charm (`make pack` first). Each is a whole process as Juju starts it: Python
-imports, ops reads its environment through hook tools,
-the charm handles update-status. The tools are small shell scripts here, so that what is measured is the
-charm. CPU seconds are those of the process and its hook tools, without those of the servers that it asks. `idle` is the trainer without relations, `settled` with all it wants there in a Kubeflow Pipelines
+imports, ops reads its environment through hook tools, the charm handles update-status. The tools are
+small shell scripts here, so that what is measured is the charm. CPU seconds are those of the process
+and its hook tools, without those of the servers that it asks.
+
+`idle` is the trainer without relations, `settled` with all it wants there in a Kubeflow Pipelines
 stand-in on loopback; `import ops` is what every Python charm pays before it does anything.
 """
 
