@@ -18,6 +18,8 @@ import warnings
 from pathlib import Path
 from typing import TextIO
 
+from sandbox.volumes import on_directories
+
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([^']+)'")
 _ENDED = re.compile(r"Task '([^']+)' finished with status (SUCCESS|FAILURE)")
@@ -43,9 +45,13 @@ class _Watch(logging.Filter):
                 state = {"SUCCESS": "SUCCEEDED", "FAILURE": "FAILED"}.get(
                     found.group(2) if pattern is _ENDED else "", "RUNNING"
                 )
-                print(json.dumps({"task": found.group(1), "state": state}), file=self._tell)
-                self._tell.flush()
+                _tell(self._tell, [found.group(1)], state)
         return True
+
+
+def _tell(to: TextIO, tasks: list[str], state: str = "SUCCEEDED") -> None:
+    for task in tasks:
+        print(json.dumps({"task": task, "state": state}), file=to, flush=True)
 
 
 def main(folder: Path) -> int:
@@ -61,18 +67,28 @@ def main(folder: Path) -> int:
     from kfp import components, local
 
     said = json.loads((folder / "run.json").read_text())
-    pipeline = components.load_component_from_file(str(folder / "pipeline.yaml"))
+    try:
+        volumes = on_directories((folder / "pipeline.yaml").read_text(), folder / "volumes")
+    except ValueError as error:
+        print(f"run failed: {error}")
+        return 1
+    pipeline = components.load_component_from_text(volumes.text)
     logging.getLogger().addFilter(_Watch(tell))
     local.init(
         local.SubprocessRunner(use_venv=False),
         pipeline_root=str(folder),
         workspace_root=str(folder / "workspace"),
     )
+    volumes.create()
+    _tell(tell, volumes.creating)
     try:
         pipeline(**said["parameters"])
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the run that failed
         print(f"run failed: {type(error).__name__}: {_COLOUR.sub('', str(error))}")
         return 1
+    finally:
+        volumes.remove()
+        _tell(tell, volumes.removing)
     return 0
 
 

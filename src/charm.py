@@ -22,6 +22,7 @@ import observability
 import pushgateway
 import runs
 import status
+import volumes
 import wishes
 from actions import ACTIONS
 from announcements import Announcement, introductions, news
@@ -199,12 +200,13 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             self.object_storage.publish()
         with self._connection() as there:
             now = datetime.datetime.now(datetime.timezone.utc)
-            wanted = wishes.wanted(there.config, there.storage, there.experiment, asked, now)
+            config = volumes.settled(there)
+            wanted = wishes.wanted(config, there.storage, there.experiment, asked, now)
             seen = observe(there.client, wanted)
             if self.unit.is_leader():
                 seen = act(there.client, wanted, seen, plan(wanted, seen))
                 connection.leave_former_profiles(there)
-            return look(there, seen, wanted.spec.steps)
+            return look(there, seen)
 
     @contextmanager
     def _connection(self) -> Generator[Connection]:

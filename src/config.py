@@ -11,11 +11,13 @@ import datetime
 import re
 
 from cron import six_fields
+from kfp_ops import Resources, quantity
 
 RECIPES = ("notebook", "quick", "fast", "balanced", "accurate")
 PROMOTIONS = ("automatic", "manual")
 _IMAGE = r"[a-z0-9]([\w.\-]*[a-z0-9])?(:\d+)?(/[\w.\-]+)*(:[\w.\-]{1,128})?(@sha256:[0-9a-f]{64})?"
 _CRON = "empty, five cron fields like '0 3 * * 0' (Sunday is 0) or @hourly, @daily, @weekly"
+_OBJECT = r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9\-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9\-]*[a-z0-9])?)*"
 _DATA = r"https?://\S+|s3://[a-z0-9.\-]+(/\S*)?|/\S*"
 
 
@@ -47,6 +49,12 @@ class TrainerConfig:
         profile: the Kubeflow profile, and so the namespace, of the runs; empty: single-user server.
         profile_owner: who owns the profile if the charm creates it; empty: the charm's account.
         training_image: container image of the steps; empty leaves the compiled one.
+        cpu, memory: limits of the step that trains, as Kubernetes writes them; empty leaves the
+            compiled ones.
+        gpu: how many GPUs it gets.
+        workspace_size: of a volume that the steps of a run share, as Kubernetes writes it; empty:
+            none.
+        storage_class: which provides that volume; empty: the cluster's default.
         train_on_change: whether a new configuration is trained without being asked.
         schedule: when to train besides: cron with five fields, or @daily and the like; empty: never.
         schedule_paused: keeps the schedule without letting it submit runs.
@@ -72,6 +80,11 @@ class TrainerConfig:
     profile: str = "fashion-mnist"
     profile_owner: str = ""
     training_image: str = ""
+    cpu: str = ""
+    memory: str = ""
+    gpu: int = 0
+    workspace_size: str = ""
+    storage_class: str = ""
     train_on_change: bool = True
     schedule: str = ""
     schedule_paused: bool = False
@@ -107,6 +120,11 @@ class TrainerConfig:
             self._matches("profile", r"[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?", "empty or a namespace")
         self._matches("profile_owner", r"[^\s'\"]{1,253}", "empty or a user's name in Kubeflow")
         self._matches("training_image", _IMAGE, "empty or a container image")
+        self._quantity("cpu", "100m", "1k", "empty or cores like 4 or 500m, 100m to 1000")
+        self._quantity("memory", "1Gi", "16Ti", "empty or a size like 4Gi, 1Gi to 16Ti")
+        self._between("gpu", 0, 64)
+        self._quantity("workspace_size", "256Mi", "16Ti", "empty or a size like 1Gi, 256Mi to 16Ti")
+        self._matches("storage_class", _OBJECT, "empty or the name of a StorageClass")
         self._matches("registry_bucket", r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", "a bucket's name")
         self._matches("registry_prefix", r"[\w.\-]+(/[\w.\-]+)*", "a path like models/mine")
         self._matches("dashboard_url", r"https?://\S+", "empty or an http(s):// address")
@@ -117,9 +135,19 @@ class TrainerConfig:
         return datetime.timedelta(minutes=self.run_timeout)
 
     @property
+    def resources(self) -> Resources:
+        """What the step that trains may use."""
+        return Resources(cpu_limit=self.cpu, memory_limit=self.memory, accelerators=self.gpu)
+
+    @property
     def arguments(self) -> dict[str, object]:
         """The pipeline's arguments that options decide."""
+        volume: dict[str, object] = {
+            "workspace_size": self.workspace_size,
+            "storage_class": self.storage_class,
+        }
         return {
+            **(volume if self.workspace_size else {}),
             "data_path": self.data_path,
             "model_file": self.model_file,
             "image_number": self.image_number,
@@ -141,6 +169,17 @@ class TrainerConfig:
         value = getattr(self, field)
         if not low <= value <= high:
             raise OptionError(field, value, f"between {low} and {high}")
+
+    def _quantity(self, field: str, low: str, high: str, takes: str) -> None:
+        value = getattr(self, field)
+        if not value:
+            return
+        try:
+            fits = quantity(low) <= quantity(value) <= quantity(high)
+        except ValueError as error:
+            raise OptionError(field, value, takes) from error
+        if not fits:
+            raise OptionError(field, value, takes)
 
     def _matches(self, field: str, pattern: str, takes: str) -> None:
         value = getattr(self, field)

@@ -11,7 +11,9 @@ from cron import six_fields
 from kfp_ops import ObjectStorage, PipelineSpec, RunRequest, Schedule, Wanted, fingerprint
 
 PIPELINE = "fashion-mnist-trainer"
-COMPILED = Path(__file__).parent / "pipelines" / "train.yaml"
+_COMPILED = Path(__file__).parent / "pipelines"
+# The step that trains, which options give resources.
+_TRAIN = "train"
 
 
 def wanted(
@@ -24,7 +26,7 @@ def wanted(
     """What shall exist.
 
     Args:
-        config: the options.
+        config: the options; a storage class is named where there is a workspace.
         storage: where the registry is.
         experiment: the name of the trainer's experiment.
         asked: the parameters of runs that are asked for, by the name of the run.
@@ -33,7 +35,11 @@ def wanted(
     Raises:
         OptionError: a parameter has a value that it cannot have.
     """
-    spec = PipelineSpec.load(COMPILED, image=config.training_image)
+    spec = PipelineSpec.load(
+        _compiled(config.arguments),
+        image=config.training_image,
+        resources={_TRAIN: config.resources},
+    )
     return Wanted(
         pipeline=PIPELINE,
         spec=spec,
@@ -47,6 +53,16 @@ def wanted(
 def experiment(model: str, app: str) -> str:
     """The name of the experiment of an application in a Juju model."""
     return f"{model}-{app}"
+
+
+def steps(parameters: Mapping[str, object]) -> frozenset[str]:
+    """The names of the steps of a run with these parameters."""
+    return PipelineSpec.load(_compiled(parameters)).steps
+
+
+def _compiled(parameters: Mapping[str, object]) -> Path:
+    """The pipeline that has these parameters: with a volume of the run's own, or without."""
+    return _COMPILED / ("train-workspace.yaml" if "workspace_size" in parameters else "train.yaml")
 
 
 def _requests(

@@ -26,7 +26,10 @@ from training import components, pipelines
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "src" / "pipelines"
-COMPILED = {"train.yaml": pipelines.train_pipeline}
+COMPILED = {
+    "train.yaml": pipelines.train_pipeline,
+    "train-workspace.yaml": pipelines.workspace_pipeline,
+}
 # What steps import beyond the image's TensorFlow. kfp's executor needs nothing that kfp depends on.
 NEEDED = ("kfp", "obstore")
 _ARCHIVE = re.compile(r"(__KFP_EMBEDDED_ARCHIVE_B64 = ')[A-Za-z0-9+/=]+(')")
@@ -114,6 +117,8 @@ def compiled(pipeline: Any) -> str:
     bootstrap = _BOOTSTRAP.format(requirements=requirements(ROOT / "uv.lock"))
     packed = archive(components.PACKAGE)
     for executor in documents[0]["deploymentSpec"]["executors"].values():
+        if "command" not in executor["container"]:
+            continue  # what makes and removes the volume is done by the server itself
         command = executor["container"]["command"]
         command[-1] = _ARCHIVE.sub(rf"\g<1>{packed}\g<2>", command[-1])
         executor["container"]["command"] = ["sh", "-ec", bootstrap, *command]

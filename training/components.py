@@ -32,6 +32,7 @@ def ingest(
     max_drift: float,
     max_agreement_drop: float,
     allow_anomalies: bool,
+    workspace: str,
     dataset: dsl.Output[dsl.Dataset],
     summary: dsl.Output[dsl.Markdown],
     report: dsl.Output[dsl.HTML],
@@ -40,6 +41,7 @@ def ingest(
     from pathlib import Path
 
     from fashion_mnist import data_validation, ingesting
+    from fashion_mnist.workspace import keep
 
     said = ingesting.ingest(
         source=data_path,
@@ -54,6 +56,7 @@ def ingest(
         dataset=Path(dataset.path),
         report=Path(report.path),
     )
+    keep(workspace, "dataset", Path(dataset.path))
     Path(summary.path).write_text(said, encoding="utf-8")
 
 
@@ -65,31 +68,43 @@ def train(
     learning_rate: float,
     seed: int,
     model_file: str,
+    run_id: str,
+    registry: str,
+    s3_endpoint: str,
+    workspace: str,
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Train the recipe, and export the model in the forms that serve."""
+    """Train the recipe, from where a killed attempt was; export the model in the forms that serve."""
     import dataclasses
     import json
     from pathlib import Path
 
-    from fashion_mnist import data, export, recipes, training
+    from fashion_mnist import checkpoints, data, export, recipes, training
+    from fashion_mnist.workspace import keep, place
 
     chosen = recipes.resolve(
         recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
     )
-    images = data.load_saved(Path(dataset.path))
-    trained = training.train(images.train_images, images.train_labels, chosen, seed=seed)
+    images = data.load_saved(place(workspace, "dataset", Path(dataset.path)))
+    where = workspace or registry
+    kept = checkpoints.Checkpoints(where, run_id, endpoint=s3_endpoint) if where else None
+    trained = training.train(
+        images.train_images, images.train_labels, chosen, seed=seed, checkpoints=kept
+    )
     target = Path(model.path)
     export.export(trained.model, target, model_file, images.train_images)
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
     facts = {"history": history, "seconds": trained.seconds, "recipe": dataclasses.asdict(chosen)}
     (target / "training.json").write_text(json.dumps(facts, indent=1))
+    keep(workspace, "model", target)
     metrics.log_metric("train_accuracy", history[-1]["accuracy"])
     metrics.log_metric("train_loss", history[-1]["loss"])
     metrics.log_metric("fit_seconds", trained.seconds)
     print(f"train accuracy {history[-1]['accuracy']:.4f} in {trained.seconds:.1f} s")
+    if kept is not None:
+        kept.clear()
 
 
 @step
@@ -177,6 +192,7 @@ def publish(
 @step
 def predict(
     image_number: int,
+    workspace: str,
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
 ) -> str:
@@ -184,13 +200,16 @@ def predict(
     from pathlib import Path
 
     from fashion_mnist import data, prediction
+    from fashion_mnist.workspace import place
 
-    images = data.load_saved(Path(dataset.path))
+    images = data.load_saved(place(workspace, "dataset", Path(dataset.path)))
     count = len(images.test_images)
     if not 0 <= image_number < count:
         raise ValueError(f"image_number must be 0 to {count - 1}, not {image_number}")
     said = prediction.predict(
-        Path(model.path), images.test_images[image_number], int(images.test_labels[image_number])
+        place(workspace, "model", Path(model.path)),
+        images.test_images[image_number],
+        int(images.test_labels[image_number]),
     )
     print(said)
     return str(said)

@@ -1,10 +1,14 @@
 """The pipelines, written with the KFP SDK and held to what servers 2.5 to 2.15 take."""
 
+import inspect
+from typing import Any
+
 from kfp import dsl, kubernetes
 
 from training import components
 
 NAME = "fashion-mnist-trainer"
+WORKSPACE = "/workspace"
 SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the Secret that Kubeflow puts into each profile
 
 
@@ -32,8 +36,7 @@ def _reads_storage(task: dsl.PipelineTask) -> None:
     task.set_env_variable("AWS_REGION", "us-east-1")
 
 
-@dsl.pipeline(name=NAME, description="Train, judge and publish a Fashion-MNIST classifier.")
-def train_pipeline(
+def _train(
     data_path: str = "",
     model_file: str = "fashion_mnist.keras",
     image_number: int = 0,
@@ -54,8 +57,14 @@ def train_pipeline(
     max_agreement_drop: float = 0.02,
     allow_anomalies: bool = False,
     promote: bool = True,
-):
-    """Ingest, train, evaluate; publish what is accepted; predict one image."""
+    *,
+    workspace: str = "",
+) -> list[dsl.PipelineTask]:
+    """Ingest, train, evaluate; publish what is accepted; predict one image.
+
+    Returns:
+        those steps that work on the workspace, one after another.
+    """
     ingest = components.ingest(
         data_path=data_path,
         registry=registry,
@@ -64,6 +73,7 @@ def train_pipeline(
         max_drift=max_drift,
         max_agreement_drop=max_agreement_drop,
         allow_anomalies=allow_anomalies,
+        workspace=workspace,
     )
     _runs(ingest, cpu="1", memory="2Gi", minutes=20, retries=3)
     _reads_storage(ingest)
@@ -75,9 +85,14 @@ def train_pipeline(
         learning_rate=learning_rate,
         seed=seed,
         model_file=model_file,
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        registry=registry,
+        s3_endpoint=s3_endpoint,
+        workspace=workspace,
         dataset=ingest.outputs["dataset"],
     )
-    _runs(train, cpu="4", memory="4Gi", minutes=120, retries=1)
+    _runs(train, cpu="4", memory="4Gi", minutes=120, retries=3)
+    _reads_storage(train)
 
     evaluate = components.evaluate(
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
@@ -115,7 +130,56 @@ def train_pipeline(
 
     predict = components.predict(
         image_number=image_number,
+        workspace=workspace,
         dataset=ingest.outputs["dataset"],
         model=train.outputs["model"],
     )
     _runs(predict, cpu="1", memory="2Gi", minutes=10, retries=1)
+    return [ingest, train, predict]
+
+
+def _pipeline(function: Any, *more: inspect.Parameter) -> Any:
+    """A pipeline with the parameters of `_train`, and more, which calls a function by their names."""
+    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    own = [p for p in inspect.signature(_train).parameters.values() if p.kind is positional]
+    signature = inspect.Signature([*more, *own])
+
+    def pipeline(*given):
+        function(**dict(zip(signature.parameters, given, strict=True)))
+
+    pipeline.__signature__ = signature
+    description = "Train, judge and publish a Fashion-MNIST classifier."
+    return dsl.pipeline(name=NAME, description=description)(pipeline)
+
+
+def _in_workspace(workspace_size: str, storage_class: str, **arguments: Any) -> None:
+    """The same steps around a volume of the run's own, which goes when they have ended, however.
+
+    Its name is the run's id. One step at a time mounts it, so ReadWriteOnce, which every storage
+    provides, is enough, wherever the steps' pods are. A storage class must be named: Kubernetes takes
+    an empty one for "no provisioning", and the server without one for "standard".
+    """
+    run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+    remove = kubernetes.DeletePVC(pvc_name=run_id)
+    remove.set_caching_options(False)
+    with dsl.ExitHandler(remove, name="in-workspace"):
+        create = kubernetes.CreatePVC(
+            pvc_name=run_id,
+            access_modes=["ReadWriteOnce"],
+            size=workspace_size,
+            storage_class_name=storage_class,
+        )
+        create.set_caching_options(False)
+        for step in _train(**arguments, workspace=WORKSPACE):
+            step.after(create)
+            kubernetes.mount_pvc(step, run_id, WORKSPACE)
+
+
+def _required(name: str) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
+
+
+train_pipeline = _pipeline(_train)
+workspace_pipeline = _pipeline(
+    _in_workspace, _required("workspace_size"), _required("storage_class")
+)

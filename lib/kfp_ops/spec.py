@@ -22,6 +22,8 @@ from kfp_ops.resources import Resources
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+# No images: the server makes and removes volumes itself for steps that name one of these.
+_STUBS = "argostub/"
 _TYPES: dict[str, tuple[type, ...]] = {
     "STRING": (str,),
     "NUMBER_INTEGER": (int,),
@@ -102,8 +104,9 @@ class PipelineSpec:
         documents = copy.deepcopy(self._documents)
         executors = documents[0].get("deploymentSpec", {}).get("executors", {})
         for executor in executors.values():
-            if self.image and "container" in executor:
-                executor["container"]["image"] = self.image
+            container = executor.get("container")
+            if self.image and container and not str(container["image"]).startswith(_STUBS):
+                container["image"] = self.image
         labels = self._executors
         for name, given in self.resources.items():
             if name not in labels:

@@ -85,6 +85,11 @@ def test_an_image_is_put_into_every_container_and_nothing_else_changes(spec):
     assert after == before
 
 
+def test_a_step_that_the_server_does_itself_keeps_its_name():
+    compiled = COMPILED.replace("image: 'python:3.11', command: [sh]", "image: argostub/createpvc")
+    assert "image: argostub/createpvc" in PipelineSpec(compiled, image="tf:1").yaml
+
+
 def resources(given, step="again"):
     """What a step's container may use, in the text that is uploaded."""
     spec, _ = yaml.safe_load_all(PipelineSpec(COMPILED, resources={step: given}).yaml)

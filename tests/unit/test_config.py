@@ -15,6 +15,7 @@ from kfp_ops import PipelineSpec
 ROOT = Path(__file__).parents[2]
 CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
 SPEC = PipelineSpec.load(ROOT / "src" / "pipelines" / "train.yaml")
+IN_WORKSPACE = PipelineSpec.load(ROOT / "src" / "pipelines" / "train-workspace.yaml")
 FIELDS = {field.name.replace("_", "-"): field for field in dataclasses.fields(TrainerConfig)}
 # Limits whose defaults serve; who wants others submits the pipeline with them.
 PIPELINES_OWN = {
@@ -49,6 +50,24 @@ def test_every_option_but_the_charms_own_reaches_the_pipeline():
     assert all(SPEC.parameters[name].default is not None for name in PIPELINES_OWN)
 
 
+def test_with_a_workspace_its_size_and_class_reach_the_other_pipeline():
+    config = TrainerConfig(workspace_size="1Gi", storage_class="fast")
+    arguments = {**config.arguments, "s3_endpoint": ""}
+    IN_WORKSPACE.check(arguments)
+    assert set(arguments) == set(IN_WORKSPACE.parameters) - PIPELINES_OWN
+    assert set(IN_WORKSPACE.parameters) - set(SPEC.parameters) == {
+        "workspace_size",
+        "storage_class",
+    }
+
+
+def test_resources_are_those_of_the_options():
+    resources = TrainerConfig(cpu="8", memory="16Gi", gpu=1).resources
+    assert (resources.cpu_limit, resources.memory_limit) == ("8", "16Gi")
+    assert resources.accelerators == 1
+    assert not TrainerConfig().resources
+
+
 @pytest.mark.parametrize("name", sorted(set(SPEC.parameters) & set(TrainerConfig().arguments)))
 def test_the_pipelines_defaults_are_the_charms(name):
     if name == "registry":
@@ -73,6 +92,11 @@ BAD = {
     "data_path": ["data", "ftp://host/x", "s3://", "/a/../b", "http://"],
     "model_file": ["", "model.h5", "../x.keras", "a/b.keras", ".keras"],
     "training_image": ["UPPER", "a b", "-x", "image:"],
+    "cpu": ["0", "99m", "1001", "-1", "four", "4 cores", "1,5", "1e3"],
+    "memory": ["4", "4g", "4GB", "4 Gi", "1023Mi", "17Ti", "-4Gi", "4096m"],
+    "gpu": [-1, 65],
+    "workspace_size": ["0", "1", "255Mi", "17Ti", "1gb", "1Gi ", "{{$.pipeline_job_uuid}}"],
+    "storage_class": ["Upper", "a b", "-a", "a.", "a..b", 254 * "a", "a\n"],
     "registry_bucket": ["", "a", "Upper", "a_b", "-ab"],
     "registry_prefix": ["", "/abs", "a//b", "a/", "a/../b", "a b"],
     "schedule": [
@@ -126,6 +150,11 @@ GOOD = {
         "tensorflow/tensorflow:2.21.0",
         "h.io:5000/a/b@sha256:" + 64 * "0",
     ],
+    "cpu": ["", "100m", "1", "1.5", "500m", "64"],
+    "memory": ["", "1Gi", "4Gi", "4G", "1.5Gi", "4096Mi"],
+    "gpu": [0, 1, 8],
+    "workspace_size": ["", "256Mi", "1Gi", "1.5Gi", "10G", "1Ti"],
+    "storage_class": ["", "standard", "microk8s-hostpath", "a.b-c", 253 * "a"],
     "registry_bucket": ["abc", "my.bucket-1"],
     "registry_prefix": ["a", "models/fashion-mnist"],
     "schedule": ["", "0 3 * * 0", "*/15 8-18 * * MON-FRI", "0 0 1,15 JAN *", "@daily", "@weekly"],
@@ -141,7 +170,7 @@ GOOD = {
 def test_good_values_are_taken(field, value):
     config = TrainerConfig(**{field: value})
     assert getattr(config, field) == value
-    SPEC.check({**config.arguments, "s3_endpoint": ""})
+    (IN_WORKSPACE if config.workspace_size else SPEC).check({**config.arguments, "s3_endpoint": ""})
 
 
 def test_all_options_are_tried_above():
@@ -158,7 +187,9 @@ def test_whatever_is_given_the_answer_is_a_config_or_an_option_error(text, numbe
         except OptionError as error:
             assert error.option == field.name.replace("_", "-")
         else:
-            SPEC.check({**config.arguments, "s3_endpoint": ""})
+            (IN_WORKSPACE if config.workspace_size else SPEC).check(
+                {**config.arguments, "s3_endpoint": ""}
+            )
 
 
 def test_parameters_of_the_action_go_over_the_options():

@@ -60,10 +60,10 @@ RECIPES = {
         ),
         Recipe(
             name="fast",
-            layers=("stem 16", "stem 16", "flatten", "bn-dense 128"),
-            epochs=2,
-            batch_size=512,
-            learning_rate=1.5e-2,
+            layers=("stem 16", "stem 32", "flatten", "bn-dense 256"),
+            epochs=1,
+            batch_size=128,
+            learning_rate=1e-2,
         ),
         Recipe(
             name="balanced",

@@ -8,14 +8,17 @@ loop; its network and settings are the chapter's.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fashion_mnist.checkpoints import Checkpoints, State
 from fashion_mnist.recipes import Recipe
 
 
@@ -38,7 +41,10 @@ class Epoch:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained model (a Keras model from raw uint8 images (n, 28, 28) to logits) and its history."""
+    """A trained model (a Keras model from raw uint8 images (n, 28, 28) to logits) and its history.
+
+    `seconds` are those of the fit, with the epochs of an attempt that was cut off.
+    """
 
     model: Any
     history: list[Epoch]
@@ -145,7 +151,7 @@ def train(
     *,
     seed: int = 42,
     log: Callable[[str], None] = print,
-    checkpoints: Path | None = None,
+    checkpoints: Checkpoints | None = None,
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Trained:
     """Train a recipe's network.
@@ -158,8 +164,8 @@ def train(
         recipe: see `recipes`.
         seed: of weights, order and augmentation.
         log: given one line an epoch.
-        checkpoints: a directory where each epoch's state is kept; a training that was cut off goes
-            on after the last whole epoch found there, to the same result.
+        checkpoints: where the state after an epoch is kept when it is time; the same training that
+            was cut off goes on from there, to the same result.
         held_out: images and labels to measure accuracy on after each epoch.
 
     Raises:
@@ -182,21 +188,29 @@ def train(
     optimizer.build(model.trainable_variables)
     run_epoch = _epoch_function(model, optimizer, recipe, images, labels)
 
-    state = None
+    variables = [*model.variables, *optimizer.variables]
+    # To hash the data takes a tenth of a second, which a training without checkpoints does not need.
+    identity = functools.cache(lambda: _fingerprint(images, labels, recipe, seed))
     history: list[Epoch] = []
-    if checkpoints is not None:
-        state = _Checkpoints(checkpoints, model, optimizer)
-        history = state.restore()
-        if history:
-            log(f"going on after epoch {len(history)} of {recipe.epochs}, found in {checkpoints}")
+    kept = checkpoints.load() if checkpoints is not None else None
+    if kept is not None and kept.training == identity():
+        for variable, value in zip(variables, kept.values, strict=True):
+            variable.assign(value)
+        history = [Epoch(**epoch) for epoch in kept.history]
+        log(f"going on after epoch {len(history)} of {recipe.epochs}, from a checkpoint")
+    elif kept is not None:
+        log(
+            "the checkpoint is of another training, which differs in recipe, seed, data or TensorFlow"
+        )
+    before = sum(epoch.seconds for epoch in history)
     started = time.perf_counter()
     for number in range(len(history), recipe.epochs):
-        before = time.perf_counter()
+        began = time.perf_counter()
         # Order and augmentation depend on seed and epoch alone, so that a resumed training repeats.
         order = np.random.default_rng([seed, number]).permutation(len(images))
         order = order[: steps * recipe.batch_size].reshape(steps, recipe.batch_size)
         loss, accuracy = run_epoch(tf.constant(order, tf.int32), tf.constant([seed, number]))
-        seconds = time.perf_counter() - before
+        seconds = time.perf_counter() - began
         val_accuracy = None
         if held_out is not None:
             logits = model.predict(held_out[0], batch_size=1000, verbose=0)
@@ -204,11 +218,12 @@ def train(
         epoch = Epoch(float(loss), float(accuracy), seconds, val_accuracy)
         history.append(epoch)
         log(_line(number + 1, recipe.epochs, epoch))
-        if state is not None:
-            state.save(history)
+        if checkpoints is not None and checkpoints.is_due:
+            values = [np.asarray(variable.numpy()) for variable in variables]
+            checkpoints.save(State(identity(), values, [dataclasses.asdict(e) for e in history]))
     plain = build(recipe, seed)
     plain.set_weights(model.get_weights())
-    return Trained(plain, history, time.perf_counter() - started)
+    return Trained(plain, history, before + time.perf_counter() - started)
 
 
 def _line(number: int, of: int, epoch: Epoch) -> str:
@@ -288,25 +303,14 @@ def _augment(images: Any, seed: Any) -> Any:
     return tf.slice(padded, [0, shift[0], shift[1]], [count, 28, 28])
 
 
-class _Checkpoints:
-    """A training's state on disk, written whole or not at all."""
+def _fingerprint(images: np.ndarray, labels: np.ndarray, recipe: Recipe, seed: int) -> str:
+    """Stands for everything that decides what a training comes to, but the number of threads."""
+    import keras
+    import tensorflow as tf
 
-    def __init__(self, directory: Path, model: Any, optimizer: Any):
-        self._path = directory / "state.npz"
-        self._variables = [*model.variables, *optimizer.variables]
-        directory.mkdir(parents=True, exist_ok=True)
-
-    def save(self, history: list[Epoch]) -> None:
-        arrays = {f"v{i}": np.asarray(v.numpy()) for i, v in enumerate(self._variables)}
-        rows = [[e.loss, e.accuracy, e.seconds] for e in history]
-        part = self._path.with_name("part.npz")
-        np.savez(part, history=np.asarray(rows), **arrays)
-        part.replace(self._path)
-
-    def restore(self) -> list[Epoch]:
-        if not self._path.exists():
-            return []
-        with np.load(self._path) as kept:
-            for index, variable in enumerate(self._variables):
-                variable.assign(kept[f"v{index}"])
-            return [Epoch(*map(float, row)) for row in kept["history"]]
+    said = {"recipe": dataclasses.asdict(recipe), "seed": seed}
+    versions = [tf.__version__, keras.__version__, np.__version__]
+    whole = hashlib.sha256(json.dumps([said, versions], sort_keys=True).encode())
+    for array in (images, labels):
+        whole.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return whole.hexdigest()

@@ -1,0 +1,241 @@
+"""A training that was killed goes on where it was; nothing else is ever taken up."""
+
+import datetime
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import obstore
+import pytest
+
+from fashion_mnist import checkpoints as module
+from fashion_mnist import training
+from fashion_mnist.checkpoints import Checkpoints, State
+from fashion_mnist.recipes import Recipe
+from fashion_mnist.storage import open_store
+from sandbox import Sandbox
+
+TRAINER = Path(__file__).parent / "trainer.py"
+RECIPE = Recipe(
+    name="tiny", layers=("flatten", "bn-dense 8"), epochs=2, batch_size=50, learning_rate=0.01
+)
+IMAGES = np.random.default_rng(0).integers(0, 256, (200, 28, 28)).astype(np.uint8)
+LABELS = (np.arange(200) % 10).astype(np.uint8)
+KEY = "checkpoints/run-1/state"
+
+
+@pytest.fixture(params=["directory", "s3"])
+def place(request, tmp_path, monkeypatch):
+    """Where checkpoints lie: address and endpoint."""
+    if request.param == "directory":
+        yield str(tmp_path / "volume"), ""
+        return
+    with Sandbox(tmp_path / "sandbox", execute=False) as sandbox:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        yield "s3://mlpipeline/models/x", sandbox.s3_url
+
+
+@pytest.fixture
+def store(place):
+    return open_store(*place)
+
+
+@pytest.fixture
+def kept(place):
+    """Checkpoints of run-1 after every epoch, and what they have to say."""
+    said: list[str] = []
+    address, endpoint = place
+    found = Checkpoints(address, "run-1", endpoint=endpoint, every=0, log=said.append)
+    return found, said
+
+
+def fit(checkpoints, *, images=IMAGES, recipe=RECIPE, seed=1):
+    said: list[str] = []
+    trained = training.train(
+        images, LABELS, recipe, seed=seed, checkpoints=checkpoints, log=said.append
+    )
+    return trained, said
+
+
+def process(place, target, *how):
+    command = [sys.executable, str(TRAINER), *place, str(target), *how]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+
+
+def weights(path):
+    with np.load(path) as arrays:
+        return [arrays[name] for name in arrays.files]
+
+
+def epochs(done):
+    return [line.split()[1] for line in done.stdout.splitlines() if line.startswith("Epoch")]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The weights of a training that nothing cut off."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = process((str(folder), ""), folder / "weights.npz")
+    assert done.returncode == 0, done.stderr
+    return weights(folder / "weights.npz")
+
+
+@pytest.mark.parametrize(
+    ("place", "moment"),
+    [("directory", "boundary"), ("directory", "epoch"), ("s3", "epoch")],
+    indirect=["place"],
+)
+def test_a_killed_training_goes_on_to_the_very_same_weights(whole, place, moment, tmp_path):
+    # GIVEN a training that was killed between two epochs, or within one
+    killed = process(place, tmp_path / "never.npz", moment)
+    assert (killed.returncode, epochs(killed)) == (-signal.SIGKILL, ["1/4", "2/4"]), killed.stderr
+    assert not (tmp_path / "never.npz").exists()
+    # WHEN it is tried again
+    again = process(place, tmp_path / "again.npz")
+    # THEN it does the rest alone, and comes to the same bits as one that was left alone
+    assert (again.returncode, epochs(again)) == (0, ["3/4", "4/4"]), again.stderr
+    assert "going on after epoch 2 of 4" in again.stdout
+    for one, other in zip(weights(tmp_path / "again.npz"), whole, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_training_that_ended_is_not_done_again(kept):
+    # GIVEN a step that was killed after the last epoch, before the model was exported
+    first, _ = fit(kept[0])
+    # WHEN it is tried again
+    second, said = fit(kept[0])
+    # THEN no epoch is trained, and the model is the same
+    assert said == ["going on after epoch 2 of 2, from a checkpoint"]
+    assert second.history == first.history
+    assert second.seconds >= sum(epoch.seconds for epoch in first.history)
+    for one, other in zip(first.model.get_weights(), second.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 2},
+        {"recipe": RECIPE.__class__(**{**RECIPE.__dict__, "learning_rate": 0.02})},
+        {"recipe": RECIPE.__class__(**{**RECIPE.__dict__, "layers": ("flatten", "bn-dense 9")})},
+        {"images": 255 - IMAGES},
+    ],
+    ids=["seed", "rate", "network", "data"],
+)
+def test_another_training_is_not_taken_up(tmp_path, change):
+    # GIVEN a checkpoint
+    fit(Checkpoints(str(tmp_path), "run-1", every=0))
+    # WHEN something that decides the result is different
+    _, said = fit(Checkpoints(str(tmp_path), "run-1", every=0), **change)
+    # THEN it says so, and all epochs are trained
+    assert "another training" in said[0]
+    assert sum(line.startswith("Epoch") for line in said) == 2
+
+
+def test_another_version_of_tensorflow_is_another_training(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    fit(Checkpoints(str(tmp_path), "run-1", every=0))
+    monkeypatch.setattr(tf, "__version__", "3.0.0")
+    _, said = fit(Checkpoints(str(tmp_path), "run-1", every=0))
+    assert "another training" in said[0]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:20],
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: content + b"\0",
+        lambda content: content[:100] + bytes([content[100] ^ 1]) + content[101:],
+        lambda content: bytes(len(content)),
+    ],
+    ids=["empty", "sum cut", "half", "a byte less", "a byte more", "a bit flipped", "zeros"],
+)
+def test_a_damaged_checkpoint_is_told_and_trained_anew(tmp_path, damage):
+    # GIVEN a checkpoint that was damaged
+    said: list[str] = []
+    kept = Checkpoints(str(tmp_path), "run-1", every=0, log=said.append)
+    expected, _ = fit(kept)
+    path = tmp_path / KEY
+    path.write_bytes(damage(path.read_bytes()))
+    # WHEN the training is tried again
+    trained, lines = fit(kept)
+    # THEN it warns, trains all epochs to the same end, and leaves a good checkpoint
+    assert len(said) == 1
+    assert "cannot be used, training begins anew" in said[0]
+    assert sum(line.startswith("Epoch") for line in lines) == 2
+    for one, other in zip(expected.model.get_weights(), trained.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert kept.load() is not None
+
+
+def test_storage_that_fails_costs_the_checkpoint_and_not_the_training(tmp_path, monkeypatch):
+    # GIVEN an S3 server that is gone
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setattr(obstore, "get", refuse)
+    monkeypatch.setattr(obstore, "put", refuse)
+    monkeypatch.setattr(obstore, "list", refuse)
+    said: list[str] = []
+    kept = Checkpoints(str(tmp_path), "run-1", every=0, log=said.append)
+    # WHEN something is trained
+    trained, _ = fit(kept)
+    kept.clear()
+    # THEN it ends, and every failure is a line
+    assert len(trained.history) == 2
+    assert [line.split(":")[0] for line in said] == [
+        "the checkpoint cannot be used, training begins anew",
+        *2 * ["no checkpoint is kept, another attempt begins anew"],
+        "a checkpoint is left behind",
+    ]
+
+
+def refuse(*_, **__):
+    raise obstore.exceptions.GenericError("connection refused")
+
+
+def test_a_training_of_seconds_keeps_nothing(tmp_path):
+    fit(Checkpoints(str(tmp_path), "run-1"))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_state_is_kept_no_sooner_than_asked(tmp_path, monkeypatch):
+    # GIVEN checkpoints every fifteen seconds
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    kept = Checkpoints(str(tmp_path), "run-1", every=15)
+    due = []
+    # WHEN epochs of six seconds end
+    for _ in range(6):
+        now[0] += 6
+        due.append(kept.is_due)
+        if kept.is_due:
+            kept.save(State("x", [np.zeros(1)], []))
+    # THEN every third is kept
+    assert due == [False, False, True] * 2
+
+
+def test_what_is_done_is_removed_and_what_died_long_ago(place, kept, store, monkeypatch):
+    # GIVEN a checkpoint of this run, and of another that may be going on
+    fit(kept[0])
+    obstore.put(store, "checkpoints/run-2/state", b"x")
+    obstore.put(store, "runs/run-1/manifest.json", b"{}")
+    # WHEN this step ends well
+    kept[0].clear()
+    # THEN only its own is gone
+    paths = sorted(entry["path"] for page in obstore.list(store) for entry in page)
+    assert paths == ["checkpoints/run-2/state", "runs/run-1/manifest.json"]
+    # AND the other one with the next step that ends well after a week
+    monkeypatch.setattr(module, "KEPT", datetime.timedelta(seconds=-60))
+    kept[0].clear()
+    paths = [entry["path"] for page in obstore.list(store) for entry in page]
+    assert paths == ["runs/run-1/manifest.json"]
+    assert kept[1] == []
