@@ -1,4 +1,4 @@
-"""The commands in README.md and docs: which there are, and how they are marked."""
+"""The commands in what people read: which there are, and how they are marked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
-PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAPERS = [
+    *sorted(ROOT.glob("*.md")),
+    ROOT / "lib" / "kfp_ops" / "README.md",
+    *sorted(ROOT.glob("examples/*/README.md")),
+    *PAGES,
+]
 SHELL = {"shell", "sh", "bash", "console"}
 # here: tests run it. ci: .ci/run does. cluster: it needs one, and its words are checked.
 MARK = re.compile(r"<!-- runs: (here|ci|cluster) -->\s*")

@@ -1,4 +1,4 @@
-"""Every command in README.md and docs: marked, run where that is possible, and its words checked."""
+"""Every command in what people read: marked, run where that is possible, and its words checked."""
 
 import os
 import re
@@ -168,6 +168,11 @@ def check(words):
                 known(word, targets, "target of make")
 
 
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "yaml"], ids=str)
+def test_each_block_of_yaml_is_yaml(block):
+    assert yaml.safe_load(block.text)
+
+
 def shell(mark):
     return [block for block in BLOCKS if block.language in SHELL and block.mark == mark]
 
@@ -199,7 +204,7 @@ def test_the_words_of_each_block_name_what_there_is(block):
         check(words)
 
 
-@pytest.mark.parametrize("paper", PAPERS, ids=lambda path: path.name)
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_within_sentences_name_what_there_is(paper):
     for code in parse(paper)[1]:
         # In the table of statuses dots stand for what is told of the case.
