@@ -12,6 +12,7 @@ CHARM = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
 project = CHARM["title"]
 author = "kubeflow-charmers"
 html_title = project
+html_show_copyright = False
 html_theme = "furo"
 html_logo = "../icon.svg"
 html_theme_options = {
@@ -27,10 +28,8 @@ default_role = "literal"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+napoleon_use_ivar = True
 
 # What is referred to must be there, but for other packages, whose inventories would be downloaded.
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!kfp_ops).*")]
-
-# In Markdown a link to a file that is no page leads to the repository.
-exclude_patterns = []

@@ -22,8 +22,8 @@ sys.path.insert(0, str(ROOT / "training"))
 from fashion_mnist import CLASS_NAMES, data, evaluation, export, recipes, training  # noqa: E402
 
 mpl.use("svg")
-# The same drawing is the same file.
-mpl.rcParams.update({"svg.hashsalt": "fashion-mnist", "font.size": 10})
+# The same drawing is the same file, in which texts are texts.
+mpl.rcParams.update({"svg.hashsalt": "fashion-mnist", "svg.fonttype": "none", "font.size": 10})
 
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
@@ -126,8 +126,11 @@ def architecture() -> Figure:
                 "shrinkB": 2,
             },
         )
-        x, y = (sum(pair) / 2 for pair in zip(*ends, strict=True))
-        place.text(x + 0.1, y + 0.08, said, va="bottom", fontsize=8)
+        (x, y), (right, up) = ends
+        # Above a line, beside one that goes up or down.
+        side = "center" if y == up else "left" if x == right else "right"
+        middle = ((x + right) / 2 + 0.1 * (side == "left"), (y + up) / 2 + 0.08)
+        place.text(*middle, said, ha=side, va="bottom", fontsize=8)
     return figure
 
 

@@ -21,9 +21,8 @@ ROLES = {
 }
 
 
-def pages() -> dict[str, str]:
-    """The pages: file name and content."""
-    charm = yaml.safe_load((ROOT / "charmcraft.yaml").read_text(encoding="utf-8"))
+def pages(charm: Mapping[str, Any]) -> dict[str, str]:
+    """The pages that are made of what charmcraft.yaml says: file name and content."""
     parts = {
         "options.md": _options(charm["config"]["options"]),
         "actions.md": _actions(charm["actions"]),
@@ -104,5 +103,6 @@ def _row(*cells: str) -> str:
 
 
 if __name__ == "__main__":
-    for name, text in pages().items():
+    said = yaml.safe_load((ROOT / "charmcraft.yaml").read_text(encoding="utf-8"))
+    for name, text in pages(said).items():
         (REFERENCE / name).write_text(text, encoding="utf-8")

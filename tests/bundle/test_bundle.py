@@ -115,37 +115,3 @@ def test_the_bundle_holds_no_login():
     assert options
     assert not [option for option in options if words.search(option)]
     assert BUNDLE["bundle"] == "kubernetes"
-
-
-# What the papers say -----------------------------------------------------------------------------
-
-PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-
-
-@pytest.mark.parametrize("paper", PAPERS, ids=lambda path: path.name)
-def test_commands_in_the_papers_name_what_there_is(paper):
-    text = paper.read_text()
-    options = re.findall(r"juju config trainer ([a-z-]+)=", text)
-    assert set(options) <= set(CHARMCRAFT["config"]["options"])
-    actions = re.findall(r"juju run(?:-action)? trainer/\S+ ([a-z-]+)", text)
-    assert set(actions) <= set(CHARMCRAFT["actions"])
-    endpoints = re.findall(r"trainer:([a-z-]+)", text)
-    assert set(endpoints) <= {*CHARMCRAFT["requires"], *CHARMCRAFT["provides"]}
-    targets = re.findall(r"^ +make ([a-z-]+)", text, re.MULTILINE)
-    declared = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert set(targets) <= set(declared)
-    if paper.name == "deploy.md":
-        assert options
-        assert actions
-        assert endpoints
-        assert targets
-
-
-def test_links_between_the_papers_lead_somewhere():
-    broken = [
-        f"{paper.name}: {target}"
-        for paper in PAPERS
-        for target in re.findall(r"\]\(([^)#]+)", paper.read_text())
-        if "://" not in target and not (paper.parent / target).exists()
-    ]
-    assert broken == []

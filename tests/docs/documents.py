@@ -1,0 +1,85 @@
+"""The commands in what people read: which there are, and how they are marked."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAPERS = [
+    *sorted(ROOT.glob("*.md")),
+    ROOT / "lib" / "kfp_ops" / "README.md",
+    *sorted(ROOT.glob("examples/*/README.md")),
+    *PAGES,
+]
+SHELL = {"shell", "sh", "bash", "console"}
+# here: tests run it. ci: .ci/run does. cluster: it needs one, and its words are checked.
+MARK = re.compile(r"<!-- runs: (here|ci|cluster) -->\s*")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Block:
+    """A block of code.
+
+    Attributes:
+        paper: the file.
+        line: where it begins, from 1.
+        language: what follows the fence; indented where there is none.
+        text: what is in it.
+        mark: here, ci or cluster; empty where there is none.
+    """
+
+    paper: Path
+    line: int
+    language: str
+    text: str
+    mark: str
+
+    def __str__(self) -> str:
+        return f"{self.paper.relative_to(ROOT)}:{self.line}"
+
+
+def parse(paper: Path) -> tuple[list[Block], list[str]]:
+    """The blocks of a file, and its inline code; a block without a fence has the language indented."""
+    blocks: list[Block] = []
+    inline: list[str] = []
+    before = None
+    for token in MarkdownIt("commonmark").enable("table").parse(paper.read_text(encoding="utf-8")):
+        if token.type in ("fence", "code_block"):
+            marked = MARK.fullmatch(before.content) if before else None
+            blocks.append(
+                Block(
+                    paper=paper,
+                    line=token.map[0] + 1,
+                    language=token.info if token.type == "fence" else "indented",
+                    text=token.content,
+                    mark=marked[1] if marked else "",
+                )
+            )
+        inline += [each.content for each in token.children or [] if each.type == "code_inline"]
+        before = token if token.type == "html_block" else None
+    return blocks, inline
+
+
+BLOCKS = [block for paper in PAPERS for block in parse(paper)[0]]
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The simple commands of a shell text, as words; pipes and the like part them."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.shlex(line, posix=True, punctuation_chars=True)
+        words.whitespace_split = True
+        command: list[str] = []
+        for word in words:
+            if set(word) <= set("|&;()"):
+                yield from [command] if command else []
+                command = []
+            else:
+                command.append(word)
+        yield from [command] if command else []

@@ -1,0 +1,42 @@
+"""The reference against what it is made from."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.docs.documents import ROOT
+
+spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+generate = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(generate)
+CHARM = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
+PAGES = generate.pages(CHARM)
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_the_page_is_what_charmcraft_yaml_says(name):
+    assert (generate.REFERENCE / name).read_text() == PAGES[name], "run: make reference"
+
+
+def test_every_option_action_parameter_and_relation_is_told():
+    for name in CHARM["config"]["options"]:
+        assert f"\n## `{name}`\n" in PAGES["options.md"]
+    for name, action in CHARM["actions"].items():
+        told = PAGES["actions.md"].split(f"\n## `{name}`\n")[1].split("\n## ")[0]
+        for param in action.get("params", {}):
+            assert f"\n| `{param}` |" in told
+    for role in ("provides", "requires"):
+        told = PAGES["relations.md"].split(f"\n## {role}\n")[1].split("\n## ")[0]
+        for endpoint, said in CHARM[role].items():
+            assert f"\n| `{endpoint}` | `{said['interface']}` |" in told
+
+
+def test_a_change_shows():
+    changed = yaml.safe_load(Path(ROOT / "charmcraft.yaml").read_text())
+    changed["config"]["options"]["epochs"]["default"] = 3
+    del changed["actions"]["train"]["params"]["note"]
+    changed["requires"]["kfp-api"]["limit"] = 2
+    pages = generate.pages(changed)
+    assert {name for name in pages if pages[name] != PAGES[name]} == set(PAGES)

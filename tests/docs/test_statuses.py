@@ -1,0 +1,114 @@
+"""docs/how-to/solve-problems.md against the statuses in src/status.py: all of them, and no others."""
+
+import ast
+import re
+
+import ops
+import pytest
+
+import kfp_ops
+import status
+from kfp_ops import RunState
+from kube import KubernetesError, KubernetesForbiddenError
+from profiles import NoProfilesError, ProfilePendingError
+from registry import NoSuchModelError, RegistryError
+from runs import NoSuccessError, NoSuchRunError
+from status import Commands
+from tests.docs.documents import ROOT
+from tests.unit import test_status
+
+PAGE = (ROOT / "docs" / "how-to" / "solve-problems.md").read_text()
+KINDS = {"active": ops.ActiveStatus, "waiting": ops.WaitingStatus, "blocked": ops.BlockedStatus}
+JUJU = Commands(app="trainer")
+
+
+def table(heading):
+    """The first column of the table under the heading with these words: a pattern for each row."""
+    part = next(part for part in PAGE.split("\n\n") if heading in part.split("\n")[0])
+    told = PAGE.split(part)[1].lstrip().split("\n\n")[0]
+    codes = re.findall(r"^\| `(.*?)` \|", told, re.MULTILINE)
+    return {code: re.escape(code).replace(re.escape("..."), ".*") for code in codes}
+
+
+TOLD = {kind: table(f": {kind}") for kind in KINDS}
+FAILURES = table("Actions fail")
+
+# Each problem that a status tells; test_status has those that are told of runs and more.
+PROBLEMS = [
+    status.NoDataError("kfp-api", "kfp-api", is_related=True),
+    status.NoDataError("kfp-api", "kfp-api", is_related=False),
+    KubernetesForbiddenError("profile fashion-mnist: no"),
+    NoProfilesError("profile fashion-mnist: this cluster has no such kind"),
+    ProfilePendingError("namespace fashion-mnist of the profile is not there yet"),
+    KubernetesError("no way to Kubernetes"),
+    RegistryError("object storage http://minio:9000 cannot be read"),
+    kfp_ops.RelationDataError("relation kfp-api: its data is wrong: not YAML"),
+]
+ANSWERS = [NoSuchRunError("no run"), NoSuccessError("run a failed"), NoSuchModelError("none")]
+
+
+def of(test, index):
+    """What a parametrized test of test_status is given at this place, in each of its cases."""
+    return [case[index] for case in test.pytestmark[0].args[1]]
+
+
+SEEN = [
+    *of(test_status.test_the_status_tells_the_run_and_the_model, 1),
+    *(
+        status.problem(error, JUJU)
+        for error in of(test_status.test_each_problem_says_what_to_do, 0)
+        if not isinstance(error, RegistryError | kfp_ops.RelationDataError)
+    ),
+    *(status.problem(error, JUJU) for error in PROBLEMS),
+]
+SHOWN = [each for each in SEEN if not each.message.startswith("first this")]
+
+
+@pytest.mark.parametrize("seen", SHOWN, ids=lambda seen: seen.message[:60])
+def test_each_status_is_told_with_its_meaning(seen):
+    kind = next(kind for kind, status_type in KINDS.items() if isinstance(seen, status_type))
+    assert [code for code, pattern in TOLD[kind].items() if re.fullmatch(pattern, seen.message)], (
+        f"add a row to docs/how-to/solve-problems.md, {kind}: {seen.message}"
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_status_is_told_that_is_never_shown(kind):
+    shown = [seen.message for seen in SHOWN if isinstance(seen, KINDS[kind])]
+    assert TOLD[kind]
+    for code, pattern in TOLD[kind].items():
+        assert [text for text in shown if re.fullmatch(pattern, text)], code
+
+
+@pytest.mark.parametrize("error", ANSWERS, ids=repr)
+def test_what_only_actions_say_is_told_too(error):
+    message = status.problem(error, JUJU).message
+    assert [code for code, pattern in FAILURES.items() if re.fullmatch(pattern, message)]
+
+
+def texts():
+    """The f-strings of the functions in src/status.py, each as a pattern."""
+    tree = ast.parse((ROOT / "src" / "status.py").read_text())
+    for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+        nodes = list(ast.walk(function))
+        formats = [node.format_spec for node in nodes if isinstance(node, ast.FormattedValue)]
+        for node in nodes:
+            if isinstance(node, ast.JoinedStr) and node not in formats:
+                yield "".join(
+                    re.escape(part.value) if isinstance(part, ast.Constant) else ".*"
+                    for part in node.values
+                )
+
+
+def test_all_that_the_code_can_say_is_seen_here():
+    # Else what is new in src/status.py would not be asked for above.
+    said = [each.message for each in SEEN]
+    said += [status.problem(error, JUJU).message for error in ANSWERS]
+    found = list(texts())
+    assert len(found) > 20
+    assert [text for text in found if not any(re.search(text, message) for message in said)] == []
+
+
+def test_the_states_that_are_named_are_states():
+    named = set(re.findall(r"\b[A-Z]{6,}\b", " ".join(TOLD["active"])))
+    assert named <= {state.value for state in RunState}
