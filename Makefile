@@ -7,7 +7,7 @@ CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test notebook contract bench bench-hook lint format static compile pack packed audit sbom clean
+.PHONY: help demo test notebook mutants contract bench bench-hook lint format static compile pack packed audit sbom clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,6 +28,10 @@ test: .venv/ready ## Run every test that needs Python packages only, with the co
 	$(BIN)/coverage run -m pytest -n 2 tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+mutants: .venv/ready ## Make small mistakes in what plans, and see that its tests find them
+	.uv/bin/uv sync --quiet --frozen --inexact --group dev --group mutation
+	$(BIN)/python -W ignore scripts/mutants.py
 
 contract: .venv/ready ## Ask a live server what the client relies on (KFP_API_URL, KFP_TOKEN, KFP_NAMESPACE)
 	$(BIN)/python -m pytest tests/contract/test_live.py
