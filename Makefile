@@ -7,7 +7,7 @@ CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test notebook contract bench bench-hook lint format static docs reference figures compile pack packed audit sbom clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(MAKEFILE_LIST))
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,6 +29,10 @@ test: .venv/ready ## Run every test that needs Python packages only, with the co
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+mutants: .venv/ready ## Make small mistakes in what plans, and see that its tests find them
+	.uv/bin/uv sync --quiet --frozen --inexact --group dev --group mutation
+	$(BIN)/python -W ignore scripts/mutants.py
+
 contract: .venv/ready ## Ask a live server what the client relies on (KFP_API_URL, KFP_TOKEN, KFP_NAMESPACE)
 	$(BIN)/python -m pytest tests/contract/test_live.py
 
@@ -46,6 +50,8 @@ lint: .venv/ready ## Look for mistakes and wrong format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/python -W ignore -m training.compile --check
 
 format: .venv/ready ## Put the format right

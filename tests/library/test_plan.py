@@ -162,6 +162,28 @@ def test_the_newest_of_its_family_is_never_repeated(state):
     assert plan(wanted(LATEST), seen) == []
 
 
+def test_of_two_in_one_second_the_one_without_success_is_submitted_again():
+    ours = dataclasses.replace(member("config-b", "FAILED"), created_at=NOON)
+    other = dataclasses.replace(member("config-a", "SUCCEEDED"), created_at=NOON)
+    seen = dataclasses.replace(family(ours), families={"config-": (ours, other)})
+    assert plan(wanted(LATEST), seen) == [SubmitRun(LATEST)]
+
+
+def test_one_whose_time_is_not_known_came_before():
+    ours = dataclasses.replace(member("config-b", "FAILED"), created_at=NOON)
+    other = member("config-a", "SUCCEEDED")
+    seen = dataclasses.replace(
+        family(), runs={"config-b": ours}, families={"config-": (ours, other)}
+    )
+    assert plan(wanted(LATEST), seen) == []
+
+
+@pytest.mark.parametrize("state", list(RunState))
+def test_a_run_that_takes_nobodys_place_is_never_repeated(state):
+    seen = Observed(experiment=EXPERIMENT, runs={"one": member("one", state)})
+    assert plan(wanted(ONE), seen) == []
+
+
 # Schedules ---------------------------------------------------------------------------------------
 
 NIGHTLY = Schedule(name="schedule-n", cron="0 0 3 * * *", parameters={})

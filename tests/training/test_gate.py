@@ -63,3 +63,37 @@ def test_the_lowest_recall_counts_when_it_is_asked_for():
     verdict = judge(answers(range(0, 1000, 20)), None, LABELS, Gate(min_accuracy=0, min_recall=0.6))
     assert verdict.status == "rejected"
     assert "T-shirt/top" in verdict.reasons[0]
+
+
+def test_an_accepted_model_tells_why():
+    gate = Gate(min_accuracy=0.5, min_recall=0.25, confidence=0.75, max_recall_drop=0.125)
+    verdict = judge(answers([*range(50, 100), 109]), answers(range(50, 109)), LABELS, gate)
+    assert verdict.status == "accepted"
+    assert verdict.reasons == [
+        "accuracy 0.9490, at least 0.5000 is asked for",
+        "lowest recall 0.9400 (Ankle boot), at least 0.2500 is asked for",
+        "9 images newly right and 1 newly wrong against the champion (0.9410): p = 0.0107, "
+        "at most 0.25 is asked for",
+        "Ankle boot changes by -0.0100 in recall against the champion, at least -0.1250 is asked for",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gate", "candidate", "champion"),
+    [
+        (Gate(min_accuracy=0.75, min_recall=0), range(250), None),
+        (Gate(min_accuracy=0, min_recall=0.75), range(0, 250, 10), None),
+        # One more right, none wrong: p is 0.5
+        (Gate(min_accuracy=0, confidence=0.5, max_recall_drop=1), range(10), range(11)),
+        # Half of the first class lost
+        (
+            Gate(min_accuracy=0, min_recall=0, confidence=0, max_recall_drop=0.5),
+            range(0, 500, 10),
+            [],
+        ),
+    ],
+    ids=["accuracy", "recall", "confidence", "drop"],
+)
+def test_what_is_asked_for_is_enough(gate, candidate, champion):
+    other = None if champion is None else answers(champion)
+    assert judge(answers(candidate), other, LABELS, gate).status == "accepted"

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import RECIPES, OptionError, TrainerConfig, TrainParams
-from cron import six_fields
 from kfp_ops import PipelineSpec
 
 ROOT = Path(__file__).parents[2]
@@ -224,18 +223,3 @@ def test_a_note_is_bounded():
     TrainParams(note="x" * 1000)
     with pytest.raises(OptionError, match="note must be at most 1000"):
         TrainParams(note="x" * 1001)
-
-
-@pytest.mark.parametrize(
-    ("written", "six"),
-    [
-        ("0 3 * * 0", "0 0 3 * * 0"),
-        ("  */15   8-18 * *  MON-FRI ", "0 */15 8-18 * * MON-FRI"),
-        ("@hourly", "0 0 * * * *"),
-        ("@daily", "0 0 0 * * *"),
-        ("0 0 */7 * *", "0 0 0 */7 * *"),
-        ("0 0 * * */7", "0 0 0 * * */7"),
-    ],
-)
-def test_cron_gets_its_seconds(written, six):
-    assert six_fields(written) == six

@@ -1,0 +1,97 @@
+"""`make mutants`: how many small mistakes in the planner its tests would find.
+
+What plans takes plain values and calls nobody: `plan` in kfp_ops, what the charm wishes for, cron, the
+gate, and the functions that they call. mutmut makes a mistake in one of them at a time and runs their
+tests. It knows one folder with sources, src/, so that is how they lie in the copy it works on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from mutmut.configuration import config
+
+ROOT = Path(__file__).resolve().parents[1]
+# The module that begins it, and its function.
+PURE = {
+    "kfp_ops.reconcile": "plan",
+    "wishes": "wanted",
+    "cron": "six_fields",
+    "fashion_mnist.evaluation": "judge",
+}
+FOUND = ("killed", "timeout")
+
+
+def copy(folder: Path) -> None:
+    """Lay sources and tests side by side in a folder, as mutmut wants them."""
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    unwanted = shutil.ignore_patterns("__pycache__", "tests")
+    for source, target in (("src", ""), ("lib/kfp_ops", "kfp_ops"), ("training", "")):
+        shutil.copytree(ROOT / source, folder / "src" / target, ignore=unwanted, dirs_exist_ok=True)
+    for name in config().pytest_add_cli_args_test_selection:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+
+
+def reached(source: str, start: str) -> set[str]:
+    """The names of a module's functions that one of them calls, at any depth, and its own."""
+    names = {
+        each.name: {node.id for node in ast.walk(each) if isinstance(node, ast.Name)}
+        for each in ast.parse(source).body
+        if isinstance(each, ast.FunctionDef)
+    }
+    found, new = set[str](), {start}
+    while new:
+        found |= new
+        new = {name for each in new for name in names[each] & names.keys()} - found
+    return found
+
+
+def main() -> int:
+    """Make the mistakes and print what was not found; 0 when enough was."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--least", type=float, default=90, help="percent to find")
+    options = parser.parse_args()
+    os.chdir(ROOT)  # where mutmut finds its configuration
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        copy(folder)
+        patterns = [
+            f"{module}.x_{function}__mutmut_*"
+            for module, start in PURE.items()
+            for function in reached(
+                (folder / "src" / f"{module.replace('.', '/')}.py").read_text(), start
+            )
+        ]
+
+        def mutmut(*arguments: str) -> str:
+            command = [sys.executable, "-m", "mutmut", *arguments]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"mutmut failed:\n{(done.stdout + done.stderr)[-4000:]}")
+            return done.stdout
+
+        mutmut("run", *patterns)
+        lines = [line.strip() for line in mutmut("results", "--all", "true").splitlines()]
+        states = dict(line.split(": ") for line in lines if ": " in line)
+        states = {name: state for name, state in states.items() if state != "not checked"}
+        for mutant, state in states.items():
+            if state not in FOUND:
+                print(f"{state}:\n{mutmut('show', mutant)}")
+    counted = Counter(states.values())
+    found, made = sum(counted[state] for state in FOUND), len(states)
+    share = 100 * found / made
+    print(f"{found} of {made} mistakes are found: {share:.1f} %")
+    return 0 if share >= options.least else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

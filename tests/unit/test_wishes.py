@@ -1,0 +1,143 @@
+"""From options and wishes to what shall exist in Kubeflow Pipelines."""
+
+import dataclasses
+import datetime
+
+import pytest
+
+import wishes
+from config import OptionError, TrainerConfig, TrainParams
+from kfp_ops import ObjectStorage, PipelineSpec
+
+NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.timezone.utc)
+STORAGE = ObjectStorage(
+    access_key="key", secret_key="secret", service="minio", port=9000, namespace="kubeflow"
+)
+DEFAULTS = TrainerConfig()
+
+
+def wanted(config=DEFAULTS, storage=STORAGE, **asked):
+    return wishes.wanted(config, storage, "kubeflow-trainer", asked, NOON)
+
+
+def changed(**options):
+    return dataclasses.replace(DEFAULTS, **options)
+
+
+def test_a_configuration_is_a_run_of_the_compiled_pipeline():
+    # WHEN all options have their defaults
+    said = wanted()
+    # THEN there is one run, with all that they decide
+    assert said.pipeline == wishes.PIPELINE
+    assert said.experiment == "kubeflow-trainer"
+    assert said.version == PipelineSpec.load(wishes.COMPILED).fingerprint
+    (run,) = said.runs
+    assert run.parameters == {**DEFAULTS.arguments, "s3_endpoint": STORAGE.url}
+    said.spec.check(run.parameters)
+    assert run.description == "The charm's configuration"
+    # AND it takes the place of those of earlier configurations
+    assert run.supersedes == "config-"
+    assert run.name.startswith(run.supersedes)
+    assert said.schedule is None
+
+
+def test_the_same_options_are_the_same_run():
+    assert wanted().runs == wanted().runs
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"config": changed(epochs=20)},
+        {"config": changed(training_image="site.example/tensorflow:1")},
+        {"storage": dataclasses.replace(STORAGE, port=9001)},
+    ],
+)
+def test_other_options_storage_or_image_are_another_run(other):
+    (before,), (after,) = wanted().runs, wanted(**other).runs
+    assert before.name != after.name
+
+
+@pytest.mark.parametrize("options", [{"schedule_paused": True}, {"run_timeout": 5}])
+def test_what_does_not_bear_on_the_training_is_the_same_run(options):
+    assert wanted(changed(**options)).runs == wanted().runs
+
+
+def test_the_keys_of_storage_are_in_nothing_that_is_submitted():
+    said = wanted(changed(schedule="@daily"), train=TrainParams())
+    for parameters in (*(run.parameters for run in said.runs), said.schedule.parameters):
+        assert not {STORAGE.access_key, STORAGE.secret_key} & set(map(str, parameters.values()))
+
+
+def test_the_image_is_that_of_the_option():
+    said = wanted(changed(training_image="site.example/tensorflow:1"))
+    assert (
+        said.version
+        == PipelineSpec.load(wishes.COMPILED, image="site.example/tensorflow:1").fingerprint
+    )
+
+
+def test_each_wish_is_a_run_of_its_own_over_the_options():
+    config = changed(recipe="balanced", epochs=7)
+    _, one, two = wanted(
+        config, one=TrainParams(epochs=2, note="try two"), two=TrainParams(recipe="quick")
+    ).runs
+    assert (one.name, two.name) == ("one", "two")
+    assert one.parameters == {**wanted(config).runs[0].parameters, "epochs": 2}
+    assert two.parameters == {**wanted(config).runs[0].parameters, "recipe": "quick"}
+    assert one.description == "try two"
+    assert two.description == "Asked for by the action train"
+    # It takes nobody's place
+    assert one.supersedes == two.supersedes == ""
+
+
+def test_a_wish_that_cannot_be_is_refused():
+    with pytest.raises(OptionError):
+        wanted(one=TrainParams(epochs=-1))
+
+
+def test_without_train_on_change_there_are_wishes_only():
+    assert wanted(changed(train_on_change=False)).runs == ()
+    (run,) = wanted(changed(train_on_change=False), one=TrainParams()).runs
+    assert run.name == "one"
+
+
+def test_a_schedule_submits_what_the_options_say():
+    config = changed(schedule="@daily", epochs=3)
+    said = wanted(config)
+    assert said.schedule.cron == "0 0 0 * * *"
+    assert said.schedule.parameters == said.runs[0].parameters
+    assert said.schedule.description == "The charm's schedule: @daily"
+    assert said.schedule.enabled
+    assert said.schedule.name.startswith(said.schedule_prefix)
+
+
+@pytest.mark.parametrize(
+    ("options", "same"),
+    [
+        ({}, True),
+        ({"schedule": "0 0 * * *"}, True),
+        ({"schedule": "@hourly"}, False),
+        ({"epochs": 3}, False),
+        ({"training_image": "site.example/tensorflow:1"}, False),
+    ],
+)
+def test_the_name_of_a_schedule_is_that_of_its_times_and_runs(options, same):
+    before = wanted(changed(schedule="@daily")).schedule
+    after = wanted(changed(**{"schedule": "@daily", **options})).schedule
+    assert (before.name == after.name) is same
+
+
+def test_a_paused_schedule_is_the_same_one_disabled():
+    going = wanted(changed(schedule="@daily")).schedule
+    paused = wanted(changed(schedule="@daily", schedule_paused=True)).schedule
+    assert paused == dataclasses.replace(going, enabled=False)
+
+
+def test_runs_have_the_options_time():
+    assert wanted(changed(run_timeout=90)).deadline == NOON - datetime.timedelta(minutes=90)
+    assert wanted(changed(run_timeout=0)).deadline is None
+
+
+def test_each_application_in_a_model_has_an_experiment():
+    assert wishes.experiment("kubeflow", "trainer") == "kubeflow-trainer"
