@@ -7,7 +7,7 @@ CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test contract bench bench-hook lint format static compile pack packed audit sbom clean
+.PHONY: help demo test contract bench bench-hook lint format static compile pack pack-stand-ins packed audit sbom clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -55,10 +55,15 @@ static: .venv/ready ## Check types
 compile: .venv/ready ## Compile the pipelines into src/pipelines
 	$(BIN)/python -W ignore -m training.compile
 
-pack: sbom ## Pack the charm, with its sbom.json beside it: charmcraft, or the program that PACK_CHARM names
-	@if command -v charmcraft >/dev/null; then charmcraft pack; \
+PACK = if command -v charmcraft >/dev/null; then charmcraft pack; \
 	elif [ -n "$(PACK_CHARM)" ]; then "$(PACK_CHARM)" .; \
-	else echo "install charmcraft (sudo snap install charmcraft --classic), then: make pack"; exit 1; fi
+	else echo "install charmcraft (sudo snap install charmcraft --classic), then: make $@"; exit 1; fi
+
+pack: sbom ## Pack the charm, with its sbom.json beside it: charmcraft, or the program that PACK_CHARM names
+	@$(PACK)
+
+pack-stand-ins: ## Pack the charms that stand for kfp-api and object storage
+	@for charm in kfp-api object-storage; do (cd tests/integration/charms/$$charm && $(PACK)) || exit 1; done
 
 packed: .venv/ready ## Dispatch the packed charm as Juju does
 	$(BIN)/python -m pytest tests/packed
