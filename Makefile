@@ -7,7 +7,7 @@ CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test contract bench bench-hook lint format static compile pack pack-stand-ins packed audit sbom clean
+.PHONY: help demo test contract bench bench-hook lint format static compile pack pack-stand-ins packed check-machine audit sbom clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -64,6 +64,9 @@ pack: sbom ## Pack the charm, with its sbom.json beside it: charmcraft, or the p
 
 pack-stand-ins: ## Pack the charms that stand for kfp-api and object storage
 	@for charm in kfp-api object-storage; do (cd tests/integration/charms/$$charm && $(PACK)) || exit 1; done
+
+check-machine: ## Say what this machine lacks for bundle.yaml, and the command for each; changes nothing
+	@$(PYTHON) scripts/check_machine.py
 
 packed: .venv/ready ## Dispatch the packed charm as Juju does
 	$(BIN)/python -m pytest tests/packed
