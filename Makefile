@@ -73,10 +73,18 @@ figures: .venv/ready ## Draw docs/figures, of real training
 compile: .venv/ready ## Compile the pipelines into src/pipelines
 	$(BIN)/python -W ignore -m training.compile
 
-pack: sbom ## Pack the charm, with its sbom.json beside it: charmcraft, or the program that PACK_CHARM names
-	@if command -v charmcraft >/dev/null; then charmcraft pack; \
+PACK = if command -v charmcraft >/dev/null; then charmcraft pack; \
 	elif [ -n "$(PACK_CHARM)" ]; then "$(PACK_CHARM)" .; \
-	else echo "install charmcraft (sudo snap install charmcraft --classic), then: make pack"; exit 1; fi
+	else echo "install charmcraft (sudo snap install charmcraft --classic), then: make $@"; exit 1; fi
+
+pack: sbom ## Pack the charm, with its sbom.json beside it: charmcraft, or the program that PACK_CHARM names
+	@$(PACK)
+
+pack-stand-ins: ## Pack the charms that stand for kfp-api and object storage
+	@for charm in kfp-api object-storage; do (cd tests/integration/charms/$$charm && $(PACK)) || exit 1; done
+
+check-machine: ## Say what this machine lacks for bundle.yaml, and the command for each; changes nothing
+	@$(PYTHON) scripts/check_machine.py
 
 packed: .venv/ready ## Dispatch the packed charm as Juju does
 	$(BIN)/python -m pytest tests/packed

@@ -1,5 +1,6 @@
-"""bundle.yaml against the metadata of its charms."""
+"""bundle.yaml, alone and under its overlays, against the metadata of its charms."""
 
+import copy
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,11 +12,19 @@ ROOT = Path(__file__).parents[2]
 BUNDLE = yaml.safe_load((ROOT / "bundle.yaml").read_text())
 CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
 CHARMS = yaml.safe_load((Path(__file__).parent / "charms.yaml").read_text())
-APPLICATIONS = BUNDLE["applications"]
-RELATIONS = BUNDLE["relations"]
 LOCAL = f"./{CHARMCRAFT['name']}_amd64.charm"
+# What COS offers: https://github.com/canonical/cos-lite-bundle 0d7a98adb8 overlays/offers-overlay.yaml
+OFFERS = {
+    "prometheus-receive-remote-write": {
+        "provides": {"receive-remote-write": "prometheus_remote_write"}
+    },
+    "loki-logging": {"provides": {"logging": "loki_push_api"}},
+    "grafana-dashboards": {"requires": {"grafana-dashboard": "grafana_dashboard"}},
+}
 # Without these their charms block or wait, as their documentation and source say.
 NEEDED = {
+    "kserve-controller": {"ingress-gateway"},
+    "opentelemetry-collector-k8s": {"send-remote-write", "send-loki-logs"},
     "argo-controller": {"object-storage"},
     "dex-auth": {"ingress", "oidc-client"},
     "envoy": {"grpc", "ingress"},
@@ -34,58 +43,107 @@ NEEDED = {
     },
 }
 
+OVERLAYS = {
+    path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "overlays").glob("*.yaml")
+}
+MERGES = [(), *[(name,) for name in sorted(OVERLAYS)], ("cos", "gpu", "kserve")]
 
-def metadata(application):
+
+def merge(*overlays):
+    """bundle.yaml with overlays, as Juju merges them.
+
+    https://github.com/juju/charm overlay.go: an application or offer without a body goes with its
+    relations, options are merged, what else an application has is replaced, relations are added.
+    """
+    merged = {"saas": {}, **copy.deepcopy(BUNDLE)}
+    for name in overlays:
+        overlay = OVERLAYS[name]
+        for kind in ("applications", "saas"):
+            there = merged[kind]
+            for app, body in overlay.get(kind, {}).items():
+                if body is None:
+                    del there[app]
+                    merged["relations"] = [
+                        ends
+                        for ends in merged["relations"]
+                        if app not in {end.partition(":")[0] for end in ends}
+                    ]
+                    continue
+                old = there.setdefault(app, {})
+                options = {**old.get("options", {}), **body.get("options", {})}
+                old |= body | ({"options": options} if options else {})
+        merged["relations"] += overlay.get("relations", [])
+    return merged
+
+
+@pytest.fixture(params=MERGES, ids=lambda names: "+".join(names) or "alone")
+def bundle(request):
+    return merge(*request.param)
+
+
+def metadata(bundle, application):
     """The endpoints of an application's charm: role -> endpoint -> interface."""
-    charm = APPLICATIONS[application]["charm"]
-    if charm != LOCAL:
+    if application in bundle["saas"]:
+        return OFFERS[application]
+    charm = bundle["applications"][application]["charm"]
+    if not charm.endswith(".charm"):
         return CHARMS[charm]
+    path = ROOT if charm == LOCAL else (ROOT / "overlays" / charm).resolve().parent
+    declared = yaml.safe_load((path / "charmcraft.yaml").read_text())
+    assert Path(charm).name == f"{declared['name']}_amd64.charm"
     return {
-        role: {name: each["interface"] for name, each in CHARMCRAFT.get(role, {}).items()}
+        role: {name: each["interface"] for name, each in declared.get(role, {}).items()}
         for role in ("provides", "requires")
     }
 
 
-@pytest.mark.parametrize("relation", RELATIONS, ids=" ".join)
-def test_each_relation_joins_a_requirer_and_a_provider_of_one_interface(relation):
-    (requirer, required), (provider, provided) = (end.split(":") for end in relation)
-    interface = metadata(requirer)["requires"][required]
-    assert metadata(provider)["provides"][provided] == interface
+def test_each_relation_joins_a_requirer_and_a_provider_of_one_interface(bundle):
+    for relation in bundle["relations"]:
+        (requirer, required), (provider, provided) = (end.split(":") for end in relation)
+        interface = metadata(bundle, requirer)["requires"][required]
+        assert metadata(bundle, provider)["provides"][provided] == interface, relation
 
 
-def test_no_relation_is_there_twice():
-    assert max(Counter(map(frozenset, RELATIONS)).values()) == 1
+def test_no_relation_is_there_twice(bundle):
+    assert max(Counter(map(frozenset, bundle["relations"])).values()) == 1
 
 
-@pytest.mark.parametrize("charm", sorted(NEEDED))
-def test_what_a_charm_cannot_do_without_is_related(charm):
-    here = {
-        name
-        for name, application in APPLICATIONS.items()
-        if application["charm"] in (charm, LOCAL if charm == CHARMCRAFT["name"] else charm)
-    }
-    assert here
-    related = {end.split(":")[1] for ends in RELATIONS for end in ends if end.split(":")[0] in here}
-    assert related >= NEEDED[charm]
+def test_what_a_charm_cannot_do_without_is_related(bundle):
+    related = {end for ends in bundle["relations"] for end in ends}
+    for name, application in bundle["applications"].items():
+        needed = NEEDED.get(CHARMCRAFT["name"] if name == "trainer" else application["charm"], ())
+        assert {f"{name}:{endpoint}" for endpoint in needed} <= related
 
 
-@pytest.mark.parametrize("name", sorted(set(APPLICATIONS) - {"trainer"}))
-def test_each_application_comes_from_a_stable_channel(name):
-    assert re.fullmatch(r"[\w.\-]+/stable", APPLICATIONS[name]["channel"])
-    assert APPLICATIONS[name]["scale"] == 1
+def test_every_need_that_is_known_is_one_of_a_charm_in_the_bundle():
+    charms = {each["charm"] for each in merge("kserve", "cos")["applications"].values()}
+    assert set(NEEDED) - {CHARMCRAFT["name"]} <= charms
 
 
-def test_the_trainer_is_the_charm_that_make_pack_leaves_here():
-    assert APPLICATIONS["trainer"]["charm"] == LOCAL
-    assert "channel" not in APPLICATIONS["trainer"]
+def test_each_application_comes_from_a_stable_channel(bundle):
+    for name, application in bundle["applications"].items():
+        assert application["scale"] == 1
+        if application["charm"].endswith(".charm"):
+            assert "channel" not in application, name
+        else:
+            assert re.fullmatch(r"[\w.\-]+/stable", application["channel"]), name
 
 
-def test_the_trainers_options_are_options():
-    assert set(APPLICATIONS["trainer"]["options"]) <= set(CHARMCRAFT["config"]["options"])
+def test_the_trainer_is_the_charm_that_make_pack_leaves_here(bundle):
+    assert bundle["applications"]["trainer"]["charm"] == LOCAL
 
 
-def test_the_trainers_resources_are_those_of_its_metadata():
-    assert APPLICATIONS["trainer"]["resources"] == {
+def test_options_of_charms_of_this_repository_are_options(bundle):
+    for application in bundle["applications"].values():
+        if application["charm"].endswith(".charm"):
+            path = (ROOT / "overlays" / application["charm"]).resolve().parent
+            folder = ROOT if application["charm"] == LOCAL else path
+            declared = yaml.safe_load((folder / "charmcraft.yaml").read_text())
+            assert set(application["options"]) <= set(declared["config"]["options"])
+
+
+def test_the_trainers_resources_are_those_of_its_metadata(bundle):
+    assert bundle["applications"]["trainer"]["resources"] == {
         name: each["upstream-source"] for name, each in CHARMCRAFT["resources"].items()
     }
 
@@ -98,20 +156,75 @@ def test_a_charm_from_a_file_is_deployed_with_its_resources(paper):
         assert f"--resource {name}={each['upstream-source']}" in told
 
 
-def test_all_that_act_on_kubernetes_are_trusted():
+def test_all_that_act_on_kubernetes_are_trusted(bundle):
     # `juju deploy --trust` of a bundle reaches only those that ask for it.
-    assert [name for name, each in APPLICATIONS.items() if each.get("trust") is not True] == [
-        "minio"
-    ]
+    without = {
+        name for name, each in bundle["applications"].items() if each.get("trust") is not True
+    }
+    assert without <= {"minio", "pipelines", "object-storage"}
 
 
-def test_the_bundle_holds_no_login():
-    words = re.compile(r"password|secret|token|username|public-url", re.I)
+def test_the_bundle_holds_no_login(bundle):
+    words = re.compile(r"password|secret|token|username|public-url|key", re.I)
     options = [
         f"{name} {option}"
-        for name, application in APPLICATIONS.items()
+        for name, application in bundle["applications"].items()
         for option in application.get("options", {})
     ]
     assert options
     assert not [option for option in options if words.search(option)]
-    assert BUNDLE["bundle"] == "kubernetes"
+    assert bundle["bundle"] == "kubernetes"
+
+
+# The overlays -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(OVERLAYS))
+def test_an_overlay_is_one_that_juju_takes(name):
+    overlay = OVERLAYS[name]
+    assert set(overlay) <= {"applications", "saas", "relations"}
+    for app, body in overlay["applications"].items():
+        assert body is None or "charm" in body or app in BUNDLE["applications"]
+    # What Juju holds an offer's address to: [CONTROLLER:]USER/MODEL.OFFER
+    for offer in overlay.get("saas", {}).values():
+        assert re.fullmatch(r"([\w-]+:)?[\w@-]+/[\w-]+\.[\w-]+", offer["url"])
+
+
+@pytest.mark.parametrize("name", sorted(OVERLAYS))
+def test_each_overlay_is_told_of(name):
+    told = (ROOT / "docs" / "how-to" / "overlays.md").read_text()
+    assert f"--overlay ./overlays/{name}.yaml" in told
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "collector"),
+    [
+        ("metrics-endpoint", "metrics-endpoint"),
+        ("grafana-dashboard", "grafana-dashboards-consumer"),
+        ("logging", "receive-loki-logs"),
+    ],
+)
+def test_cos_gets_all_that_there_is_to_observe(endpoint, collector):
+    bundle = merge("cos")
+    observable = {
+        name
+        for name, application in bundle["applications"].items()
+        if (application["charm"] == LOCAL or application["charm"] in CHARMS)
+        and any(
+            endpoint in metadata(bundle, name).get(role, {}) for role in ("provides", "requires")
+        )
+    } - {"opentelemetry-collector-k8s"}
+    observed = {
+        end.partition(":")[0]
+        for ends in bundle["relations"]
+        if f"opentelemetry-collector-k8s:{collector}" in ends
+        for end in ends
+    } - {"opentelemetry-collector-k8s"}
+    assert observed == observable
+    assert "trainer" in observed
+
+
+def test_under_juju_2_9_there_is_nothing_of_charmed_kubeflow():
+    bundle = merge("juju-2.9")
+    assert set(bundle["applications"]) == {"trainer", "pipelines", "object-storage"}
+    assert all(each["charm"].endswith(".charm") for each in bundle["applications"].values())

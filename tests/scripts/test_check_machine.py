@@ -1,0 +1,159 @@
+"""scripts/check_machine.py names each thing that is missing, and changes nothing."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMALL = "--cores", "1", "--memory", "0", "--disk", "0"
+ADDONS = ["dns", "hostpath-storage", "rbac", "metallb"]
+POOLS = "microk8s kubectl get ipaddresspools.metallb.io --all-namespaces --output json"
+CLASSES = "microk8s kubectl get storageclasses --output json"
+DEFAULT = {"storageclass.kubernetes.io/is-default-class": "true"}
+
+
+def status(*enabled):
+    lines = [f"core/{name}: enabled" for name in enabled]
+    return {"out": "\n".join(["microk8s is running", "addons:", *lines, "core/gpu: disabled\n"])}
+
+
+def told(value):
+    return {"out": json.dumps(value)}
+
+
+def models(*names, current="kubeflow"):
+    return told({"models": [{"name": f"admin/{name}"} for name in names], "current-model": current})
+
+
+def controllers(version):
+    return told({"controllers": {"uk8s": {"agent-version": version}}, "current-controller": "uk8s"})
+
+
+@pytest.fixture
+def complete(machine):
+    """A machine that has all, but for the packed charm, which may be here or not."""
+    machine.commands = ["microk8s", "juju", "sysctl"]
+    machine.answers = {
+        "sysctl -n": {"out": "655360\n"},
+        "microk8s status": status(*ADDONS),
+        "microk8s kubectl version --output json": told(
+            {"serverVersion": {"gitVersion": "v1.32.9"}}
+        ),
+        POOLS: told({"items": [{"spec": {"addresses": ["10.64.140.43-10.64.140.49"]}}]}),
+        CLASSES: told({"items": [{"metadata": {"annotations": DEFAULT}}]}),
+        "juju version": {"out": "3.6.14-ubuntu-amd64\n"},
+        "juju controllers": controllers("3.6.12"),
+        "juju models": models("controller", "kubeflow"),
+    }
+    return machine
+
+
+def missing(done):
+    """What is missing -> the command that puts it right; not the charm, which is this checkout's."""
+    lines = done.stdout.splitlines()
+    return {
+        line.removeprefix("MISSING").strip(): then.strip().removeprefix("-> ")
+        for line, then in itertools.pairwise(lines)
+        if line.startswith("MISSING") and "trainer_amd64.charm" not in line
+    }
+
+
+def test_with_all_there_nothing_is_missing(complete):
+    done = complete.run("check_machine.py", *SMALL)
+    packed = (ROOT / "fashion-mnist-trainer_amd64.charm").exists()
+    assert missing(done) == {}, done.stdout + done.stderr
+    assert done.returncode == (0 if packed else 1)
+    assert "ready: juju deploy" in done.stdout if packed else "-> make pack" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("answers", "what", "remedy"),
+    [
+        ({"sysctl -n": {"out": "128\n"}}, "max_user_instances is 128", "sudo sysctl fs.inotify.max_user_instances=1280"),
+        ({"sysctl -n": {"out": "128\n"}}, "max_user_watches is 128", "sudo sysctl fs.inotify.max_user_watches=655360"),
+        *[
+            (
+                {"microk8s status": status(*(set(ADDONS) - {addon}))},
+                f"addon {addon}",
+                f"sudo microk8s enable {addon}",
+            )
+            for addon in ADDONS
+        ],
+        ({"microk8s status": status(*ADDONS, "istio")}, "addon istio is off", "sudo microk8s disable istio"),
+        ({"microk8s status": {"out": "microk8s is not running.\n"}}, "microk8s is running", "sudo microk8s start"),
+        ({"microk8s kubectl version --output json": told({"serverVersion": {"gitVersion": "v1.28.1"}})}, "Kubernetes v1.28.1", "sudo snap refresh microk8s"),
+        ({POOLS: told({"items": []})}, "addresses for the gateway: none", "sudo microk8s enable metallb:10."),
+        ({CLASSES: told({"items": [{"metadata": {}}]})}, "a default StorageClass", "microk8s-hostpath"),
+        ({"juju version": {"out": "2.9.53-ubuntu-amd64\n"}}, "juju 2.9.53", "sudo snap refresh juju --channel=3.6/stable"),
+        ({"juju controllers": told({"controllers": None})}, "controller", "juju bootstrap"),
+        ({"juju controllers": controllers("3.4.6")}, "the controller's version 3.4.6", "juju upgrade-controller"),
+        ({"juju models": models("other")}, "model kubeflow", "juju add-model kubeflow"),
+        ({"juju models": models("other", "kubeflow", current="other")}, "the current model is kubeflow", "juju switch kubeflow"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_named_with_its_remedy(complete, answers, what, remedy):
+    complete.answers |= answers
+    done = complete.run("check_machine.py", *SMALL)
+    assert done.returncode == 1
+    (found,) = [each for each in missing(done) if what in each]
+    assert remedy in missing(done)[found]
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("microk8s", "sudo snap install microk8s"), ("juju", "sudo snap install juju")],
+)
+def test_a_program_that_is_not_there_is_told_alone(complete, name, remedy):
+    complete.commands.remove(name)
+    done = complete.run("check_machine.py", *SMALL)
+    assert list(missing(done)) == [name]
+    assert remedy in missing(done)[name]
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("microk8s status", {"rc": 1, "err": "Insufficient permissions to access MicroK8s.\n"}),
+        ("juju models", {"rc": 1, "err": "ERROR cannot connect\n"}),
+        ("juju controllers", {"out": "not JSON"}),
+        ("juju version", {"out": "strange"}),
+    ],
+)
+def test_a_command_that_gets_no_answer_is_told_with_its_words(complete, words, answer):
+    complete.answers[words] = answer
+    done = complete.run("check_machine.py", *SMALL)
+    assert done.returncode == 1
+    told = "strange" if words == "juju version" else words
+    assert [each for each in missing(done) if told in each]
+    assert answer.get("err", "").strip() in done.stdout
+    assert not done.stderr
+
+
+def test_a_small_machine_is_told_what_it_has(complete):
+    done = complete.run(
+        "check_machine.py", "--cores", "999", "--memory", "99999", "--disk", "999999"
+    )
+    assert [what.split(" ", 2)[2] for what in missing(done)] == [
+        "999 cores",
+        "99999 GiB of memory",
+        next(what.split(" ", 2)[2] for what in missing(done) if "999999 GiB free" in what),
+    ]
+
+
+def test_it_only_asks(complete):
+    complete.run("check_machine.py", *SMALL)
+    asked = [each["words"] for each in complete.asked]
+    verbs = {
+        " ".join(words[:2]) if words[1] != "kubectl" else " ".join(words[:3]) for words in asked
+    }
+    assert verbs == {
+        "sysctl -n",
+        "microk8s status",
+        "microk8s kubectl version",
+        "microk8s kubectl get",
+        "juju version",
+        "juju controllers",
+        "juju models",
+    }

@@ -1,0 +1,112 @@
+"""scripts/set_login.py gives Juju a login, and the password to nobody else."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "set_login.py"
+
+USER, PASSWORD, URL = "user@example.com", 'p4"ss: wörd', "http://10.64.140.43.nip.io"
+
+
+def options(*names):
+    return {"out": json.dumps({"application": "a", "settings": {name: {} for name in names}})}
+
+
+@pytest.fixture
+def kubeflow(machine):
+    machine.commands = ["juju"]
+    machine.answers = {
+        "juju config dex-auth --format json": options("static-username", "public-url"),
+        "juju config oidc-gatekeeper --format json": options("port"),
+    }
+    return machine
+
+
+def test_the_login_is_set_from_a_file_of_ones_own_that_is_gone_afterwards(kubeflow):
+    done = kubeflow.run("set_login.py", USER, text=PASSWORD + "\n")
+    assert done.returncode == 0, done.stderr
+    (asked,) = kubeflow.asked
+    assert asked["words"][:4] == ["juju", "config", "dex-auth", "--file"]
+    assert asked["file"] == {"dex-auth": {"static-username": USER, "static-password": PASSWORD}}
+    assert asked["mode"] == 0o600
+    # Juju's snap reads nothing elsewhere, and no hidden folder.
+    assert asked["path"].startswith(f"{kubeflow.home}/set-login-")
+    assert not list(kubeflow.home.iterdir())
+
+
+def test_the_password_is_in_no_command_and_in_no_output(kubeflow):
+    done = kubeflow.run("set_login.py", USER, "--public-url", URL, text=PASSWORD + "\n")
+    assert PASSWORD not in done.stdout + done.stderr
+    assert PASSWORD not in str([each["words"] for each in kubeflow.asked])
+
+
+@pytest.mark.parametrize("gatekeeper", [True, False])
+def test_the_address_goes_where_there_is_an_option_for_it(kubeflow, gatekeeper):
+    if gatekeeper:
+        kubeflow.answers["juju config oidc-gatekeeper --format json"] = options("public-url")
+    done = kubeflow.run("set_login.py", USER, "--public-url", URL, text=PASSWORD)
+    assert done.returncode == 0, done.stderr
+    files = [each["file"] for each in kubeflow.asked if "file" in each]
+    assert files[0]["dex-auth"]["public-url"] == URL
+    assert files[1:] == ([{"oidc-gatekeeper": {"public-url": URL}}] if gatekeeper else [])
+
+
+def test_another_model_is_named_in_each_command(kubeflow):
+    done = kubeflow.run("set_login.py", USER, "--model", "kf", text=PASSWORD)
+    assert done.returncode == 0, done.stderr
+    assert [each["words"][:4] for each in kubeflow.asked] == [["juju", "config", "--model", "kf"]]
+
+
+@pytest.mark.parametrize("given", ["", "\n"])
+def test_without_a_password_nothing_is_set(kubeflow, given):
+    done = kubeflow.run("set_login.py", USER, text=given)
+    assert done.returncode == 1
+    assert "the password is empty" in done.stderr
+    assert not kubeflow.asked
+
+
+@pytest.mark.parametrize(
+    ("commands", "told"), [([], "sudo snap install juju"), (["juju"], "no such application")]
+)
+def test_juju_that_refuses_is_told_and_leaves_nothing(kubeflow, commands, told):
+    kubeflow.commands = commands
+    kubeflow.answers = {"juju config": {"rc": 1, "err": "ERROR no such application"}}
+    done = kubeflow.run("set_login.py", USER, text=PASSWORD)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert PASSWORD not in done.stderr
+    assert not list(kubeflow.home.iterdir())
+
+
+@pytest.mark.parametrize("again", [PASSWORD, "another"])
+def test_on_a_terminal_it_asks_twice_and_shows_nothing(kubeflow, again):
+    # GIVEN a terminal of its own, on which getpass asks
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, USER],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=kubeflow.environment(),
+        start_new_session=True,
+    )
+    os.close(theirs)
+    # WHEN the password is typed at each question
+    shown = b""
+    for question, typed in (b"Password: ", PASSWORD), (b"The same again: ", again):
+        while question not in shown:
+            shown += os.read(ours, 1024)
+        os.write(ours, f"{typed}\n".encode())
+    code = process.wait(timeout=30)
+    shown += os.read(ours, 1024)
+    os.close(ours)
+    # THEN it is set if both were the same, and seen nowhere
+    assert PASSWORD.encode() not in shown
+    assert code == (0 if again == PASSWORD else 1)
+    assert len(kubeflow.asked) == (1 if again == PASSWORD else 0)
