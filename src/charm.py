@@ -39,7 +39,7 @@ from kfp_ops import (
 from kube import KubernetesError
 from observability import Topology
 from profiles import Profile
-from situation import PROBLEMS, NoDataError, Situation, look
+from situation import PROBLEMS, NoDataError, Situation, gather, look
 from status import Commands
 
 logger = logging.getLogger(__name__)
@@ -192,13 +192,15 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             self.kfp_api.publish()
             self.object_storage.publish()
         with self._connection() as there:
-            now = datetime.datetime.now(datetime.timezone.utc)
-            wanted = wishes.wanted(there.config, there.storage, there.experiment, asked, now)
+            evidence = gather(there)
+            wanted = wishes.wanted(
+                there.config, there.storage, there.experiment, asked, evidence, utc_now()
+            )
             seen = observe(there.client, wanted)
             if self.unit.is_leader():
                 seen = act(there.client, wanted, seen, plan(wanted, seen))
                 connection.leave_former_profiles(there)
-            return look(there, seen, wanted.spec.steps)
+            return look(there, seen, wanted.spec.steps, evidence)
 
     @contextmanager
     def _connection(self) -> Generator[Connection]:
@@ -227,6 +229,11 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     @property
     def _commands(self) -> Commands:
         return Commands(app=self.app.name, juju=self.model.juju_version.major)
+
+
+def utc_now() -> datetime.datetime:
+    """The time."""
+    return datetime.datetime.now(datetime.timezone.utc)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ def train_pipeline(
     max_agreement_drop: float = 0.02,
     allow_anomalies: bool = False,
     promote: bool = True,
+    reason: str = "",
 ):
     """Ingest, train, evaluate; publish what is accepted; predict one image."""
     ingest = components.ingest(
@@ -88,6 +89,7 @@ def train_pipeline(
         confidence=confidence,
         max_recall_drop=max_recall_drop,
         seed=seed,
+        reason=reason,
         dataset=ingest.outputs["dataset"],
         model=train.outputs["model"],
     )
