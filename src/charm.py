@@ -8,7 +8,6 @@ leader acts. Nothing is kept in Juju, so an event that is cut off is put right b
 
 from __future__ import annotations
 
-import datetime
 import logging
 import socket
 from collections.abc import Generator, Mapping
@@ -22,25 +21,17 @@ import observability
 import pushgateway
 import runs
 import status
-import volumes
 import wishes
 from actions import ACTIONS
 from announcements import Announcement, introductions, news
 from config import OptionError, RunParams, TrainerConfig, TrainParams
 from connection import Connection
-from kfp_ops import (
-    KfpApiRequirer,
-    ObjectStorageRequirer,
-    act,
-    observe,
-    plan,
-    withdraw,
-    write,
-)
+from kfp_ops import KfpApiRequirer, ObjectStorageRequirer, withdraw, write
 from kube import KubernetesError
 from observability import Topology
 from profiles import Profile
-from situation import PROBLEMS, NoDataError, Situation, look
+from reconcile import reconcile
+from situation import PROBLEMS, NoDataError, Situation
 from status import Commands
 
 logger = logging.getLogger(__name__)
@@ -199,14 +190,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             self.kfp_api.publish()
             self.object_storage.publish()
         with self._connection() as there:
-            now = datetime.datetime.now(datetime.timezone.utc)
-            config = volumes.settled(there)
-            wanted = wishes.wanted(config, there.storage, there.experiment, asked, now)
-            seen = observe(there.client, wanted)
-            if self.unit.is_leader():
-                seen = act(there.client, wanted, seen, plan(wanted, seen))
-                connection.leave_former_profiles(there)
-            return look(there, seen)
+            return reconcile(there, asked, leads=self.unit.is_leader())
 
     @contextmanager
     def _connection(self) -> Generator[Connection]:

@@ -58,6 +58,10 @@ class TrainerConfig:
         train_on_change: whether a new configuration is trained without being asked.
         schedule: when to train besides: cron with five fields, or @daily and the like; empty: never.
         schedule_paused: keeps the schedule without letting it submit runs.
+        retrain_on_data: whether new data under the same address start a run.
+        retrain_on_drift: whether production images that drifted start a run.
+        retrain_after: days of the model's age after which a run starts, and so on; 0: never.
+        retrain_interval: hours that lie at least between two such runs.
         run_timeout: minutes after which a run that still goes on is terminated; 0: never.
         registry_bucket, registry_prefix: where the models are kept in object storage.
         dashboard_url: Kubeflow's address in a browser, for links; empty links to the API.
@@ -88,6 +92,10 @@ class TrainerConfig:
     train_on_change: bool = True
     schedule: str = ""
     schedule_paused: bool = False
+    retrain_on_data: bool = False
+    retrain_on_drift: bool = False
+    retrain_after: int = 0
+    retrain_interval: int = 24
     run_timeout: int = 360
     registry_bucket: str = "mlpipeline"
     registry_prefix: str = "models/fashion-mnist"
@@ -108,6 +116,8 @@ class TrainerConfig:
             raise OptionError("promotion", self.promotion, f"one of {', '.join(PROMOTIONS)}")
         self._between("keep_versions", 0, 100000)
         self._between("image_number", 0, 9999)
+        self._between("retrain_after", 0, 3650)
+        self._between("retrain_interval", 1, 8760)
         self._between("run_timeout", 0, 43200)
         self._matches("data_path", _DATA, "empty, http(s)://, s3://BUCKET/PREFIX or a directory")
         if self.schedule:

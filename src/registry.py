@@ -43,6 +43,9 @@ class Result:
         loss: on the test set.
         recalls: 0 to 1, by class.
         drift: population stability index of its data against the champion's, by part.
+        reason: why the run was started.
+        source: where its data came from.
+        etags: what the data's servers called the files that it read, by name.
     """
 
     run_id: str
@@ -53,6 +56,9 @@ class Result:
     loss: float | None = None
     recalls: Mapping[str, float] = dataclasses.field(default_factory=dict[str, float])
     drift: Mapping[str, float] = dataclasses.field(default_factory=dict[str, float])
+    reason: str = ""
+    source: str = ""
+    etags: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,12 +77,51 @@ class Champion:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a monitoring run saw in production images.
+
+    Attributes:
+        run_id: the run in Kubeflow Pipelines.
+        version: the model that served, and that it held them against.
+        images: how many there were.
+        drift: population stability index against that model's data, by part.
+        created_at: when it was written, UTC.
+        accuracy: on the images that have labels, 0 to 1; None where none has.
+        recalls: of those, 0 to 1, by class.
+    """
+
+    run_id: str
+    version: int
+    images: int
+    drift: Mapping[str, float]
+    created_at: datetime.datetime | None = None
+    accuracy: float | None = None
+    recalls: Mapping[str, float] = dataclasses.field(default_factory=dict[str, float])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Prediction:
     """What a model sees in an image, and what is in it: names of classes, and a share of 1."""
 
     predicted: str
     actual: str
     confidence: float
+
+
+def open_store(storage: ObjectStorage, bucket: str, prefix: str) -> S3Store:
+    """The objects under a path in a bucket; one that cannot be reached is told within seconds."""
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
+        endpoint=storage.url,
+        access_key_id=storage.access_key,
+        secret_access_key=storage.secret_key,
+        region="us-east-1",
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": not storage.secure, "timeout": "10s"},
+        # A hook does not wait: the next event asks again.
+        retry_config={"max_retries": 1, "retry_timeout": datetime.timedelta(seconds=5)},
+    )
 
 
 class Registry:
@@ -90,18 +135,7 @@ class Registry:
 
     def __init__(self, storage: ObjectStorage, *, bucket: str, prefix: str):
         self._where = f"{storage.url}/{bucket}"
-        self._store = S3Store(
-            bucket,
-            prefix=prefix,
-            endpoint=storage.url,
-            access_key_id=storage.access_key,
-            secret_access_key=storage.secret_key,
-            region="us-east-1",
-            virtual_hosted_style_request=False,
-            client_options={"allow_http": not storage.secure, "timeout": "10s"},
-            # A hook does not wait: the next event asks again.
-            retry_config={"max_retries": 1, "retry_timeout": datetime.timedelta(seconds=5)},
-        )
+        self._store = open_store(storage, bucket, prefix)
 
     def result(self, run_id: str) -> Result | None:
         """What came of a run; None as long as its evaluation has not been written.
@@ -111,6 +145,16 @@ class Registry:
         """
         manifest = self._read(f"runs/{run_id}/manifest.json")
         return None if manifest is None else _result(manifest)
+
+    def report(self, run_id: str) -> Report | None:
+        """What a monitoring run saw; None where it wrote no report here.
+
+        Raises:
+            RegistryError: the registry cannot be reached, or the report is not one.
+        """
+        path = f"monitoring/{run_id}/report.json"
+        said = self._read(path)
+        return None if said is None else _report(said)
 
     def champion(self) -> Champion | None:
         """The model that serves; None as long as none was accepted.
@@ -258,16 +302,38 @@ def _move(sequence: int) -> str:
     return f"champion/{sequence:08d}.json"
 
 
-def _result(manifest: Mapping[str, object]) -> Result:
-    if manifest.get("schema_version") != SCHEMA_VERSION:
+def _check_schema(said: Mapping[str, object], what: str) -> None:
+    if said.get("schema_version") != SCHEMA_VERSION:
         raise RegistryError(
-            f"a manifest has schema_version {manifest.get('schema_version')!r} where this charm "
+            f"a {what} has schema_version {said.get('schema_version')!r} where this charm "
             f"reads {SCHEMA_VERSION}: upgrade the charm"
         )
+
+
+def _report(said: Mapping[str, object]) -> Report:
+    _check_schema(said, "report")
+    try:
+        accuracy = said.get("accuracy")
+        return Report(
+            run_id=str(said["run_id"]),
+            version=int(cast("int", said["version"])),
+            images=int(cast("int", said["images"])),
+            drift=_numbers(said["drift"]),
+            created_at=_time(said.get("created_at")),
+            accuracy=None if accuracy is None else float(cast("float", accuracy)),
+            recalls=_numbers(said.get("recall", {})),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RegistryError(f"a report is not complete: {error!r}") from error
+
+
+def _result(manifest: Mapping[str, object]) -> Result:
+    _check_schema(manifest, "manifest")
     try:
         metrics = cast("Mapping[str, Mapping[str, float]]", manifest["metrics"])
         verdict = cast("Mapping[str, object]", manifest["verdict"])
         reasons = cast("list[object]", verdict["reasons"])
+        data = cast("Mapping[str, object]", manifest.get("data", {}))
         return Result(
             run_id=str(manifest["run_id"]),
             accuracy=float(metrics["test"]["accuracy"]),
@@ -275,16 +341,22 @@ def _result(manifest: Mapping[str, object]) -> Result:
             reasons=tuple(str(reason) for reason in reasons),
             created_at=_time(manifest.get("created_at")),
             loss=float(metrics["test"]["loss"]) if "loss" in metrics["test"] else None,
-            recalls={name: float(value) for name, value in metrics.get("recall", {}).items()},
-            drift=_drift(manifest),
+            recalls=_numbers(metrics.get("recall", {})),
+            drift=_numbers(data.get("drift", {})),
+            reason=str(manifest.get("reason", "")),
+            source=str(data.get("source", "")),
+            etags={name: str(etag) for name, etag in _items(data.get("etags", {}))},
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RegistryError(f"a manifest is not complete: {error!r}") from error
 
 
-def _drift(manifest: Mapping[str, object]) -> dict[str, float]:
-    data = cast("Mapping[str, Mapping[str, float]]", manifest.get("data", {}))
-    return {part: float(index) for part, index in data.get("drift", {}).items()}
+def _items(said: object) -> Iterable[tuple[str, object]]:
+    return cast("Mapping[str, object]", said).items()
+
+
+def _numbers(said: object) -> dict[str, float]:
+    return {name: float(cast("float", value)) for name, value in _items(said)}
 
 
 def _time(said: object) -> datetime.datetime | None:

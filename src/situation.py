@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import kfp_ops
 import kube
 import runs
+import sources
+import triggers
 import wishes
 from config import OptionError, TrainerConfig
 from connection import Connection
@@ -15,6 +17,8 @@ from kfp_ops import Observed, Run
 from pods import Trouble
 from registry import Champion, NoSuchModelError, RegistryError, Result
 from runs import NoSuccessError, NoSuchRunError
+from sources import SourceError
+from triggers import Evidence
 
 
 class NoDataError(Exception):
@@ -35,6 +39,7 @@ PROBLEMS = (
     kfp_ops.KfpError,
     kube.KubernetesError,
     RegistryError,
+    SourceError,
     NoSuchRunError,
     NoSuccessError,
     NoSuchModelError,
@@ -46,6 +51,7 @@ Problem = (
     | kfp_ops.KfpError
     | kube.KubernetesError
     | RegistryError
+    | SourceError
     | NoSuchRunError
     | NoSuccessError
     | NoSuchModelError
@@ -79,29 +85,49 @@ class Situation:
     config: TrainerConfig | None = None
 
 
-def look(there: Connection, seen: Observed) -> Situation:
+def gather(there: Connection) -> Evidence:
+    """What the triggers go by; what cannot be seen is told and left out.
+
+    Args:
+        there: what to ask.
+    """
+    evidence = Evidence()
+    try:
+        champion = there.registry.champion()
+        evidence = dataclasses.replace(evidence, champion=champion)
+        if champion and triggers.watches_data(there.config, champion):
+            source, files = champion.result.source, champion.result.etags
+            etags = sources.etags(source, files, there.storage)
+            evidence = dataclasses.replace(evidence, etags=etags)
+    except (RegistryError, SourceError) as error:
+        # Runs go on, and are told, also where this cannot be read.
+        evidence = dataclasses.replace(evidence, problem=error)
+    return evidence
+
+
+def look(there: Connection, seen: Observed, evidence: Evidence) -> Situation:
     """Add to what Kubeflow Pipelines tells what the pods and the registry do.
 
     Args:
         there: what to ask.
         seen: what Kubeflow Pipelines tells.
+        evidence: what was gathered before.
     """
     run = seen.latest
     steps = wishes.steps(run.parameters) if run else frozenset[str]()
     situation = Situation(
+        problem=evidence.problem,
         runs=seen.runs,
         latest=run,
         steps=steps,
+        champion=evidence.champion,
         schedule=seen.schedules[0].enabled if seen.schedules else None,
         trouble=runs.trouble(there, run, steps),
         config=there.config,
     )
+    if isinstance(evidence.problem, RegistryError) or not run or not run.state.is_final:
+        return situation
     try:
-        return dataclasses.replace(
-            situation,
-            champion=there.registry.champion(),
-            result=there.registry.result(run.run_id) if run and run.state.is_final else None,
-        )
+        return dataclasses.replace(situation, result=there.registry.result(run.run_id))
     except RegistryError as error:
-        # The runs are what they are, also where the registry cannot be read.
         return dataclasses.replace(situation, problem=error)

@@ -14,6 +14,7 @@ from profiles import NoProfilesError, ProfilePendingError
 from registry import Champion, NoSuchModelError, RegistryError
 from runs import NoSuccessError, NoSuchRunError
 from situation import NoDataError, Problem, Situation
+from sources import SourceError
 
 _LOOK = {NoSuchRunError: "list-runs", NoSuccessError: "get-run", NoSuchModelError: "list-models"}
 _LATER = "tried again at the next update-status"
@@ -92,7 +93,7 @@ def problem(error: Problem, commands: Commands) -> ops.StatusBase:
             return ops.WaitingStatus(f"{error}; {_LATER}")
         case KubernetesError():
             return ops.WaitingStatus(f"Kubernetes: {error}; {_LATER}")
-        case RegistryError():
+        case RegistryError() | SourceError():
             return ops.WaitingStatus(f"{error}; {_LATER}")
         case NoSuchRunError() | NoSuccessError() | NoSuchModelError():
             return ops.BlockedStatus(f"{error}; see: {commands.run(_LOOK[type(error)])}")

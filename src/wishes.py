@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import triggers
 from config import TrainerConfig, TrainParams
 from cron import six_fields
 from kfp_ops import ObjectStorage, PipelineSpec, RunRequest, Schedule, Wanted, fingerprint
@@ -21,6 +22,7 @@ def wanted(
     storage: ObjectStorage,
     experiment: str,
     asked: Mapping[str, TrainParams],
+    evidence: triggers.Evidence,
     now: datetime.datetime,
 ) -> Wanted:
     """What shall exist.
@@ -30,6 +32,7 @@ def wanted(
         storage: where the registry is.
         experiment: the name of the trainer's experiment.
         asked: the parameters of runs that are asked for, by the name of the run.
+        evidence: what the triggers go by.
         now: the time, UTC.
 
     Raises:
@@ -44,7 +47,10 @@ def wanted(
         pipeline=PIPELINE,
         spec=spec,
         experiment=experiment,
-        runs=tuple(_requests(config, spec, storage, asked)),
+        runs=(
+            *_requests(config, spec, storage, asked),
+            *_retraining(config, storage, evidence, now),
+        ),
         schedule=_schedule(config, spec, storage),
         deadline=now - config.timeout if config.timeout else None,
     )
@@ -73,7 +79,7 @@ def _requests(
 ) -> Iterator[RunRequest]:
     """The runs that shall exist: one for this very configuration, one for each wish."""
     if config.train_on_change:
-        arguments = _arguments(config, storage)
+        arguments = _arguments(config, storage, "configuration")
         yield RunRequest(
             name=f"config-{fingerprint(spec.fingerprint, arguments)}",
             parameters=arguments,
@@ -83,15 +89,32 @@ def _requests(
     for name, params in asked.items():
         yield RunRequest(
             name=name,
-            parameters=_arguments(params.over(config), storage),
+            parameters=_arguments(params.over(config), storage, "action"),
             description=params.note or "Asked for by the action train",
+        )
+
+
+def _retraining(
+    config: TrainerConfig,
+    storage: ObjectStorage,
+    evidence: triggers.Evidence,
+    now: datetime.datetime,
+) -> Iterator[RunRequest]:
+    """The runs that triggers ask for; the plan submits one at a time."""
+    for trigger in triggers.due(config, evidence, now):
+        yield RunRequest(
+            name=trigger.name,
+            parameters=_arguments(config, storage, trigger.reason),
+            description=f"{trigger.reason}: {trigger.description}",
+            family=triggers.FAMILY,
+            quiet_since=now - datetime.timedelta(hours=config.retrain_interval),
         )
 
 
 def _schedule(config: TrainerConfig, spec: PipelineSpec, storage: ObjectStorage) -> Schedule | None:
     if not config.schedule:
         return None
-    arguments, cron = _arguments(config, storage), six_fields(config.schedule)
+    arguments, cron = _arguments(config, storage, "schedule"), six_fields(config.schedule)
     return Schedule(
         name=f"schedule-{fingerprint(spec.fingerprint, {**arguments, 'cron': cron})}",
         cron=cron,
@@ -101,5 +124,5 @@ def _schedule(config: TrainerConfig, spec: PipelineSpec, storage: ObjectStorage)
     )
 
 
-def _arguments(config: TrainerConfig, storage: ObjectStorage) -> dict[str, object]:
-    return {**config.arguments, "s3_endpoint": storage.url}
+def _arguments(config: TrainerConfig, storage: ObjectStorage, reason: str) -> dict[str, object]:
+    return {**config.arguments, "s3_endpoint": storage.url, "reason": reason}

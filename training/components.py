@@ -117,6 +117,7 @@ def evaluate(
     confidence: float,
     max_recall_drop: float,
     seed: int,
+    reason: str,
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
@@ -143,6 +144,7 @@ def evaluate(
         seed=seed,
         report=Path(report.path),
         manifest=Path(manifest.path),
+        reason=reason,
     )
     metrics.log_metric("accuracy", judged.evaluation.accuracy)
     metrics.log_metric("loss", judged.evaluation.loss)

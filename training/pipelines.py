@@ -57,6 +57,7 @@ def _train(
     max_agreement_drop: float = 0.02,
     allow_anomalies: bool = False,
     promote: bool = True,
+    reason: str = "",
     *,
     workspace: str = "",
 ) -> list[dsl.PipelineTask]:
@@ -103,6 +104,7 @@ def _train(
         confidence=confidence,
         max_recall_drop=max_recall_drop,
         seed=seed,
+        reason=reason,
         dataset=ingest.outputs["dataset"],
         model=train.outputs["model"],
     )

@@ -35,12 +35,18 @@ class RunRequest:
         supersedes: the beginning of names, its own among them, of which the latest alone counts:
             active runs of other names are terminated, and a run that ended without success is
             submitted again when others of its kind came after it.
+        family: the beginning of names, its own among them, of runs that keep a distance: of those
+            that are missing one is submitted at a time, in the order in which they are wanted.
+        quiet_since: it is not submitted while a run of its family is there that was submitted after
+            this moment, UTC, however it ended.
     """
 
     name: str
     parameters: Mapping[str, object]
     description: str = ""
     supersedes: str = ""
+    family: str = ""
+    quiet_since: datetime.datetime | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,7 +101,8 @@ class Observed:
     Attributes:
         pipeline, version: only looked for when a wanted run or the schedule is missing.
         runs: those of the wanted runs that exist, by name.
-        families: the newest runs whose names begin with a wanted run's `supersedes`, newest first.
+        families: the newest runs whose names begin with a wanted run's `supersedes` or `family`,
+            newest first.
         overdue: runs that go on and were submitted before the deadline, oldest first.
         schedules: the caller's recurring runs, newest first.
         latest: the newest run in the experiment, whoever asked for it.
@@ -178,7 +185,7 @@ _FAMILY = 20
 
 
 def observe(client: Client, wanted: Wanted) -> Observed:
-    """See what exists, in at most 6 calls and two more for each wanted run.
+    """See what exists, in at most 6 calls and three more for each wanted run.
 
     Raises:
         KfpError: the server cannot be reached or does not allow it.
@@ -198,12 +205,11 @@ def _observe_experiment(
 ) -> Observed:
     runs: dict[str, Run] = {}
     families: dict[str, tuple[Run, ...]] = {}
+    for prefix in dict.fromkeys(p for r in wanted.runs for p in (r.supersedes, r.family) if p):
+        found = client.list_runs(experiment_id, limit=_FAMILY, name_contains=prefix)
+        families[prefix] = tuple(r for r in found if r.display_name.startswith(prefix))
     for request in wanted.runs:
-        prefix = request.supersedes
-        if prefix:
-            found = client.list_runs(experiment_id, limit=_FAMILY, name_contains=prefix)
-            families[prefix] = tuple(r for r in found if r.display_name.startswith(prefix))
-        family = families.get(prefix, ())
+        family = families.get(request.supersedes or request.family, ())
         named = [run for run in family if run.display_name == request.name]
         # One that was submitted again counts before the one whose place it took.
         named.sort(key=lambda run: run.state in _UNSUCCESSFUL)
@@ -259,7 +265,20 @@ def plan(wanted: Wanted, seen: Observed) -> list[Step]:
 
 
 def _missing(wanted: Wanted, seen: Observed) -> list[RunRequest]:
-    return [request for request in wanted.runs if _is_missing(request, seen)]
+    missing: list[RunRequest] = []
+    begun: set[str] = set()
+    for request in wanted.runs:
+        if _is_missing(request, seen) and not _is_too_soon(request, seen, begun):
+            missing.append(request)
+            begun |= {request.family} - {""}
+    return missing
+
+
+def _is_too_soon(request: RunRequest, seen: Observed, begun: set[str]) -> bool:
+    since = request.quiet_since
+    return request.family in begun or any(
+        since is not None and _created(run) > since for run in seen.families.get(request.family, ())
+    )
 
 
 def _is_missing(request: RunRequest, seen: Observed) -> bool:

@@ -184,6 +184,66 @@ def test_a_run_that_takes_nobodys_place_is_never_repeated(state):
     assert plan(wanted(ONE), seen) == []
 
 
+# Runs that keep a distance ------------------------------------------------------------------------
+
+DAY = datetime.timedelta(days=1)
+SPACED = RunRequest(name="retrain-b", parameters={}, family="retrain-", quiet_since=NOON)
+
+
+def spaced(*created, **more):
+    """All is there, and of the family runs that were created so long after its quiet moment."""
+    runs = tuple(
+        dataclasses.replace(member(f"retrain-{number}", "FAILED"), created_at=NOON + after)
+        for number, after in enumerate(created)
+    )
+    return Observed(
+        pipeline=PIPELINE,
+        version=VERSION,
+        experiment=EXPERIMENT,
+        families={"retrain-": runs},
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("created", "steps"),
+    [
+        ([], [SubmitRun(SPACED)]),
+        ([datetime.timedelta()], [SubmitRun(SPACED)]),
+        ([-DAY], [SubmitRun(SPACED)]),
+        ([datetime.timedelta(seconds=1)], []),
+        ([DAY, -DAY], []),
+    ],
+)
+def test_a_run_waits_until_its_family_has_been_quiet(created, steps):
+    assert plan(wanted(SPACED), spaced(*created)) == steps
+
+
+def test_of_one_family_the_first_that_is_missing_is_submitted():
+    other = dataclasses.replace(SPACED, name="retrain-c")
+    alone = dataclasses.replace(SPACED, name="tune-a", family="tune-")
+    assert plan(wanted(SPACED, other, alone, ONE), spaced()) == [
+        SubmitRun(SPACED),
+        SubmitRun(alone),
+        SubmitRun(ONE),
+    ]
+    there = spaced(-DAY, runs={SPACED.name: member(SPACED.name, "FAILED")})
+    assert plan(wanted(SPACED, other), there) == [SubmitRun(other)]
+
+
+def test_nothing_is_prepared_for_a_run_that_has_to_wait():
+    seen = dataclasses.replace(spaced(DAY), pipeline=None, version=None)
+    assert plan(wanted(SPACED), seen) == []
+
+
+@pytest.mark.parametrize("state", list(RunState))
+def test_a_spaced_run_is_never_repeated_and_ends_no_other(state):
+    going = member("retrain-other", "RUNNING")
+    seen = spaced(runs={SPACED.name: member(SPACED.name, state)})
+    seen = dataclasses.replace(seen, families={"retrain-": (going,)})
+    assert plan(wanted(SPACED), seen) == []
+
+
 # Schedules ---------------------------------------------------------------------------------------
 
 NIGHTLY = Schedule(name="schedule-n", cron="0 0 3 * * *", parameters={})

@@ -308,17 +308,20 @@ def registry(sandbox):
     def put(path, data):
         obstore.put(store, path, json.dumps(data).encode())
 
-    def write(run_id, *, accuracy, version=None, reasons=("accuracy is fine",), drift=()):
+    def write(
+        run_id, *, accuracy, version=None, reasons=("accuracy is fine",), drift=(), data=(), **more
+    ):
         manifest = {
             "schema_version": 1,
             "created_at": "2026-01-01T00:00:00Z",
-            "data": {"drift": dict(drift)},
+            "data": {"drift": dict(drift), **dict(data)},
             "run_id": run_id,
             "metrics": {"test": {"accuracy": accuracy, "loss": 0.3}, "recall": {"Shirt": 0.8}},
             "verdict": {
                 "status": "accepted" if version else "rejected",
                 "reasons": list(reasons),
             },
+            **more,
         }
         put(f"runs/{run_id}/manifest.json", manifest)
         if version:
@@ -336,6 +339,7 @@ def registry(sandbox):
             put(f"champion/{version:08d}.json", {"version": version, "run_id": run_id})
 
     write.put = put
+    write.store = store
     return write
 
 

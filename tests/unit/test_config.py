@@ -43,7 +43,8 @@ def test_the_action_declares_what_the_dataclass_takes():
 
 
 def test_every_option_but_the_charms_own_reaches_the_pipeline():
-    arguments = {**TrainerConfig().arguments, "s3_endpoint": "http://minio:9000"}
+    own = {"s3_endpoint": "http://minio:9000", "reason": "action"}
+    arguments = {**TrainerConfig().arguments, **own}
     SPEC.check(arguments)
     assert set(arguments) == set(SPEC.parameters) - PIPELINES_OWN
     assert all(SPEC.parameters[name].default is not None for name in PIPELINES_OWN)
@@ -87,6 +88,8 @@ BAD = {
     "promotion": ["", "auto", "Manual"],
     "keep_versions": [-1, 100001],
     "image_number": [-1, 10000],
+    "retrain_after": [-1, 3651],
+    "retrain_interval": [0, -1, 8761],
     "run_timeout": [-1, 43201],
     "data_path": ["data", "ftp://host/x", "s3://", "/a/../b", "http://"],
     "model_file": ["", "model.h5", "../x.keras", "a/b.keras", ".keras"],
@@ -140,6 +143,8 @@ GOOD = {
     "promotion": ["automatic", "manual"],
     "keep_versions": [0, 100000],
     "image_number": [0, 9999],
+    "retrain_after": [0, 30, 3650],
+    "retrain_interval": [1, 8760],
     "run_timeout": [0, 43200],
     "data_path": ["", "http://host/x", "https://host", "s3://data", "s3://data/f/m", "/mnt/data"],
     "model_file": ["a.keras", "mnist-model_2.1.keras"],

@@ -6,17 +6,22 @@ the steps that lead to it, and hypothesis its seed.
 
 import dataclasses
 import datetime
+import itertools
+import json
 import os
 import random
 import tempfile
 import uuid
 from pathlib import Path
+from unittest import mock
 
 import httpx
+import obstore
 import ops.testing
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from obstore.store import S3Store
 
 from charm import FashionMnistTrainerCharm
 from sandbox import Sandbox
@@ -26,6 +31,9 @@ STEPS = 40
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "4"))
 # The server's clock is another than the charm's: by it every run would be overdue.
 QUIET = {"profile": "", "run-timeout": 0}
+# The model is due again each day, and may not be: the interval is longer.
+INTERVAL = datetime.timedelta(hours=30)
+TRIGGERED = {"retrain-after": 1, "retrain-interval": 30}
 ACTIVE = {"PENDING", "RUNNING"}
 # Nothing here depends on the machine's speed; an example takes what it takes.
 SLOW = settings(
@@ -77,12 +85,41 @@ class Trainer(RuleBasedStateMachine):
             model=ops.testing.Model(name="kubeflow", uuid="11111111-2222-4333-8444-555555555555"),
         )
         self.direct = httpx.Client(trust_env=False)
+        self.clock = mock.patch("reconcile.utc_now", side_effect=lambda: self.now)
+        self.clock.start()
+        self.a_model_serves()
         self.promised = set()  # runs that an action said it submitted
         self.asked = 0
         self.configurations = 1
 
+    def a_model_serves(self):
+        """From before all; the day it was made is all that counts here."""
+        store = S3Store(
+            "mlpipeline",
+            prefix="models/fashion-mnist",
+            endpoint=self.sandbox.s3_url,
+            access_key_id=self.sandbox.access_key,
+            secret_access_key=self.sandbox.secret_key,
+            region="us-east-1",
+            virtual_hosted_style_request=False,
+            client_options={"allow_http": True},
+        )
+        manifest = {
+            "schema_version": 1,
+            "run_id": "before",
+            "created_at": "2025-12-31T12:00:00Z",
+            "metrics": {"test": {"accuracy": 0.9}},
+            "verdict": {"status": "accepted", "reasons": []},
+        }
+        for path, content in (
+            ("1/manifest.json", manifest),
+            ("champion/00000001.json", {"version": 1, "run_id": "before"}),
+        ):
+            obstore.put(store, path, json.dumps(content).encode())
+
     def teardown(self):
         if hasattr(self, "sandbox"):
+            self.clock.stop()
             self.proxy.__exit__()
             self.direct.close()
             self.sandbox.stop()
@@ -97,6 +134,10 @@ class Trainer(RuleBasedStateMachine):
     def time_passes(self, seconds):
         self.now += datetime.timedelta(seconds=seconds)
 
+    @rule(hours=st.sampled_from([6, 12, 24, 31]))
+    def hours_pass(self, hours):
+        self.now += datetime.timedelta(hours=hours)
+
     @rule()
     def update_status(self):
         self.emit(self.context.on.update_status())
@@ -106,10 +147,12 @@ class Trainer(RuleBasedStateMachine):
         schedule=st.sampled_from(["", "@daily", "0 3 * * 0"]),
         paused=st.booleans(),
         train=st.sampled_from([True, True, False]),
+        triggered=st.sampled_from([True, True, False]),
     )
-    def configure(self, epochs, schedule, paused, train):
+    def configure(self, epochs, schedule, paused, train, triggered):
         config = {
             **QUIET,
+            **(TRIGGERED if triggered else {}),
             "epochs": epochs,
             "schedule": schedule,
             "schedule-paused": paused,
@@ -221,6 +264,19 @@ class Trainer(RuleBasedStateMachine):
         assert len(asked) == len(set(asked)) <= self.asked
         assert self.promised <= set(asked)
         assert sum(name.startswith("config-") for name in names) <= self.configurations
+
+    @invariant()
+    def runs_of_triggers_keep_their_distance(self):
+        if not hasattr(self, "state"):
+            return
+        mine = [run for run in self.runs() if run["display_name"].startswith("retrain-")]
+        assert len({run["display_name"] for run in mine}) == len(mine)
+        created = sorted(
+            datetime.datetime.fromisoformat(run["created_at"].replace("Z", "+00:00"))
+            for run in mine
+        )
+        gaps = [later - earlier for earlier, later in itertools.pairwise(created)]
+        assert all(gap >= INTERVAL for gap in gaps), gaps
 
     def runs(self):
         url = f"{self.sandbox.api_url}/apis/v2beta1/runs"

@@ -64,6 +64,8 @@ class Dataset:
         test_labels: uint8 (m,).
         source: where it came from.
         sha256: of each file's decompressed content, hexadecimal, by the file's short name.
+        etags: what the server that a file came from calls this version of it, by the file's name: the
+            ETag (RFC 9110), or else Last-Modified; of a directory there are none.
     """
 
     train_images: np.ndarray
@@ -72,6 +74,7 @@ class Dataset:
     test_labels: np.ndarray
     source: str
     sha256: Mapping[str, str]
+    etags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def is_official(self) -> bool:
@@ -102,9 +105,11 @@ def load(source: str = "", *, s3_endpoint: str = "", cache: Path | None = None) 
     official = source == OFFICIAL
     arrays: dict[str, np.ndarray] = {}
     sums: dict[str, str] = {}
+    etags: dict[str, str] = {}
     try:
         for name, file in FILES.items():
-            content = _content(source, file, s3_endpoint, cache)
+            content, etag = _content(source, file, s3_endpoint, cache)
+            etags |= {file: etag} if etag else {}
             raw = _decompress(content, f"{source}/{file}")
             sums[name] = hashlib.sha256(raw).hexdigest()
             if official and sums[name] != SHA256[name]:
@@ -132,6 +137,7 @@ def load(source: str = "", *, s3_endpoint: str = "", cache: Path | None = None) 
         test_labels=arrays["t10k-labels"],
         source=source,
         sha256=sums,
+        etags=etags,
     )
 
 
@@ -200,7 +206,8 @@ def save(dataset: Dataset, directory: Path) -> None:
         test_images=dataset.test_images,
         test_labels=dataset.test_labels,
         source=np.array(dataset.source),
-        sha256=np.array([f"{name}={value}" for name, value in dataset.sha256.items()]),
+        sha256=_pairs(dataset.sha256),
+        etags=_pairs(dataset.etags),
     )
 
 
@@ -215,8 +222,15 @@ def load_saved(directory: Path) -> Dataset:
         raise DataError(f"{path} is not there; run the step that ingests the data first")
     with np.load(path, allow_pickle=False) as kept:
         arrays = {name: kept[name] for name in kept.files}
-    sums = dict(str(pair).split("=") for pair in arrays.pop("sha256"))
-    return Dataset(**{**arrays, "source": str(arrays["source"]), "sha256": sums})
+    named = {
+        field: dict(str(pair).split("=", 1) for pair in arrays.pop(field))
+        for field in ("sha256", "etags")
+    }
+    return Dataset(**{**arrays, "source": str(arrays["source"]), **named})
+
+
+def _pairs(named: Mapping[str, str]) -> np.ndarray:
+    return np.array([f"{name}={value}" for name, value in named.items()], np.str_)
 
 
 def _check(images: np.ndarray, labels: np.ndarray, name: str) -> None:
@@ -271,19 +285,20 @@ def _find(directory: str, file: str) -> Path:
     )
 
 
-def _content(source: str, file: str, s3_endpoint: str, cache: Path | None) -> bytes:
+def _content(source: str, file: str, s3_endpoint: str, cache: Path | None) -> tuple[bytes, str]:
+    """A file's bytes, and what its server calls this version of it; empty where nobody does."""
     where = f"{source}/{file}"
     if source.startswith("s3://"):
         return _from_s3(source, file, s3_endpoint)
     if source.startswith(("http://", "https://")):
         kept = cache / file if cache is not None else None
         if kept is not None and kept.is_file():
-            return kept.read_bytes()
+            return kept.read_bytes(), ""
         return _download(where)
-    return _find(source, file).read_bytes()
+    return _find(source, file).read_bytes(), ""
 
 
-def _download(url: str) -> bytes:
+def _download(url: str) -> tuple[bytes, str]:
     # Half of the time that a prediction takes would go into these two.
     import urllib.error
     import urllib.request
@@ -291,6 +306,7 @@ def _download(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - http(s) only
             content = answer.read(_MAX_BYTES + 1)
+            etag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
     except (urllib.error.URLError, OSError) as error:
         raise DataError(
             f"{url} cannot be downloaded ({error}); name another source, or install Debian's "
@@ -298,16 +314,17 @@ def _download(url: str) -> bytes:
         ) from error
     if len(content) > _MAX_BYTES:
         raise DataError(f"{url} is larger than {_MAX_BYTES} bytes; it is not Fashion-MNIST")
-    return content
+    return content, etag
 
 
-def _from_s3(source: str, file: str, endpoint: str) -> bytes:
+def _from_s3(source: str, file: str, endpoint: str) -> tuple[bytes, str]:
     import obstore
 
     from fashion_mnist.storage import open_store
 
     try:
-        return bytes(obstore.get(open_store(source, endpoint), file).bytes())
+        answer = obstore.get(open_store(source, endpoint), file)
+        return bytes(answer.bytes()), answer.meta["e_tag"] or ""
     except (FileNotFoundError, obstore.exceptions.BaseError) as error:
         first = str(error).strip().splitlines()[0]
         raise DataError(

@@ -40,6 +40,7 @@ def judge_model(
     seed: int,
     report: Path,
     manifest: Path,
+    reason: str = "",
 ) -> Judged:
     """Evaluate a model, judge it against the champion, and keep what came of the run.
 
@@ -53,6 +54,7 @@ def judge_model(
         seed: what was trained with, for the manifest.
         report: where the HTML report goes.
         manifest: where the manifest goes.
+        reason: why the run was started, for the manifest.
 
     Raises:
         ServingError: the exported model does not load or does not predict.
@@ -68,6 +70,7 @@ def judge_model(
 
     trained = json.loads((model / "training.json").read_text())
     facts = _manifest(run_id, images, said, gate, verdict, champion, trained, seed)
+    facts["reason"] = reason
     facts["metrics"]["int8"] = _int8(model / lite.FILE, images, said)
     facts["data"] |= data_validation.load_saved(dataset)
     if registry:
@@ -217,6 +220,7 @@ def _manifest(
             "source": images.source,
             "official": images.is_official,
             "sha256": dict(images.sha256),
+            "etags": dict(images.etags),
             "counts": {"train": len(images.train_images), "test": len(images.test_images)},
         },
         "metrics": {
@@ -245,6 +249,7 @@ def _card(facts: Mapping[str, Any]) -> dict[str, object]:
     return {
         "trained": facts["created_at"],
         "run": facts["run_id"],
+        "reason": facts.get("reason") or "not given",
         "code": facts["pipeline"]["code"],
         "data": facts["data"]["source"],
         "official data": "yes" if facts["data"]["official"] else "no",

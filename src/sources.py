@@ -1,0 +1,68 @@
+"""What servers call today's version of the files that a model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kfp_ops import ObjectStorage
+from registry import open_store
+
+# A hook does not wait: the next event asks again.
+SECONDS = 5
+
+
+class SourceError(Exception):
+    """The data cannot be looked at."""
+
+
+def etags(address: str, files: Iterable[str], storage: ObjectStorage) -> dict[str, str]:
+    """The files' ETags (RFC 9110), or else their Last-Modified, by name; one request a file.
+
+    Files of which a server tells neither are left out.
+
+    The step `ingest` keeps the same of what it read (docs/reference/registry.md).
+
+    Args:
+        address: s3://BUCKET/PREFIX in the related object storage, or http(s)://.
+        files: their names under the address.
+        storage: the related object storage.
+
+    Raises:
+        SourceError: a file is not there, or its server cannot be reached.
+    """
+    ask = _of_objects if address.startswith("s3://") else _of_pages
+    return {file: etag for file, etag in ask(address, files, storage).items() if etag}
+
+
+def _of_objects(address: str, files: Iterable[str], storage: ObjectStorage) -> dict[str, str]:
+    import obstore
+    from obstore.exceptions import BaseError
+
+    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+    try:
+        store = open_store(storage, bucket, prefix.strip("/"))
+        return {file: obstore.head(store, file)["e_tag"] or "" for file in files}
+    except (BaseError, OSError) as error:
+        raise _unseen(address, error) from error
+
+
+def _of_pages(address: str, files: Iterable[str], _: ObjectStorage) -> dict[str, str]:
+    import httpx
+
+    found: dict[str, str] = {}
+    try:
+        # As the step asks: what is compressed on the way has another ETag.
+        with httpx.Client(
+            timeout=SECONDS, follow_redirects=True, headers={"accept-encoding": "identity"}
+        ) as client:
+            for file in files:
+                answer = client.head(f"{address}/{file}").raise_for_status()
+                found[file] = answer.headers.get("etag") or answer.headers.get("last-modified", "")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise _unseen(address, error) from error
+    return found
+
+
+def _unseen(address: str, error: Exception) -> SourceError:
+    first = (str(error).strip().splitlines() or [repr(error)])[0]
+    return SourceError(f"data-path {address} cannot be looked at: {first[:150]}")

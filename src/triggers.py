@@ -1,0 +1,134 @@
+"""When a model is trained without being asked: new data, drift and age. Pure.
+
+Each trigger makes one run for what it has seen, its evidence, whatever becomes of the run. All keep one
+distance, the option `retrain-interval`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Iterator, Mapping
+
+from config import TrainerConfig
+from kfp_ops import fingerprint
+from registry import Champion, RegistryError, Report
+from sources import SourceError
+
+# How the names of their runs begin.
+FAMILY = "retrain-"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the triggers go by.
+
+    Attributes:
+        champion: the model that serves; None as long as none does.
+        report: of the newest monitoring of production images.
+        etags: what the servers call today's versions of the files that the champion was trained on,
+            by name; empty where they were not asked.
+        problem: what kept it from seeing all.
+    """
+
+    champion: Champion | None = None
+    report: Report | None = None
+    etags: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    problem: RegistryError | SourceError | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trigger:
+    """A reason to train.
+
+    Attributes:
+        name: of the run: the same for the same reason and evidence.
+        reason: "new data", "drift" or "age".
+        description: a sentence on it.
+    """
+
+    name: str
+    reason: str
+    description: str
+
+
+def watches_data(config: TrainerConfig, champion: Champion | None) -> bool:
+    """Whether the data's servers are to be asked: what the champion learned from is at an address.
+
+    A changed `data-path` is a new configuration, and no new data.
+    """
+    return bool(
+        config.retrain_on_data
+        and champion
+        and champion.result.etags
+        and champion.result.source == config.data_path
+    )
+
+
+def due(config: TrainerConfig, evidence: Evidence, now: datetime.datetime) -> list[Trigger]:
+    """The reasons there are to train, the weightiest first; none without a champion.
+
+    Args:
+        config: the options.
+        evidence: what was seen.
+        now: the time, UTC.
+    """
+    champion = evidence.champion
+    if champion is None:
+        return []
+    told = (
+        *_new_data(config, champion, evidence.etags),
+        *_drift(config, champion, evidence.report),
+        *_age(config, champion, now),
+    )
+    return [
+        Trigger(
+            name=f"{FAMILY}{fingerprint(reason, champion.version, seen)}",
+            reason=reason,
+            description=f"{sentence} (version {champion.version})",
+        )
+        for reason, seen, sentence in told
+    ]
+
+
+def drift(config: TrainerConfig, champion: Champion | None, report: Report | None) -> list[str]:
+    """What of production differs from what the model that serves was made for, with figures.
+
+    A report on another model says nothing of the one that serves.
+    """
+    if not champion or not report or report.version != champion.version:
+        return []
+    return [
+        f"{part} {index:.3f}"
+        for part, index in sorted(report.drift.items())
+        if index > config.max_drift
+    ]
+
+
+_Told = Iterator[tuple[str, object, str]]
+
+
+def _new_data(config: TrainerConfig, champion: Champion, etags: Mapping[str, str]) -> _Told:
+    before = champion.result.etags
+    changed = sorted(name for name in before if name in etags and etags[name] != before[name])
+    if watches_data(config, champion) and changed:
+        sentence = f"{', '.join(changed)} changed since the model that serves was trained"
+        yield "new data", dict(etags), sentence
+
+
+def _drift(config: TrainerConfig, champion: Champion, report: Report | None) -> _Told:
+    told = drift(config, champion, report)
+    if config.retrain_on_drift and report and told:
+        yield (
+            "drift",
+            report.run_id,
+            f"production drifted from the training data: {', '.join(told)}",
+        )
+
+
+def _age(config: TrainerConfig, champion: Champion, now: datetime.datetime) -> _Told:
+    made, after = champion.result.created_at, config.retrain_after
+    # A model that is not replaced is due again after as many days more.
+    times = (now - made) // datetime.timedelta(days=after) if made and after else 0
+    if times > 0:
+        yield "age", times, f"the model that serves is older than {times * after} days"

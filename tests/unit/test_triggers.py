@@ -1,0 +1,352 @@
+"""The runs that start by themselves: each for its reason, once for its evidence, and never too soon."""
+
+import dataclasses
+import datetime
+
+import httpx
+import obstore
+import ops
+import ops.testing
+import pytest
+from obstore.store import S3Store
+
+import reconcile
+import sources
+from config import TrainerConfig
+from fashion_mnist import data
+from kfp_ops import ObjectStorage
+from registry import Champion, Report, Result
+from triggers import Evidence, due
+
+NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.timezone.utc)
+DAY = datetime.timedelta(days=1)
+S3 = "s3://mlpipeline/data"
+FILES = sorted(data.FILES.values())
+ETAGS = dict.fromkeys(FILES, '"old"')
+
+
+def champion(version=3, days=10, **result):
+    made = {"run_id": "r", "accuracy": 0.9, "accepted": True, "created_at": NOW - days * DAY}
+    return Champion(version=version, result=Result(**{**made, **result}))
+
+
+def report(version=3, run_id="m1", **drift):
+    return Report(run_id=run_id, version=version, images=1000, drift=drift)
+
+
+def reasons(config, **evidence):
+    evidence = Evidence(**{"champion": champion(source=S3, etags=ETAGS), **evidence})
+    return [trigger.reason for trigger in due(TrainerConfig(**config), evidence, NOW)]
+
+
+# What is a reason ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "evidence", "told"),
+    [
+        ({"retrain_after": 10}, {}, ["age"]),
+        ({"retrain_after": 11}, {}, []),
+        ({}, {"champion": champion(days=1000)}, []),
+        ({"retrain_after": 1}, {"champion": None}, []),
+        ({"retrain_after": 1}, {"champion": champion(created_at=None)}, []),
+        ({"retrain_on_drift": True}, {"report": report(pixels=0.2)}, ["drift"]),
+        ({"retrain_on_drift": True}, {"report": report(pixels=0.1, predictions=0.05)}, []),
+        ({"retrain_on_drift": True, "max_drift": 0.3}, {"report": report(pixels=0.2)}, []),
+        ({"retrain_on_drift": True}, {"report": report(version=2, pixels=0.2)}, []),
+        ({"retrain_on_drift": True}, {"report": None}, []),
+        ({"retrain_on_drift": False}, {"report": report(pixels=9)}, []),
+        (
+            {"retrain_on_data": True, "data_path": S3},
+            {"etags": {**ETAGS, FILES[2]: '"new"'}},
+            ["new data"],
+        ),
+        ({"retrain_on_data": True, "data_path": S3}, {"etags": ETAGS}, []),
+        ({"retrain_on_data": True, "data_path": S3}, {"etags": {}}, []),
+        ({"retrain_on_data": False, "data_path": S3}, {"etags": {FILES[0]: '"new"'}}, []),
+        # Another address is another configuration.
+        ({"retrain_on_data": True, "data_path": S3 + "2"}, {"etags": {FILES[0]: '"new"'}}, []),
+    ],
+)
+def test_each_trigger_knows_its_reason(config, evidence, told):
+    assert reasons(config, **evidence) == told
+
+
+def test_all_reasons_are_told_the_weightiest_first_with_what_was_seen():
+    config = TrainerConfig(
+        retrain_on_data=True, retrain_on_drift=True, retrain_after=3, data_path=S3
+    )
+    evidence = Evidence(
+        champion=champion(source=S3, etags=ETAGS),
+        etags={**ETAGS, FILES[0]: '"new"'},
+        report=report(pixels=0.25, predictions=0.5, other=0.01),
+    )
+    told = due(config, evidence, NOW)
+    assert [trigger.reason for trigger in told] == ["new data", "drift", "age"]
+    assert FILES[0] in told[0].description
+    assert "pixels 0.250, predictions 0.500 (version 3)" in told[1].description
+    assert "older than 9 days" in told[2].description
+    assert len({trigger.name for trigger in told}) == 3
+    # The same is seen an hour later: the same runs are wanted.
+    assert due(config, evidence, NOW + DAY / 24) == told
+
+
+def names(config, **evidence):
+    return {trigger.name for trigger in due(TrainerConfig(**config), Evidence(**evidence), NOW)}
+
+
+@pytest.mark.parametrize(
+    ("config", "one", "other"),
+    [
+        (
+            {"retrain_after": 4},
+            {"champion": champion(days=4)},
+            {"champion": champion(days=8)},
+        ),
+        ({"retrain_after": 4}, {"champion": champion()}, {"champion": champion(version=4)}),
+        (
+            {"retrain_on_drift": True},
+            {"champion": champion(), "report": report(pixels=1)},
+            {"champion": champion(), "report": report(run_id="m2", pixels=1)},
+        ),
+        (
+            {"retrain_on_data": True, "data_path": S3},
+            {"champion": champion(source=S3, etags=ETAGS), "etags": {FILES[0]: "2"}},
+            {"champion": champion(source=S3, etags=ETAGS), "etags": {FILES[0]: "3"}},
+        ),
+    ],
+)
+def test_other_evidence_is_another_run(config, one, other):
+    assert len(names(config, **one) | names(config, **other)) == 2
+
+
+# The data's servers ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def storage(sandbox):
+    host, port = sandbox.s3_url.removeprefix("http://").split(":")
+    return ObjectStorage(
+        service=host, port=int(port), access_key=sandbox.access_key, secret_key=sandbox.secret_key
+    )
+
+
+@pytest.fixture
+def bucket(sandbox, registry, monkeypatch, tmp_path_factory):
+    """The four files under s3://mlpipeline/data, and the keys that a step has."""
+    import numpy as np
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    store = S3Store(
+        "mlpipeline",
+        prefix="data",
+        endpoint=sandbox.s3_url,
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+    path = tmp_path_factory.mktemp("idx") / "file"
+
+    def put(seed):
+        chance = np.random.default_rng(seed)
+        for name, file in data.FILES.items():
+            shape = (20, 28, 28) if "images" in name else (20,)
+            data.write_idx(path, chance.integers(0, 10, shape))
+            obstore.put(store, file, path.read_bytes())
+
+    put(0)
+    return put
+
+
+def test_the_charm_and_the_step_see_the_same_versions_of_objects(sandbox, storage, bucket):
+    read = data.load(S3, s3_endpoint=sandbox.s3_url).etags
+    assert set(read) == set(FILES)
+    assert sources.etags(S3, FILES, storage) == read
+    bucket(1)
+    now = sources.etags(S3, FILES, storage)
+    assert all(now[file] != read[file] for file in FILES)
+
+
+def test_etags_outlive_the_artifact(sandbox, bucket, tmp_path):
+    read = data.load(S3, s3_endpoint=sandbox.s3_url)
+    data.save(read, tmp_path)
+    assert data.load_saved(tmp_path).etags == read.etags
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({"ETag": '"a=b"'}, '"a=b"'),
+        ({"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}, "Thu, 01 Jan 2026 00:00:00 GMT"),
+        ({}, None),
+    ],
+)
+def test_the_charm_and_the_step_see_the_same_versions_of_pages(
+    httpserver, storage, bucket, sandbox, headers, told
+):
+    source = S3Store(
+        "mlpipeline",
+        prefix="data",
+        endpoint=sandbox.s3_url,
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+    for file in FILES:
+        content = bytes(obstore.get(source, file).bytes())
+        httpserver.expect_request(f"/{file}").respond_with_data(content, headers=headers)
+    address = httpserver.url_for("/").rstrip("/")
+    expected = dict.fromkeys(FILES, told) if told else {}
+    assert data.load(address).etags == expected
+    assert sources.etags(address, FILES, storage) == expected
+
+
+@pytest.mark.parametrize("address", [S3 + "-not-there", "http://127.0.0.1:1/x", "http://[/"])
+def test_a_source_that_cannot_be_looked_at_is_told(storage, address):
+    with pytest.raises(sources.SourceError, match="cannot be looked at"):
+        sources.etags(address, FILES, storage)
+
+
+# Through the charm ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch, sandbox):
+    """The charm's time, which a test moves."""
+
+    class Clock:
+        now = datetime.datetime.now(datetime.timezone.utc)
+
+    monkeypatch.setattr(reconcile, "utc_now", lambda: Clock.now)
+    return Clock
+
+
+def retrained(runs):
+    return [run for run in runs() if run["display_name"].startswith("retrain-")]
+
+
+@pytest.fixture
+def aged(configured, registry):
+    """A trainer whose model is a day old and has to be replaced each day."""
+    made = (datetime.datetime.now(datetime.timezone.utc) - DAY).isoformat(timespec="seconds")
+    registry("run-1", accuracy=0.9, version=1, created_at=made.replace("+00:00", "Z"))
+    return configured(retrain_after=1, train_on_change=False)
+
+
+def test_a_run_of_a_trigger_says_why(ctx, aged, runs):
+    ctx.run(ctx.on.update_status(), aged)
+    ctx.run(ctx.on.update_status(), aged)
+    (run,) = retrained(runs)
+    assert run["runtime_config"]["parameters"]["reason"] == "age"
+    assert run["description"].startswith("age: the model that serves is older than 1 days")
+
+
+def test_runs_of_all_kinds_say_why(ctx, configured, runs, sandbox):
+    ctx.run(ctx.on.config_changed(), configured(schedule="@daily"))
+    ctx.run(ctx.on.action("train"), configured(schedule="@daily"))
+    told = {
+        run["display_name"].split("-")[0]: run["runtime_config"]["parameters"]["reason"]
+        for run in runs()
+    }
+    assert told == {"config": "configuration", "train": "action"}
+    url = f"{sandbox.api_url}/apis/v2beta1/recurringruns"
+    (schedule,) = httpx.get(url, trust_env=False).json()["recurringRuns"]
+    assert schedule["runtime_config"]["parameters"]["reason"] == "schedule"
+
+
+@pytest.mark.parametrize("ends", ["FAILED", "SUCCEEDED", None])
+def test_the_next_waits_for_the_interval_however_the_first_ended(
+    ctx, aged, runs, sandbox, clock, ends
+):
+    # GIVEN a run by age, which ended
+    ctx.run(ctx.on.update_status(), aged)
+    (first,) = retrained(runs)
+    if ends:
+        sandbox.set_run_state(first["run_id"], ends)
+    # WHEN the model is due again, and is asked for before and after the interval
+    state = dataclasses.replace(aged, config={**aged.config, "retrain-interval": 48})
+    clock.now += 1.5 * DAY
+    ctx.run(ctx.on.update_status(), state)
+    assert len(retrained(runs)) == 1
+    clock.now += 0.6 * DAY
+    ctx.run(ctx.on.update_status(), state)
+    # THEN there is one more, and no third
+    ctx.run(ctx.on.update_status(), state)
+    assert len(retrained(runs)) == 2
+
+
+def test_reasons_that_come_at_once_take_turns(ctx, configured, registry, bucket, runs, clock):
+    # GIVEN a model that is old, and whose data are new
+    old = {"source": S3, "etags": ETAGS}
+    registry("run-1", accuracy=0.9, version=1, data=old)
+    state = configured(retrain_after=30, retrain_on_data=True, data_path=S3, train_on_change=False)
+    # WHEN events come within the interval, and after it
+    ctx.run(ctx.on.update_status(), state)
+    ctx.run(ctx.on.update_status(), state)
+    first = [run["runtime_config"]["parameters"]["reason"] for run in retrained(runs)]
+    clock.now += 1.1 * DAY
+    ctx.run(ctx.on.update_status(), state)
+    # THEN each has its run, in its turn
+    told = [run["runtime_config"]["parameters"]["reason"] for run in retrained(runs)]
+    assert (first, sorted(told)) == (["new data"], ["age", "new data"])
+
+
+def test_new_data_start_one_run_until_they_change_again(
+    ctx, configured, registry, bucket, runs, clock, sandbox
+):
+    # GIVEN a model that was trained on what is there
+    read = data.load(S3, s3_endpoint=sandbox.s3_url)
+    registry("run-1", accuracy=0.9, version=1, data={"source": S3, "etags": dict(read.etags)})
+    state = configured(retrain_on_data=True, data_path=S3, train_on_change=False)
+    ctx.run(ctx.on.update_status(), state)
+    assert retrained(runs) == []
+    # WHEN the files change, THEN a run starts, and days later no other
+    bucket(1)
+    for _ in range(3):
+        ctx.run(ctx.on.update_status(), state)
+        clock.now += DAY
+    assert len(retrained(runs)) == 1
+    # WHEN they change again
+    bucket(2)
+    ctx.run(ctx.on.update_status(), state)
+    assert len(retrained(runs)) == 2
+
+
+def test_data_that_cannot_be_looked_at_are_told_and_the_rest_goes_on(
+    ctx, configured, registry, runs
+):
+    registry("run-1", accuracy=0.9, version=1, data={"source": S3, "etags": ETAGS})
+    out = ctx.run(ctx.on.update_status(), configured(retrain_on_data=True, data_path=S3))
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert f"data-path {S3} cannot be looked at" in out.unit_status.message
+    assert [run["display_name"][:7] for run in runs()] == ["config-"]
+
+
+@pytest.mark.parametrize("number", range(1, 10))
+@pytest.mark.parametrize("how", ["cut", 503])
+def test_whatever_is_lost_there_is_one_run(ctx, aged, proxy, runs, number, how):
+    # GIVEN a server whose n-th answer is lost, WHEN events come to two leaders in turn
+    proxy.trouble = lambda m, n, *_: how if (m, n) == ("after", number) else None
+    for leader in (True, False, True, True):
+        ctx.run(ctx.on.update_status(), dataclasses.replace(aged, leader=leader))
+    # THEN there is one run
+    assert len(retrained(runs)) == 1
+
+
+def test_a_unit_that_does_not_lead_starts_nothing(ctx, aged, runs):
+    ctx.run(ctx.on.update_status(), dataclasses.replace(aged, leader=False))
+    assert runs() == []
+
+
+def test_triggers_cost_the_same_however_many_runs_there_were(ctx, aged, runs, proxy, clock):
+    def calls():
+        before = len(proxy.seen)
+        ctx.run(ctx.on.update_status(), aged)
+        return len(proxy.seen) - before
+
+    calls()
+    settled = calls()
+    for _ in range(25):
+        clock.now += DAY
+        calls()
+    assert calls() == settled
