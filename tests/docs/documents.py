@@ -71,15 +71,15 @@ BLOCKS = [block for paper in PAPERS for block in parse(paper)[0]]
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The simple commands of a shell text, as words; pipes and the like part them."""
-    for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.shlex(line, posix=True, punctuation_chars=True)
-        words.whitespace_split = True
-        command: list[str] = []
-        for word in words:
-            if set(word) <= set("|&;()"):
-                yield from [command] if command else []
-                command = []
-            else:
-                command.append(word)
-        yield from [command] if command else []
+    """The simple commands of a shell text, as words; lines, pipes and the like part them."""
+    words = shlex.shlex(text.replace("\\\n", " "), posix=True, punctuation_chars="\n;|&()")
+    words.whitespace_split, words.whitespace, words.commenters = True, " \t", ""
+    command: list[str] = []
+    is_comment = False
+    for word in [*words, "\n"]:
+        is_comment = "\n" not in word and (is_comment or word.startswith("#"))
+        if set(word) <= set("\n;|&()"):
+            yield from [command] if command else []
+            command = []
+        elif not is_comment:
+            command.append(word)

@@ -177,8 +177,21 @@ def shell(mark):
     return [block for block in BLOCKS if block.language in SHELL and block.mark == mark]
 
 
+def test_commands_are_parted_as_a_shell_does():
+    text = "make demo  # both\nmake \\\n  test && (cd x; ls)\nkubectl get 'a\nb' | juju add-k8s c"
+    assert list(commands(text)) == [
+        ["make", "demo"],
+        ["make", "test"],
+        ["cd", "x"],
+        ["ls"],
+        ["kubectl", "get", "a\nb"],
+        ["juju", "add-k8s", "c"],
+    ]
+
+
 def test_each_block_has_a_fence_and_a_language():
-    assert not [str(block) for block in BLOCKS if block.language in ("", "indented")]
+    # Write commands between ```shell and ```, and other things as ```text or what they are.
+    assert [str(block) for block in BLOCKS if block.language in ("", "indented")] == []
 
 
 def test_blocks_of_each_kind_are_found():
