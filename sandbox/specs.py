@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,12 @@ def shown(text: str) -> dict[str, Any]:
     if len(documents) == 1:
         return documents[0]
     return {"pipeline_spec": documents[0], "platform_spec": documents[1]}
+
+
+def compiled(said: Mapping[str, Any]) -> str:
+    """The compiled text of what `shown` gives, as clients send it with a run."""
+    documents = [said[key] for key in ("pipeline_spec", "platform_spec") if key in said]
+    return "\n---\n".join(json.dumps(document) for document in documents or [said])
 
 
 def _numbers(value: Any) -> Any:
