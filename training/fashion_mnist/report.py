@@ -35,7 +35,7 @@ th:first-child, td:first-child { text-align: left; }
 figure { margin: 0; text-align: center; font-size: .75rem; line-height: 1.25; }
 figure img { width: 100%; image-rendering: pixelated; border-radius: .3rem; background: #000; }
 .wide { overflow-x: auto; } svg text { fill: var(--ink); font-size: 12px; }
-dt { font-weight: 600; float: left; clear: left; min-width: 11rem; } dd { margin: 0 0 .2rem 11rem;
+dt { font-weight: 600; float: left; clear: left; min-width: 14rem; } dd { margin: 0 0 .2rem 14rem;
   overflow-wrap: anywhere; }
 """
 
