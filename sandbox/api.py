@@ -684,7 +684,7 @@ class _Api:
     def _manifest(self, said: Mapping[str, Any], doing: str) -> tuple[str, str, str]:
         """The specification that a run or a schedule names: (text, pipeline id, version id)."""
         if said.get("pipeline_spec"):
-            text = specs.given(said["pipeline_spec"])
+            text = specs.compiled(said["pipeline_spec"])
             try:
                 specs.parse(text)
             except ValueError:

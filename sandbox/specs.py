@@ -41,20 +41,18 @@ def parse(text: str) -> list[dict[str, Any]]:
     return documents
 
 
-def given(said: Mapping[str, Any]) -> str:
-    """The text of a specification that came in a request: the document, or both in one object."""
-    if "pipeline_spec" not in said:
-        return json.dumps(said)
-    parts = (said[name] for name in ("pipeline_spec", "platform_spec") if name in said)
-    return "\n---\n".join(json.dumps(part) for part in parts)
-
-
 def shown(text: str) -> dict[str, Any]:
     """The `pipeline_spec` field of a version: the document, or both where there are two."""
     documents = [_numbers(document) for document in parse(text)]
     if len(documents) == 1:
         return documents[0]
     return {"pipeline_spec": documents[0], "platform_spec": documents[1]}
+
+
+def compiled(said: Mapping[str, Any]) -> str:
+    """The compiled text of what `shown` gives, as clients send it with a run."""
+    documents = [said[key] for key in ("pipeline_spec", "platform_spec") if key in said]
+    return "\n---\n".join(json.dumps(document) for document in documents or [said])
 
 
 def _numbers(value: Any) -> Any:

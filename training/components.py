@@ -122,6 +122,7 @@ def evaluate(
     model: dsl.Input[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
+    summary: dsl.Output[dsl.Markdown],
     report: dsl.Output[dsl.HTML],
     manifest: dsl.Output[dsl.Artifact],
 ) -> str:
@@ -146,6 +147,7 @@ def evaluate(
         manifest=Path(manifest.path),
         reason=reason,
     )
+    Path(summary.path).write_text(judged.summary, encoding="utf-8")
     metrics.log_metric("accuracy", judged.evaluation.accuracy)
     metrics.log_metric("loss", judged.evaluation.loss)
     for name, recall in judged.evaluation.recall.items():

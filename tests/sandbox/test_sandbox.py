@@ -58,10 +58,56 @@ def keyed():
     kubernetes.use_secret_as_env(task, "mlpipeline-minio-artifact", {"accesskey": "KEY"})
 
 
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def write(folder: str, text: str):
+    from pathlib import Path
+
+    (Path(folder) / "note").write_text(text)
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def read(folder: str, fails: bool):
+    from pathlib import Path
+
+    print("read", (Path(folder) / "note").read_text())
+    if fails:
+        raise ValueError("made to fail")
+
+
+@dsl.pipeline(name="sharing")
+def sharing(text: str = "", fails: bool = False):
+    run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+    with dsl.ExitHandler(kubernetes.DeletePVC(pvc_name=run_id)):
+        create = kubernetes.CreatePVC(
+            pvc_name=run_id, access_modes=["ReadWriteOnce"], size="1Gi", storage_class_name="any"
+        )
+        written = write(folder="/shared", text=text).after(create)
+        for step in (written, read(folder="/shared", fails=fails).after(written)):
+            step.set_caching_options(False)
+            kubernetes.mount_pvc(step, run_id, "/shared")
+
+
+@dsl.pipeline(name="naming")
+def naming():
+    create = kubernetes.CreatePVC(
+        pvc_name_suffix="-x", access_modes=["ReadWriteOnce"], size="1Gi", storage_class_name="any"
+    )
+    kubernetes.mount_pvc(write(folder="/shared", text=""), create.outputs["name"], "/shared")
+
+
+PIPELINES = {
+    "doubling": doubling,
+    "waiting": waiting,
+    "keyed": keyed,
+    "sharing": sharing,
+    "naming": naming,
+}
+
+
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packages")
-    for pipeline, name in ((doubling, "doubling"), (waiting, "waiting"), (keyed, "keyed")):
+    for name, pipeline in PIPELINES.items():
         compiler.Compiler().compile(pipeline, str(folder / f"{name}.yaml"))
     return folder
 
@@ -119,6 +165,27 @@ def test_settings_for_kubernetes_count_in_a_specification_that_comes_with_the_ru
     assert run.state == "SUCCEEDED"
     assert f"a key of {len(sandbox.access_key)}" in sandbox.run_log(run_id).read_text()
     assert set(run.pipeline_spec) == {"pipeline_spec", "platform_spec"}
+
+
+@pytest.mark.parametrize(("fails", "state"), [(False, "SUCCEEDED"), (True, "FAILED")])
+def test_a_volume_is_a_directory_that_goes_with_the_run(sandbox, client, packages, fails, state):
+    # GIVEN a pipeline that makes a volume, writes and reads there, and removes it at its end
+    run_id = submit(client, packages, "sharing", text="hello", fails=fails)
+    run = client.wait_for_run_completion(run_id, 60, sleep_duration=0.3)
+    # THEN a step reads what the one before wrote
+    assert "read hello" in sandbox.run_log(run_id).read_text()
+    # AND nothing is left, however it ended, and the server's own steps are told
+    tasks = {task.display_name: task.state for task in run.run_details.task_details}
+    assert (run.state, tasks["read"]) == (state, state)
+    assert tasks["createpvc"] == tasks["deletepvc"] == tasks["write"] == "SUCCEEDED"
+    folder = sandbox.run_log(run_id).parent
+    assert list((folder / "volumes").iterdir()) == []
+
+
+def test_a_volume_that_a_step_names_is_refused_with_words(sandbox, client, packages):
+    run_id = submit(client, packages, "naming")
+    assert client.wait_for_run_completion(run_id, 60, sleep_duration=0.3).state == "FAILED"
+    assert "volume whose name another step gives" in sandbox.run_log(run_id).read_text()
 
 
 def test_a_terminated_run_ends_failed_as_on_the_real_server(sandbox, client, packages):

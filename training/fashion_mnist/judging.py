@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,15 +15,16 @@ from typing import Any
 from fashion_mnist import data, data_validation, evaluation, lite, prediction
 from fashion_mnist.evaluation import Evaluation, Gate, Verdict
 from fashion_mnist.registry import SCHEMA_VERSION, Champion, Registry, now
-from fashion_mnist.report import html_report
+from fashion_mnist.report import html_report, summary
 
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A model's answers to the test images, and the gate's verdict."""
+    """A model's answers to the test images, the gate's verdict, and both in Markdown."""
 
     evaluation: Evaluation
     verdict: Verdict
+    summary: str
 
 
 # A version's own answers to the test images, which the charm's action predict reads.
@@ -79,21 +81,22 @@ def judge_model(
         verdict = Verdict(kept["verdict"]["status"], list(kept["verdict"]["reasons"]))
         facts = dict(kept)
     manifest.write_text(json.dumps(facts, indent=1))
-    report.write_text(
-        html_report(
-            title=f"Run {run_id}",
-            evaluation=said,
-            images=images.test_images,
-            labels=images.test_labels,
-            history=trained["history"],
-            verdict=verdict,
-            champion=other,
-            champion_name=f"version {champion.version}" if champion else "",
-            facts=_card(facts),
-        ),
-        encoding="utf-8",
+    shown = {
+        "title": f"Run {run_id}",
+        "evaluation": said,
+        "verdict": verdict,
+        "champion": other,
+        "champion_name": f"version {champion.version}" if champion else "",
+        "facts": _card(facts),
+    }
+    page = html_report(
+        **shown,
+        images=images.test_images,
+        labels=images.test_labels,
+        history=trained["history"],
     )
-    return Judged(said, verdict)
+    report.write_text(page, encoding="utf-8")
+    return Judged(said, verdict, summary(**shown))
 
 
 def publish(
@@ -246,20 +249,26 @@ def code_fingerprint() -> str:
 
 
 def _card(facts: Mapping[str, Any]) -> dict[str, object]:
+    """What a model card tells: use, limits, data, figures, and how it was made."""
+    metrics, counts = facts["metrics"], facts["data"]["counts"]
+    recall = {name: share for name, share in metrics["recall"].items() if not math.isnan(share)}
+    worst = min(recall, key=lambda name: recall[name])
     return {
+        "intended use": "telling ten kinds of clothing apart in 28 x 28 grey images; nothing else",
+        "limits": "it gives one of the ten whatever is shown; photographs, colours, other sizes and "
+        f"cuts were not tried; {worst} is found least, in {recall[worst]:.1%} of its images",
+        "data": f"{facts['data']['source']}, {counts['train']:,} images to train on and "
+        f"{counts['test']:,} to test by",
+        "official data": "yes" if facts["data"]["official"] else "no",
+        "accuracy": "{accuracy:.4f} on the test images".format(**metrics["test"]),
+        "int8 model": "{file}: {bytes:,} bytes, accuracy {accuracy:.4f}".format(**metrics["int8"]),
+        "champion then": facts["parent"] or "none",
         "trained": facts["created_at"],
         "run": facts["run_id"],
         "reason": facts.get("reason") or "not given",
         "code": facts["pipeline"]["code"],
-        "data": facts["data"]["source"],
-        "official data": "yes" if facts["data"]["official"] else "no",
-        **{f"sha256 of {name}": value for name, value in facts["data"]["sha256"].items()},
         "seed": facts["seed"],
         **facts["parameters"],
-        "seconds to fit": f"{facts['metrics']['fit_seconds']:.1f}",
-        "int8 model": "{file}: {bytes:,} bytes, accuracy {accuracy:.4f}".format(
-            **facts["metrics"]["int8"]
-        ),
-        "champion then": facts["parent"] or "none",
-        "intended use": "telling ten kinds of clothing apart in 28 x 28 grey images; nothing else",
+        "seconds to fit": f"{metrics['fit_seconds']:.1f}",
+        **{f"sha256 of {name}": value for name, value in facts["data"]["sha256"].items()},
     }

@@ -35,7 +35,7 @@ th:first-child, td:first-child { text-align: left; }
 figure { margin: 0; text-align: center; font-size: .75rem; line-height: 1.25; }
 figure img { width: 100%; image-rendering: pixelated; border-radius: .3rem; background: #000; }
 .wide { overflow-x: auto; } svg text { fill: var(--ink); font-size: 12px; }
-dt { font-weight: 600; float: left; clear: left; min-width: 11rem; } dd { margin: 0 0 .2rem 11rem;
+dt { font-weight: 600; float: left; clear: left; min-width: 14rem; } dd { margin: 0 0 .2rem 14rem;
   overflow-wrap: anywhere; }
 """
 
@@ -63,7 +63,7 @@ def html_report(
         verdict: the gate's.
         champion: the serving model's answers to the same images, with its name.
         champion_name: what to call it.
-        facts: name and value of whatever else belongs on the model's card.
+        facts: name and value of what belongs on the model's card.
     """
     say = html.escape
     tiles = [
@@ -86,6 +86,7 @@ def html_report(
         "<h2>Confusion matrix</h2><p>Rows are labels, columns are predictions.</p>",
         f'<div class="wide">{_confusion(evaluation.confusion)}</div>',
         "<h2>By class</h2>" + _by_class(evaluation, champion, champion_name),
+        _comparison(evaluation, champion, champion_name, images, labels) if champion else "",
         "<h2>The first 25 test images</h2>" + _grid(range(25), images, labels, evaluation),
     ]
     wrong = np.flatnonzero(evaluation.predictions != labels)
@@ -102,6 +103,40 @@ def html_report(
     )
     parts.append(f"<h2>Model card</h2><dl>{card}</dl>")
     return _page(title, "\n".join(part for part in parts if part))
+
+
+def summary(
+    *,
+    title: str,
+    evaluation: Evaluation,
+    verdict: Verdict,
+    champion: Evaluation | None = None,
+    champion_name: str = "",
+    facts: Mapping[str, object] | None = None,
+) -> str:
+    """The report's figures and the model's card as Markdown; see `html_report`."""
+    other = f" {champion_name or 'champion'} |" if champion else ""
+    lines = [
+        f"# {_cell(title)}: {verdict.status}",
+        "",
+        f"Test accuracy {evaluation.accuracy:.4f}, loss {evaluation.loss:.4f}.",
+        "",
+        *(f"- {_cell(reason)}" for reason in verdict.reasons),
+        "",
+        f"| class | recall |{other}",
+        "|---|---|" + ("---|" if champion else ""),
+    ]
+    for name in CLASS_NAMES:
+        before = f" {champion.recall[name]:.4f} |" if champion else ""
+        lines.append(f"| {name} | {evaluation.recall[name]:.4f} |{before}")
+    lines += ["", "## Model card", "", "| | |", "|---|---|"]
+    lines += [f"| {_cell(name)} | {_cell(fact)} |" for name, fact in (facts or {}).items()]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: object) -> str:
+    """Text in Markdown's table, where dashboards read HTML too."""
+    return html.escape(str(text), quote=False).replace("|", "&#124;")
 
 
 def data_report(
@@ -259,18 +294,48 @@ def _confusion(matrix: np.ndarray) -> str:
 def _by_class(said: Evaluation, champion: Evaluation | None, champion_name: str) -> str:
     found = said.confusion.diagonal()
     precision = found / np.maximum(1, said.confusion.sum(axis=0))
-    other = f"<th>recall of {html.escape(champion_name or 'champion')}</th>" if champion else ""
+    f1 = 2 * found / np.maximum(1, said.confusion.sum(axis=0) + said.confusion.sum(axis=1))
+    other = html.escape(champion_name or "champion")
+    more = f"<th>recall of {other}</th><th>change</th>" if champion else ""
     rows = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{said.recall[name]:.4f}</td>"
-        f"<td>{precision[i]:.4f}</td><td>{said.confusion[i].sum()}</td>"
-        + (f"<td>{champion.recall[name]:.4f}</td>" if champion else "")
+        f"<td>{precision[i]:.4f}</td><td>{f1[i]:.4f}</td><td>{said.confusion[i].sum()}</td>"
+        + (_change(said.recall[name], champion.recall[name]) if champion else "")
         + "</tr>"
         for i, name in enumerate(CLASS_NAMES)
     )
     return (
-        "<table><tr><th>class</th><th>recall</th><th>precision</th><th>images</th>"
-        f"{other}</tr>{rows}</table>"
+        '<div class="wide"><table><tr><th>class</th><th>recall</th><th>precision</th><th>F1</th>'
+        f"<th>images</th>{more}</tr>{rows}</table></div>"
     )
+
+
+def _change(now: float, before: float) -> str:
+    kind = "accepted" if now > before else "rejected" if now < before else ""
+    return f'<td>{before:.4f}</td><td class="{kind}">{now - before:+.4f}</td>'
+
+
+def _comparison(
+    said: Evaluation,
+    champion: Evaluation,
+    champion_name: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> str:
+    """What changed against the model that serves, image by image; of each kind ten are shown."""
+    right, was_right = said.predictions == labels, champion.predictions == labels
+    better, worse = np.flatnonzero(right & ~was_right), np.flatnonzero(~right & was_right)
+    parts = [
+        f"<h2>Against {html.escape(champion_name or 'the champion')}</h2>"
+        f"<p>Accuracy {champion.accuracy:.4f} then and {said.accuracy:.4f} now: of {len(labels)} "
+        f"images {len(better)} are newly right and {len(worse)} newly wrong, "
+        f"{int((~right & ~was_right).sum())} are wrong in both.</p>"
+    ]
+    for kind, changed in (("right", better), ("wrong", worse)):
+        if len(changed):
+            first = changed[:10].tolist()
+            parts.append(f"<h3>Newly {kind}</h3>{_grid(first, images, labels, said)}")
+    return "".join(parts)
 
 
 def _curves(history: Sequence[Mapping[str, float]]) -> str:

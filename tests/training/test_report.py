@@ -1,0 +1,155 @@
+"""The report that people look at, and its Markdown."""
+
+import html.parser
+import re
+
+import numpy as np
+import pytest
+
+from fashion_mnist import CLASS_NAMES, evaluation, report
+from fashion_mnist.evaluation import Verdict
+
+COUNT = 200
+LABELS = (np.arange(COUNT) % 10).astype(np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 28, 28)).astype(np.uint8)
+VERDICT = Verdict("accepted", ["accuracy 0.9 <fine>"])
+FACTS = {"intended use": "clothing", "a|b": "<script>alert(1)</script>"}
+HISTORY = [
+    {"loss": 0.5, "accuracy": 0.8, "seconds": 1.0},
+    {"loss": 0.3, "accuracy": 0.9, "seconds": 1},
+]
+
+
+def answers(*wrong):
+    """A model that is right but for these images, which it takes for the next class, nine to one."""
+    said = LABELS.copy()
+    said[list(wrong)] = (said[list(wrong)] + 1) % 10
+    probabilities = np.full((COUNT, 10), 0.1 / 9, np.float32)
+    probabilities[np.arange(COUNT), said] = 0.9
+    return evaluation.of_probabilities(probabilities, LABELS)
+
+
+CANDIDATE, CHAMPION = answers(0, 1, 2), answers(2, 30, 40, 50, 60)
+
+
+def page(**more):
+    return report.html_report(
+        title="Run <1>",
+        evaluation=CANDIDATE,
+        images=IMAGES,
+        labels=LABELS,
+        history=HISTORY,
+        verdict=VERDICT,
+        facts=FACTS,
+        **more,
+    )
+
+
+class Balanced(html.parser.HTMLParser):
+    """Sees that every element is closed, and collects headings, images and what they load."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.sources, self.headings = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+def test_the_report_is_whole_and_needs_nothing_else():
+    seen = Balanced(page(champion=CHAMPION, champion_name="version 7"))
+    assert seen.headings == [
+        "Training",
+        "Confusion matrix",
+        "By class",
+        "Against version 7",
+        "The first 25 test images",
+        "The surest mistakes",
+        "Model card",
+    ]
+    assert all(source.startswith("data:image/png;base64,") for source in seen.sources)
+    assert seen.tags.count("svg") == 2
+    assert "script" not in seen.tags
+
+
+def test_pictures_are_the_first_25_the_mistakes_and_what_changed():
+    alone = page()
+    assert "Against" not in alone
+    assert alone.count("<figure><img") == 25 + 3
+    compared = page(champion=CHAMPION)
+    # Newly right are 30, 40, 50 and 60, newly wrong 0 and 1.
+    assert compared.count("<figure><img") == 25 + 3 + 4 + 2
+    assert "4 are newly right and 2 newly wrong, 1 are wrong in both" in compared
+    assert "Accuracy 0.9750 then and 0.9850 now" in compared
+
+
+def test_each_class_has_its_change_against_the_champion():
+    rows = re.findall(r"<tr><td>(.*?)</tr>", page(champion=CHAMPION))
+    cells = {
+        row.split("</td>")[0]: re.findall(r"<td[^>]*>(.*?)</td>", "<td>" + row) for row in rows
+    }
+    # recall, precision, F1, images, the champion's recall, change
+    assert cells["T-shirt/top"][1:] == ["0.9500", "1.0000", "0.9744", "20", "0.8000", "+0.1500"]
+    assert cells["Trouser"][1:] == ["0.9500", "0.9500", "0.9500", "20", "1.0000", "-0.0500"]
+    assert cells["Bag"][-1] == "+0.0000"
+    assert set(cells) >= set(CLASS_NAMES)
+
+
+def test_what_comes_from_outside_is_text():
+    text = page(champion=CHAMPION, champion_name="<b>")
+    assert "<script>" not in text
+    assert "Run &lt;1&gt;" in text
+    assert "Against &lt;b&gt;" in text
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 2])
+def test_any_number_of_epochs_is_drawn(epochs):
+    text = report.html_report(
+        title="x",
+        evaluation=CANDIDATE,
+        images=IMAGES,
+        labels=LABELS,
+        history=HISTORY[:epochs],
+        verdict=VERDICT,
+    )
+    assert text.count("<circle") == 2 * epochs
+    assert "nan" not in text
+
+
+def test_the_summary_has_verdict_figures_and_the_card():
+    text = report.summary(
+        title="Run 1",
+        evaluation=CANDIDATE,
+        verdict=VERDICT,
+        champion=CHAMPION,
+        champion_name="version 7",
+        facts=FACTS,
+    )
+    assert text.startswith("# Run 1: accepted\n")
+    assert "Test accuracy 0.9850" in text
+    assert "- accuracy 0.9 &lt;fine&gt;" in text
+    assert "| class | recall | version 7 |" in text
+    assert "| T-shirt/top | 0.9500 | 0.8000 |" in text
+    assert "## Model card" in text
+    assert "| intended use | clothing |" in text
+    assert "| a&#124;b | &lt;script&gt;alert(1)&lt;/script&gt; |" in text
+    # Every row of a table has as many cells as its head.
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in tables[:12]} == {4}
+    assert {line.count("|") for line in tables[12:]} == {3}

@@ -1,0 +1,149 @@
+"""What a run may use: resources of the step that trains, and a volume of its own."""
+
+import json
+
+import httpx
+import ops
+import ops.testing
+import pytest
+
+CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
+
+
+@pytest.fixture
+def classes(kubernetes):
+    """Puts StorageClasses into the cluster: (name, whether it is the default, when it was made)."""
+
+    def put(*rows):
+        kubernetes.objects[CLASSES] = {
+            "metadata": {},
+            "items": [
+                {
+                    "metadata": {
+                        "name": name,
+                        "creationTimestamp": f"2026-01-{day:02}T00:00:00Z",
+                        "annotations": {
+                            "storageclass.kubernetes.io/is-default-class": json.dumps(is_default)
+                        },
+                    },
+                    "provisioner": "example.com/disk",
+                }
+                for name, is_default, day in rows
+            ],
+        }
+
+    return put
+
+
+@pytest.fixture
+def uploaded(sandbox, runs):
+    """The two documents of the pipeline that the newest run is of."""
+
+    def ask():
+        newest = max(runs(), key=lambda run: run["created_at"])
+        reference = newest["pipeline_version_reference"]
+        version = httpx.get(
+            f"{sandbox.api_url}/apis/v2beta1/pipelines/{reference['pipeline_id']}"
+            f"/versions/{reference['pipeline_version_id']}",
+            trust_env=False,
+        ).json()
+        return version["pipeline_spec"]["pipeline_spec"]
+
+    return ask
+
+
+def status(ctx, state):
+    return ctx.run(ctx.on.config_changed(), state).unit_status
+
+
+def test_resources_are_those_of_the_step_that_trains_alone(ctx, configured, runs, uploaded):
+    # GIVEN the default run
+    ctx.run(ctx.on.config_changed(), configured())
+    before = uploaded()["deploymentSpec"]["executors"]
+    # WHEN cores, memory and a GPU are asked for, and the event comes twice
+    for _ in range(2):
+        ctx.run(ctx.on.config_changed(), configured(cpu="8", memory="16Gi", gpu=1))
+    # THEN one more run is of a version whose step train has them
+    assert len(runs()) == 2
+    after = uploaded()["deploymentSpec"]["executors"]
+    given = after["exec-train"]["container"].pop("resources")
+    assert (given["resourceCpuLimit"], given["cpuLimit"]) == ("8", 8)
+    assert (given["resourceMemoryLimit"], given["memoryLimit"]) == ("16Gi", 17.179869184)
+    assert given["accelerator"]["resourceType"] == "nvidia.com/gpu"
+    assert given["accelerator"]["resourceCount"] == "1"
+    # AND no other step changes
+    del before["exec-train"]["container"]["resources"]
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("cpu", "four", "cpu must be empty or cores like 4 or 500m, 100m to 1000, not 'four'"),
+        ("memory", "4", "memory must be empty or a size like 4Gi, 1Gi to 16Ti, not '4'"),
+        ("workspace_size", "1gb", "workspace-size must be empty or a size like 1Gi"),
+    ],
+)
+def test_what_is_no_quantity_is_blocked_with_what_it_takes(
+    ctx, configured, option, value, says, runs
+):
+    seen = status(ctx, configured(**{option: value}))
+    assert isinstance(seen, ops.BlockedStatus)
+    assert says in seen.message
+    assert runs() == []
+
+
+def test_a_workspace_runs_the_variant_with_a_volume(ctx, configured, runs, uploaded):
+    # GIVEN a size and a class
+    ctx.run(ctx.on.config_changed(), configured(workspace_size="2Gi", storage_class="fast-disk"))
+    # THEN the run has both, and is of the pipeline that makes a volume and removes it
+    (run,) = runs()
+    given = run["runtime_config"]["parameters"]
+    assert (given["workspace_size"], given["storage_class"]) == ("2Gi", "fast-disk")
+    assert "exec-createpvc" in uploaded()["deploymentSpec"]["executors"]
+
+
+def test_without_a_workspace_a_class_changes_nothing(ctx, configured, runs):
+    ctx.run(ctx.on.config_changed(), configured())
+    ctx.run(ctx.on.config_changed(), configured(storage_class="fast-disk"))
+    (run,) = runs()
+    assert "workspace_size" not in run["runtime_config"]["parameters"]
+
+
+def test_without_a_class_it_is_the_clusters_default(ctx, configured, runs, classes):
+    # GIVEN a cluster with two defaults, of which the newer counts, as for Kubernetes
+    classes(("slow", False, 9), ("old", True, 1), ("new", True, 2))
+    ctx.run(ctx.on.config_changed(), configured(workspace_size="1Gi"))
+    (run,) = runs()
+    assert run["runtime_config"]["parameters"]["storage_class"] == "new"
+
+
+def test_a_cluster_without_a_default_class_blocks_with_the_option(ctx, configured, runs, classes):
+    classes(("slow", False, 1))
+    seen = status(ctx, configured(workspace_size="1Gi"))
+    assert isinstance(seen, ops.BlockedStatus)
+    assert "storage-class must be named, since this cluster has no default one" in seen.message
+    assert runs() == []
+
+
+def test_a_charm_that_may_not_look_at_classes_says_so(ctx, configured, runs, kubernetes):
+    kubernetes.refuse[f"GET {CLASSES}"] = 403
+    seen = status(ctx, configured(workspace_size="1Gi"))
+    assert isinstance(seen, ops.BlockedStatus)
+    assert "juju trust" in seen.message
+    assert runs() == []
+
+
+def test_the_steps_that_are_told_are_those_of_the_run(ctx, configured, act, sandbox, runs):
+    # GIVEN a run in a workspace whose volume is made
+    state = configured(workspace_size="1Gi", storage_class="any")
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    sandbox.set_run_state(run["run_id"], "RUNNING", {"createpvc": "SUCCEEDED", "ingest": "RUNNING"})
+    # THEN the status counts what makes and removes it as the server does
+    assert "1 of 7 steps done" in status(ctx, state).message
+    # AND once the option is taken back, that run is told as what it was
+    changed = configured(train_on_change=False)
+    assert "1 of 7 steps done" in status(ctx, changed).message
+    told = act("get-run", state=changed)
+    assert told["steps"] == "createpvc SUCCEEDED, ingest RUNNING"
