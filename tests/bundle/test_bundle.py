@@ -1,8 +1,10 @@
 """bundle.yaml, alone and under its overlays, against the metadata of its charms."""
 
-import copy
 import re
+import shutil
+import subprocess
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -55,7 +57,7 @@ def merge(*overlays):
     https://github.com/juju/charm overlay.go: an application or offer without a body goes with its
     relations, options are merged, what else an application has is replaced, relations are added.
     """
-    merged = {"saas": {}, **copy.deepcopy(BUNDLE)}
+    merged = {"saas": {}, **deepcopy(BUNDLE)}
     for name in overlays:
         overlay = OVERLAYS[name]
         for kind in ("applications", "saas"):
@@ -228,3 +230,71 @@ def test_under_juju_2_9_there_is_nothing_of_charmed_kubeflow():
     bundle = merge("juju-2.9")
     assert set(bundle["applications"]) == {"trainer", "pipelines", "object-storage"}
     assert all(each["charm"].endswith(".charm") for each in bundle["applications"].values())
+
+
+# Juju's own code ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def juju(tmp_path_factory):
+    """A program that merges and verifies as Juju does, from its published modules."""
+    program = tmp_path_factory.mktemp("juju") / "juju"
+    words = ["go", "build", "-buildvcs=false", "-o", program, "."]
+    built = subprocess.run(
+        words, cwd=Path(__file__).parent / "juju", capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stderr
+    return program
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The bundle and its overlays, beside charms that were packed."""
+    shutil.copy(ROOT / "bundle.yaml", tmp_path)
+    shutil.copytree(ROOT / "overlays", tmp_path / "overlays")
+    (tmp_path / LOCAL).touch()
+    for body in OVERLAYS["juju-2.9"]["applications"].values():
+        if body and "charm" in body:
+            path = tmp_path / "overlays" / body["charm"]
+            path.resolve().parent.mkdir(parents=True)
+            path.resolve().touch()
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("go"), reason="no Go, which Juju's code is built with")
+@pytest.mark.parametrize("names", MERGES, ids=lambda names: "+".join(names) or "alone")
+def test_juju_verifies_it_and_merges_as_we_do(juju, copy, names):
+    paths = [copy / "bundle.yaml", *(copy / "overlays" / f"{name}.yaml" for name in names)]
+    done = subprocess.run([juju, *paths], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    theirs, ours = yaml.safe_load(done.stdout), merge(*names)
+    assert theirs["relations"] == ours["relations"]
+    assert theirs.get("saas", {}) == ours["saas"]
+    assert set(theirs["applications"]) == set(ours["applications"])
+    for name, application in ours["applications"].items():
+        for key in ("channel", "options", "resources", "trust", "constraints", "storage"):
+            assert theirs["applications"][name].get(key) == application.get(key), (name, key)
+        charm = application["charm"]
+        if charm.endswith(".charm"):
+            base = copy if charm == LOCAL else copy / "overlays"
+            charm = str((base / charm).resolve())
+        assert theirs["applications"][name]["charm"] == charm
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("go"), reason="no Go, which Juju's code is built with")
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("relations: [[trainer:kfp-api, nobody:kfp-api]]", "nobody"),
+        ("saas: {trainer: {url: admin/cos.loki}}", "already exists with SAAS"),
+        ("applications: {minio: {num_units: -1}}", "negative number of units"),
+    ],
+)
+def test_juju_refuses_what_is_wrong(juju, copy, wrong, told):
+    (copy / "wrong.yaml").write_text(wrong)
+    words = [juju, copy / "bundle.yaml", copy / "wrong.yaml"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert told in done.stderr

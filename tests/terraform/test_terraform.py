@@ -1,0 +1,198 @@
+"""The Terraform modules against charmcraft.yaml, bundle.yaml and the provider's schema."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import hcl2
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+MODULES = {"charm": ROOT / "terraform", "bundle": ROOT / "terraform" / "bundle"}
+CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
+# https://github.com/juju/terraform-provider-juju 53dcf50a docs/resources/{application,integration}.md
+SCHEMA = {
+    "juju_application": {
+        "charm": {"name", "base", "channel", "revision"},
+        "local_charm": {"name", "base", "path"},
+        **dict.fromkeys(["name", "model_uuid", "config", "constraints", "resources"]),
+        **dict.fromkeys(["storage_directives", "trust", "units"]),
+    },
+    "juju_integration": {"model_uuid": None, "application": {"name", "endpoint"}},
+}
+META = {"for_each", "depends_on"}
+# Canonical's convention CC008 for a charm's module, and what a charm from a file takes.
+INPUTS = {
+    **dict.fromkeys(["app_name", "base", "channel", "constraints", "model_uuid"], "string"),
+    **dict.fromkeys(["config", "resources"], "${map(string)}"),
+    **dict.fromkeys(["revision", "units"], "number"),
+    "charm_path": "string",
+}
+
+
+def load(module):
+    """What the module's files declare: kind -> name (of resources: type and name) -> body."""
+    options = hcl2.SerializationOptions(
+        with_comments=False, explicit_blocks=False, strip_string_quotes=True
+    )
+    declared = {}
+    for path in sorted(MODULES[module].glob("*.tf")):
+        with path.open() as file:
+            for kind, blocks in hcl2.load(file, serialization_options=options).items():
+                for block in blocks:
+                    declared.setdefault(kind, {}).update(block)
+    return declared
+
+
+def text(module):
+    return "\n".join(path.read_text() for path in MODULES[module].glob("*.tf"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_variable_is_described_typed_and_used(module):
+    variables = load(module)["variable"]
+    assert all(each["description"].endswith(".") and each["type"] for each in variables.values())
+    assert set(re.findall(r"\bvar\.(\w+)", text(module))) == set(variables)
+
+
+def test_the_charms_inputs_are_those_of_the_convention():
+    variables = load("charm")["variable"]
+    assert {name: each["type"] for name, each in variables.items()} == INPUTS
+    assert [name for name, each in variables.items() if "default" not in each] == ["model_uuid"]
+    assert variables["app_name"]["default"] == "trainer"
+    assert variables["base"]["default"] == CHARMCRAFT["base"]
+
+
+@pytest.mark.parametrize("role", ["provides", "requires"])
+def test_the_endpoints_are_those_of_the_charm(role):
+    endpoints = load("charm")["output"][role]["value"]
+    assert endpoints == {name.replace("-", "_"): name for name in CHARMCRAFT[role]}
+
+
+def test_the_application_is_the_charm_trusted():
+    application = load("charm")["resource"]["juju_application"]["trainer"]
+    assert application["trust"] is True
+    names = [
+        each["content"][0]["name"] for block in application["dynamic"] for each in block.values()
+    ]
+    assert names == [CHARMCRAFT["name"]] * 2
+
+
+def test_a_charm_from_a_file_is_refused_without_its_images():
+    (rule,) = load("charm")["variable"]["resources"]["validation"]
+    for name, each in CHARMCRAFT["resources"].items():
+        assert f'"{name}"' in rule["condition"]
+        assert f'{name} = "{each["upstream-source"]}"' in rule["error_message"].replace("\\", "")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_resources_have_only_what_the_providers_schema_has(module):
+    for kind, resources in load(module)["resource"].items():
+        for body in resources.values():
+            schema = SCHEMA[kind]
+            assert set(body) - {"dynamic"} - META <= set(schema)
+            blocks = [(name, body[name]) for name in schema if schema[name] and name in body]
+            for dynamic in body.get("dynamic", []):
+                blocks += [(name, each["content"]) for name, each in dynamic.items()]
+            assert blocks
+            for name, contents in blocks:
+                assert set(contents[0]) <= schema[name]
+
+
+def test_the_plan_reads_the_bundle_and_gives_the_module_what_it_takes():
+    plan = load("bundle")
+    (path,) = re.findall(r'file\("\$\{path\.module\}/([^"]+)"\)', text("bundle"))
+    assert (MODULES["bundle"] / path).resolve() == ROOT / "bundle.yaml"
+    module = plan["module"]["trainer"]
+    assert (MODULES["bundle"] / module.pop("source")).resolve() == MODULES["charm"]
+    assert set(module) <= set(INPUTS)
+    # What it reads of each application is all that bundle.yaml says of one.
+    bundle = yaml.safe_load((ROOT / "bundle.yaml").read_text())
+    trainer = bundle["applications"].pop("trainer")
+    said = set().union(*bundle["applications"].values())
+    assert set(re.findall(r"each\.value\.(\w+)", text("bundle"))) == said
+    read = set(re.findall(r"local\.trainer\.(\w+)", text("bundle")))
+    # The module itself says which charm, and trusts it.
+    assert read == set(trainer) - {"charm", "trust"}
+
+
+def test_what_the_plan_refers_to_is_declared():
+    plan = load("bundle")
+    assert set(re.findall(r"\blocal\.(\w+)", text("bundle"))) == set(plan["locals"])
+    assert set(re.findall(r"\bmodule\.(\w+)", text("bundle"))) - {"}"} <= set(plan["module"])
+
+
+def test_both_want_the_same_provider():
+    versions = [(each / "versions.tf").read_text() for each in MODULES.values()]
+    assert versions[0] == versions[1]
+
+
+def test_the_readme_tells_every_input():
+    told = re.findall(r"^\| `(\w+)`", (MODULES["charm"] / "README.md").read_text(), re.MULTILINE)
+    assert told == sorted(INPUTS)
+
+
+# Terraform itself ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def terraform():
+    """Terraform's program in a folder; returns what it prints."""
+    if not shutil.which("terraform"):
+        pytest.skip("no Terraform")
+
+    def run(folder, *words, text=None):
+        words = ["terraform", *words]
+        return subprocess.run(words, cwd=folder, input=text, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.fixture
+def copy(tmp_path):
+    shutil.copytree(ROOT / "terraform", tmp_path / "terraform")
+    shutil.copy(ROOT / "bundle.yaml", tmp_path)
+    return tmp_path / "terraform"
+
+
+def test_its_format_is_terraforms(terraform):
+    done = terraform(ROOT / "terraform", "fmt", "-check", "-diff", "-recursive")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_plan_finds_in_the_bundle_what_is_there(terraform, copy):
+    # GIVEN the plan's locals without the resources, which need the provider
+    main = copy / "bundle" / "main.tf"
+    (block,) = re.findall(r"^locals \{.*?^\}$", main.read_text(), re.DOTALL | re.MULTILINE)
+    main.write_text(block)
+    (copy / "bundle" / "versions.tf").unlink()
+    (copy / "bundle" / "outputs.tf").unlink()
+    # WHEN Terraform evaluates them
+    words = "jsonencode([local.kubeflow, local.relations, local.trainer])"
+    done = terraform(copy / "bundle", "console", text=words)
+    kubeflow, relations, trainer = json.loads(json.loads(done.stdout))
+    # THEN they say what bundle.yaml says
+    bundle = yaml.safe_load((ROOT / "bundle.yaml").read_text())
+    assert trainer == bundle["applications"].pop("trainer")
+    assert kubeflow == bundle["applications"]
+    assert sorted(relations.values()) == sorted(bundle["relations"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", MODULES)
+def test_terraform_finds_it_valid(terraform, copy, module, tmp_path, monkeypatch):
+    folder = copy / MODULES[module].relative_to(MODULES["charm"])
+    provider = os.environ.get("JUJU_PROVIDER")
+    if provider:
+        overrides = f'dev_overrides {{ "juju/juju" = "{provider}" }}'
+        (tmp_path / "rc").write_text(f"provider_installation {{ {overrides}\n direct {{}} }}")
+        monkeypatch.setenv("TF_CLI_CONFIG_FILE", str(tmp_path / "rc"))
+        assert terraform(folder, "get").returncode == 0
+    elif terraform(folder, "init", "-backend=false", "-input=false").returncode:
+        pytest.skip("the provider cannot be had; JUJU_PROVIDER may name a folder that has it")
+    done = terraform(folder, "validate", "-no-color")
+    assert done.returncode == 0, done.stdout + done.stderr
