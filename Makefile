@@ -50,6 +50,8 @@ lint: .venv/ready ## Look for mistakes and wrong format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/python -W ignore -m training.compile --check
 
 format: .venv/ready ## Put the format right

@@ -1,0 +1,74 @@
+"""What hosts CI and releases calls what is there, and every place tells one version."""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.version import Version
+
+import kfp_ops
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
+CALLERS = [*WORKFLOWS, ROOT / ".pre-commit-config.yaml", ROOT / ".ci" / "run"]
+A_CALL = re.compile(
+    r"^[\s-]*(?:run: |entry: |timeout \d+ )?make ((?:[a-z][a-z-]*\b[ \t]*)+)", re.MULTILINE
+)
+VERSION = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+
+
+def code(path):
+    """The file without its comments."""
+    return re.sub(r"#.*", "", path.read_text())
+
+
+def targets():
+    text = (ROOT / "Makefile").read_text()
+    return set(re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.MULTILINE))
+
+
+def steps(workflow):
+    jobs = yaml.safe_load(workflow.read_text())["jobs"].values()
+    return [step for job in jobs for step in (*job.get("steps", ()), job)]
+
+
+@pytest.mark.parametrize("path", CALLERS, ids=lambda path: path.name)
+def test_what_is_called_is_a_target_of_the_makefile(path):
+    called = {name for names in A_CALL.findall(code(path)) for name in names.split()}
+    assert called <= targets()
+    if path.name == "ci.yaml":
+        assert {"lint", "static", "test", "mutants", "demo", "pack", "packed"} <= called
+
+
+def test_every_target_is_phony():
+    (phony,) = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(phony.split()) == targets()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_actions_are_pinned_and_may_read_only(path):
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    assert not [job for job in workflow["jobs"].values() if "permissions" in job]
+    used = [step["uses"] for step in steps(path) if "uses" in step]
+    assert used
+    for action in used:
+        assert action.startswith("./.github/") or re.search(r"@[0-9a-f]{40}$", action), action
+
+
+def test_every_place_tells_the_same_version():
+    assert kfp_ops.__version__ == VERSION
+
+
+def test_the_changelog_leads_up_to_the_version():
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    unreleased = headings[0] == "Unreleased"
+    released = [Version(heading.split(" - ")[0]) for heading in headings[unreleased:]]
+    assert all(newer > older for newer, older in pairwise(released))
+    # What is not released yet is the version to come
+    if unreleased:
+        assert all(version < Version(VERSION) for version in released)
+    else:
+        assert released[0] == Version(VERSION)
