@@ -7,7 +7,7 @@ CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test notebook mutants contract bench bench-hook lint format static compile pack packed audit sbom clean
+.PHONY: help demo test notebook mutants contract bench lint format static compile pack packed audit sbom clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,12 +39,8 @@ contract: .venv/ready ## Ask a live server what the client relies on (KFP_API_UR
 notebook: .venv/ready ## Execute the notebook on a sandbox, and keep its outputs
 	$(BIN)/python -W ignore scripts/notebook.py
 
-bench: .venv/ready ## Measure training and prediction against the notebook's code
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench.fit
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench.predict
-
-bench-hook: .venv/ready ## Measure what a hook of the packed charm takes (after make pack)
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench.hook
+bench: .venv/ready ## Measure all against the notebook's code and an empty charm (after make pack)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench
 
 lint: .venv/ready ## Look for mistakes and wrong format
 	$(BIN)/ruff check .

@@ -1,9 +1,11 @@
 """`python -m bench.hook`: how long a hook takes, against a charm that does nothing on the same ops.
 
 It takes the packed charm (`make pack` first). Each is a whole process as Juju starts it: Python
-imports, ops reads its environment through hook tools,
-the charm handles update-status. The tools are small shell scripts here, so that what is measured is the
-charm. `idle` is the trainer without relations, `settled` with all it wants there in a Kubeflow Pipelines
+imports, ops reads its environment through hook tools, the charm handles update-status. The tools are
+small shell scripts here, so that what is measured is the charm. CPU seconds are those of the process
+and its hook tools, without those of the servers that it asks.
+
+`idle` is the trainer without relations, `settled` with all it wants there in a Kubeflow Pipelines
 stand-in on loopback; `import ops` is what every Python charm pays before it does anything.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -81,8 +84,8 @@ def tools(
     return folder
 
 
-def dispatch(charm: Path, program: Path, tools: Path, packed: Path) -> float:
-    """Handle update-status in a process of its own; returns seconds.
+def dispatch(charm: Path, program: Path, tools: Path, packed: Path) -> tuple[float, float]:
+    """Handle update-status in a process of its own; returns seconds, and those of CPU.
 
     Args:
         charm: the charm's directory, with its metadata.
@@ -105,12 +108,12 @@ def dispatch(charm: Path, program: Path, tools: Path, packed: Path) -> float:
         "JUJU_MODEL_UUID": "11111111-2222-4333-8444-555555555555",
     }
     command = [_python(), str(program)]
-    started = time.perf_counter()
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, env=environment, cwd=charm, capture_output=True, text=True)
-    took = time.perf_counter() - started
+    took, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise RuntimeError(f"{program} failed:\n{(tools / 'log').read_text()[-2000:]}")
-    return took
+    return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _python() -> str:
@@ -125,8 +128,8 @@ def _python() -> str:
     raise SystemExit("there is no Python 3.10 here, for which the charm is packed")
 
 
-def measure(runs: int) -> dict[str, list[float]]:
-    """Let the charms take turns; returns seconds by what was run."""
+def measure(runs: int) -> dict[str, list[tuple[float, float]]]:
+    """Let the charms take turns; returns seconds, and those of CPU, by what was run."""
     sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "lib"), str(ROOT / "training")]
     from sandbox import Sandbox
 
@@ -170,17 +173,23 @@ def measure(runs: int) -> dict[str, list[float]]:
             "the trainer, idle": (packed, trainer, alone),
             "the trainer, settled": (packed, trainer, among),
         }
-        taken: dict[str, list[float]] = {name: [] for name in ways}
+        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for number in range(-1, runs):
             for name, way in ways.items():
-                seconds = dispatch(*way, packed)
+                both = dispatch(*way, packed)
                 for run in kfp.store.select("runs"):
                     kfp.set_run_state(run["id"], "SUCCEEDED")
                 if number >= 0:  # the first writes bytecode, and lets the run be submitted
-                    taken[name].append(seconds)
+                    taken[name].append(both)
         if kfp.store.count("runs") != 1:
             raise RuntimeError("the trainer did not settle")
     return taken
+
+
+def _column(runs: list[tuple[float, float]], base: list[tuple[float, float]], kind: int) -> str:
+    pairs = [one[kind] / other[kind] for one, other in zip(runs, base, strict=True)]
+    span = f"{statistics.median(pairs):.2f}x ({min(pairs):.2f}-{max(pairs):.2f})"
+    return f"{statistics.median(run[kind] for run in runs):.3f} | {span}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -189,11 +198,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=15, help="of each, after one to warm up")
     taken = measure(parser.parse_args(arguments).runs)
     base = taken["an empty charm"]
-    print("| | process s | of an empty charm: median (least-most) |\n|---|---|---|")
-    for name, seconds in taken.items():
-        pairs = [one / other for one, other in zip(seconds, base, strict=True)]
-        span = f"{statistics.median(pairs):.2f}x ({min(pairs):.2f}-{max(pairs):.2f})"
-        print(f"| {name} | {statistics.median(seconds):.3f} | {span} |")
+    print("Of an empty charm: median (least-most).\n")
+    print("| | process s | ratio | CPU s | ratio |\n|---|---|---|---|---|")
+    for name, runs in taken.items():
+        print(f"| {name} | {_column(runs, base, 0)} | {_column(runs, base, 1)} |")
     return 0
 
 
