@@ -39,12 +39,8 @@ contract: .venv/ready ## Ask a live server what the client relies on (KFP_API_UR
 notebook: .venv/ready ## Execute the notebook on a sandbox, and keep its outputs
 	$(BIN)/python -W ignore scripts/notebook.py
 
-bench: .venv/ready ## Measure training and prediction against the notebook's code
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench.fit
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench.predict
-
-bench-hook: .venv/ready ## Measure what a hook of the packed charm takes (after make pack)
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench.hook
+bench: .venv/ready ## Measure all against the notebook's code and an empty charm (after make pack)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench
 
 lint: .venv/ready ## Look for mistakes and wrong format
 	$(BIN)/ruff check .

@@ -13,9 +13,12 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
 from bench import DATA_ROOT
 from bench.measure import Run, machine, median, ratio, run
+
+BASE = "the notebook"
 
 
 def train(recipe: str, seed: int) -> dict[str, float]:
@@ -41,6 +44,25 @@ def train(recipe: str, seed: int) -> dict[str, float]:
     return {**took, "accuracy": accuracy}
 
 
+def measure(recipes: Sequence[str], seeds: Sequence[int]) -> dict[str, list[Run]]:
+    """Let the notebook and recipes take turns, a run of each for each seed; returns runs by name."""
+    runs: dict[str, list[Run]] = {name: [] for name in (BASE, *recipes)}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in seeds:
+            for name, done in runs.items():
+                if name == BASE:
+                    done.append(run("-m", "bench.chapter", "train", folder, seed))
+                else:
+                    done.append(run("-m", "bench.fit", "--one", name, seed))
+                said = done[-1].said
+                print(
+                    f"seed {seed} {name}: fit {said['fit_seconds']:.2f} s, process "
+                    f"{done[-1].wall:.2f} s, accuracy {said['accuracy']:.4f}",
+                    flush=True,
+                )
+    return runs
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.fit", description=__doc__)
@@ -51,40 +73,29 @@ def main(arguments: list[str] | None = None) -> int:
     if options.one:
         print(json.dumps(train(options.one[0], int(options.one[1]))))
         return 0
-    runs: dict[str, list[Run]] = {name: [] for name in ("the notebook", *options.recipes)}
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in options.seeds:
-            for name, done in runs.items():
-                if name == "the notebook":
-                    done.append(run("-m", "bench.chapter", "train", folder, seed))
-                else:
-                    done.append(run("-m", "bench.fit", "--one", name, seed))
-                said = done[-1].said
-                print(
-                    f"seed {seed} {name}: fit {said['fit_seconds']:.2f} s, process "
-                    f"{done[-1].wall:.2f} s, accuracy {said['accuracy']:.4f}",
-                    flush=True,
-                )
-    base = runs["the notebook"]
+    runs = measure(options.recipes, options.seeds)
+    base = runs[BASE]
     print(f"\n{machine()}\nmedians over seeds {options.seeds}; ratios: median (least-most)\n")
     print("| | test accuracy | fit s | fit | fit CPU s | fit CPU | process s | process | MB |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, done in runs.items():
         print(
             f"| {name} | {median(done, lambda r: r.said['accuracy']):.4f} "
-            f"| {median(done, _fit):.2f} | {ratio(base, done, _fit)} "
-            f"| {median(done, _fit_cpu):.2f} | {ratio(base, done, _fit_cpu)} "
+            f"| {median(done, fit):.2f} | {ratio(base, done, fit)} "
+            f"| {median(done, fit_cpu):.2f} | {ratio(base, done, fit_cpu)} "
             f"| {median(done, lambda r: r.wall):.2f} | {ratio(base, done, lambda r: r.wall)} "
             f"| {median(done, lambda r: r.rss):.0f} |"
         )
     return 0
 
 
-def _fit(done: Run) -> float:
+def fit(done: Run) -> float:
+    """Seconds that the call took which trains."""
     return done.said["fit_seconds"]
 
 
-def _fit_cpu(done: Run) -> float:
+def fit_cpu(done: Run) -> float:
+    """Seconds of processor time of that call."""
     return done.said["fit_cpu_seconds"]
 
 

@@ -70,7 +70,11 @@ def median(runs: Sequence[Run], of: Callable[[Run], float]) -> float:
 def ratio(base: Sequence[Run], runs: Sequence[Run], of: Callable[[Run], float]) -> str:
     """How many times more the base takes, as the median of pairs, with the least and the most."""
     pairs = [of(a) / of(b) for a, b in zip(base, runs, strict=True)]
-    return f"{statistics.median(pairs):.1f}x ({min(pairs):.1f}-{max(pairs):.1f})"
+    middle, least, most = (
+        f"{each:.{1 if each >= 3 else 2}f}"
+        for each in (statistics.median(pairs), min(pairs), max(pairs))
+    )
+    return f"{middle}x ({least}-{most})"
 
 
 def machine() -> str:
@@ -79,7 +83,9 @@ def machine() -> str:
 
     with Path("/proc/cpuinfo").open() as file:
         names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
-    packages = ", ".join(f"{n} {version(n)}" for n in ("keras", "numpy", "ai-edge-litert"))
+    packages = ", ".join(
+        f"{n} {version(n)}" for n in ("keras", "numpy", "ai-edge-litert", "ops", "httpx")
+    )
     return (
         f"{len(os.sched_getaffinity(0))} cores, {names[0] if names else platform.machine()}; "
         f"Python {platform.python_version()}, {packages}"

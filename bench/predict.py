@@ -14,23 +14,17 @@ from pathlib import Path
 from bench import DATA_ROOT
 from bench.measure import Run, machine, median, ratio, run
 
+BASE = "the notebook"
 WAYS = {
-    "the notebook": ("-m", "bench.chapter", "predict", "chapter"),
+    BASE: ("-m", "bench.chapter", "predict", "chapter"),
     "LiteRT, recipe notebook": ("-m", "training.predict", "notebook", "--runtime", "litert"),
     "LiteRT, recipe fast": ("-m", "training.predict", "fast", "--runtime", "litert"),
     "SavedModel, recipe fast": ("-m", "training.predict", "fast", "--runtime", "tensorflow"),
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Train what is needed, measure, and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.predict", description=__doc__)
-    parser.add_argument("--runs", type=int, default=7, help="of each way, after one to warm up")
-    parser.add_argument("--train", nargs=2, metavar=("RECIPE", "FOLDER"), help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.train:
-        _train(options.train[0], Path(options.train[1]))
-        return 0
+def measure(count: int) -> dict[str, list[Run]]:
+    """Train what is needed, and let the ways take turns; returns runs by way."""
     runs: dict[str, list[Run]] = {name: [] for name in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
@@ -39,14 +33,27 @@ def main(arguments: list[str] | None = None) -> int:
         for recipe in ("notebook", "fast"):
             # Not in this process: a child's memory begins with that of its parent.
             run("-m", "bench.predict", "--train", recipe, models / recipe)
-        for number in range(-1, options.runs):
+        for number in range(-1, count):
             for name, (flag, module, *rest) in WAYS.items():
                 words: list[object] = [models / word if word in _MODELS else word for word in rest]
                 words += ["--image-number"] if module == "training.predict" else []
                 done = run(flag, module, *words, max(0, number))
                 if number >= 0:
                     runs[name].append(done)
-    base = runs["the notebook"]
+    return runs
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.predict", description=__doc__)
+    parser.add_argument("--runs", type=int, default=7, help="of each way, after one to warm up")
+    parser.add_argument("--train", nargs=2, metavar=("RECIPE", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.train:
+        _train(options.train[0], Path(options.train[1]))
+        return 0
+    runs = measure(options.runs)
+    base = runs[BASE]
     print(f"\n{machine()}\nmedians over {options.runs} runs; ratios: median (least-most)\n")
     print("| | process s | process | CPU s | CPU | MB |")
     print("|---|---|---|---|---|---|")

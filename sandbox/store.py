@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+# A specification, which is large, comes last: SQLite reads a row up to the column that it wants.
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -28,17 +29,17 @@ CREATE TABLE IF NOT EXISTS experiments (
     storage_state TEXT, last_run_created_at TEXT, UNIQUE (namespace, name));
 CREATE TABLE IF NOT EXISTS runs (
     id TEXT PRIMARY KEY, namespace TEXT, experiment_id TEXT, name TEXT, description TEXT,
-    pipeline_id TEXT, version_id TEXT, spec TEXT, parameters TEXT, pipeline_root TEXT,
+    pipeline_id TEXT, version_id TEXT, parameters TEXT, pipeline_root TEXT,
     service_account TEXT, created_at TEXT, scheduled_at TEXT, finished_at TEXT, state TEXT,
-    history TEXT, storage_state TEXT, tasks TEXT, recurring_run_id TEXT);
+    history TEXT, storage_state TEXT, tasks TEXT, recurring_run_id TEXT, spec TEXT);
 CREATE INDEX IF NOT EXISTS runs_by_age ON runs (experiment_id, created_at, id);
 CREATE INDEX IF NOT EXISTS runs_by_name ON runs (experiment_id, name);
 CREATE INDEX IF NOT EXISTS runs_by_turn ON runs (state, created_at, id);
 CREATE TABLE IF NOT EXISTS recurring_runs (
     id TEXT PRIMARY KEY, namespace TEXT, experiment_id TEXT, name TEXT, description TEXT,
-    pipeline_id TEXT, version_id TEXT, spec TEXT, parameters TEXT, pipeline_root TEXT,
+    pipeline_id TEXT, version_id TEXT, parameters TEXT, pipeline_root TEXT,
     service_account TEXT, created_at TEXT, updated_at TEXT, max_concurrency INTEGER,
-    trigger TEXT, mode TEXT, no_catchup INTEGER, next_at TEXT, counter INTEGER DEFAULT 0);
+    trigger TEXT, mode TEXT, no_catchup INTEGER, next_at TEXT, counter INTEGER DEFAULT 0, spec TEXT);
 """
 
 Row = dict[str, Any]

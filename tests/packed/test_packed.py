@@ -190,3 +190,8 @@ def test_the_packed_charm_without_relations_says_the_command(juju):
         "blocked",
         f"no relation kfp-api; add it with: juju {verb} trainer:kfp-api kfp-api:kfp-api",
     ]
+
+
+def test_juju_is_told_the_projects_version(charm):
+    said = (charm / "version").read_text().strip()
+    assert f'\nversion = "{said}"\n' in (ROOT / "pyproject.toml").read_text()

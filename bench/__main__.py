@@ -1,0 +1,74 @@
+"""`python -m bench`: all that is measured here, in one table of ratios.
+
+A ratio says how many times faster something is than the first line of its part: above 1 it takes less
+time, below 1 more. Hooks want the packed charm (`make pack`) and Python 3.10, and are left out where
+they are not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+from collections.abc import Callable, Mapping
+
+from bench import calls, fit, hook, predict
+from bench.measure import Run, machine, median, ratio
+
+Of = Callable[[Run], float]
+
+
+def rows(what: str, runs: Mapping[str, list[Run]], base: str, wall: Of, cpu: Of) -> list[str]:
+    """A part of the table: seconds and ratios of each, against the base, which comes first."""
+    return [
+        f"| {what}: {name} | {median(runs[name], wall):.4g} | {ratio(runs[base], runs[name], wall)} "
+        f"| {median(runs[name], cpu):.4g} | {ratio(runs[base], runs[name], cpu)} |"
+        for name in sorted(runs, key=lambda name: name != base)
+    ]
+
+
+def hooks(count: int) -> dict[str, list[Run]]:
+    """What a hook takes, by charm; nothing where it cannot be measured, with a line that says why."""
+    try:
+        taken = hook.measure(count)
+    except SystemExit as why:
+        print(f"no hooks: {why}")
+        return {}
+    return {name: [Run(*each, 0, {}) for each in done] for name, done in taken.items()}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure everything and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--recipes", nargs="+", default=["quick", "fast"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="to train with")
+    parser.add_argument("--runs", type=int, default=9, help="of all else, after one to warm up")
+    options = parser.parse_args(arguments)
+    load = os.getloadavg()[0]
+    lines = rows(
+        "train", fit.measure(options.recipes, options.seeds), fit.BASE, fit.fit, fit.fit_cpu
+    )
+
+    def wall(run: Run) -> float:
+        return run.wall
+
+    def cpu(run: Run) -> float:
+        return run.cpu
+
+    lines += rows("predict", predict.measure(options.runs), predict.BASE, wall, cpu)
+    asked = calls.measure(options.runs)
+    counts = {run.said["calls"] for done in asked.values() for run in done}
+    many = "/".join(map(str, sorted(counts)))
+    lines += rows(f"observe in {many} calls", asked, calls.BASE, wall, cpu)
+    charms = hooks(options.runs)
+    lines += rows("hook", charms, "an empty charm", wall, cpu) if charms else []
+    day = datetime.datetime.now(datetime.timezone.utc).date()
+    print(f"\n{day}, load {load:.1f} before; {machine()}")
+    print("ratios against the first of each part: median (least-most)\n")
+    print("| | s | faster | CPU s | faster |\n|---|---|---|---|---|")
+    print("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

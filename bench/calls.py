@@ -1,0 +1,98 @@
+"""`python -m bench.calls`: what it takes to see what exists, with ten thousand past runs and with one.
+
+`observe` is all that an event asks Kubeflow Pipelines. The server is the sandbox, in this same process,
+so that seconds of processor time are those of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.measure import ROOT, Run, machine, median, ratio
+
+BASE = "one past run"
+PAST = {BASE: 1, "10,000 past runs": 10_000}
+
+
+class Counted:
+    """A client that counts what it is asked."""
+
+    def __init__(self, client: object):
+        self.calls = 0
+        self._client = client
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        self.calls += 1
+        return getattr(self._client, name)
+
+
+def measure(count: int) -> dict[str, list[Run]]:
+    """Let experiments with few and many runs take turns; returns runs by which it was.
+
+    Each says how many calls it made.
+    """
+    sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "lib")]
+    import wishes
+    from config import TrainerConfig
+    from kfp_ops import Client, ObjectStorage, act, observe, plan
+    from sandbox import Sandbox
+
+    storage = ObjectStorage(
+        access_key="", secret_key="", service="minio", port=9000, namespace="kubeflow"
+    )
+    now = datetime.datetime.now(datetime.timezone.utc)
+    runs: dict[str, list[Run]] = {name: [] for name in PAST}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Sandbox(Path(folder), execute=False) as kfp,
+        Client(kfp.api_url) as client,
+    ):
+        wanted = {name: wishes.wanted(TrainerConfig(), storage, name, {}, now) for name in PAST}
+        for name, past in PAST.items():
+            seen = observe(client, wanted[name])
+            seen = act(client, wanted[name], seen, plan(wanted[name], seen))
+            (submitted,) = seen.runs.values()
+            kfp.set_run_state(submitted.run_id, "SUCCEEDED")
+            row = dict(kfp.store.get("runs", submitted.run_id) or {})
+            old = {**row, "created_at": "2025-01-01T00:00:00Z"}
+            del old["id"]
+            for number in range(past):
+                kfp.store.add("runs", **{**old, "name": f"train-{number}"})
+        for number in range(-1, count):
+            for name, done in runs.items():
+                counted = Counted(client)
+                started, worked = time.perf_counter(), time.process_time()
+                observe(counted, wanted[name])  # type: ignore[arg-type]
+                wall, cpu = time.perf_counter() - started, time.process_time() - worked
+                if number >= 0:
+                    done.append(Run(wall, cpu, 0, {"calls": counted.calls}))
+    return runs
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.calls", description=__doc__)
+    parser.add_argument("--runs", type=int, default=25, help="of each, after one to warm up")
+    options = parser.parse_args(arguments)
+    runs = measure(options.runs)
+    base = runs[BASE]
+    print(f"\n{machine()}\nmedians over {options.runs} runs; ratios: median (least-most)\n")
+    print("| | calls | ms | | CPU ms | |\n|---|---|---|---|---|---|")
+    for name, done in runs.items():
+        print(
+            f"| {name} | {median(done, lambda r: r.said['calls']):.0f} "
+            f"| {1000 * median(done, lambda r: r.wall):.1f} | {ratio(base, done, lambda r: r.wall)} "
+            f"| {1000 * median(done, lambda r: r.cpu):.1f} | {ratio(base, done, lambda r: r.cpu)} |"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

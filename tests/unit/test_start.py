@@ -1,0 +1,58 @@
+"""What the charm imports before it does anything, which every hook pays for."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# What takes longer to import than an event that asks nobody takes in all.
+LATER = ("httpcore", "httpx", "lightkube", "prometheus_client")
+PROGRAM = """
+import sys
+import charm
+{then}
+print(*sorted(name for name in {later} if name in sys.modules))
+print(*sorted({{name.partition(".")[0] for name in sys.modules}} - sys.stdlib_module_names))
+"""
+IDLE = """
+import ops.testing
+context = ops.testing.Context(charm.FashionMnistTrainerCharm, app_name="trainer")
+container = ops.testing.Container("pushgateway", can_connect=False)
+state = ops.testing.State(leader=True, containers={container})
+context.run(context.on.update_status(), state)
+"""
+
+
+def imported(then=""):
+    """What is imported of LATER, and the names of all packages outside the standard library."""
+    program = PROGRAM.format(then=then, later=LATER)
+    paths = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'lib'}", "PATH": "/usr/bin:/bin"}
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        env=paths,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    late, packages = said.stdout.splitlines()
+    return late.split(), set(packages.split())
+
+
+@pytest.mark.parametrize("then", ["", IDLE], ids=["start", "idle"])
+def test_what_asks_nobody_imports_no_client(then):
+    late, _ = imported(then)
+    assert late == []
+
+
+def test_a_start_imports_few_packages():
+    _, packages = imported()
+    ours = {path.stem for path in (ROOT / "src").glob("*.py")} | {"kfp_ops", "__main__"}
+    others = {name for name in packages - ours if not name.startswith(("_", "cython"))}
+    # The second line comes with ops.
+    assert others <= {
+        *("cronsim", "obstore", "ops", "yaml"),
+        *("importlib_metadata", "opentelemetry", "typing_extensions", "websocket", "zipp"),
+    }
