@@ -26,7 +26,7 @@ from training import components, pipelines
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "src" / "pipelines"
-COMPILED = {"train.yaml": pipelines.train_pipeline}
+COMPILED = {"train.yaml": pipelines.train_pipeline, "monitor.yaml": pipelines.monitor_pipeline}
 # What steps import beyond the image's TensorFlow. kfp's executor needs nothing that kfp depends on.
 NEEDED = ("kfp", "obstore")
 _ARCHIVE = re.compile(r"(__KFP_EMBEDDED_ARCHIVE_B64 = ')[A-Za-z0-9+/=]+(')")
