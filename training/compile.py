@@ -29,6 +29,7 @@ TARGET = ROOT / "src" / "pipelines"
 COMPILED = {
     "train.yaml": pipelines.train_pipeline,
     "train-workspace.yaml": pipelines.workspace_pipeline,
+    "monitor.yaml": pipelines.monitor_pipeline,
 }
 # What steps import beyond the image's TensorFlow. kfp's executor needs nothing that kfp depends on.
 NEEDED = ("kfp", "obstore")

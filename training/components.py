@@ -217,3 +217,37 @@ def predict(
     )
     print(said)
     return str(said)
+
+
+@step
+def monitor(
+    run_id: str,
+    monitor_data: str,
+    registry: str,
+    s3_endpoint: str,
+    max_drift: float,
+    min_images: int,
+    metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+):
+    """Hold production images against what the model that serves was made for."""
+    from pathlib import Path
+
+    from fashion_mnist import monitoring
+
+    said = monitoring.monitor(
+        source=monitor_data,
+        run_id=run_id,
+        registry=registry,
+        s3_endpoint=s3_endpoint,
+        max_drift=max_drift,
+        min_images=min_images,
+        report=Path(report.path),
+    )
+    for part, index in said["drift"].items():
+        metrics.log_metric(f"drift {part}", index)
+    if said["accuracy"] is not None:
+        metrics.log_metric("accuracy", said["accuracy"])
+    for name, recall in said["recall"].items():
+        metrics.log_metric(f"recall {name}", recall)
+    print(f"{said['images']} images against version {said['version']}: drift {said['drift']}")

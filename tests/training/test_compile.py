@@ -14,9 +14,10 @@ COMMITTED = Path(__file__).parents[2] / "src" / "pipelines"
 SPEC, PLATFORM = yaml.safe_load_all((COMMITTED / "train.yaml").read_text())
 IN_WORKSPACE, ITS_PLATFORM = yaml.safe_load_all((COMMITTED / "train-workspace.yaml").read_text())
 INSIDE = IN_WORKSPACE["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+MONITOR, _ = yaml.safe_load_all((COMMITTED / "monitor.yaml").read_text())
 
 
-@pytest.mark.parametrize("name", compiling.COMPILED)
+@pytest.mark.parametrize("name", sorted(compiling.COMPILED))
 def test_compiling_again_gives_the_committed_bytes(name):
     assert compiling.compiled(compiling.COMPILED[name]) == (COMMITTED / name).read_text()
 
@@ -85,9 +86,21 @@ def test_a_killed_training_is_tried_again():
     assert secret["secretName"] == pipelines.SECRET
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "ingest", "predict", "publish"])
-def test_each_step_is_limited_pinned_and_not_cached(name):
-    container = SPEC["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
+def test_monitoring_is_one_step():
+    spec = json_format.ParseDict(MONITOR, pipeline_spec_pb2.PipelineSpec())
+    assert spec.pipeline_info.name == "fashion-mnist-monitor"
+    assert set(spec.root.dag.tasks) == {"monitor"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (MONITOR, "monitor"),
+        *((SPEC, name) for name in ("train", "evaluate", "ingest", "predict", "publish")),
+    ],
+)
+def test_each_step_is_limited_pinned_and_not_cached(spec, name):
+    container = spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
     assert {"resourceCpuLimit", "resourceMemoryLimit"} <= container["resources"].keys()
     assert "--require-hashes" in container["command"][2]
     assert "obstore==" in container["command"][2]

@@ -77,7 +77,7 @@ class Trainer(RuleBasedStateMachine):
         self.state = ops.testing.State(
             containers={PUSHGATEWAY},
             leader=True,
-            config=QUIET,
+            config={**QUIET, **TRIGGERED},
             relations={
                 sdi("kfp-api", "kfp-api", server),
                 sdi("object-storage", "minio", storage),
@@ -137,6 +137,7 @@ class Trainer(RuleBasedStateMachine):
     @rule(hours=st.sampled_from([6, 12, 24, 31]))
     def hours_pass(self, hours):
         self.now += datetime.timedelta(hours=hours)
+        self.emit(self.context.on.update_status())
 
     @rule()
     def update_status(self):

@@ -38,6 +38,15 @@ def evaluate(directory: Path, images: np.ndarray, labels: np.ndarray) -> Evaluat
     Raises:
         OSError: there is no SavedModel in the directory.
     """
+    return of_probabilities(probabilities(directory, images), labels)
+
+
+def probabilities(directory: Path, images: np.ndarray) -> np.ndarray:
+    """What an exported SavedModel answers to raw uint8 images (n, 28, 28): float32 (n, 10).
+
+    Raises:
+        OSError: there is no SavedModel in the directory.
+    """
     import tensorflow as tf
 
     serve = tf.saved_model.load(str(directory)).signatures["serving_default"]
@@ -45,7 +54,7 @@ def evaluate(directory: Path, images: np.ndarray, labels: np.ndarray) -> Evaluat
         serve(images=tf.constant(images[at : at + 1000]))["probabilities"].numpy()
         for at in range(0, len(images), 1000)
     ]
-    return of_probabilities(np.concatenate(parts), labels)
+    return np.concatenate(parts)
 
 
 def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:

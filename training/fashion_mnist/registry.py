@@ -8,6 +8,7 @@ Layout under its address (docs/reference/registry.md)::
     7/...                      version 7: SavedModel, Keras model, report; manifest.json comes last
     champion/00000003.json     the third move of the champion pointer
     removed/00000007.json      version 7 was removed, or is about to be
+    monitoring/RUN/report.json what a monitoring run saw in production images
 
 Nothing is ever overwritten: each object is put only if it is not there, which S3 servers and
 directories do alike. A crash leaves at most a number that nobody uses.
@@ -84,6 +85,13 @@ class Registry:
         path = f"runs/{run_id}/{MANIFEST}"
         if self._create(path, manifest):
             return manifest
+        return self._manifest(path)
+
+    def write_report(self, run_id: str, report: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Keep what a monitoring run saw; returns what is kept, as `write_result` does."""
+        path = f"monitoring/{run_id}/report.json"
+        if self._create(path, report):
+            return report
         return self._manifest(path)
 
     # Versions -----------------------------------------------------------------------------------

@@ -202,6 +202,64 @@ def data_report(
     return _page(title, "\n".join(parts))
 
 
+def monitoring_report(
+    facts: Mapping[str, Any], images: np.ndarray, probabilities: np.ndarray
+) -> str:
+    """What production images are like, against what the model that serves was made for.
+
+    Args:
+        facts: what `monitoring.compare` says of them, with `run_id`, `source` and `created_at`.
+        images: uint8 (n, 28, 28); those that the model is least sure of are shown.
+        probabilities: the model's answers, float (n, 10).
+    """
+    say, before = html.escape, facts["reference"]
+    tiles = [
+        (f"{index:.3f}", f"drift of {part}", "rejected" if part in facts["drifted"] else "accepted")
+        for part, index in facts["drift"].items()
+    ]
+    tiles += [
+        (f"{facts['images']:,}", f"images, {facts['labelled']:,} with labels", ""),
+        (f"{facts['confidence']:.1%}", "mean confidence", ""),
+    ]
+    if facts["accuracy"] is not None:
+        known = f"accuracy ({before['accuracy']:.4f} on the test images)"
+        tiles.append((f"{facts['accuracy']:.4f}", known, ""))
+    verdict = (
+        f"Drifted: {', '.join(facts['drifted'])}." if facts["drifted"] else "Nothing has drifted."
+    )
+    rows = "".join(
+        f"<tr><td>{say(name)}</td><td>{share:.1%}</td><td>{before['predicted'][name]:.1%}</td>"
+        f"<td>{_recall(facts, name)}</td><td>{_recall(before, name)}</td></tr>"
+        for name, share in facts["predicted"].items()
+    )
+    sure = probabilities.max(axis=1)
+    unsure = "".join(
+        _figure(
+            images[index],
+            f"image {index}",
+            f"{say(CLASS_NAMES[int(probabilities[index].argmax())])} {sure[index]:.0%}",
+        )
+        for index in np.argsort(sure, kind="stable")[:25].tolist()
+    )
+    title = f"Production images against version {facts['version']}"
+    return _page(
+        title,
+        f"<h1>{say(title)}</h1><p>{say(facts['source'])}, {say(facts['created_at'])}, run "
+        f'{say(facts["run_id"])}</p><div class="tiles">'
+        + "".join(
+            f'<div class="tile"><b class="{kind}">{say(value)}</b><span>{say(name)}</span></div>'
+            for value, name, kind in tiles
+        )
+        + f"</div><p>{say(verdict)} Above a population stability index of {facts['max_drift']:g} it "
+        "counts as drift.</p><h2>By class</h2><table><tr><th>class</th><th>predicted</th>"
+        f"<th>of the test images</th><th>recall</th><th>on the test images</th></tr>{rows}</table>"
+        "<h2>Pixels</h2><p>Share of pixels by grey level, 0 to 255.</p>"
+        f"<h3>production, mean {facts['mean']:.1f}</h3>{_bars(facts['histogram'])}"
+        f"<h3>training, mean {before['mean']:.1f}</h3>{_bars(before['histogram'])}"
+        f'<h2>The least sure answers</h2><div class="grid">{unsure}</div>',
+    )
+
+
 def png(image: np.ndarray) -> bytes:
     """A grey image, uint8 (height, width), as a PNG file."""
     height, width = image.shape
@@ -254,6 +312,10 @@ def _page(title: str, body: str) -> str:
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
         f"<body>{body}</body></html>\n"
     )
+
+
+def _recall(facts: Mapping[str, Any], name: str) -> str:
+    return f"{facts['recall'][name]:.4f}" if name in facts["recall"] else "not known"
 
 
 def _share(split: Mapping[str, Any], name: str) -> str:

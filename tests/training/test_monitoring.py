@@ -1,0 +1,300 @@
+"""Production images against a champion that was trained: clean, shifted, labelled and malformed ones."""
+
+import dataclasses
+import gzip
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+
+from fashion_mnist import (
+    CLASS_NAMES,
+    data,
+    data_validation,
+    export,
+    judging,
+    monitoring,
+    training,
+)
+from fashion_mnist.data import DataError
+from fashion_mnist.evaluation import Gate
+from fashion_mnist.recipes import Recipe
+from fashion_mnist.registry import Registry, RegistryError
+
+RECIPE = Recipe(
+    name="tiny",
+    layers=("flatten", "bn-dense 16"),
+    epochs=4,
+    batch_size=50,
+    learning_rate=1e-2,
+    mixed_precision=False,
+)
+
+
+@pytest.fixture(scope="module")
+def champion(toy, tmp_path_factory):
+    """The address of a registry in which a model serves that learned the small data set."""
+    folder = tmp_path_factory.mktemp("champion")
+    images = data.load(str(toy))
+    data.save(images, folder / "dataset")
+    data_validation.save(folder / "dataset", data_validation.statistics(images), [])
+    trained = training.train(
+        images.train_images, images.train_labels, RECIPE, seed=1, log=lambda _: None
+    )
+    model = folder / "model"
+    export.export(trained.model, model, "model.keras", images.train_images)
+    history = [dataclasses.asdict(epoch) for epoch in trained.history]
+    facts = {"history": history, "seconds": 1.0, "recipe": dataclasses.asdict(RECIPE)}
+    (model / "training.json").write_text(json.dumps(facts))
+    common = {
+        "model": model,
+        "dataset": folder / "dataset",
+        "run_id": "first",
+        "registry": str(folder / "registry"),
+        "s3_endpoint": "",
+        "gate": Gate(min_accuracy=0.5, min_recall=0.3),
+        "report": folder / "report.html",
+        "manifest": folder / "manifest.json",
+    }
+    assert judging.judge_model(**common, seed=1, reason="drift").verdict.status == "accepted"
+    judging.publish(**common)
+    return str(folder / "registry")
+
+
+@pytest.fixture(scope="module")
+def production():
+    """Images like those that were learned, and what they are."""
+    chance = np.random.default_rng(7)
+    labels = (np.arange(600) % 10).astype(np.uint8)
+    images = chance.integers(0, 60, (600, 28, 28)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 * label + 2 : 2 * label + 6, 4:24] = 220
+    return images, labels
+
+
+@pytest.fixture
+def look(champion, tmp_path):
+    """Monitors what lies in a folder; returns what is kept."""
+    names = iter(range(100))
+
+    def run(folder, **more):
+        options = {"max_drift": 0.1, "min_images": 100, "registry": champion, **more}
+        return monitoring.monitor(
+            source=str(folder),
+            run_id=f"{tmp_path.name}-{next(names)}",
+            s3_endpoint="",
+            report=tmp_path / "report.html",
+            **options,
+        )
+
+    return run
+
+
+@pytest.fixture
+def batch(tmp_path):
+    folder = tmp_path / "batch"
+    folder.mkdir()
+    return folder
+
+
+def test_the_manifest_says_why_its_run_was_started(champion):
+    assert Registry.open(champion).champion().manifest["reason"] == "drift"
+
+
+# What it says of images ---------------------------------------------------------------------------------
+
+
+def test_images_like_those_that_were_learned_have_not_drifted(look, batch, production, tmp_path):
+    np.savez(batch / "day.npz", images=production[0])
+    said = look(batch)
+    assert said["drifted"] == []
+    assert 0 <= said["drift"]["pixels"] < 0.01
+    assert 0 <= said["drift"]["predictions"] < 0.1
+    assert (said["version"], said["images"], said["labelled"]) == (1, 600, 0)
+    assert said["accuracy"] is None
+    assert said["recall"] == {}
+    assert "Nothing has drifted" in (tmp_path / "report.html").read_text()
+
+
+def test_brighter_images_have_drifted_in_their_pixels(look, batch, production, tmp_path):
+    images = np.clip(production[0].astype(int) + 60, 0, 255).astype(np.uint8)
+    np.save(batch / "images.npy", images)
+    said = look(batch)
+    assert "pixels" in said["drifted"]
+    assert said["drift"]["pixels"] > 1
+    assert said["mean"] > said["reference"]["mean"] + 50
+    html = (tmp_path / "report.html").read_text()
+    assert "Drifted: pixels" in html
+    assert "data:image/png" in html
+
+
+def test_other_kinds_of_clothing_have_drifted_in_what_is_predicted(look, batch, production):
+    images, labels = production
+    np.save(batch / "images.npy", np.concatenate([images[labels < 3]] * 3))
+    said = look(batch)
+    assert said["drifted"] == ["predictions"]
+    assert sum(said["predicted"][name] for name in CLASS_NAMES[:3]) > 0.9
+    assert said["reference"]["predicted"]["Bag"] > 0.05
+
+
+def test_the_limit_is_the_callers(look, batch, production):
+    images, labels = production
+    np.save(batch / "images.npy", images[labels < 5])
+    assert look(batch, max_drift=100)["drifted"] == []
+    assert look(batch, max_drift=0.5)["drifted"] == ["predictions"]
+
+
+def test_with_labels_it_tells_how_good_the_model_is_by_class(look, batch, production, tmp_path):
+    images, labels = production
+    wrong = labels.astype(int)
+    wrong[labels == 3] = 4  # what is a dress is labelled a coat
+    wrong[labels == 5] = -1  # nobody knows
+    np.savez(batch / "day.npz", images=images, labels=wrong)
+    said = look(batch)
+    assert said["labelled"] == 540
+    assert said["accuracy"] == pytest.approx(480 / 540, abs=0.02)
+    assert said["recall"]["Coat"] == pytest.approx(0.5, abs=0.05)
+    assert not {"Dress", "Sandal"} & set(said["recall"])
+    assert "not known" in (tmp_path / "report.html").read_text()
+
+
+def test_the_report_is_kept_once_and_nothing_else_moves(
+    look, batch, production, champion, tmp_path
+):
+    np.save(batch / "images.npy", production[0])
+    before = Registry.open(champion).champion()
+    options = {"source": str(batch), "registry": champion, "s3_endpoint": "", "max_drift": 0.1}
+    options |= {"min_images": 1, "run_id": "twice", "report": tmp_path / "report.html"}
+    first = monitoring.monitor(**options)
+    # A step that is repeated, meanwhile with other images, abides by what it said.
+    np.save(batch / "images.npy", 255 - production[0])
+    assert monitoring.monitor(**options) == first
+    kept = tmp_path.joinpath(champion, "monitoring", "twice", "report.json")
+    assert json.loads(kept.read_text()) == first
+    assert Registry.open(champion).champion() == before
+    assert Registry.open(champion).versions() == [1]
+
+
+# What it reads --------------------------------------------------------------------------------------------
+
+
+def idx(array):
+    header = bytes([0, 0, 8, array.ndim]) + np.asarray(array.shape, ">u4").tobytes()
+    return header + array.astype(np.uint8).tobytes()
+
+
+def npy(array):
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("images_name", "labels_name", "write"),
+    [
+        ("a-images-idx3-ubyte", "a-labels-idx1-ubyte", idx),
+        ("a-images-idx3-ubyte.gz", "a-labels-idx1-ubyte.gz", lambda a: gzip.compress(idx(a))),
+        ("a-images-idx3-ubyte.gz", "a-labels-idx1-ubyte", idx),
+        ("images-a.npy", "labels-a.npy", npy),
+        ("day/images.npy.gz", "day/labels.npy", lambda a: gzip.compress(npy(a))),
+    ],
+)
+def test_each_form_is_read_with_its_labels(batch, production, images_name, labels_name, write):
+    images, labels = production
+    for name, array in ((images_name, images), (labels_name, labels)):
+        (batch / name).parent.mkdir(exist_ok=True)
+        (batch / name).write_bytes(write(array))
+    (batch / "README.md").write_text("not an image")
+    found = monitoring.load(str(batch))
+    assert np.array_equal(found.images, images)
+    assert np.array_equal(found.labels, labels)
+    assert found.files == [images_name]
+
+
+def test_the_newest_files_are_read_first_and_no_more_than_asked_for(batch, production):
+    for age, name in enumerate(["new", "old", "older"]):
+        np.save(batch / f"{name}.npy", np.full((100, 28, 28), age, np.uint8))
+        os.utime(batch / f"{name}.npy", (10**9 - age, 10**9 - age))
+    found = monitoring.load(str(batch), max_images=150)
+    assert found.files == ["new.npy", "old.npy"]
+    assert found.images[:, 0, 0].tolist() == [0] * 100 + [1] * 50
+    assert len(found.labels) == 150
+
+
+GOOD = np.zeros((3, 28, 28), np.uint8)
+
+
+def npz(**arrays):
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "says"),
+    [
+        ({}, "counts", "has no images"),
+        ({"labels.npy": npy(np.zeros(3, np.uint8))}, "counts", "has no images"),
+        ({"a.npy": npy(GOOD / 255)}, "dtype", "a.npy: its images are float64"),
+        ({"a.npy": npy(GOOD[:, :14])}, "shape", r"a.npy: its images are \(3, 14, 28\)"),
+        ({"a.npy": npy(GOOD[:0])}, "shape", r"a.npy: its images are \(0, 28, 28\)"),
+        ({"a.npy": npy(GOOD)[:-9]}, "truncated", "a.npy: truncated or damaged"),
+        ({"a.npy": b""}, "truncated", "a.npy: truncated or damaged"),
+        ({"a.npy": npy(np.array([{}]))}, "truncated", "a.npy: truncated or damaged"),
+        ({"a.npy.gz": gzip.compress(npy(GOOD))[:-9]}, "truncated", "a.npy.gz: truncated"),
+        ({"a.npz": npz(images=GOOD)[:-9]}, "truncated", "a.npz: truncated or damaged"),
+        ({"a.npz": npz(pictures=GOOD)}, "format", "a.npz: it has no array images"),
+        ({"a.npz": npz(images=GOOD, labels=np.zeros(2, int))}, "counts", r"int64 \(2,\), for 3"),
+        ({"a.npz": npz(images=GOOD, labels=np.zeros(3))}, "counts", "its labels are float64"),
+        ({"a.npz": npz(images=GOOD, labels=np.array([0, 1, 10]))}, "label-range", "from 0 to 10"),
+        ({"a-idx3-ubyte": idx(GOOD)[:-1]}, "truncated", "a-idx3-ubyte: announces"),
+        ({"a-idx3-ubyte": b"\x00\x00\x0d\x03"}, "format", "begins with 00000d03"),
+        (
+            {"a-images.npy": npy(GOOD), "a-labels.npy": npy(np.zeros(9, int))},
+            "counts",
+            r"a-labels.npy: its labels are int64 \(9,\), for 3 images",
+        ),
+    ],
+)
+def test_what_is_malformed_is_told_with_its_file(batch, files, kind, says):
+    for name, content in files.items():
+        (batch / name).write_bytes(content)
+    with pytest.raises(DataError, match=says) as caught:
+        monitoring.load(str(batch))
+    assert caught.value.kind == kind
+
+
+def test_a_bucket_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    with pytest.raises(DataError, match="s3://not-there cannot be read"):
+        monitoring.load("s3://not-there", "http://127.0.0.1:1")
+
+
+def test_too_few_images_tell_nothing(look, batch):
+    np.save(batch / "images.npy", GOOD)
+    with pytest.raises(DataError, match="has 3 images, and 500 are needed"):
+        look(batch, min_images=500)
+
+
+def test_without_a_champion_there_is_nothing_to_hold_them_against(
+    look, batch, production, tmp_path
+):
+    np.save(batch / "images.npy", production[0])
+    with pytest.raises(RegistryError, match="train one first"):
+        look(batch, registry=str(tmp_path / "empty"))
+
+
+def test_chance_alone_stays_below_the_usual_limit_from_500_images_on():
+    chance = np.random.default_rng(0)
+    usual = chance.multinomial(10000, [0.1] * 10)
+
+    def over(count):
+        draws = chance.multinomial(count, [0.1] * 10, size=2000)
+        return np.mean([data_validation.stability_index(draw, usual) > 0.1 for draw in draws])
+
+    assert over(500) == 0
+    assert over(100) > 0.2

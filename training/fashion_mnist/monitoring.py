@@ -1,0 +1,287 @@
+"""Do production images still look like what the model was made for? What the step `monitor` does.
+
+Drift is told as in `data_validation`, by the population stability index: of pixels against the training
+images of the champion, and of predicted classes against its predictions for the test images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import io
+import math
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import obstore
+
+from fashion_mnist import CLASS_NAMES, data, evaluation, reference
+from fashion_mnist.data import DataError
+from fashion_mnist.data_validation import BINS, stability_index
+from fashion_mnist.registry import SCHEMA_VERSION, Champion, Registry, RegistryError, now
+from fashion_mnist.report import monitoring_report
+from fashion_mnist.storage import open_store
+
+_MAX_IMAGES = 100_000
+_MAX_BYTES = 256 * 1024 * 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Images from production.
+
+    Attributes:
+        images: uint8 (n, 28, 28), as the model is given them.
+        labels: int (n,), 0 to 9, or -1 where the label is not known.
+        files: the names of the objects that they came from, the newest first.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    files: list[str]
+
+
+def load(source: str, s3_endpoint: str = "", *, max_images: int = _MAX_IMAGES) -> Batch:
+    """Read the newest images under a prefix, and the labels that lie beside them.
+
+    Images are IDX files (NAME-idx3-ubyte) and .npy of uint8 (n, 28, 28), or .npz with an array
+    `images` and, where they are known, `labels`; each may be gzipped (.gz). Labels of other files are
+    in one of the same name with `labels` for `images`, and idx1 for idx3. Anything else is passed over.
+
+    Args:
+        source: s3://bucket/prefix or a directory.
+        s3_endpoint: of the S3 server.
+        max_images: the newest that are read; older ones are left out.
+
+    Raises:
+        DataError: there are no images, or a file is not what its name says; the message names it.
+    """
+    try:
+        store = open_store(source, s3_endpoint)
+        listed = [entry for page in obstore.list(store) for entry in page]
+        listed.sort(key=lambda entry: (entry["last_modified"], entry["path"]), reverse=True)
+        there = {_stem(entry["path"]): entry["path"] for entry in listed}
+        found: list[tuple[np.ndarray, np.ndarray, str]] = []
+        for entry in listed:
+            path = entry["path"]
+            kind = _kind(path)
+            if kind and "labels" not in PurePosixPath(path).name:
+                beside = there.get(_labels_of(path), "")
+                found.append((*_read(store, source, path, kind, beside), path))
+            if sum(len(images) for images, _, _ in found) >= max_images:
+                break
+    except (obstore.exceptions.BaseError, OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        first = (str(error).strip().splitlines() or [repr(error)])[0]
+        raise DataError(f"{source} cannot be read ({first[:200]}); see that it is there") from error
+    if not found:
+        raise DataError(
+            f"{source} has no images: put IDX files (NAME-idx3-ubyte), .npy or .npz there, uint8 "
+            f"(n, {data.SIDE}, {data.SIDE})",
+            "counts",
+        )
+    images, labels, files = zip(*found, strict=True)
+    return Batch(
+        np.concatenate(images)[:max_images], np.concatenate(labels)[:max_images], list(files)
+    )
+
+
+def monitor(
+    *,
+    source: str,
+    run_id: str,
+    registry: str,
+    s3_endpoint: str,
+    max_drift: float,
+    min_images: int,
+    report: Path,
+) -> dict[str, Any]:
+    """Hold production images against the champion's data, and keep what came of it.
+
+    Args:
+        source: see `load`.
+        run_id: the run's, under which the report is kept.
+        registry: s3://bucket/prefix or a directory.
+        s3_endpoint: of the S3 server.
+        max_drift: population stability index above which something has drifted.
+        min_images: fewer are an error, since they tell nothing.
+        report: where the HTML report goes.
+
+    Returns:
+        what is kept as `monitoring/RUN/report.json`; see docs/reference/registry.md.
+
+    Raises:
+        DataError: the images cannot be had, are none, or are too few.
+        RegistryError: no model serves.
+    """
+    place = Registry.open(registry, s3_endpoint)
+    champion = place.champion()
+    if champion is None:
+        raise RegistryError(
+            "no model serves yet that images could be held against; train one first"
+        )
+    batch = load(source, s3_endpoint)
+    if len(batch.images) < min_images:
+        raise DataError(
+            f"{source} has {len(batch.images)} images, and {min_images} are needed to tell drift from "
+            "chance; put more there",
+            "counts",
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        place.fetch(champion.version, Path(folder))
+        probabilities = evaluation.probabilities(Path(folder), batch.images)
+    facts = compare(batch, probabilities, champion, max_drift=max_drift)
+    facts |= {"run_id": run_id, "source": source, "created_at": now()}
+    kept = dict(place.write_report(run_id, facts))
+    report.write_text(monitoring_report(kept, batch.images, probabilities), encoding="utf-8")
+    return kept
+
+
+def compare(
+    batch: Batch, probabilities: np.ndarray, champion: Champion, *, max_drift: float
+) -> dict[str, Any]:
+    """What a batch is like, against what the champion was made for.
+
+    Args:
+        batch: the images.
+        probabilities: the champion's answers, float (n, 10).
+        champion: the model that serves, with its manifest.
+        max_drift: population stability index above which something has drifted.
+    """
+    manifest = champion.manifest
+    before = manifest.get("data", {}).get("statistics") or reference.PUBLISHED
+    # How often it predicted each class for the test images: columns are predictions.
+    usual = np.sum(manifest["metrics"]["confusion_matrix"], axis=0)
+    predicted = np.bincount(probabilities.argmax(axis=1), minlength=data.CLASSES)
+    pixels = np.bincount(batch.images.reshape(-1), minlength=256).reshape(BINS, -1).sum(axis=1)
+    drift = {
+        "pixels": stability_index(pixels, before["train"]["histogram"]),
+        "predictions": stability_index(predicted, usual),
+    }
+    known = batch.labels >= 0
+    said = (
+        evaluation.of_probabilities(probabilities[known], batch.labels[known])
+        if known.any()
+        else None
+    )
+    tested = manifest["metrics"]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "version": champion.version,
+        "images": len(batch.images),
+        "labelled": int(known.sum()),
+        "files": len(batch.files),
+        "max_drift": max_drift,
+        "drift": drift,
+        "drifted": [part for part, index in drift.items() if index > max_drift],
+        "mean": float(batch.images.mean()),
+        "confidence": float(probabilities.max(axis=1).mean()),
+        "histogram": _shares(pixels),
+        "predicted": dict(zip(CLASS_NAMES, _shares(predicted), strict=True)),
+        "accuracy": said.accuracy if said else None,
+        "recall": {
+            name: value
+            for name, value in (said.recall if said else {}).items()
+            if not math.isnan(value)
+        },
+        "reference": {
+            "mean": before["train"]["mean"],
+            "histogram": list(before["train"]["histogram"]),
+            "predicted": dict(zip(CLASS_NAMES, _shares(usual), strict=True)),
+            "accuracy": tested["test"]["accuracy"],
+            "recall": dict(tested["recall"]),
+        },
+    }
+
+
+def _shares(counts: np.ndarray) -> list[float]:
+    return [round(float(share), 6) for share in counts / counts.sum()]
+
+
+def _stem(path: str) -> str:
+    return path.removesuffix(".gz")
+
+
+def _kind(path: str) -> str:
+    """The form of a file, one of idx, npy and npz; empty where its name is of no such."""
+    name = PurePosixPath(_stem(path)).name
+    if name.endswith((".npy", ".npz")):
+        return name[-3:]
+    return "idx" if name.endswith(("idx3-ubyte", "idx1-ubyte", ".idx3", ".idx1")) else ""
+
+
+def _labels_of(path: str) -> str:
+    folder, name = PurePosixPath(_stem(path)).parent, PurePosixPath(_stem(path)).name
+    other = name.replace("images", "labels").replace("idx3", "idx1")
+    return (folder / other).as_posix() if other != name else ""
+
+
+def _read(
+    store: Any, source: str, path: str, kind: str, beside: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images of a file, uint8 (n, 28, 28), and their labels, -1 where they are not known."""
+    where = f"{source}/{path}"
+    arrays = _arrays(store, source, path, kind)
+    if "images" not in arrays:
+        raise DataError(f"{where}: it has no array images; name it so", "format")
+    images, labels = arrays["images"], arrays.get("labels")
+    if images.dtype != np.uint8:
+        raise DataError(
+            f"{where}: its images are {images.dtype}; give raw pixels, uint8, 0 to 255",
+            "dtype",
+        )
+    if images.ndim != 3 or images.shape[1:] != (data.SIDE, data.SIDE) or not len(images):
+        raise DataError(
+            f"{where}: its images are {images.shape}; they must be (n, {data.SIDE}, {data.SIDE})",
+            "shape",
+        )
+    if beside and labels is None:
+        where = f"{source}/{beside}"
+        labels = _arrays(store, source, beside, _kind(beside), labels=True)["labels"]
+    if labels is None:
+        return images, np.full(len(images), -1)
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise DataError(
+            f"{where}: its labels are {labels.dtype} {labels.shape}, for {len(images)} images; they "
+            f"must be whole numbers ({len(images)},)",
+            "counts",
+        )
+    if labels.min() < -1 or labels.max() >= data.CLASSES:
+        raise DataError(
+            f"{where}: its labels go from {labels.min()} to {labels.max()}; they must be 0 to "
+            f"{data.CLASSES - 1}, or -1 where they are not known",
+            "label-range",
+        )
+    return images, labels.astype(int)
+
+
+def _arrays(
+    store: Any, source: str, path: str, kind: str, *, labels: bool = False
+) -> dict[str, np.ndarray]:
+    """The arrays in a file, as `images` and `labels`."""
+    where = f"{source}/{path}"
+    content = bytes(obstore.get(store, path).bytes())
+    try:
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise DataError(f"{where}: it is larger than {_MAX_BYTES} bytes; split it")
+        if kind == "idx":
+            array = data.parse_idx(content, where, dimensions=1 if labels else 3)
+            return {"labels" if labels else "images": array}
+        loaded = np.load(io.BytesIO(content), allow_pickle=False)
+        if kind == "npy":
+            return {"labels" if labels else "images": loaded}
+        return {name: loaded[name] for name in ("images", "labels") if name in loaded.files}
+    except DataError:
+        raise
+    except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        first = (str(error).strip().splitlines() or [repr(error)])[0]
+        raise DataError(
+            f"{where}: truncated or damaged ({first[:200]}); put it there again", "truncated"
+        ) from error
