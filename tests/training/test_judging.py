@@ -145,6 +145,8 @@ def test_a_version_keeps_its_answers_to_the_test_images(judge, registry, images,
     assert told["label"] == images.test_labels.tolist()
     right = np.mean(np.array(told["predicted"]) == images.test_labels)
     assert right == pytest.approx(said["metrics"]["test"]["accuracy"])
+    assert all(0.1 <= share <= 1 for share in told["confidence"])
+    assert told["classes"] == list(CLASS_NAMES)
 
 
 def test_the_test_images_are_kept_for_all_versions(judge, registry, images, tmp_path):
@@ -156,8 +158,6 @@ def test_the_test_images_are_kept_for_all_versions(judge, registry, images, tmp_
     assert np.array_equal(data.parse_idx(kept.read_bytes(), "", dimensions=3), images.test_images)
     # Image 7, as docs/reference/registry.md says where it is.
     assert kept.read_bytes()[16 + 7 * 784 :][:784] == images.test_images[7].tobytes()
-    assert all(0.1 <= share <= 1 for share in told["confidence"])
-    assert told["classes"] == list(CLASS_NAMES)
 
 
 def test_an_accepted_model_waits_where_an_operator_promotes(judge, registry):
