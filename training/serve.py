@@ -132,7 +132,7 @@ def _ask(serve: Any, images: np.ndarray) -> np.ndarray:
 def _of_v1(payload: object) -> np.ndarray:
     """The images of a request of the V1 protocol: `{"instances": [image, ...]}`."""
     if not isinstance(payload, dict) or not isinstance(payload.get("instances"), list):
-        raise InvalidInput('the body must be {"instances": [image, ...]}')
+        raise InvalidInput('send {"instances": [image, ...]} as application/json')
     instances = payload["instances"]
     # TensorFlow Serving takes the input by its name too.
     rows = [row.get("images") if isinstance(row, dict) else row for row in instances]
