@@ -2,6 +2,9 @@
 PYTHON ?= python3
 RECIPE ?= fast
 EPOCHS ?= 0
+REGISTRY ?=
+S3_ENDPOINT ?=
+PORT ?= 8080
 BIN := .venv/bin
 CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
@@ -22,6 +25,9 @@ help: ## Show what there is
 
 demo: .venv/ready ## Train, judge and promote on this machine (RECIPE=notebook, EPOCHS=3)
 	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS)
+
+serve: .venv/ready ## Serve the demo's champion, or that of REGISTRY=ADDRESS (S3_ENDPOINT=URL, PORT=8080)
+	$(BIN)/python -W ignore scripts/serve.py --registry "$(REGISTRY)" --s3-endpoint "$(S3_ENDPOINT)" --port $(PORT)
 
 test: .venv/ready ## Run every test that needs Python packages only, with the coverage gate
 	$(BIN)/coverage erase

@@ -149,6 +149,17 @@ def test_a_version_keeps_its_answers_to_the_test_images(judge, registry, images,
     assert told["classes"] == list(CLASS_NAMES)
 
 
+def test_the_test_images_are_kept_for_all_versions(judge, registry, images, tmp_path):
+    judge("champion")
+    judge("better")
+    names = {registry.manifest(version)["data"]["test_images"] for version in (1, 2)}
+    (kept,) = (tmp_path / "registry" / "data").iterdir()
+    assert names == {kept.name}
+    assert np.array_equal(data.parse_idx(kept.read_bytes(), "", dimensions=3), images.test_images)
+    # Image 7, as docs/reference/registry.md says where it is.
+    assert kept.read_bytes()[16 + 7 * 784 :][:784] == images.test_images[7].tobytes()
+
+
 def test_an_accepted_model_waits_where_an_operator_promotes(judge, registry):
     judge("champion")
     judge("better", promote=False)
@@ -220,7 +231,7 @@ def test_a_convolutional_network_in_bfloat16_becomes_int8_too():
 def test_a_model_that_does_not_load_is_not_judged(judge, models, tmp_path, registry):
     broken = tmp_path / "broken"
     shutil.copytree(models["better"], broken)
-    (broken / "saved_model.pb").write_bytes(b"not a model")
+    (broken / "serving" / "saved_model.pb").write_bytes(b"not a model")
     models["broken"] = broken
     with pytest.raises(prediction.ServingError, match="cannot serve"):
         judge("broken")

@@ -105,9 +105,9 @@ def registry(store):
 @pytest.fixture
 def files(tmp_path):
     folder = tmp_path / "files"
-    (folder / "variables").mkdir(parents=True)
-    (folder / "saved_model.pb").write_bytes(b"model")
-    (folder / "variables" / "data").write_bytes(b"weights")
+    (folder / "serving" / "variables").mkdir(parents=True)
+    (folder / "serving" / "saved_model.pb").write_bytes(b"model")
+    (folder / "serving" / "variables" / "data").write_bytes(b"weights")
     return folder
 
 
@@ -125,7 +125,7 @@ def test_an_empty_registry_has_nothing(registry):
 def test_a_published_version_comes_back_whole(registry, files, tmp_path):
     version = registry.publish("run-1", files, manifest("run-1"))
     said = registry.fetch(version, tmp_path / "back")
-    assert (tmp_path / "back" / "variables" / "data").read_bytes() == b"weights"
+    assert (tmp_path / "back/serving/1/variables/data").read_bytes() == b"weights"
     assert (said["version"], said["run_id"]) == (1, "run-1")
     assert registry.versions() == [1]
 
@@ -179,7 +179,7 @@ def test_a_worse_version_is_not_promoted(registry, files):
 
 def test_an_altered_file_is_noticed(registry, store, files, tmp_path):
     registry.publish("a", files, manifest("a"))
-    obstore.put(store, "1/saved_model.pb", b"another model")
+    obstore.put(store, "1/serving/1/saved_model.pb", b"another model")
     with pytest.raises(RegistryError, match="altered"):
         registry.fetch(1, tmp_path / "back")
 
@@ -212,10 +212,27 @@ def test_many_publishers_at_once_make_a_version_each_and_one_champion(registry, 
 def test_a_crash_before_the_manifest_leaves_an_unused_number(registry, store, files):
     # GIVEN a publisher that died after it took a number and wrote half of its files
     obstore.put(store, "claims/00000001.json", b'{"run_id": "dead"}')
-    obstore.put(store, "1/saved_model.pb", b"mod")
+    obstore.put(store, "1/serving/1/saved_model.pb", b"mod")
     # WHEN another publishes THEN it takes the next number, and the half version does not count
     assert registry.publish("alive", files, manifest("alive")) == 2
     assert registry.versions() == [2]
+
+
+def test_the_saved_model_lies_under_the_versions_number(registry, store, files, tmp_path):
+    for run in ("a", "b"):
+        registry.publish(run, files, manifest(run))
+    # TensorFlow Serving is given 2/serving as its base path
+    names = {entry["path"] for entry in obstore.list(store, "2/serving").collect()}
+    assert names == {"2/serving/2/saved_model.pb", "2/serving/2/variables/data"}
+    registry.fetch(2, tmp_path / "back")
+    assert (tmp_path / "back/serving/2/variables/data").read_bytes() == b"weights"
+
+
+def test_what_versions_share_is_kept_once(registry, store):
+    name = registry.keep(b"images")
+    assert registry.keep(b"images") == name == hashlib.sha256(b"images").hexdigest()
+    assert bytes(obstore.get(store, f"data/{name}").bytes()) == b"images"
+    assert registry.versions() == []
 
 
 # Retention -------------------------------------------------------------------------------------

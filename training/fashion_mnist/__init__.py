@@ -4,6 +4,8 @@ A plain package: it runs in a notebook, from the command line (`python -m fashio
 the steps of a Kubeflow pipeline, which carry its sources with them.
 """
 
+# The folder with the SavedModel, in what a run exports and in a version of the registry.
+SERVING = "serving"
 CLASS_NAMES = (
     "T-shirt/top",
     "Trouser",

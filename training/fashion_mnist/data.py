@@ -192,8 +192,13 @@ def parse_idx(raw: bytes, name: str, *, dimensions: int) -> np.ndarray:
 
 def write_idx(path: Path, array: np.ndarray) -> None:
     """Write uint8 of any shape as a gzipped IDX file, the same bytes each time."""
+    path.write_bytes(gzip.compress(idx(array), 6, mtime=0))
+
+
+def idx(array: np.ndarray) -> bytes:
+    """An IDX file's content of uint8 of any shape; see `parse_idx`."""
     header = bytes([0, 0, 8, array.ndim]) + np.asarray(array.shape, ">u4").tobytes()
-    path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes(), 6, mtime=0))
+    return header + array.astype(np.uint8).tobytes()
 
 
 def save(dataset: Dataset, directory: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion_mnist import CLASS_NAMES
+from fashion_mnist import CLASS_NAMES, export
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ def probabilities(directory: Path, images: np.ndarray) -> np.ndarray:
     """
     import tensorflow as tf
 
-    serve = tf.saved_model.load(str(directory)).signatures["serving_default"]
+    serve = export.load(directory)
     parts = [
         serve(images=tf.constant(images[at : at + 1000]))["probabilities"].numpy()
         for at in range(0, len(images), 1000)

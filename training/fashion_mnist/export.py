@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fashion_mnist import lite
+from fashion_mnist import SERVING, lite
 
 _SAMPLES = 500
 
 
 def export(model: Any, directory: Path, model_file: str, images: np.ndarray) -> None:
-    """Write a SavedModel in TensorFlow Serving's layout and, beside it, the Keras and LiteRT models.
+    """Write a SavedModel into the folder `serving` and, beside it, the Keras and LiteRT models.
 
     The SavedModel's `serving_default` takes `images`, raw uint8 (n, 28, 28), and gives
     `probabilities`, float32 (n, 10): the transform is inside.
@@ -34,6 +34,21 @@ def export(model: Any, directory: Path, model_file: str, images: np.ndarray) -> 
 
     module = tf.Module()
     module.model = model
-    tf.saved_model.save(module, str(directory), signatures={"serving_default": serve})
+    tf.saved_model.save(module, str(directory / SERVING), signatures={"serving_default": serve})
     model.save(directory / model_file)
     (directory / lite.FILE).write_bytes(lite.convert(model, images[:_SAMPLES]))
+
+
+def load(directory: Path) -> Any:
+    """The signature `serving_default` of the SavedModel in what `export` or `Registry.fetch` wrote.
+
+    Raises:
+        OSError: there is no SavedModel in the directory, or it does not load.
+        KeyError: it has no such signature.
+    """
+    import tensorflow as tf
+
+    found = next(directory.rglob("saved_model.pb"), None)
+    if found is None:
+        raise OSError(f"{directory} holds no saved_model.pb; export a model into it")
+    return tf.saved_model.load(str(found.parent)).signatures["serving_default"]

@@ -147,6 +147,7 @@ def publish(
         asked = evaluation.evaluate(model, images.test_images, images.test_labels)
         told = evaluation.answers(asked, images.test_labels)
         (files / PREDICTIONS).write_text(json.dumps(told), encoding="utf-8")
+        facts["data"]["test_images"] = place.keep(data.idx(images.test_images))
         version = place.publish(run_id, files, facts)
         back = Path(folder) / "back"
         place.fetch(version, back)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion_mnist import CLASS_NAMES, lite
+from fashion_mnist import CLASS_NAMES, export, lite
 
 RUNTIMES = ("litert", "tensorflow")
 
@@ -72,7 +72,7 @@ def predict(
 def _ask_saved_model(directory: Path, image: np.ndarray) -> np.ndarray:
     import tensorflow as tf
 
-    serve = tf.saved_model.load(str(directory)).signatures["serving_default"]
+    serve = export.load(directory)
     return serve(images=tf.constant(image[None]))["probabilities"].numpy()[0]
 
 
@@ -93,7 +93,7 @@ def check(directory: Path, images: np.ndarray) -> None:
 
     some = images[:8]
     try:
-        serve = tf.saved_model.load(str(directory)).signatures["serving_default"]
+        serve = export.load(directory)
         many = serve(images=tf.constant(some))["probabilities"].numpy()
         one = serve(images=tf.constant(some[:1]))["probabilities"].numpy()
     except (OSError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:

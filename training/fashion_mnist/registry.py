@@ -5,7 +5,9 @@ Layout under its address (docs/reference/registry.md)::
     runs/RUN/manifest.json     what came of a run, whatever the verdict
     runs/RUN/version.json      the version that was made of it
     claims/00000007.json       who took the number 7
-    7/...                      version 7: SavedModel, Keras model, report; manifest.json comes last
+    7/...                      version 7: Keras model, report; manifest.json comes last
+    7/serving/7/...            its SavedModel, where TensorFlow Serving looks for version 7
+    data/SHA256                the test images as one IDX file, whose sha256 is its name
     champion/00000003.json     the third move of the champion pointer
     removed/00000007.json      version 7 was removed, or is about to be
     monitoring/RUN/report.json what a monitoring run saw in production images
@@ -33,6 +35,7 @@ from typing import Any
 import obstore
 from obstore.exceptions import AlreadyExistsError
 
+from fashion_mnist import SERVING
 from fashion_mnist.storage import open_store
 
 SCHEMA_VERSION = 1
@@ -103,7 +106,8 @@ class Registry:
 
         Args:
             run_id: the run that made it.
-            files: a directory; all files in it are kept.
+            files: a directory; all files in it are kept, those in its folder `serving` in
+                `serving/N`, since TensorFlow Serving wants a number over a SavedModel.
             manifest: the run's; the version, and each file's sha256 and size are added.
 
         Raises:
@@ -120,6 +124,8 @@ class Registry:
         for path in paths:
             content = path.read_bytes()
             name = path.relative_to(files).as_posix()
+            if name.startswith(f"{SERVING}/"):
+                name = name.replace("/", f"/{version}/", 1)
             kept[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
             obstore.put(self._store, f"{version}/{name}", content)
         self._create(f"{version}/{MANIFEST}", {**manifest, "version": version, "files": kept})
@@ -140,6 +146,17 @@ class Registry:
             RegistryError: there is no such version.
         """
         return self._manifest(f"{version}/{MANIFEST}")
+
+    def keep(self, content: bytes) -> str:
+        """Keep what versions share, once; returns its sha256, which is its name in `data`."""
+        name = hashlib.sha256(content).hexdigest()
+        path = f"data/{name}"
+        try:
+            obstore.head(self._store, path)
+        except FileNotFoundError:
+            with contextlib.suppress(AlreadyExistsError):
+                obstore.put(self._store, path, content, mode="create")
+        return name
 
     def fetch(self, version: int, directory: Path) -> Mapping[str, Any]:
         """Copy a version's files into a directory, each checked; returns the manifest.

@@ -1,0 +1,64 @@
+"""`make serve`: the champion of the demo's registry, or of any, over the V1 and V2 protocols.
+
+What is served, and how, is in training/serve.py. The demo's registry is in the sandbox's S3 server: that
+of a demo or sandbox that goes on is used, else it is started here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import httpx  # noqa: E402
+
+from sandbox import HOST, Sandbox  # noqa: E402
+from training import serve  # noqa: E402
+
+DEMO = "s3://mlpipeline/models/fashion-mnist"
+
+
+def s3_that_runs(root: Path) -> str:
+    """The address of the S3 server that keeps this folder; empty where none does."""
+    try:
+        url = f"http://{HOST}:{json.loads((root / 'ports.json').read_text())['s3']}"
+        httpx.get(url, trust_env=False, timeout=5)
+    except (OSError, ValueError, httpx.HTTPError):
+        return ""
+    return url
+
+
+def main() -> int:
+    """Serve until SIGINT; 0 then."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--registry", default="", help="s3://BUCKET/PREFIX or a directory")
+    parser.add_argument("--s3-endpoint", default="", help="http://HOST:PORT of the S3 server")
+    parser.add_argument("--root", type=Path, default=ROOT / ".demo", help="what the demo kept")
+    parser.add_argument("--port", default="8080")
+    options = parser.parse_args()
+    registry, endpoint = options.registry, options.s3_endpoint
+    with contextlib.ExitStack() as stack:
+        if not registry:
+            state = options.root / "sandbox"
+            if not (state / "keys.json").exists():
+                print(f"{options.root} has no registry; make one with: make demo", file=sys.stderr)
+                return 1
+            registry, endpoint = DEMO, s3_that_runs(state)
+            if not endpoint:
+                endpoint = stack.enter_context(Sandbox(state, execute=False)).s3_url
+            keys = json.loads((state / "keys.json").read_text())
+            os.environ.update(
+                zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), keys, strict=True)
+            )
+            os.environ["AWS_REGION"] = "us-east-1"
+        return serve.main([registry, f"--s3-endpoint={endpoint}", f"--port={options.port}"])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
