@@ -10,18 +10,17 @@ from collections.abc import Callable, Sequence
 
 import kube
 import pods
+import wishes
 from config import ListParams, RunParams
 from connection import Connection
 from kfp_ops import (
     NotFoundError,
-    PipelineSpec,
     RequestError,
     Run,
     RunState,
     ServerError,
     UnreachableError,
 )
-from wishes import COMPILED
 
 # Between two looks at a run that an action waits for.
 POLL_SECONDS = 5
@@ -77,7 +76,7 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
         RegistryError: the registry cannot be read.
     """
     run = _run(there, params)
-    names = PipelineSpec.load(COMPILED).steps
+    names = wishes.steps(run)
     steps = run.steps(names)
     wrong = trouble(there, run, names)
     result = there.registry.result(run.run_id)
@@ -123,7 +122,7 @@ def follow(
         KfpError: the server does not know the run, or does not allow it. That it cannot be reached
             for a while is told, and waited for.
     """
-    names = PipelineSpec.load(COMPILED).steps
+    names = wishes.steps(run)
     last, end = "", clock() + 60 * minutes
     while True:
         try:

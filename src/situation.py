@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import kfp_ops
 import kube
 import runs
+import wishes
 from config import OptionError, TrainerConfig
 from connection import Connection
 from kfp_ops import Observed, Run
@@ -59,7 +60,7 @@ class Situation:
         problem: what kept it from seeing or doing all; it outranks the rest.
         runs: those that were wanted and exist, by name.
         latest: the newest run of this trainer.
-        steps: the names of the pipeline's steps.
+        steps: the names of the latest run's steps.
         result: what came of the latest run; None as long as nothing is known.
         champion: the model that serves.
         trouble: what Kubernetes says of the latest run's pods, where something is wrong with them.
@@ -78,15 +79,15 @@ class Situation:
     config: TrainerConfig | None = None
 
 
-def look(there: Connection, seen: Observed, steps: frozenset[str]) -> Situation:
+def look(there: Connection, seen: Observed) -> Situation:
     """Add to what Kubeflow Pipelines tells what the pods and the registry do.
 
     Args:
         there: what to ask.
         seen: what Kubeflow Pipelines tells.
-        steps: the names of the pipeline's steps.
     """
     run = seen.latest
+    steps = wishes.steps(run) if run else frozenset[str]()
     situation = Situation(
         runs=seen.runs,
         latest=run,

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from config import TrainerConfig, TrainParams
+import tuning
+from config import TrainerConfig, TrainParams, TuneParams
 from cron import six_fields
-from kfp_ops import ObjectStorage, PipelineSpec, RunRequest, Schedule, Wanted, fingerprint
+from kfp_ops import ObjectStorage, PipelineSpec, Run, RunRequest, Schedule, Wanted, fingerprint
 
-PIPELINE = "fashion-mnist-trainer"
-COMPILED = Path(__file__).parent / "pipelines" / "train.yaml"
+PIPELINE, TUNER = "fashion-mnist-trainer", "fashion-mnist-tuner"
+_COMPILED = Path(__file__).parent / "pipelines"
 
 
 def wanted(
     config: TrainerConfig,
     storage: ObjectStorage,
     experiment: str,
-    asked: Mapping[str, TrainParams],
+    asked: Mapping[str, TrainParams | TuneParams],
     now: datetime.datetime,
-) -> Wanted:
-    """What shall exist.
+) -> Iterator[Wanted]:
+    """What shall exist, a pipeline each; the trainer's own is the last, and always there.
 
     Args:
         config: the options.
@@ -33,15 +35,36 @@ def wanted(
     Raises:
         OptionError: a parameter has a value that it cannot have.
     """
-    spec = PipelineSpec.load(COMPILED, image=config.training_image)
-    return Wanted(
+    tunings = {name: what for name, what in asked.items() if isinstance(what, TuneParams)}
+    trainings = {name: what for name, what in asked.items() if isinstance(what, TrainParams)}
+    if tunings:
+        yield Wanted(
+            pipeline=TUNER,
+            spec=_spec("tune.yaml", config.training_image),
+            experiment=experiment,
+            runs=tuple(_tunings(config, storage, tunings)),
+            # The schedule in the experiment is the trainer's.
+            schedule_prefix="tune-",
+        )
+    spec = _spec("train.yaml", config.training_image)
+    yield Wanted(
         pipeline=PIPELINE,
         spec=spec,
         experiment=experiment,
-        runs=tuple(_requests(config, spec, storage, asked)),
+        runs=tuple(_requests(config, spec, storage, trainings)),
         schedule=_schedule(config, spec, storage),
         deadline=now - config.timeout if config.timeout else None,
     )
+
+
+def steps(run: Run) -> frozenset[str]:
+    """The names of the steps of a run's pipeline."""
+    return _spec("tune.yaml" if run.display_name.startswith("tune-") else "train.yaml").steps
+
+
+@functools.cache
+def _spec(name: str, image: str = "") -> PipelineSpec:
+    return PipelineSpec.load(_COMPILED / name, image=image)
 
 
 def experiment(model: str, app: str) -> str:
@@ -69,6 +92,22 @@ def _requests(
             name=name,
             parameters=_arguments(params.over(config), storage),
             description=params.note or "Asked for by the action train",
+        )
+
+
+def _tunings(
+    config: TrainerConfig, storage: ObjectStorage, asked: Mapping[str, TuneParams]
+) -> Iterator[RunRequest]:
+    for name, params in asked.items():
+        yield RunRequest(
+            name=name,
+            parameters={
+                **_arguments(params.over(config), storage),
+                "trials": params.trials,
+                "parallelism": params.parallelism,
+                "space": params.space or tuning.DEFAULT,
+            },
+            description=params.note or "Asked for by the action tune",
         )
 
 

@@ -26,7 +26,7 @@ from training import components, pipelines
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "src" / "pipelines"
-COMPILED = {"train.yaml": pipelines.train_pipeline}
+COMPILED = {"train.yaml": pipelines.train_pipeline, "tune.yaml": pipelines.tune_pipeline}
 # What steps import beyond the image's TensorFlow. kfp's executor needs nothing that kfp depends on.
 NEEDED = ("kfp", "obstore")
 _ARCHIVE = re.compile(r"(__KFP_EMBEDDED_ARCHIVE_B64 = ')[A-Za-z0-9+/=]+(')")
@@ -113,10 +113,17 @@ def compiled(pipeline: Any) -> str:
         documents = list(yaml.safe_load_all(Path(file.name).read_text()))
     bootstrap = _BOOTSTRAP.format(requirements=requirements(ROOT / "uv.lock"))
     packed = archive(components.PACKAGE)
-    for executor in documents[0]["deploymentSpec"]["executors"].values():
-        command = executor["container"]["command"]
+    for name, executor in documents[0]["deploymentSpec"]["executors"].items():
+        container = executor["container"]
+        if name == "exec-train":
+            # It starts workers like itself.
+            container["env"] = [
+                *container.get("env", []),
+                {"name": "BOOTSTRAP", "value": bootstrap},
+            ]
+        command = container["command"]
         command[-1] = _ARCHIVE.sub(rf"\g<1>{packed}\g<2>", command[-1])
-        executor["container"]["command"] = ["sh", "-ec", bootstrap, *command]
+        container["command"] = ["sh", "-ec", bootstrap, *command]
     header = "# Compiled by: python -m training.compile\n"
     return header + yaml.dump_all(documents, Dumper=_Dumper, sort_keys=True, width=100)
 

@@ -6,6 +6,7 @@ and, where it is missing, installed by the bootstrap that `compile` puts before 
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -65,31 +66,118 @@ def train(
     learning_rate: float,
     seed: int,
     model_file: str,
+    workers: int,
+    tuning: str,
+    run_id: str,
+    registry: str,
+    s3_endpoint: str,
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Train the recipe, and export the model in the forms that serve."""
+    """Train the recipe, on many workers if so asked, and export the model in the forms that serve."""
     import dataclasses
     import json
     from pathlib import Path
 
-    from fashion_mnist import data, export, recipes, training
+    from fashion_mnist import data, export, recipes
+    from fashion_mnist import workers as many
 
     chosen = recipes.resolve(
         recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
     )
     images = data.load_saved(Path(dataset.path))
-    trained = training.train(images.train_images, images.train_labels, chosen, seed=seed)
+    trained = many.train(
+        images.train_images,
+        images.train_labels,
+        chosen,
+        seed=seed,
+        workers=workers,
+        registry=registry,
+        s3_endpoint=s3_endpoint,
+        run_id=run_id,
+    )
     target = Path(model.path)
     export.export(trained.model, target, model_file, images.train_images)
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
     facts = {"history": history, "seconds": trained.seconds, "recipe": dataclasses.asdict(chosen)}
+    facts |= {"workers": workers} | ({"tuning": json.loads(tuning)} if tuning else {})
     (target / "training.json").write_text(json.dumps(facts, indent=1))
     metrics.log_metric("train_accuracy", history[-1]["accuracy"])
     metrics.log_metric("train_loss", history[-1]["loss"])
     metrics.log_metric("fit_seconds", trained.seconds)
     print(f"train accuracy {history[-1]['accuracy']:.4f} in {trained.seconds:.1f} s")
+
+
+@step
+def suggest(
+    space: str,
+    trials: int,
+    parallelism: int,
+    recipe: str,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+) -> list[str]:
+    """Draw settings from the space, in as many shares as shall run beside each other."""
+    from fashion_mnist import tuning
+
+    base = {
+        "recipe": recipe,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
+    return tuning.suggest(space, trials, parallelism, base, seed)
+
+
+@step
+def trial(
+    share: str,
+    seed: int,
+    run_id: str,
+    registry: str,
+    s3_endpoint: str,
+    dataset: dsl.Input[dsl.Dataset],
+):
+    """Train with each setting of a share, and judge it on images that were held out."""
+    from pathlib import Path
+
+    from fashion_mnist import data, tuning
+
+    tuning.run_trials(
+        share,
+        data.load_saved(Path(dataset.path)),
+        seed=seed,
+        registry=registry,
+        s3_endpoint=s3_endpoint,
+        run_id=run_id,
+    )
+
+
+@step
+def choose(
+    trials: int,
+    run_id: str,
+    registry: str,
+    s3_endpoint: str,
+    metrics: dsl.Output[dsl.Metrics],
+    table: dsl.Output[dsl.HTML],
+) -> NamedTuple("Chosen", recipe=str, epochs=int, batch_size=int, learning_rate=float, tuning=str):
+    """Show what came of the trials, the best first, and hand it on."""
+    import json
+    from pathlib import Path
+
+    from fashion_mnist import tuning
+
+    ranked = tuning.results(trials, registry=registry, s3_endpoint=s3_endpoint, run_id=run_id)
+    Path(table.path).write_text(tuning.table(ranked), encoding="utf-8")
+    for said in ranked:
+        metrics.log_metric(f"val_accuracy of trial {said['trial']}", said["val_accuracy"])
+    best = ranked[0]
+    told = {"trials": trials, "best": best["trial"], "val_accuracy": best["val_accuracy"]}
+    return (*(kind(best[name]) for name, kind in tuning.SETTINGS.items()), json.dumps(told))
 
 
 @step

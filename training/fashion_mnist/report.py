@@ -101,7 +101,7 @@ def html_report(
         f"<dt>{say(str(k))}</dt><dd>{say(str(v))}</dd>" for k, v in (facts or {}).items()
     )
     parts.append(f"<h2>Model card</h2><dl>{card}</dl>")
-    return _page(title, "\n".join(part for part in parts if part))
+    return page(title, "\n".join(part for part in parts if part))
 
 
 def data_report(
@@ -164,7 +164,7 @@ def data_report(
         for index in np.flatnonzero(labels == label)[:5].tolist():
             parts.append(_figure(images[index], f"training image {index}", say(name)))
     parts.append("</div>")
-    return _page(title, "\n".join(parts))
+    return page(title, "\n".join(parts))
 
 
 def png(image: np.ndarray) -> bytes:
@@ -212,7 +212,8 @@ def _figure(image: np.ndarray, name: str, caption: str, kind: str = "") -> str:
     )
 
 
-def _page(title: str, body: str) -> str:
+def page(title: str, body: str) -> str:
+    """A page in the reports' style; `body` is HTML."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
