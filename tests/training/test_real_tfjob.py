@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import lightkube
 import pytest
 import yaml
@@ -97,7 +98,8 @@ def cluster(admin, tmp_path_factory):
         admin.apply(definition)
 
     def served():
-        with contextlib.suppress(ApiError):
+        # Before it is, the answer is no object of Kubernetes', but a page.
+        with contextlib.suppress(ApiError, httpx.HTTPStatusError):
             return list(admin.list(TFJob, namespace="default")) is not None
 
     until(served, "the kind TFJob")

@@ -99,7 +99,8 @@ def run_trials(
         number = int(trial["trial"])
         if _read(store, number):
             continue  # the step was tried again
-        recipe = recipes.resolve(**{name: kind(trial[name]) for name, kind in SETTINGS.items()})
+        settings = {name: kind(trial[name]) for name, kind in SETTINGS.items()}
+        recipe = recipes.resolve(settings.pop("recipe"), **settings)
         trained = training.train(
             images.train_images[kept],
             images.train_labels[kept],
