@@ -7,7 +7,6 @@ TFJOB_CRDS=FILE the operator's CustomResourceDefinition. No operator runs: the t
 import base64
 import contextlib
 import os
-import socket
 import threading
 import time
 from pathlib import Path
@@ -59,7 +58,7 @@ subjects:
 ---
 apiVersion: v1
 kind: Pod
-metadata: {{name: "{socket.gethostname()}", namespace: {NAMESPACE}}}
+metadata: {{name: step, namespace: {NAMESPACE}}}
 spec:
   serviceAccountName: default-editor
   automountServiceAccountToken: false
@@ -126,7 +125,7 @@ def cluster(admin, tmp_path_factory):
 @pytest.fixture
 def step(cluster):
     """The step's own pod, as it asks for it."""
-    path = f"/api/v1/namespaces/{{namespace}}/pods/{socket.gethostname()}"
+    path = "/api/v1/namespaces/{namespace}/pods/step"
     return cluster.call("GET", path)
 
 
@@ -165,11 +164,12 @@ def status(admin, name, kind):
 @pytest.mark.parametrize("end", ["Succeeded", "Failed"])
 def test_a_real_tfjob_is_made_followed_and_removed(cluster, admin, monkeypatch, end):
     # GIVEN a TFJob that the step made, owned by the step's pod
+    monkeypatch.setenv("KFP_POD_NAME", "step")
     monkeypatch.setenv("BOOTSTRAP", 'exec "$0" "$@"')
     monkeypatch.setattr(workers, "POLL_SECONDS", 0.5)
     name = workers.start(cluster, 2, {"WORK_ADDRESS": "s3://b/p", "WORK_ENDPOINT": ""})
     job = admin.get(TFJob, name, namespace=NAMESPACE)
-    pod = admin.get(Pod, socket.gethostname(), namespace=NAMESPACE)
+    pod = admin.get(Pod, "step", namespace=NAMESPACE)
     assert job.metadata.ownerReferences[0].uid == pod.metadata.uid
     # WHEN the operator moves it
     failed, said = [], []

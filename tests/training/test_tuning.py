@@ -111,6 +111,7 @@ def test_a_trial_is_judged_on_images_that_it_was_not_trained_on_and_not_twice(pl
     assert "trial 0" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_pipeline_tunes_trains_on_two_workers_and_publishes_for_real(toy, tmp_path):
     spec = PipelineSpec.load(COMPILED)
     with Sandbox(tmp_path / "sandbox") as sandbox, Client(sandbox.api_url) as client:

@@ -320,8 +320,8 @@ def test_a_tfjob_that_does_not_succeed_is_an_error_and_removed(httpserver, looks
     [(404, "install Kubeflow's Training Operator"), (403, "tfjobs is forbidden")],
 )
 def test_a_cluster_that_takes_no_tfjob_says_what_to_do(httpserver, monkeypatch, status, message):
-    pod = f"/api/v1/namespaces/team/pods/{socket.gethostname()}"
-    httpserver.expect_request(pod).respond_with_json(POD)
+    httpserver.expect_request("/api/v1/namespaces/team/pods/train-1").respond_with_json(POD)
+    monkeypatch.setenv("KFP_POD_NAME", "train-1")
     httpserver.expect_request("/apis/kubeflow.org/v1/namespaces/team/tfjobs").respond_with_json(
         {"message": "tfjobs is forbidden"}, status
     )

@@ -271,8 +271,9 @@ def start(cluster: Cluster, workers: int, environment: Mapping[str, str]) -> str
     Raises:
         WorkersError: the cluster does not take it.
     """
-    # Kubernetes gives a pod its own name as the host's.
-    pod = cluster.call("GET", f"/api/v1/namespaces/{{namespace}}/pods/{socket.gethostname()}")
+    # Kubeflow Pipelines tells it: the host's name is cut off after 63 characters.
+    name = os.environ["KFP_POD_NAME"]
+    pod = cluster.call("GET", f"/api/v1/namespaces/{{namespace}}/pods/{name}")
     name = f"train-{secrets.token_hex(4)}"
     more = {
         **environment,
