@@ -1,6 +1,6 @@
 """The actions that ask or change something: what they are given, and who answers.
 
-`train` is not among them: it is a wish, and takes the charm's one way through.
+`train` and `tune` are not among these: they are wishes, and take the charm's one way through.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from typing import Any
 
 import models
 import runs
-from config import ListParams, PredictParams, PromoteParams, RollbackParams, RunParams
+from config import (
+    ListParams,
+    PredictParams,
+    PromoteParams,
+    RollbackParams,
+    RunParams,
+    TrainParams,
+    TuneParams,
+)
 from connection import Connection
 
 
@@ -40,3 +48,7 @@ ACTIONS = {
     "promote": Action(params=PromoteParams, answer=models.promote, changes=True),
     "rollback": Action(params=RollbackParams, answer=models.rollback, changes=True),
 }
+
+Wish = TrainParams | TuneParams
+# The actions that ask for a run, and the dataclass of their parameters.
+WISHES: dict[str, type[Wish]] = {"train": TrainParams, "tune": TuneParams}

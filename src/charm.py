@@ -22,9 +22,9 @@ import pushgateway
 import runs
 import status
 import wishes
-from actions import ACTIONS
+from actions import ACTIONS, WISHES, Wish
 from announcements import Announcement, introductions, news
-from config import OptionError, RunParams, TrainerConfig, TrainParams
+from config import OptionError, RunParams, TrainerConfig
 from connection import Connection
 from kfp_ops import KfpApiRequirer, ObjectStorageRequirer, withdraw, write
 from kube import KubernetesError
@@ -63,7 +63,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         framework.observe(self.on.update_status, self._on_update_status)
         framework.observe(self.on.kfp_api_relation_broken, self._on_kfp_api_broken)
         framework.observe(self.on.remove, self._on_remove)
-        framework.observe(self.on.train_action, self._on_train)
+        framework.observe(self.on.train_action, self._on_wish)
+        framework.observe(self.on.tune_action, self._on_wish)
         for name in ACTIONS:
             framework.observe(self.on[name].action, self._on_action)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
@@ -77,18 +78,19 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     def _on_update_status(self, _: ops.EventBase) -> None:
         self._situation = self._reconcile()
 
-    def _on_train(self, event: ops.ActionEvent) -> None:
+    def _on_wish(self, event: ops.ActionEvent) -> None:
+        kind = event.handle.kind.removesuffix("_action")
         if not self.unit.is_leader():
-            event.fail(f"only the leader submits runs; ask it: {self._commands.train}")
+            event.fail(f"only the leader submits runs; ask it: {self._commands.run(kind)}")
             return
         try:
-            params = event.load_params(TrainParams)
+            params = event.load_params(WISHES[kind])
             params.over(self.load_config(TrainerConfig))
         except OptionError as error:
             event.fail(f"{error}; nothing was submitted: ask again")
             return
         # Juju counts actions anew in each model, and two models may share a Kubeflow.
-        name = f"train-{self.model.uuid[:8]}-{event.id}"
+        name = f"{kind}-{self.model.uuid[:8]}-{event.id}"
         self._situation = self._reconcile({name: params})
         run = self._situation.runs.get(name)
         if run is None:
@@ -151,7 +153,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     # The one way through ------------------------------------------------------------------------
 
-    def _reconcile(self, asked: Mapping[str, TrainParams] | None = None) -> Situation:
+    def _reconcile(self, asked: Mapping[str, Wish] | None = None) -> Situation:
         """See to it that the configuration's run exists, and those that are asked for by name."""
         try:
             situation = self._converge(asked or {})
@@ -185,7 +187,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 for relation in self.model.relations[endpoint]:
                     write(relation.data[self.app], make())
 
-    def _converge(self, asked: Mapping[str, TrainParams]) -> Situation:
+    def _converge(self, asked: Mapping[str, Wish]) -> Situation:
         if self.unit.is_leader():
             self.kfp_api.publish()
             self.object_storage.publish()

@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import re
 
+import tuning
 from cron import six_fields
 from kfp_ops import Resources, quantity
 
@@ -37,6 +38,7 @@ class TrainerConfig:
         recipe: how to train: one of RECIPES.
         epochs, batch_size, learning_rate: 0 leaves the recipe's own value.
         seed: of every random choice in training.
+        workers: on how many pods a model is trained.
         min_accuracy: a model with less accuracy on the test set (0 to 1) is rejected.
         min_recall: a model with less recall in one of the classes (0 to 1) is rejected.
         max_drift: population stability index above which data are an anomaly.
@@ -72,6 +74,7 @@ class TrainerConfig:
     batch_size: int = 0
     learning_rate: float = 0.0
     seed: int = 42
+    workers: int = 1
     min_accuracy: float = 0.85
     min_recall: float = 0.5
     max_drift: float = 0.1
@@ -109,6 +112,7 @@ class TrainerConfig:
         self._between("batch_size", 0, 60000)
         self._between("learning_rate", 0, 1)
         self._between("seed", 0, 2**31 - 1)
+        self._between("workers", 1, 16)
         self._between("min_accuracy", 0, 1)
         self._between("min_recall", 0, 1)
         self._between("max_drift", 0, 100)
@@ -166,6 +170,7 @@ class TrainerConfig:
             "batch_size": self.batch_size,
             "learning_rate": float(self.learning_rate),
             "seed": self.seed,
+            "workers": self.workers,
             "min_accuracy": float(self.min_accuracy),
             "min_recall": float(self.min_recall),
             "max_drift": float(self.max_drift),
@@ -224,10 +229,7 @@ class TrainParams:
 
     def __post_init__(self):
         """Check what no option checks; raises OptionError."""
-        if not 1 <= self.timeout <= 1440:
-            raise OptionError("timeout", self.timeout, "between 1 and 1440 minutes")
-        if len(self.note) > 1000:
-            raise OptionError("note", self.note, "at most 1000 characters")
+        _check_wish(self.note, self.timeout)
 
     def over(self, config: TrainerConfig) -> TrainerConfig:
         """The configuration with these parameters in place.
@@ -242,6 +244,54 @@ class TrainParams:
             and getattr(self, field.name) is not None
         }
         return dataclasses.replace(config, **given)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuneParams:
+    """What the action `tune` is given; what it does not name is the configuration's.
+
+    Attributes:
+        trials: how many settings are tried, the configuration's own among them.
+        parallelism: how many at a time.
+        seed: of the draw and of training; None leaves the option's value.
+        space: what is searched, JSON as `tuning` has it; empty is `tuning.DEFAULT`.
+        note: why, for people who look at the run.
+        wait: whether the action follows the run to its end.
+        timeout: minutes after which it stops doing so.
+    """
+
+    trials: int = 8
+    parallelism: int = 2
+    seed: int | None = None
+    space: str = ""
+    note: str = ""
+    wait: bool = False
+    timeout: int = 60
+
+    def __post_init__(self):
+        """Check what no option checks; raises OptionError."""
+        if not 1 <= self.trials <= 100:
+            raise OptionError("trials", self.trials, "between 1 and 100")
+        if not 1 <= self.parallelism <= 16:
+            raise OptionError("parallelism", self.parallelism, "between 1 and 16")
+        _check_wish(self.note, self.timeout)
+
+    def over(self, config: TrainerConfig) -> TrainerConfig:
+        """The configuration with these parameters in place.
+
+        Raises:
+            OptionError: a parameter, or a value in the space, is one that its option cannot have.
+        """
+        given = config if self.seed is None else dataclasses.replace(config, seed=self.seed)
+        try:
+            for name, value in tuning.values(self.space or tuning.DEFAULT):
+                dataclasses.replace(given, **{name: value})
+        except OptionError as error:
+            raise OptionError("space", self.space, f"a space in which {error}") from error
+        except ValueError as error:
+            takes = f"parameters as Katib's Experiment has them ({error})"
+            raise OptionError("space", self.space, takes) from error
+        return given
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -307,6 +357,13 @@ class RollbackParams:
     def __post_init__(self):
         """Check it; raises OptionError."""
         _check_reason(self.reason)
+
+
+def _check_wish(note: str, timeout: int) -> None:
+    if not 1 <= timeout <= 1440:
+        raise OptionError("timeout", timeout, "between 1 and 1440 minutes")
+    if len(note) > 1000:
+        raise OptionError("note", note, "at most 1000 characters")
 
 
 def _check_reason(reason: str) -> None:

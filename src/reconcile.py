@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Mapping
 
 import connection
 import volumes
 import wishes
-from config import TrainParams
+from actions import Wish
 from connection import Connection
-from kfp_ops import act, observe, plan
+from kfp_ops import Observed, act, observe, plan
 from situation import Situation, gather, look
 
 
-def reconcile(there: Connection, asked: Mapping[str, TrainParams], *, leads: bool) -> Situation:
+def reconcile(there: Connection, asked: Mapping[str, Wish], *, leads: bool) -> Situation:
     """See to it that all that is wanted exists.
 
     Args:
@@ -26,10 +27,15 @@ def reconcile(there: Connection, asked: Mapping[str, TrainParams], *, leads: boo
         one of `situation.PROBLEMS`.
     """
     evidence, config = gather(there), volumes.settled(there)
-    wanted = wishes.wanted(config, there.storage, there.experiment, asked, evidence, utc_now())
-    seen = observe(there.client, wanted)
+    seen = Observed()
+    for wanted in wishes.wanted(
+        config, there.storage, there.experiment, asked, evidence, utc_now()
+    ):
+        before, seen = seen, observe(there.client, wanted)
+        if leads:
+            seen = act(there.client, wanted, seen, plan(wanted, seen))
+        seen = dataclasses.replace(seen, runs={**before.runs, **seen.runs})
     if leads:
-        seen = act(there.client, wanted, seen, plan(wanted, seen))
         connection.leave_former_profiles(there)
     return look(there, seen, evidence)
 

@@ -66,7 +66,7 @@ class Situation:
         problem: what kept it from seeing or doing all; it outranks the rest.
         runs: those that were wanted and exist, by name.
         latest: the newest run of this trainer.
-        steps: the names of its steps.
+        steps: the names of the latest run's steps.
         result: what came of the latest run; None as long as nothing is known.
         champion: the model that serves.
         trouble: what Kubernetes says of the latest run's pods, where something is wrong with them.

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import triggers
-from config import TrainerConfig, TrainParams
+import tuning
+from config import TrainerConfig, TrainParams, TuneParams
 from cron import six_fields
 from kfp_ops import ObjectStorage, PipelineSpec, RunRequest, Schedule, Wanted, fingerprint
 
-PIPELINE = "fashion-mnist-trainer"
+PIPELINE, TUNER = "fashion-mnist-trainer", "fashion-mnist-tuner"
 _COMPILED = Path(__file__).parent / "pipelines"
-# The step that trains, which options give resources.
-_TRAIN = "train"
+# The steps that train, which options give resources.
+_TRAIN, _TRIAL = "train", "trial"
 
 
 def wanted(
     config: TrainerConfig,
     storage: ObjectStorage,
     experiment: str,
-    asked: Mapping[str, TrainParams],
+    asked: Mapping[str, TrainParams | TuneParams],
     evidence: triggers.Evidence,
     now: datetime.datetime,
-) -> Wanted:
-    """What shall exist.
+) -> Iterator[Wanted]:
+    """What shall exist, a pipeline each; the trainer's own is the last, and always there.
 
     Args:
         config: the options; a storage class is named where there is a workspace.
@@ -38,17 +40,25 @@ def wanted(
     Raises:
         OptionError: a parameter has a value that it cannot have.
     """
-    spec = PipelineSpec.load(
-        _compiled(config.arguments),
-        image=config.training_image,
-        resources={_TRAIN: config.resources},
-    )
-    return Wanted(
+    tunings = {name: what for name, what in asked.items() if isinstance(what, TuneParams)}
+    trainings = {name: what for name, what in asked.items() if isinstance(what, TrainParams)}
+    if tunings:
+        requests = tuple(_tunings(config, storage, tunings))
+        yield Wanted(
+            pipeline=TUNER,
+            spec=_spec(config, requests[0].parameters, _TRAIN, _TRIAL),
+            experiment=experiment,
+            runs=requests,
+            # The schedule in the experiment is the trainer's.
+            schedule_prefix="tune-",
+        )
+    spec = _spec(config, config.arguments, _TRAIN)
+    yield Wanted(
         pipeline=PIPELINE,
         spec=spec,
         experiment=experiment,
         runs=(
-            *_requests(config, spec, storage, asked),
+            *_requests(config, spec, storage, trainings),
             *_retraining(config, storage, evidence, now),
         ),
         schedule=_schedule(config, spec, storage),
@@ -67,8 +77,18 @@ def steps(parameters: Mapping[str, object]) -> frozenset[str]:
 
 
 def _compiled(parameters: Mapping[str, object]) -> Path:
-    """The pipeline that has these parameters: with a volume of the run's own, or without."""
+    """The pipeline that has these parameters."""
+    if "trials" in parameters:
+        return _COMPILED / "tune.yaml"
     return _COMPILED / ("train-workspace.yaml" if "workspace_size" in parameters else "train.yaml")
+
+
+def _spec(config: TrainerConfig, parameters: Mapping[str, object], *training: str) -> PipelineSpec:
+    return PipelineSpec.load(
+        _compiled(parameters),
+        image=config.training_image,
+        resources=dict.fromkeys(training, config.resources),
+    )
 
 
 def _requests(
@@ -108,6 +128,24 @@ def _retraining(
             description=f"{trigger.reason}: {trigger.description}",
             family=triggers.FAMILY,
             quiet_since=now - datetime.timedelta(hours=config.retrain_interval),
+        )
+
+
+def _tunings(
+    config: TrainerConfig, storage: ObjectStorage, asked: Mapping[str, TuneParams]
+) -> Iterator[RunRequest]:
+    for name, params in asked.items():
+        # Trials run beside each other, and one volume is for one step at a time.
+        tried = dataclasses.replace(params.over(config), workspace_size="")
+        yield RunRequest(
+            name=name,
+            parameters={
+                **_arguments(tried, storage, "action"),
+                "trials": params.trials,
+                "parallelism": params.parallelism,
+                "space": params.space or tuning.DEFAULT,
+            },
+            description=params.note or "Asked for by the action tune",
         )
 
 

@@ -30,6 +30,7 @@ COMPILED = {
     "train.yaml": pipelines.train_pipeline,
     "train-workspace.yaml": pipelines.workspace_pipeline,
     "monitor.yaml": pipelines.monitor_pipeline,
+    "tune.yaml": pipelines.tune_pipeline,
 }
 # What steps import beyond the image's TensorFlow. kfp's executor needs nothing that kfp depends on.
 NEEDED = ("kfp", "obstore")
@@ -117,12 +118,19 @@ def compiled(pipeline: Any) -> str:
         documents = list(yaml.safe_load_all(Path(file.name).read_text()))
     bootstrap = _BOOTSTRAP.format(requirements=requirements(ROOT / "uv.lock"))
     packed = archive(components.PACKAGE)
-    for executor in documents[0]["deploymentSpec"]["executors"].values():
-        if "command" not in executor["container"]:
+    for name, executor in documents[0]["deploymentSpec"]["executors"].items():
+        container = executor["container"]
+        if "command" not in container:
             continue  # what makes and removes the volume is done by the server itself
-        command = executor["container"]["command"]
+        if name == "exec-train":
+            # It starts workers like itself.
+            container["env"] = [
+                *container.get("env", []),
+                {"name": "BOOTSTRAP", "value": bootstrap},
+            ]
+        command = container["command"]
         command[-1] = _ARCHIVE.sub(rf"\g<1>{packed}\g<2>", command[-1])
-        executor["container"]["command"] = ["sh", "-ec", bootstrap, *command]
+        container["command"] = ["sh", "-ec", bootstrap, *command]
     header = "# Compiled by: python -m training.compile\n"
     return header + yaml.dump_all(documents, Dumper=_Dumper, sort_keys=True, width=100)
 

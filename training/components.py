@@ -6,6 +6,7 @@ and, where it is missing, installed by the bootstrap that `compile` puts before 
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -68,6 +69,8 @@ def train(
     learning_rate: float,
     seed: int,
     model_file: str,
+    workers: int,
+    tuning: str,
     run_id: str,
     registry: str,
     s3_endpoint: str,
@@ -76,12 +79,16 @@ def train(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Train the recipe, from where a killed attempt was; export the model in the forms that serve."""
+    """Train the recipe, on many workers if so asked, and export the model in the forms that serve.
+
+    One worker goes on from where a killed attempt was.
+    """
     import dataclasses
     import json
     from pathlib import Path
 
-    from fashion_mnist import checkpoints, data, export, recipes, training
+    from fashion_mnist import checkpoints, data, export, recipes
+    from fashion_mnist import workers as many
     from fashion_mnist.workspace import keep, place
 
     chosen = recipes.resolve(
@@ -90,13 +97,22 @@ def train(
     images = data.load_saved(place(workspace, "dataset", Path(dataset.path)))
     where = workspace or registry
     kept = checkpoints.Checkpoints(where, run_id, endpoint=s3_endpoint) if where else None
-    trained = training.train(
-        images.train_images, images.train_labels, chosen, seed=seed, checkpoints=kept
+    trained = many.train(
+        images.train_images,
+        images.train_labels,
+        chosen,
+        seed=seed,
+        workers=workers,
+        registry=registry,
+        s3_endpoint=s3_endpoint,
+        run_id=run_id,
+        checkpoints=kept,
     )
     target = Path(model.path)
     export.export(trained.model, target, model_file, images.train_images)
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
     facts = {"history": history, "seconds": trained.seconds, "recipe": dataclasses.asdict(chosen)}
+    facts |= {"workers": workers} | ({"tuning": json.loads(tuning)} if tuning else {})
     (target / "training.json").write_text(json.dumps(facts, indent=1))
     keep(workspace, "model", target)
     metrics.log_metric("train_accuracy", history[-1]["accuracy"])
@@ -105,6 +121,77 @@ def train(
     print(f"train accuracy {history[-1]['accuracy']:.4f} in {trained.seconds:.1f} s")
     if kept is not None:
         kept.clear()
+
+
+@step
+def suggest(
+    space: str,
+    trials: int,
+    parallelism: int,
+    recipe: str,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+) -> list[str]:
+    """Draw settings from the space, in as many shares as shall run beside each other."""
+    from fashion_mnist import tuning
+
+    base = {
+        "recipe": recipe,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
+    return tuning.suggest(space, trials, parallelism, base, seed)
+
+
+@step
+def trial(
+    share: str,
+    seed: int,
+    run_id: str,
+    registry: str,
+    s3_endpoint: str,
+    dataset: dsl.Input[dsl.Dataset],
+):
+    """Train with each setting of a share, and judge it on images that were held out."""
+    from pathlib import Path
+
+    from fashion_mnist import data, tuning
+
+    tuning.run_trials(
+        share,
+        data.load_saved(Path(dataset.path)),
+        seed=seed,
+        registry=registry,
+        s3_endpoint=s3_endpoint,
+        run_id=run_id,
+    )
+
+
+@step
+def choose(
+    trials: int,
+    run_id: str,
+    registry: str,
+    s3_endpoint: str,
+    metrics: dsl.Output[dsl.Metrics],
+    table: dsl.Output[dsl.HTML],
+) -> NamedTuple("Chosen", recipe=str, epochs=int, batch_size=int, learning_rate=float, tuning=str):
+    """Show what came of the trials, the best first, and hand it on."""
+    import json
+    from pathlib import Path
+
+    from fashion_mnist import tuning
+
+    ranked = tuning.results(trials, registry=registry, s3_endpoint=s3_endpoint, run_id=run_id)
+    Path(table.path).write_text(tuning.table(ranked), encoding="utf-8")
+    for said in ranked:
+        metrics.log_metric(f"val_accuracy of trial {said['trial']}", said["val_accuracy"])
+    best = ranked[0]
+    told = {"trials": trials, "best": best["trial"], "val_accuracy": best["val_accuracy"]}
+    return (*(kind(best[name]) for name, kind in tuning.SETTINGS.items()), json.dumps(told))
 
 
 @step

@@ -1,6 +1,7 @@
 """The pipelines, written with the KFP SDK and held to what servers 2.5 to 2.15 take."""
 
 import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kfp import dsl, kubernetes
@@ -10,6 +11,7 @@ from training import components
 NAME = "fashion-mnist-trainer"
 WORKSPACE = "/workspace"
 MONITOR = "fashion-mnist-monitor"
+TUNER = "fashion-mnist-tuner"
 SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the Secret that Kubeflow puts into each profile
 
 
@@ -59,10 +61,15 @@ def _train(
     allow_anomalies: bool = False,
     promote: bool = True,
     reason: str = "",
+    workers: int = 1,
     *,
     workspace: str = "",
+    tune: Callable[..., Mapping[str, Any]] | None = None,
 ) -> list[dsl.PipelineTask]:
     """Ingest, train, evaluate; publish what is accepted; predict one image.
+
+    A volume is mounted at `workspace` in the variant that has one. `tune` is called with the step
+    ingest and the settings, adds steps, and returns better settings.
 
     Returns:
         those steps that work on the workspace, one after another.
@@ -80,13 +87,19 @@ def _train(
     _runs(ingest, cpu="1", memory="2Gi", minutes=20, retries=3)
     _reads_storage(ingest)
 
+    settings: Mapping[str, Any] = {
+        "recipe": recipe,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
+    if tune:
+        settings = tune(ingest, seed=seed, registry=registry, s3_endpoint=s3_endpoint, **settings)
     train = components.train(
-        recipe=recipe,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
+        **{"tuning": "", **settings},
         seed=seed,
         model_file=model_file,
+        workers=workers,
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         registry=registry,
         s3_endpoint=s3_endpoint,
@@ -141,7 +154,12 @@ def _train(
     return [ingest, train, predict]
 
 
-def _pipeline(function: Any, *more: inspect.Parameter) -> Any:
+def _pipeline(
+    function: Any,
+    *more: inspect.Parameter,
+    name: str = NAME,
+    description: str = "Train, judge and publish a Fashion-MNIST classifier.",
+) -> Any:
     """A pipeline with the parameters of `_train`, and more, which calls a function by their names."""
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
     own = [p for p in inspect.signature(_train).parameters.values() if p.kind is positional]
@@ -151,8 +169,7 @@ def _pipeline(function: Any, *more: inspect.Parameter) -> Any:
         function(**dict(zip(signature.parameters, given, strict=True)))
 
     pipeline.__signature__ = signature
-    description = "Train, judge and publish a Fashion-MNIST classifier."
-    return dsl.pipeline(name=NAME, description=description)(pipeline)
+    return dsl.pipeline(name=name, description=description)(pipeline)
 
 
 def _in_workspace(workspace_size: str, storage_class: str, **arguments: Any) -> None:
@@ -178,13 +195,57 @@ def _in_workspace(workspace_size: str, storage_class: str, **arguments: Any) -> 
             kubernetes.mount_pvc(step, run_id, WORKSPACE)
 
 
-def _required(name: str) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
+def _tuned(trials: int, parallelism: int, space: str, **arguments: Any) -> None:
+    """The same steps with settings of which several were tried side by side before."""
+
+    def tune(ingest: dsl.PipelineTask, *, seed, registry, s3_endpoint, **settings):
+        suggest = components.suggest(
+            space=space, trials=trials, parallelism=parallelism, seed=seed, **settings
+        )
+        _runs(suggest, cpu="1", memory="2Gi", minutes=10, retries=1)
+        # Each share is a pod that tries its settings one after another: `parallelism` at a time.
+        with dsl.ParallelFor(suggest.output, name="shares") as share:
+            trial = components.trial(
+                share=share,
+                seed=seed,
+                run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+                registry=registry,
+                s3_endpoint=s3_endpoint,
+                dataset=ingest.outputs["dataset"],
+            )
+            _runs(trial, cpu="4", memory="4Gi", minutes=240, retries=0)
+            _reads_storage(trial)
+        # Trials leave their results in object storage, which is the same with every server.
+        choose = components.choose(
+            trials=trials,
+            run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            registry=registry,
+            s3_endpoint=s3_endpoint,
+        ).after(trial)
+        _runs(choose, cpu="1", memory="2Gi", minutes=10, retries=3)
+        _reads_storage(choose)
+        return {name: choose.outputs[name] for name in ("tuning", *settings)}
+
+    _train(**arguments, tune=tune)
+
+
+def _parameter(name: str, kind: type, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind
+    )
 
 
 train_pipeline = _pipeline(_train)
 workspace_pipeline = _pipeline(
-    _in_workspace, _required("workspace_size"), _required("storage_class")
+    _in_workspace, _parameter("workspace_size", str), _parameter("storage_class", str)
+)
+tune_pipeline = _pipeline(
+    _tuned,
+    _parameter("trials", int, 8),
+    _parameter("parallelism", int, 2),
+    _parameter("space", str, "[]"),
+    name=TUNER,
+    description="Try settings, and train, judge and publish the best.",
 )
 
 

@@ -161,9 +161,19 @@ class Run:
     def steps(self, names: frozenset[str]) -> dict[str, RunState]:
         """The states of the steps with these names (see PipelineSpec.steps), where known.
 
-        The server mixes steps with their drivers and executors and gives them in any order.
+        The server mixes steps with their drivers and executors and gives them in any order. Of a step
+        in a loop, which is there many times, a failure counts before what goes on, and that before
+        what is done.
         """
-        return {task.name: task.state for task in self.tasks if task.name in names}
+        found: dict[str, RunState] = {}
+        for task in sorted(self.tasks, key=lambda task: _urgency(task.state)):
+            if task.name in names:
+                found[task.name] = task.state
+        return found
+
+
+def _urgency(state: RunState) -> int:
+    return 2 if state is RunState.FAILED else 0 if state.is_final else 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The client against a scripted server: what it sends, and what it makes of any answer."""
 
+import itertools
 import json
 import socket
 import threading
@@ -142,6 +143,24 @@ def test_a_run_is_read_with_its_times_and_tasks(httpserver, client):
     assert run.parameters == {"epochs": 2}
     assert run.steps(frozenset({"train", "evaluate"})) == {"train": RunState.RUNNING}
     assert not run.state.is_final
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        (["SUCCEEDED", "RUNNING", "SUCCEEDED"], "RUNNING"),
+        (["SUCCEEDED", "RUNNING", "FAILED"], "FAILED"),
+        (["SUCCEEDED", "SKIPPED", "FAILED"], "FAILED"),
+        (["SUCCEEDED", "SUCCEEDED", "SUCCEEDED"], "SUCCEEDED"),
+    ],
+)
+def test_of_a_step_in_a_loop_the_most_urgent_state_is_told(httpserver, client, states, told, order):
+    rows = [{"display_name": "trial", "state": states[at]} for at in order]
+    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_json(
+        {**RUN, "run_details": {"task_details": rows}}
+    )
+    assert client.get_run("r").steps(frozenset({"trial"})) == {"trial": RunState(told)}
 
 
 def test_a_state_that_is_new_to_us_reads_as_unspecified(httpserver, client):

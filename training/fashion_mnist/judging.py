@@ -220,6 +220,8 @@ def _manifest(
         "pipeline": {"name": "fashion-mnist-trainer", "code": code_fingerprint()},
         "parameters": trained["recipe"],
         "seed": seed,
+        "workers": trained.get("workers", 1),
+        **({"tuning": trained["tuning"]} if "tuning" in trained else {}),
         "data": {
             "source": images.source,
             "official": images.is_official,

@@ -102,7 +102,7 @@ def html_report(
         f"<dt>{say(str(k))}</dt><dd>{say(str(v))}</dd>" for k, v in (facts or {}).items()
     )
     parts.append(f"<h2>Model card</h2><dl>{card}</dl>")
-    return _page(title, "\n".join(part for part in parts if part))
+    return page(title, "\n".join(part for part in parts if part))
 
 
 def summary(
@@ -199,7 +199,7 @@ def data_report(
         for index in np.flatnonzero(labels == label)[:5].tolist():
             parts.append(_figure(images[index], f"training image {index}", say(name)))
     parts.append("</div>")
-    return _page(title, "\n".join(parts))
+    return page(title, "\n".join(parts))
 
 
 def monitoring_report(
@@ -242,7 +242,7 @@ def monitoring_report(
         for index in np.argsort(sure, kind="stable")[:25].tolist()
     )
     title = f"Production images against version {facts['version']}"
-    return _page(
+    return page(
         title,
         f"<h1>{say(title)}</h1><p>{say(facts['source'])}, {say(facts['created_at'])}, run "
         f'{say(facts["run_id"])}</p><div class="tiles">'
@@ -305,7 +305,8 @@ def _figure(image: np.ndarray, name: str, caption: str, kind: str = "") -> str:
     )
 
 
-def _page(title: str, body: str) -> str:
+def page(title: str, body: str) -> str:
+    """A page in the reports' style; `body` is HTML."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

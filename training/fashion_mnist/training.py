@@ -3,17 +3,24 @@
 The whole uint8 set is one tensor and the loop over an epoch's steps runs inside one tf.function: on
 two cores this saves more than half of what `model.fit` takes. `notebook` is trained with the same
 loop; its network and settings are the chapter's.
+
+Where the environment variable TF_CONFIG names workers, as Kubeflow's Training Operator writes it, each
+of them runs the same code on its share of every batch, and tf.distribute.MultiWorkerMirroredStrategy
+adds their gradients up. Each worker normalises its share by that share's own statistics; the moving
+ones, which serve, are the mean of all workers'.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -49,6 +56,40 @@ class Trained:
     model: Any
     history: list[Epoch]
     seconds: float
+
+
+class WorkersError(RuntimeError):
+    """The workers did not come together, or one of them was lost on the way."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Which of the workers this process is; one alone is number 0 of 1."""
+
+    number: int = 0
+    of: int = 1
+
+    @classmethod
+    def here(cls) -> Place:
+        """What TF_CONFIG says: https://www.tensorflow.org/guide/distributed_training#TF_CONFIG.
+
+        Raises:
+            ValueError: it names other tasks than workers.
+        """
+        said = json.loads(os.environ.get("TF_CONFIG") or "{}")
+        cluster, task = said.get("cluster", {}), said.get("task", {})
+        if not cluster:
+            return cls()
+        if set(cluster) != {"worker"} or task.get("type") != "worker":
+            raise ValueError(
+                f"TF_CONFIG names {', '.join(sorted(cluster))}; this trains with workers only"
+            )
+        return cls(int(task["index"]), len(cluster["worker"]))
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this is the worker that writes."""
+        return self.number == 0
 
 
 def build(recipe: Recipe, seed: int, *, fused: bool = False) -> Any:
@@ -156,7 +197,7 @@ def train(
 ) -> Trained:
     """Train a recipe's network.
 
-    The same seed, data and number of threads give the same weights.
+    The same seed, data and number of threads and of workers give the same weights.
 
     Args:
         images: uint8 (n, 28, 28).
@@ -165,28 +206,93 @@ def train(
         seed: of weights, order and augmentation.
         log: given one line an epoch.
         checkpoints: where the state after an epoch is kept when it is time; the same training that
-            was cut off goes on from there, to the same result.
+            was cut off goes on from there, to the same result. One worker alone keeps it.
         held_out: images and labels to measure accuracy on after each epoch.
 
     Raises:
-        ValueError: fewer images than one batch.
+        ValueError: fewer images than one batch, fewer images in a batch than workers, or checkpoints
+            of many workers.
+        WorkersError: another worker was lost.
     """
     import keras
     import tensorflow as tf
 
+    place = Place.here()
+    check(images, recipe, place.of)
+    if checkpoints is not None and place.of > 1:
+        raise ValueError("many workers keep no checkpoints; train with one")
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    with _all_workers(place) as strategy:
+        return _train(strategy, place, images, labels, recipe, seed, log, checkpoints, held_out)
+
+
+def check(images: np.ndarray, recipe: Recipe, workers: int) -> None:
+    """See to it that the images fill a batch, and that it can be split.
+
+    Raises:
+        ValueError: they do not, or it cannot.
+    """
     if len(images) < recipe.batch_size:
         raise ValueError(
             f"{len(images)} images are fewer than one batch of {recipe.batch_size}; "
             "use a smaller batch_size"
         )
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
-    model = build(recipe, seed, fused=True)
+    if recipe.batch_size < workers:
+        raise ValueError(
+            f"a batch of {recipe.batch_size} cannot be split over {workers} workers; use fewer, or "
+            "a larger batch_size"
+        )
+
+
+# Seconds that a worker waits for the others' gradients.
+WAIT = 600
+
+
+@contextlib.contextmanager
+def _all_workers(place: Place) -> Iterator[Any]:
+    """The strategy by which the workers train, and an error in words when one of them is lost."""
+    import tensorflow as tf
+
+    if place.of == 1:
+        yield tf.distribute.get_strategy()
+        return
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=tf.distribute.experimental.CommunicationImplementation.RING,
+        timeout_seconds=WAIT,
+    )
+    try:
+        yield tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    except tf.errors.OpError as error:
+        said = error.message.rpartition("Collective ops is aborted by: ")[2].splitlines()[0]
+        raise WorkersError(
+            f"worker {place.number} of {place.of} lost the others ({said[:200]}); see why one of them "
+            "ended, and train again"
+        ) from error
+
+
+def _train(
+    strategy: Any,
+    place: Place,
+    images: np.ndarray,
+    labels: np.ndarray,
+    recipe: Recipe,
+    seed: int,
+    log: Callable[[str], None],
+    checkpoints: Checkpoints | None,
+    held_out: tuple[np.ndarray, np.ndarray] | None,
+) -> Trained:
+    import keras
+    import tensorflow as tf
+
     steps = len(images) // recipe.batch_size
     rate = _one_cycle(recipe, steps) if recipe.one_cycle else recipe.learning_rate
-    optimizer = keras.optimizers.Adam(rate, beta_2=0.99 if recipe.one_cycle else 0.999)
-    optimizer.build(model.trainable_variables)
-    run_epoch = _epoch_function(model, optimizer, recipe, images, labels)
+    with strategy.scope(), tf.variable_creator_scope(_kept_by_each(place)):
+        model = build(recipe, seed, fused=True)
+        optimizer = keras.optimizers.Adam(rate, beta_2=0.99 if recipe.one_cycle else 0.999)
+        optimizer.build(model.trainable_variables)
+    plain = build(recipe, seed)
+    run_epoch = _epoch_function(strategy, place, model, optimizer, recipe, images, labels)
 
     variables = [*model.variables, *optimizer.variables]
     # To hash the data takes a tenth of a second, which a training without checkpoints does not need.
@@ -209,11 +315,14 @@ def train(
         # Order and augmentation depend on seed and epoch alone, so that a resumed training repeats.
         order = np.random.default_rng([seed, number]).permutation(len(images))
         order = order[: steps * recipe.batch_size].reshape(steps, recipe.batch_size)
-        loss, accuracy = run_epoch(tf.constant(order, tf.int32), tf.constant([seed, number]))
+        share = order[:, place.number :: place.of]
+        chance = [seed, number * place.of + place.number]
+        loss, accuracy = run_epoch(tf.constant(share, tf.int32), tf.constant(chance))
         seconds = time.perf_counter() - began
         val_accuracy = None
         if held_out is not None:
-            logits = model.predict(held_out[0], batch_size=1000, verbose=0)
+            plain.set_weights(model.get_weights())
+            logits = plain.predict(held_out[0], batch_size=1000, verbose=0)
             val_accuracy = float((logits.argmax(axis=1) == held_out[1]).mean())
         epoch = Epoch(float(loss), float(accuracy), seconds, val_accuracy)
         history.append(epoch)
@@ -221,7 +330,6 @@ def train(
         if checkpoints is not None and checkpoints.is_due:
             values = [np.asarray(variable.numpy()) for variable in variables]
             checkpoints.save(State(identity(), values, [dataclasses.asdict(e) for e in history]))
-    plain = build(recipe, seed)
     plain.set_weights(model.get_weights())
     return Trained(plain, history, before + time.perf_counter() - started)
 
@@ -256,37 +364,68 @@ def _one_cycle(recipe: Recipe, steps: int) -> Any:
     return OneCycle()
 
 
+def _kept_by_each(place: Place) -> Callable[..., Any]:
+    """Makes what is not trained, moving statistics and seeds, each worker's own until it is read."""
+    import tensorflow as tf
+
+    def create(create_next: Callable[..., Any], **how: Any) -> Any:
+        no_way = how.get("aggregation") is tf.VariableAggregation.NONE
+        if place.of > 1 and not how["trainable"] and no_way:
+            how["synchronization"] = tf.VariableSynchronization.ON_READ
+            how["aggregation"] = tf.VariableAggregation.MEAN
+        return create_next(**how)
+
+    return create
+
+
 def _epoch_function(
-    model: Any, optimizer: Any, recipe: Recipe, images: np.ndarray, labels: np.ndarray
+    strategy: Any,
+    place: Place,
+    model: Any,
+    optimizer: Any,
+    recipe: Recipe,
+    images: np.ndarray,
+    labels: np.ndarray,
 ) -> Any:
-    """One epoch as a compiled function of (order of images, [seed, epoch])."""
+    """One epoch as a compiled function of (order of this worker's images, [seed, epoch]).
+
+    It returns the mean loss and the share of images that were right, of all workers.
+    """
     import tensorflow as tf
 
     all_images = tf.constant(images)
     all_labels = tf.constant(labels.astype(np.int32))
     smoothing = recipe.label_smoothing
 
+    def train_step(batch: Any, chance: Any) -> tuple[Any, Any]:
+        x, y = tf.gather(all_images, batch), tf.gather(all_labels, batch)
+        if recipe.augment:
+            x = _augment(x, chance)
+        wanted = tf.one_hot(y, 10, 1 - smoothing + smoothing / 10, smoothing / 10)
+        with tf.GradientTape() as tape:
+            logits = model(x, training=True)
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(wanted, logits))
+            if place.of > 1:
+                # Of the whole batch's mean: the optimizer adds up what the workers have.
+                loss *= tf.cast(tf.size(batch), tf.float32) / recipe.batch_size
+        variables = model.trainable_variables
+        optimizer.apply_gradients(list(zip(tape.gradient(loss, variables), variables, strict=True)))
+        hits = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), y)
+        return loss, tf.reduce_sum(tf.cast(hits, tf.float32))
+
     @tf.function
     def run(order: Any, seed: Any) -> tuple[Any, Any]:
         losses, right = tf.constant(0.0), tf.constant(0.0)
         for step in tf.range(tf.shape(order)[0]):
             batch = tf.gather(order, step)
-            x, y = tf.gather(all_images, batch), tf.gather(all_labels, batch)
-            if recipe.augment:
-                x = _augment(x, tf.stack([seed[0] + step, seed[1]]))
-            wanted = tf.one_hot(y, 10, 1 - smoothing + smoothing / 10, smoothing / 10)
-            with tf.GradientTape() as tape:
-                logits = model(x, training=True)
-                loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(wanted, logits))
-            variables = model.trainable_variables
-            optimizer.apply_gradients(
-                list(zip(tape.gradient(loss, variables), variables, strict=True))
-            )
+            chance = tf.stack([seed[0] + step, seed[1]])
+            loss, hits = strategy.run(train_step, args=(batch, chance))
             losses += loss
-            hits = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), y)
-            right += tf.reduce_sum(tf.cast(hits, tf.float32))
-        total = tf.cast(tf.size(order), tf.float32)
-        return losses / tf.cast(tf.shape(order)[0], tf.float32), right / total
+            right += hits
+        steps = tf.cast(tf.shape(order)[0], tf.float32)
+        if place.of > 1:
+            losses, right = (strategy.reduce("SUM", each, axis=None) for each in (losses, right))
+        return losses / steps, right / (steps * recipe.batch_size)
 
     return run
 

@@ -1,0 +1,80 @@
+"""The space that the action `tune` searches, in the words of Katib's Experiment, checked. Pure.
+
+Source: https://www.kubeflow.org/docs/components/katib/user-guides/experiment/.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+DEFAULT = json.dumps(
+    [
+        {
+            "name": "learning_rate",
+            "parameterType": "double",
+            "feasibleSpace": {"min": "0.003", "max": "0.03", "distribution": "logUniform"},
+        },
+        {
+            "name": "batch_size",
+            "parameterType": "discrete",
+            "feasibleSpace": {"list": ["128", "256", "512"]},
+        },
+    ]
+)
+# What may be tuned: as what it is read, and of which types it may be.
+_SETTINGS: dict[str, tuple[Callable[[Any], object], tuple[str, ...]]] = {
+    "recipe": (str, ("categorical",)),
+    "epochs": (int, ("int", "discrete")),
+    "batch_size": (int, ("int", "discrete")),
+    "learning_rate": (float, ("double", "discrete")),
+}
+_DISTRIBUTIONS = ("uniform", "logUniform")
+
+
+def values(space: str) -> Iterator[tuple[str, object]]:
+    """The outermost values of each parameter of a space, as (option, value).
+
+    Raises:
+        ValueError: it is no space; the message says what is wrong with it.
+    """
+    parameters = json.loads(space)
+    if not isinstance(parameters, list) or not parameters:
+        raise ValueError("it is no list of parameters")
+    names: set[str] = set()
+    for parameter in cast("list[Any]", parameters):
+        said = cast("dict[str, Any]", parameter if isinstance(parameter, dict) else {})
+        if set(said) != {"name", "parameterType", "feasibleSpace"}:
+            raise ValueError("a parameter has name, parameterType and feasibleSpace")
+        name = str(said["name"])
+        if name not in _SETTINGS or name in names:
+            raise ValueError(f"{', '.join(_SETTINGS)} can be tuned, once each")
+        names.add(name)
+        yield from _values(name, str(said["parameterType"]), said["feasibleSpace"])
+
+
+def _values(name: str, kind: str, feasible: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    read, kinds = _SETTINGS[name]
+    if kind not in kinds:
+        raise ValueError(f"parameterType of {name} is {' or '.join(kinds)}")
+    try:
+        if kind in ("categorical", "discrete"):
+            found = [read(each) for each in feasible["list"]]
+            if not found or set(feasible) != {"list"}:
+                raise ValueError
+        else:
+            found = [read(feasible["min"]), read(feasible["max"])]
+            low, high = float(feasible["min"]), float(feasible["max"])
+            distribution = feasible.get("distribution", "uniform")
+            known = set(feasible) <= {"min", "max", "distribution"}
+            if not known or not low < high or distribution not in _DISTRIBUTIONS:
+                raise ValueError
+            if distribution == "logUniform" and low <= 0:
+                raise ValueError
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"feasibleSpace of {name} has a list, or min below max (both above 0 for logUniform)"
+        ) from error
+    for each in found:
+        yield name, each

@@ -1,0 +1,199 @@
+"""The TFJob against a real Kubernetes API server with the Training Operator's own schema.
+
+CLUSTER_KUBECONFIG=FILE names an administrator's kubeconfig of a cluster that is there to be tried on, and
+TFJOB_CRDS=FILE the operator's CustomResourceDefinition. No operator runs: the test plays its part.
+"""
+
+import base64
+import contextlib
+import os
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import lightkube
+import pytest
+import yaml
+from lightkube import ApiError, KubeConfig
+from lightkube.codecs import load_all_yaml
+from lightkube.generic_resource import create_namespaced_resource
+from lightkube.models.authentication_v1 import TokenRequestSpec
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
+from lightkube.resources.core_v1 import Namespace, Pod, ServiceAccount, ServiceAccountToken
+from lightkube.types import PatchType
+
+from fashion_mnist import workers
+from fashion_mnist.training import WorkersError
+
+CLUSTER, CRDS = os.environ.get("CLUSTER_KUBECONFIG", ""), os.environ.get("TFJOB_CRDS", "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CLUSTER, reason="no cluster to try on: CLUSTER_KUBECONFIG is not set"),
+    pytest.mark.skipif(not CRDS, reason="no schema of TFJob: TFJOB_CRDS is not set"),
+]
+
+NAMESPACE = "trainer-test-tfjob"
+TFJob = create_namespaced_resource("kubeflow.org", "v1", "TFJob", "tfjobs")
+# What the profile's account default-editor may do with it: Kubeflow's ClusterRole kubeflow-edit.
+STEP = f"""
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{name: editor, namespace: {NAMESPACE}}}
+rules:
+- apiGroups: [kubeflow.org]
+  resources: [tfjobs]
+  verbs: [create, get, list, watch, delete]
+- apiGroups: ['']
+  resources: [pods, pods/log]
+  verbs: [get, list]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: editor, namespace: {NAMESPACE}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: editor}}
+subjects:
+- {{kind: ServiceAccount, name: default-editor, namespace: {NAMESPACE}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: step, namespace: {NAMESPACE}}}
+spec:
+  serviceAccountName: default-editor
+  automountServiceAccountToken: false
+  schedulingGates: [{{name: trainer.test/never}}]
+  containers:
+  - name: main
+    image: example.invalid/tensorflow:2
+    resources: {{limits: {{cpu: '1', memory: 1Gi}}}}
+    env:
+    - name: AWS_ACCESS_KEY_ID
+      valueFrom: {{secretKeyRef: {{name: mlpipeline-minio-artifact, key: accesskey}}}}
+"""
+
+
+def until(true, what, seconds=120):
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end, f"{what} did not come within {seconds} s"
+        time.sleep(0.5)
+    return found
+
+
+@pytest.fixture(scope="module")
+def admin():
+    return lightkube.Client(KubeConfig.from_file(CLUSTER), field_manager="test", trust_env=False)
+
+
+@pytest.fixture(scope="module")
+def cluster(admin, tmp_path_factory):
+    """The namespace as a step of ours sees it, with its account's token."""
+    (definition,) = load_all_yaml(Path(CRDS).read_text())
+    theirs = None
+    with contextlib.suppress(ApiError):
+        theirs = admin.get(CustomResourceDefinition, "tfjobs.kubeflow.org")
+    if theirs is None:
+        admin.apply(definition)
+
+    def served():
+        # Before it is, the answer is no object of Kubernetes', but a page.
+        with contextlib.suppress(ApiError, httpx.HTTPStatusError):
+            return list(admin.list(TFJob, namespace="default")) is not None
+
+    until(served, "the kind TFJob")
+    admin.apply(Namespace(metadata=ObjectMeta(name=NAMESPACE)))
+    admin.apply(ServiceAccount(metadata=ObjectMeta(name="default-editor", namespace=NAMESPACE)))
+    for thing in load_all_yaml(STEP):
+        admin.apply(thing)
+    spec = TokenRequestSpec(audiences=[], expirationSeconds=3600)
+    token = admin.create(
+        ServiceAccountToken(metadata=ObjectMeta(), spec=spec), "default-editor", namespace=NAMESPACE
+    ).status.token
+    said = yaml.safe_load(Path(CLUSTER).read_text())["clusters"][0]["cluster"]
+    authority = tmp_path_factory.mktemp("tls") / "ca.crt"
+    if "certificate-authority" in said:
+        authority = Path(said["certificate-authority"])
+    else:
+        authority.write_bytes(base64.b64decode(said["certificate-authority-data"]))
+    yield workers.Cluster(said["server"], NAMESPACE, lambda: token, authority)
+    admin.delete(Namespace, NAMESPACE)
+    if theirs is None:
+        admin.delete(CustomResourceDefinition, "tfjobs.kubeflow.org")
+
+
+@pytest.fixture
+def step(cluster):
+    """The step's own pod, as it asks for it."""
+    path = "/api/v1/namespaces/{namespace}/pods/step"
+    return cluster.call("GET", path)
+
+
+DRY = f"{workers.TFJOBS}?fieldValidation=Strict&dryRun=All"
+
+
+def test_the_manifest_passes_the_operators_schema(cluster, step):
+    job = workers.tfjob(step, name="train-dry", workers=2, environment={"WORK_ADDRESS": "s3://b"})
+    assert cluster.call("POST", DRY, job)["spec"]["tfReplicaSpecs"]["Worker"]["replicas"] == 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda job: job["spec"].update(workers=2), 'unknown field "spec.workers"'),
+        (
+            lambda job: job["spec"]["tfReplicaSpecs"]["Worker"].update(replicas="two"),
+            "replicas: Invalid value",
+        ),
+        (lambda job: job["spec"].pop("tfReplicaSpecs"), "tfReplicaSpecs: Required value"),
+    ],
+)
+def test_a_manifest_with_a_wrong_field_does_not_pass(cluster, step, spoil, message):
+    job = workers.tfjob(step, name="train-dry", workers=2, environment={})
+    spoil(job)
+    with pytest.raises(WorkersError, match=message):
+        cluster.call("POST", DRY, job)
+
+
+def status(admin, name, kind):
+    conditions = [{"type": kind, "status": "True", "message": "by a test"}]
+    patch = {"status": {"conditions": conditions, "replicaStatuses": {}}}
+    admin.patch(TFJob.Status, name, patch, namespace=NAMESPACE, patch_type=PatchType.MERGE)
+
+
+@pytest.mark.parametrize("end", ["Succeeded", "Failed"])
+def test_a_real_tfjob_is_made_followed_and_removed(cluster, admin, monkeypatch, end):
+    # GIVEN a TFJob that the step made, owned by the step's pod
+    monkeypatch.setenv("KFP_POD_NAME", "step")
+    monkeypatch.setenv("BOOTSTRAP", 'exec "$0" "$@"')
+    monkeypatch.setattr(workers, "POLL_SECONDS", 0.5)
+    name = workers.start(cluster, 2, {"WORK_ADDRESS": "s3://b/p", "WORK_ENDPOINT": ""})
+    job = admin.get(TFJob, name, namespace=NAMESPACE)
+    pod = admin.get(Pod, "step", namespace=NAMESPACE)
+    assert job.metadata.ownerReferences[0].uid == pod.metadata.uid
+    # WHEN the operator moves it
+    failed, said = [], []
+
+    def follow():
+        try:
+            workers.follow(cluster, name, said.append)
+        except WorkersError as error:
+            failed.append(str(error))
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    status(admin, name, "Running")
+    until(lambda: any("Running" in line for line in said), "the step's word")
+    status(admin, name, end)
+    thread.join(60)
+    # THEN the step has seen it, and it is gone
+    assert not thread.is_alive()
+    assert bool(failed) == (end == "Failed")
+
+    def gone():
+        try:
+            admin.get(TFJob, name, namespace=NAMESPACE)
+        except ApiError as error:
+            return error.status.code == 404
+
+    until(gone, "its end")

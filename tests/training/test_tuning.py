@@ -1,0 +1,177 @@
+"""Tuning: what is drawn from a space, what trials leave behind, and the whole pipeline for real."""
+
+import datetime
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+import obstore
+import pytest
+
+from fashion_mnist import data, tuning
+from fashion_mnist.storage import open_store
+from kfp_ops import Client, PipelineSpec, RunRequest, RunState, Wanted, act, observe, plan
+from sandbox import Sandbox
+
+COMPILED = Path(__file__).parents[2] / "src" / "pipelines" / "tune.yaml"
+BASE = {"recipe": "quick", "epochs": 0, "batch_size": 0, "learning_rate": 0.0}
+SPACE = json.dumps(
+    [
+        {
+            "name": "learning_rate",
+            "parameterType": "double",
+            "feasibleSpace": {"min": "0.001", "max": "0.1", "distribution": "logUniform"},
+        },
+        {
+            "name": "batch_size",
+            "parameterType": "discrete",
+            "feasibleSpace": {"list": ["50", "100"]},
+        },
+        {"name": "epochs", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "3"}},
+    ]
+)
+
+
+def drawn(trials, parallelism=1, seed=1, space=SPACE):
+    shares = [json.loads(s) for s in tuning.suggest(space, trials, parallelism, BASE, seed)]
+    return shares, sorted((t for share in shares for t in share), key=lambda t: t["trial"])
+
+
+def test_the_first_trial_is_what_is_configured_and_the_rest_lie_in_the_space():
+    _, trials = drawn(200)
+    assert trials[0] == {"trial": 0, **BASE}
+    for trial in trials[1:]:
+        assert 0.001 <= trial["learning_rate"] <= 0.1
+        assert type(trial["batch_size"]) is int
+        assert trial["recipe"] == "quick"
+    assert set(Counter(t["batch_size"] for t in trials[1:])) == {50, 100}
+    assert set(Counter(t["epochs"] for t in trials[1:])) == {1, 2, 3}
+    # Logarithmic: as many below a hundredth as above.
+    low = sum(t["learning_rate"] < 0.01 for t in trials[1:])
+    assert 70 < low < 130
+
+
+def test_the_same_seed_draws_the_same_whatever_the_parallelism():
+    assert drawn(7)[1] == drawn(7, parallelism=3)[1]
+    assert drawn(7)[1] != drawn(7, seed=2)[1]
+
+
+@pytest.mark.parametrize(("trials", "parallelism", "sizes"), [(7, 3, [3, 2, 2]), (2, 8, [1, 1])])
+def test_shares_are_as_many_as_run_beside_each_other(trials, parallelism, sizes):
+    assert [len(share) for share in drawn(trials, parallelism)[0]] == sizes
+
+
+def test_what_is_no_setting_cannot_be_tuned():
+    space = '[{"name": "seed", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "2"}}]'
+    with pytest.raises(ValueError, match="'seed' cannot be tuned"):
+        drawn(2, space=space)
+
+
+def said(number, accuracy, loss=0.5):
+    return {"trial": number, **BASE, "val_accuracy": accuracy, "loss": loss, "fit_seconds": 1.0}
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Where the trials of run r1 leave their results."""
+
+    def put(*results):
+        store = open_store(str(tmp_path / "tuning" / "r1"))
+        for each in results:
+            obstore.put(store, f"{each['trial']}.json", json.dumps(each).encode())
+        return {"registry": str(tmp_path), "s3_endpoint": "", "run_id": "r1"}
+
+    return put
+
+
+def test_the_best_comes_first(place):
+    where = place(said(0, 0.8), said(1, 0.9, loss=0.4), said(2, 0.9, loss=0.3), said(3, 0.1))
+    ranked = tuning.results(4, **where)
+    assert [each["trial"] for each in ranked] == [2, 1, 0, 3]
+    page = tuning.table(ranked)
+    assert page.index("<td>2</td><td>0.9</td>") < page.index("<td>0</td><td>0.8</td>")
+
+
+def test_a_trial_without_a_result_is_an_error(place):
+    with pytest.raises(ValueError, match="trials 1, 3 left no result"):
+        tuning.results(4, **place(said(0, 0.8), said(2, 0.9)))
+
+
+def test_a_trial_is_judged_on_images_that_it_was_not_trained_on_and_not_twice(place, toy, capsys):
+    images = data.load(str(toy))
+    where = place(said(0, 0.5))
+    share = json.dumps([{"trial": 0, **BASE}, {"trial": 1, **BASE, "batch_size": 50, "epochs": 4}])
+    tuning.run_trials(share, images, seed=1, **where)
+    # 550 images make eleven batches of 50; the other fifty were held out.
+    best, first = tuning.results(2, **where)
+    assert first["val_accuracy"] == 0.5
+    assert best["val_accuracy"] * 50 == pytest.approx(round(best["val_accuracy"] * 50))
+    assert best["val_accuracy"] > 0.8
+    assert "trial 0" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_pipeline_tunes_trains_on_two_workers_and_publishes_for_real(toy, tmp_path):
+    spec = PipelineSpec.load(COMPILED)
+    with Sandbox(tmp_path / "sandbox") as sandbox, Client(sandbox.api_url) as client:
+        request = RunRequest(
+            name="tune-1",
+            parameters={
+                **BASE,
+                "epochs": 2,
+                "batch_size": 50,
+                "data_path": str(toy),
+                "registry": "s3://mlpipeline/models/toy",
+                "s3_endpoint": sandbox.s3_url,
+                "allow_anomalies": True,
+                "min_accuracy": 0.3,
+                "min_recall": 0.0,
+                "trials": 3,
+                "parallelism": 2,
+                "space": SPACE,
+                "workers": 2,
+            },
+        )
+        wanted = Wanted(pipeline="tuner", spec=spec, experiment="tests", runs=(request,))
+        seen = observe(client, wanted)
+        run = act(client, wanted, seen, plan(wanted, seen)).runs["tune-1"]
+        end = datetime.datetime.now() + datetime.timedelta(minutes=20)
+        while not run.state.is_final:
+            assert datetime.datetime.now() < end
+            time.sleep(1)
+            run = client.get_run(run.run_id)
+        log = sandbox.run_log(run.run_id).read_text()
+        assert run.state is RunState.SUCCEEDED, log[-4000:]
+        assert set(run.steps(spec.steps).values()) == {RunState.SUCCEEDED}
+
+        # What the sandbox keeps is asked for as the charm asks.
+        store = obstore.store.S3Store(
+            "mlpipeline",
+            prefix="models/toy",
+            endpoint=sandbox.s3_url,
+            access_key_id=sandbox.access_key,
+            secret_access_key=sandbox.secret_key,
+            region="us-east-1",
+            virtual_hosted_style_request=False,
+            client_options={"allow_http": True},
+        )
+
+        def read(path):
+            return json.loads(bytes(obstore.get(store, path).bytes()))
+
+        trials = [read(f"tuning/{run.run_id}/{number}.json") for number in range(3)]
+        manifest = read("1/manifest.json")
+        best = max(trials, key=lambda trial: (trial["val_accuracy"], -trial["loss"]))
+        assert manifest["tuning"] == {
+            "trials": 3,
+            "best": best["trial"],
+            "val_accuracy": best["val_accuracy"],
+        }
+        assert manifest["workers"] == 2
+        for name in ("epochs", "batch_size"):
+            assert manifest["parameters"][name] == best[name] or not best[name]
+        assert manifest["verdict"]["status"] == "accepted"
+        assert "2 processes are the workers" in log
+        left = [entry["path"] for page in obstore.list(store, "work") for entry in page]
+        assert left == []

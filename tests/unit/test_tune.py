@@ -1,0 +1,176 @@
+"""The action tune: one run of the tuning pipeline for each time it is asked for."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import httpx
+import ops.testing
+import pytest
+import yaml
+
+import tuning
+from config import OptionError, TrainerConfig, TuneParams
+from kfp_ops import PipelineSpec
+
+ROOT = Path(__file__).parents[2]
+SPEC = PipelineSpec.load(ROOT / "src" / "pipelines" / "tune.yaml")
+EPOCHS = {"name": "epochs", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "4"}}
+
+
+def space(*parameters, **change):
+    return json.dumps([{**EPOCHS, **change}, *parameters])
+
+
+def feasible(**values):
+    return space(feasibleSpace=values)
+
+
+def test_tune_submits_one_run_of_its_own_pipeline_with_the_configurations_settings(
+    ctx, configured, runs, sandbox
+):
+    state = configured(epochs=3, workers=2, train_on_change=False)
+    ctx.run(ctx.on.action("tune", params={"trials": 3, "seed": 7, "note": "by hand"}), state)
+    (run,) = runs()
+    assert ctx.action_results["run-id"] == run["run_id"]
+    assert run["display_name"].startswith("tune-11111111-")
+    assert run["description"] == "by hand"
+    given = run["runtime_config"]["parameters"]
+    assert given["trials"] == 3
+    assert given["parallelism"] == 2
+    assert given["space"] == tuning.DEFAULT
+    assert (given["seed"], given["epochs"], given["workers"]) == (7, 3, 2)
+    asked = httpx.get(
+        f"{sandbox.api_url}/apis/v2beta1/pipelines/names/fashion-mnist-tuner", trust_env=False
+    )
+    assert run["pipeline_version_reference"]["pipeline_id"] == asked.json()["pipeline_id"]
+
+
+def test_the_charm_gives_the_tuning_pipeline_what_it_takes(ctx, configured, runs):
+    ctx.run(ctx.on.action("tune"), configured(train_on_change=False))
+    given = runs()[0]["runtime_config"]["parameters"]
+    SPEC.check(given)
+
+
+def test_a_settled_trainer_keeps_its_run_and_its_schedule(ctx, configured, runs, sandbox):
+    state = configured(schedule="@daily")
+    ctx.run(ctx.on.config_changed(), state)
+    schedules = [row["id"] for row in sandbox.store.select("recurring_runs")]
+    ctx.run(ctx.on.action("tune"), state)
+    ctx.run(ctx.on.update_status(), state)
+    assert sorted(run["display_name"][:5] for run in runs()) == ["confi", "tune-"]
+    assert [row["id"] for row in sandbox.store.select("recurring_runs")] == schedules
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_lost_answer_leaves_exactly_one_run(ctx, configured, runs, proxy, moment):
+    # GIVEN a server whose answer to the submission is lost, once
+    lost = []
+
+    def trouble(when, _, method, path):
+        if (when, method, path) == (moment, "POST", "/apis/v2beta1/runs") and not lost:
+            lost.append(path)
+            return "cut"
+        return None
+
+    proxy.trouble = trouble
+    state = configured(train_on_change=False)
+    # WHEN it is asked for
+    if moment == "after":
+        ctx.run(ctx.on.action("tune"), state)
+    else:
+        with pytest.raises(ops.testing.ActionFailed, match="cannot reach"):
+            ctx.run(ctx.on.action("tune"), state)
+    # THEN there is one run where the server had heard of it, and none where not; none comes later
+    ctx.run(ctx.on.update_status(), state)
+    assert lost
+    assert len(runs()) == (1 if moment == "after" else 0)
+
+
+def test_an_api_that_fails_is_told(ctx, configured, runs, proxy):
+    proxy.trouble = lambda when, _, method, path: 500 if "upload_version" in path else None
+    with pytest.raises(ops.testing.ActionFailed, match="made to fail"):
+        ctx.run(ctx.on.action("tune"), configured(train_on_change=False))
+    assert runs() == []
+
+
+def test_tune_on_another_unit_says_whom_to_ask(ctx, state, runs):
+    with pytest.raises(ops.testing.ActionFailed, match="juju run trainer/leader tune"):
+        ctx.run(ctx.on.action("tune"), dataclasses.replace(state, leader=False))
+    assert runs() == []
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"trials": 0}, "trials must be between 1 and 100, not '0'"),
+        ({"trials": 101}, "trials must be"),
+        ({"parallelism": 0}, "parallelism must be between 1 and 16"),
+        ({"parallelism": 17}, "parallelism must be"),
+        ({"seed": -1}, "seed must be"),
+        ({"note": "x" * 1001}, "note must be"),
+        ({"timeout": 0}, "timeout must be"),
+        ({"space": "["}, "space must be parameters as Katib's Experiment has them"),
+        ({"space": "[]"}, "no list of parameters"),
+        ({"space": "{}"}, "no list of parameters"),
+        ({"space": "[1]"}, "a parameter has name, parameterType and feasibleSpace"),
+        ({"space": space(more=1)}, "a parameter has name"),
+        ({"space": space(name="layers")}, "recipe, epochs, batch_size, learning_rate can be tuned"),
+        ({"space": space(EPOCHS)}, "once each"),
+        ({"space": space(parameterType="double")}, "parameterType of epochs is int or discrete"),
+        ({"space": feasible(min="4", max="1")}, "min below max"),
+        ({"space": feasible(min="1")}, "feasibleSpace of epochs"),
+        ({"space": feasible(min="a", max="b")}, "feasibleSpace of epochs"),
+        ({"space": feasible(min="1", max="2", step="1")}, "feasibleSpace of epochs"),
+        ({"space": feasible(min="0", max="2", distribution="logUniform")}, "above 0"),
+        ({"space": feasible(min="1", max="2", distribution="normal")}, "feasibleSpace"),
+        ({"space": space(parameterType="discrete", feasibleSpace={"list": []})}, "has a list"),
+        ({"space": space(feasibleSpace="1-4")}, "feasibleSpace of epochs"),
+        ({"space": feasible(min="1", max="5000")}, "epochs must be between 0 and 1000"),
+    ],
+)
+def test_a_bad_parameter_fails_the_action_and_submits_nothing(ctx, state, params, message, runs):
+    with pytest.raises(ops.testing.ActionFailed, match=message):
+        ctx.run(ctx.on.action("tune", params=params), state)
+    assert runs() == []
+
+
+def test_every_kind_of_parameter_is_taken():
+    lists = [
+        {"name": "recipe", "parameterType": "categorical", "feasibleSpace": {"list": ["quick"]}},
+        {"name": "batch_size", "parameterType": "discrete", "feasibleSpace": {"list": ["64"]}},
+        {
+            "name": "learning_rate",
+            "parameterType": "double",
+            "feasibleSpace": {"min": "0.001", "max": "0.1", "distribution": "uniform"},
+        },
+    ]
+    config = TrainerConfig()
+    assert TuneParams(space=space(*lists)).over(config) == config
+    lists[0]["feasibleSpace"]["list"].append("magic")
+    with pytest.raises(OptionError, match="recipe must be one of"):
+        TuneParams(space=space(*lists)).over(config)
+
+
+def test_runs_that_tune_are_listed_told_and_cancelled(ctx, configured, act, sandbox, runs):
+    state = configured(train_on_change=False)
+    act("tune", state=state)
+    (run,) = runs()
+    # GIVEN a run in whose loop one share is done and another goes on
+    sandbox.set_run_state(run["run_id"], "RUNNING", {"suggest": "SUCCEEDED", "trial": "RUNNING"})
+    assert "tune-11111111" in act("list-runs", state=state)["runs"]
+    told = act("get-run", state=state)
+    assert told["run-id"] == run["run_id"]
+    assert "suggest SUCCEEDED, trial RUNNING" in told["steps"]
+    out = ctx.run(ctx.on.update_status(), state)
+    assert f"of {len(SPEC.steps)} steps done" in out.unit_status.message
+    assert act("cancel-run", state=state)["state"] in ("CANCELING", "FAILED")
+
+
+def test_the_action_declares_what_the_dataclass_takes():
+    declared = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())["actions"]["tune"]["params"]
+    fields = {field.name: field.default for field in dataclasses.fields(TuneParams)}
+    assert {name: said.get("default") for name, said in declared.items()} == {
+        **fields,
+        "note": None,
+    }
