@@ -46,7 +46,9 @@ def test_the_first_trial_is_what_is_configured_and_the_rest_lie_in_the_space():
         assert type(trial["batch_size"]) is int
         assert trial["recipe"] == "quick"
     assert set(Counter(t["batch_size"] for t in trials[1:])) == {50, 100}
-    assert set(Counter(t["epochs"] for t in trials[1:])) == {1, 2, 3}
+    epochs = Counter(t["epochs"] for t in trials[1:])
+    assert set(epochs) == {1, 2, 3}
+    assert min(epochs.values()) > 45
     # Logarithmic: as many below a hundredth as above.
     low = sum(t["learning_rate"] < 0.01 for t in trials[1:])
     assert 70 < low < 130

@@ -70,6 +70,8 @@ def _draw(parameter: Mapping[str, Any], chance: np.random.Generator) -> Any:
     low, high = float(feasible["min"]), float(feasible["max"])
     if feasible.get("distribution") == "logUniform":
         value = math.exp(chance.uniform(math.log(low), math.log(high)))
+    elif kind == "int":
+        value = chance.integers(int(low), int(high), endpoint=True)
     else:
         value = chance.uniform(low, high)
     # Four digits are enough, and can be read.
