@@ -2,6 +2,7 @@
 PYTHON ?= python3
 RECIPE ?= fast
 EPOCHS ?= 0
+DATA ?=
 BIN := .venv/bin
 CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
@@ -20,8 +21,8 @@ help: ## Show what there is
 	.uv/bin/uv sync --quiet --frozen --group dev --python $(PYTHON)
 	touch $@
 
-demo: .venv/ready ## Train, judge and promote on this machine (RECIPE=notebook, EPOCHS=3)
-	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS)
+demo: .venv/ready ## Train, judge and promote on this machine (RECIPE=notebook, EPOCHS=3, DATA=FOLDER)
+	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS) --data "$(DATA)"
 
 test: .venv/ready ## Run every test that needs Python packages only, with the coverage gate
 	$(BIN)/coverage erase
