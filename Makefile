@@ -5,6 +5,7 @@ EPOCHS ?= 0
 REGISTRY ?=
 S3_ENDPOINT ?=
 PORT ?= 8080
+DATA ?=
 BIN := .venv/bin
 CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
@@ -23,8 +24,8 @@ help: ## Show what there is
 	.uv/bin/uv sync --quiet --frozen --group dev --python $(PYTHON)
 	touch $@
 
-demo: .venv/ready ## Train, judge and promote on this machine (RECIPE=notebook, EPOCHS=3)
-	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS)
+demo: .venv/ready ## Train, judge and promote on this machine (RECIPE=notebook, EPOCHS=3, DATA=FOLDER)
+	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS) --data "$(DATA)"
 
 serve: .venv/ready ## Serve the demo's champion, or that of REGISTRY=ADDRESS (S3_ENDPOINT=URL, PORT=8080)
 	$(BIN)/python -W ignore scripts/serve.py --registry "$(REGISTRY)" --s3-endpoint "$(S3_ENDPOINT)" --port $(PORT)
