@@ -60,7 +60,7 @@ RECIPES = {
         ),
         Recipe(
             name="fast",
-            layers=("stem 16", "stem 16", "flatten", "bn-dense 256"),
+            layers=("stem 16", "stem 16", "flatten", "bn-dense 128"),
             epochs=2,
             batch_size=256,
             learning_rate=1e-2,
