@@ -51,7 +51,14 @@ CANDIDATES = [
     _candidate("stem 16, stem 24, flatten, bn-dense 128", 2, 512, 1.5e-2),
     _candidate("stem 16, stem 16, flatten, bn-dense 128", 2, 512, 1.5e-2),
     _candidate("stem 8, stem 32, flatten, bn-dense 128", 2, 512, 1.5e-2),
+    _candidate("stem 16, stem 16, flatten, bn-dense 128", 2, 256, 1e-2),
+    _candidate("stem 16, stem 16, flatten, bn-dense 256", 2, 384, 1.2e-2),
+    _candidate("stem 16, stem 16, flatten, bn-dense 256", 2, 256, 1e-2),
+    _candidate("stem 16, stem 32, flatten, bn-dense 256", 2, 512, 1.5e-2),
     _candidate("stem 16, stem 48, flatten, bn-dense 256", 1, 192, 1e-2),
+    _candidate("stem 16, stem 48, flatten, bn-dense 256", 1, 128, 1e-2),
+    _candidate("stem 16, stem 32, flatten, bn-dense 256", 1, 128, 1e-2),
+    _candidate("stem 16, stem 32, flatten, bn-dense 256", 1, 96, 1e-2),
 ]
 
 

@@ -60,9 +60,9 @@ RECIPES = {
         ),
         Recipe(
             name="fast",
-            layers=("stem 16", "stem 32", "flatten", "bn-dense 256"),
-            epochs=1,
-            batch_size=128,
+            layers=("stem 16", "stem 16", "flatten", "bn-dense 128"),
+            epochs=2,
+            batch_size=256,
             learning_rate=1e-2,
         ),
         Recipe(
