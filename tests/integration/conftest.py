@@ -1,5 +1,7 @@
 """One `Deployment` for all scenarios, filled by the driver that is asked for."""
 
+import json
+import subprocess
 from pathlib import Path
 
 import jubilant
@@ -20,21 +22,29 @@ def pytest_addoption(parser):
     parser.addoption("--kfp-port", type=int, default=8888)
     parser.addoption("--s3-service", default="", help="host of the S3 server")
     parser.addoption("--s3-port", type=int, default=9000)
-    parser.addoption("--s3-access-key", default="")
-    parser.addoption("--s3-secret-key", default="")
+    parser.addoption("--s3-keys", type=Path, help='a file with ["ACCESS KEY", "SECRET KEY"]')
     parser.addoption("--kubectl", default="kubectl", help="such as 'microk8s kubectl'")
+    parser.addoption("--stand-ins", type=Path, help="where their charms are, in one folder")
+    parser.addoption("--poll", type=float, default=5, help="seconds between two looks at a model")
 
 
 @pytest.fixture(scope="module")
 def kit(request):
     option = request.config.getoption
-    trainer = option("--charm-path")
+    trainer = _packed(option("--charm-path"), "make pack")
     if option("--bundle"):
         return Kit(trainer=trainer, bundle=ROOT / "bundle.yaml")
+    for name in "--kfp-service", "--s3-service", "--s3-keys":
+        if not option(name):
+            raise pytest.UsageError(f"{name} is missing; see CONTRIBUTING.md, or take --bundle")
+    access_key, secret_key = json.loads(option("--s3-keys").read_text())
+    folder = option("--stand-ins")
     return Kit(
         trainer=trainer,
         stand_ins={
-            app: CHARMS / app / f"{app}-stand-in_amd64.charm"
+            app: _packed(
+                (folder or CHARMS / app) / f"{app}-stand-in_amd64.charm", "make pack-stand-ins"
+            )
             for app in ("kfp-api", "object-storage")
         },
         options={
@@ -45,32 +55,38 @@ def kit(request):
             "object-storage": {
                 "service": option("--s3-service"),
                 "port": option("--s3-port"),
-                "access-key": option("--s3-access-key"),
-                "secret-key": option("--s3-secret-key"),
+                "access-key": access_key,
+                "secret-key": secret_key,
             },
         },
     )
 
 
 @pytest.fixture(scope="module")
-def there(request):
-    kubectl = request.config.getoption("--kubectl").split()
-    if request.config.getoption("--driver") == "pytest-operator":
+def there(request, kit):
+    option = request.config.getoption
+    words = {"kubectl": option("--kubectl").split(), "poll": option("--poll")}
+    if option("--driver") == "pytest-operator":
         loop = request.getfixturevalue("event_loop")
         ops_test = request.getfixturevalue("ops_test")
 
         def juju(*words):
-            return loop.run_until_complete(ops_test.juju(*words, check=True))[1]
+            code, out, err = loop.run_until_complete(ops_test.juju(*words))
+            if code:
+                raise subprocess.CalledProcessError(code, ["juju", *words], out, err)
+            return out
 
-        yield CommandLine(juju, ops_test.model_name, kubectl)
+        yield CommandLine(juju, ops_test.model_name, **words)
         return
-    model = request.config.getoption("--juju-model")
+    model = option("--juju-model")
+    if option("--bundle") and not model:
+        raise pytest.UsageError("Kubeflow's model must be called kubeflow: --juju-model kubeflow")
     if model:
         client = jubilant.Juju(model=model)
-        yield CommandLine(_in(client), model.rpartition(":")[2], kubectl)
+        yield CommandLine(_in(client), model.rpartition(":")[2], **words)
         return
     with jubilant.temp_model() as client:
-        yield CommandLine(_in(client), client.model.rpartition(":")[2], kubectl)
+        yield CommandLine(_in(client), client.model.rpartition(":")[2], **words)
 
 
 def _in(client):
@@ -78,3 +94,9 @@ def _in(client):
         return client.cli(*words, include_model=words[0] != "version")
 
     return juju
+
+
+def _packed(charm, remedy):
+    if not charm.exists():
+        raise pytest.UsageError(f"{charm} is not there; make it with: {remedy}")
+    return charm

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,12 +12,17 @@ from typing import Any, Protocol
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A unit as `juju status` tells of it."""
+    """A unit as `juju status` tells of it.
+
+    Attributes:
+        idle: whether its agent runs no hook, and has the charm that its application has.
+    """
 
     name: str
     status: str
     message: str
     leader: bool
+    idle: bool
 
 
 class ActionFailedError(Exception):
@@ -42,7 +48,9 @@ class Deployment(Protocol):
     def units(self, app: str) -> list[Unit]: ...
     def wait(self, until: Callable[[], bool], minutes: float) -> None: ...
     def scale(self, app: str, units: int) -> None: ...
+    def pod(self, unit: str) -> str: ...
     def kill(self, unit: str) -> None: ...
+    def revision(self, app: str) -> int: ...
     def refresh(self, app: str, charm: Path, resources: Mapping[str, str]) -> None: ...
     def remove(self, app: str) -> None: ...
 
@@ -51,22 +59,31 @@ class CommandLine:
     """A model through Juju's client, 2.9 to 4.
 
     Args:
-        juju: runs the client in the model and returns its output; raises when it fails.
+        juju: runs the client in the model and returns its output; raises CalledProcessError, with the
+            output, when it fails.
         model: the model's name, which is its namespace in Kubernetes.
-        kubectl: the command that deletes a pod, in words.
+        kubectl: the command that asks for and deletes pods, in words.
+        poll: seconds between two looks at what is waited for.
     """
 
-    def __init__(self, juju: Callable[..., str], model: str, kubectl: list[str]):
+    def __init__(
+        self, juju: Callable[..., str], model: str, *, kubectl: list[str], poll: float = 5
+    ):
         self._juju = juju
         self._model = model
         self._kubectl = kubectl
+        self._poll = poll
         self._major = int(juju("version").partition(".")[0])
 
     def deploy(self, charm, app, *, config=None, resources=None, trust=False):
-        words = [str(charm.resolve()), app, *(["--trust"] if trust else [])]
-        for name, value in (config or {}).items():
-            words += ["--config", f"{name}={_word(value)}"]
-        self._juju("deploy", *words, *_resources(resources or {}))
+        charm = charm.resolve()
+        words = [str(charm), app, *(["--trust"] if trust else [])]
+        # From a file, for keys are no arguments; beside the charm, where Juju's snap may read.
+        with tempfile.NamedTemporaryFile("w", dir=charm.parent, suffix=".yaml") as file:
+            json.dump({app: dict(config or {})}, file)
+            file.flush()
+            words += ["--config", file.name]
+            self._juju("deploy", *words, *_resources(resources or {}))
 
     def deploy_bundle(self, bundle):
         self._juju("deploy", str(bundle.resolve()), "--trust")
@@ -81,21 +98,27 @@ class CommandLine:
     def run_action(self, unit, action, **params):
         pairs = [f"{name.replace('_', '-')}={_word(value)}" for name, value in params.items()]
         verb = "run-action" if self._major < 3 else "run"
-        said = self._juju(verb, unit, action, *pairs, "--wait=90m", "--format=json")
+        try:
+            said = self._juju(verb, unit, action, *pairs, "--wait=90m", "--format=json")
+        except subprocess.CalledProcessError as error:
+            # From Juju 3 on the client fails when the action does, and says why on its output.
+            if not (error.stdout or "").startswith("{"):
+                raise
+            said = error.stdout
         (task,) = json.loads(said).values()
         if task["status"] != "completed":
             raise ActionFailedError(task.get("message") or task["status"])
         return task.get("results") or {}
 
     def units(self, app):
-        said = json.loads(self._juju("status", "--format=json"))
-        found = (said["applications"].get(app) or {}).get("units") or {}
+        found = self._application(app).get("units") or {}
         return [
             Unit(
                 name=name,
                 status=unit["workload-status"]["current"],
                 message=unit["workload-status"].get("message", ""),
                 leader=unit.get("leader", False),
+                idle=unit["juju-status"]["current"] == "idle" and "upgrading-from" not in unit,
             )
             for name, unit in sorted(found.items())
         ]
@@ -105,15 +128,21 @@ class CommandLine:
         while not until():
             if time.monotonic() > end:
                 raise TimeoutError(f"after {minutes} minutes:\n{self._juju('status')}")
-            time.sleep(5)
+            time.sleep(self._poll)
 
     def scale(self, app, units):
         self._juju("scale-application", app, str(units))
 
+    def pod(self, unit):
+        """The uid of a unit's pod; empty while there is none."""
+        words = "--ignore-not-found", "--output=jsonpath={.metadata.uid}"
+        return self._pods("get", unit, *words)
+
     def kill(self, unit):
-        pod = unit.replace("/", "-")
-        words = [*self._kubectl, "delete", "pod", pod, "--namespace", self._model, "--wait=true"]
-        subprocess.run(words, check=True)
+        self._pods("delete", unit, "--wait=true")
+
+    def revision(self, app):
+        return self._application(app)["charm-rev"]
 
     def refresh(self, app, charm, resources):
         self._juju("refresh", app, "--path", str(charm.resolve()), *_resources(resources))
@@ -121,6 +150,14 @@ class CommandLine:
     def remove(self, app):
         asked = [] if self._major < 3 else ["--no-prompt"]
         self._juju("remove-application", app, *asked)
+
+    def _application(self, app: str) -> dict[str, Any]:
+        return json.loads(self._juju("status", "--format=json"))["applications"].get(app) or {}
+
+    def _pods(self, verb: str, unit: str, *words: str) -> str:
+        command = [*self._kubectl, verb, "pod", unit.replace("/", "-"), "--namespace", self._model]
+        done = subprocess.run([*command, *words], check=True, stdout=subprocess.PIPE, text=True)
+        return done.stdout
 
 
 def _word(value: object) -> str:

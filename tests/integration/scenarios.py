@@ -35,11 +35,11 @@ def leader(there):
 
 
 def settled(there, units=1):
-    """Whether so many units are active, and one leads."""
+    """Whether so many units are active and idle, and one leads."""
     found = there.units(APP)
     return (
         len(found) == units
-        and all(unit.status == "active" for unit in found)
+        and all(unit.status == "active" and unit.idle for unit in found)
         and sum(unit.leader for unit in found) == 1
     )
 
@@ -53,7 +53,7 @@ def is_deployed(there, kit):
         there.deploy(kit.trainer, APP, config={"profile": ""}, resources=RESOURCES, trust=True)
         for app in kit.stand_ins:
             there.integrate(f"{APP}:{app}", f"{app}:{app}")
-    there.wait(lambda: settled(there), 90 if kit.bundle else 15)
+    there.wait(lambda: settled(there), 90 if kit.bundle else 30)
 
 
 def trains_when_asked(there):
@@ -67,7 +67,7 @@ def a_change_is_one_run(there):
     before = runs(there)
     there.configure(APP, seed=43)
     there.wait(lambda: len(runs(there) - before) >= 1, 10)
-    there.wait(lambda: settled(there), 10)
+    there.wait(lambda: settled(there), 30)
     assert len(runs(there) - before) == 1
 
 
@@ -80,15 +80,18 @@ def one_of_two_leads(there):
 
 def the_leaders_pod_may_die(there):
     before = runs(there)
-    there.kill(leader(there))
-    there.wait(lambda: settled(there, 2), 15)
+    killed = leader(there)
+    pod = there.pod(killed)
+    there.kill(killed)
+    # The status is the old one until Juju sees that the pod has gone.
+    there.wait(lambda: there.pod(killed) not in ("", pod) and settled(there, 2), 15)
     assert runs(there) == before
 
 
 def a_refresh_trains_nothing(there, kit):
-    before = runs(there)
+    before, revision = runs(there), there.revision(APP)
     there.refresh(APP, kit.trainer, RESOURCES)
-    there.wait(lambda: settled(there, 2), 15)
+    there.wait(lambda: there.revision(APP) != revision and settled(there, 2), 15)
     assert runs(there) == before
 
 

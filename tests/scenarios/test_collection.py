@@ -1,25 +1,84 @@
-"""The integration environment collects the scenarios."""
+"""The integration environment collects the scenarios, and its jubilant carries them out."""
 
+import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".venv-integration" / "bin" / "python"
+CHARMS = ROOT / "tests" / "integration" / "charms"
+# `tox -e integration` makes it.
+PYTHON = ROOT / ".tox" / "integration" / "bin" / "python"
+WORDS = ["-m", "pytest", "-p", "no:cacheprovider", "-c", "tests/integration/pytest.ini"]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PYTHON.exists(), reason="no environment: tox -e integration"),
+]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-integration, the group integration's")
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """A model's file, with the programs that know it first on the path."""
+    for name in ("juju", "kubectl"):
+        program = tmp_path / name
+        program.write_text(f"#!{sys.executable}\n")
+        with program.open("a") as file:
+            file.write((Path(__file__).parent / "juju_4.py").read_text())
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("MODEL", str(tmp_path / "model.json"))
+    return tmp_path / "model.json"
+
+
+def run(*words):
+    command = [PYTHON, *WORDS, "tests/integration", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
 @pytest.mark.parametrize("driver", ["pytest-operator", "jubilant"])
 def test_the_scenarios_are_collected(driver):
-    words = ["-c", "tests/integration/pytest.ini", "tests/integration", "--driver", driver]
-    done = subprocess.run(
-        [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = run("--collect-only", "-q", "--driver", driver)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test_trainer.py::test_trains_when_asked" in done.stdout
     assert "7 tests collected" in done.stdout
+
+
+def test_jubilant_carries_the_scenarios_out(model, tmp_path):
+    # GIVEN charms, the S3 server's keys, and a Juju that takes its time
+    charm = tmp_path / "trainer.charm"
+    charm.touch()
+    for app in "kfp-api", "object-storage":
+        (tmp_path / f"{app}-stand-in_amd64.charm").touch()
+    keys = tmp_path / "keys.json"
+    keys.write_text('["access", "s3cr3t"]')
+    # WHEN they run
+    services = "--kfp-service=sandbox.test", "--s3-service=sandbox.test", f"--s3-keys={keys}"
+    done = run(f"--charm-path={charm}", f"--stand-ins={tmp_path}", "--poll=0.1", *services)
+    # THEN all hold, the keys were in no command, and the model is gone
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "7 passed" in done.stdout
+    kept = json.loads(model.read_text())
+    assert "s3cr3t" not in str(kept["asked"])
+    assert kept["models"] == []
+    storage = kept["applications"]["object-storage"]
+    assert storage["config"]["secret-key"] == "s3cr3t"
+    assert kept["applications"]["kfp-api"]["config"]["service-name"] == "sandbox.test"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--bundle", "--charm-path=README.md"], "--juju-model kubeflow"),
+        (["--charm-path=none.charm"], "make pack"),
+        (["--charm-path=README.md"], "--kfp-service is missing"),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_to_do(model, words, told):
+    done = run(*words)
+    assert done.returncode
+    assert told in done.stdout + done.stderr
+    assert not model.exists()

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,11 +29,15 @@ def test_its_words_are_those_of_the_juju_at_hand(version, relate, run, status):
     def juju(*words):
         said.append(words)
         task = {"status": status, "results": {"run-id": "r"}, "message": "no"}
+        if words[0] == "run" and status == "failed":
+            # So does the client from Juju 3 on.
+            out = json.dumps({"trainer/0": task})
+            raise subprocess.CalledProcessError(1, "juju", out, "ERROR the following task failed")
         return {"version": f"{version}-ubuntu-amd64\n", run: json.dumps({"trainer/0": task})}.get(
             words[0], ""
         )
 
-    there = deployment.CommandLine(juju, "kubeflow", ["kubectl"])
+    there = deployment.CommandLine(juju, "kubeflow", kubectl=["kubectl"])
     there.integrate("trainer:kfp-api", "kfp-api:kfp-api")
     if status == "completed":
         assert there.run_action("trainer/0", "train", wait=True) == {"run-id": "r"}
@@ -43,3 +48,36 @@ def test_its_words_are_those_of_the_juju_at_hand(version, relate, run, status):
         (relate, "trainer:kfp-api", "kfp-api:kfp-api"),
         (run, "trainer/0", "train", "wait=true", "--wait=90m", "--format=json"),
     ]
+
+
+def test_a_client_that_cannot_run_an_action_is_no_failed_action():
+    def juju(*words):
+        if words[0] == "version":
+            return "4.0.15"
+        raise subprocess.CalledProcessError(1, "juju", "", "ERROR no such unit")
+
+    there = deployment.CommandLine(juju, "kubeflow", kubectl=["kubectl"])
+    with pytest.raises(subprocess.CalledProcessError):
+        there.run_action("trainer/0", "train")
+
+
+@pytest.mark.parametrize(
+    ("unit", "idle"),
+    [
+        ({"juju-status": {"current": "idle"}}, True),
+        ({"juju-status": {"current": "executing"}}, False),
+        ({"juju-status": {"current": "idle"}, "upgrading-from": "local:trainer-0"}, False),
+    ],
+)
+def test_a_unit_is_idle_with_its_applications_charm(unit, idle):
+    unit = {"workload-status": {"current": "active"}, "leader": True, **unit}
+    status = {"applications": {"trainer": {"charm-rev": 3, "units": {"trainer/0": unit}}}}
+
+    def juju(*words):
+        return "4.0.15" if words[0] == "version" else json.dumps(status)
+
+    there = deployment.CommandLine(juju, "kubeflow", kubectl=["kubectl"])
+    (told,) = there.units("trainer")
+    assert told.idle == idle
+    assert there.revision("trainer") == 3
+    assert there.units("minio") == []

@@ -35,6 +35,8 @@ class Simulated:
         self.options = {}
         self.found = {}
         self.leader = 0
+        self.pods = {}
+        self.refreshed = 0
 
     def deploy(self, charm, app, *, config=None, resources=None, trust=False):
         if app != scenarios.APP:
@@ -82,11 +84,19 @@ class Simulated:
         self.found = {f"{app}/{number}": None for number in range(units)}
         self._send("config_changed")
 
+    def pod(self, unit):
+        return f"uid-{self.pods.get(unit, 0)}"
+
+    def revision(self, app):
+        return self.refreshed
+
     def kill(self, unit):
+        self.pods[unit] = self.pods.get(unit, 0) + 1
         self.leader = 1 - self.leader
         self._send("leader_elected", "config_changed")
 
     def refresh(self, app, charm, resources):
+        self.refreshed += 1
         self._send("upgrade_charm", "config_changed")
 
     def remove(self, app):
@@ -114,7 +124,11 @@ class Simulated:
                 out = ctx.run(getattr(ctx.on, event)(), state)
             status = out.unit_status
             self.found[unit] = deployment.Unit(
-                name=unit, status=status.name, message=status.message, leader=state.leader
+                name=unit,
+                status=status.name,
+                message=status.message,
+                leader=state.leader,
+                idle=True,
             )
 
 
