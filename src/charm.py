@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 import logging
 import socket
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import ops
@@ -25,7 +25,7 @@ import status
 import wishes
 from actions import ACTIONS
 from announcements import announcements
-from config import OptionError, RunParams, TrainerConfig, TrainParams
+from config import MonitorParams, OptionError, RunParams, TrainerConfig, TrainParams
 from connection import Connection
 from kfp_ops import (
     KfpApiRequirer,
@@ -71,7 +71,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             framework.observe(change, self._on_change)
         framework.observe(self.on.kfp_api_relation_broken, self._on_kfp_api_broken)
         framework.observe(self.on.remove, self._on_remove)
-        framework.observe(self.on.train_action, self._on_train)
+        framework.observe(self.on.train_action, self._on_submit)
+        framework.observe(self.on.monitor_action, self._on_submit)
         for name in ACTIONS:
             framework.observe(self.on[name].action, self._on_action)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
@@ -81,18 +82,19 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     def _on_change(self, _: ops.EventBase) -> None:
         self._situation = self._reconcile()
 
-    def _on_train(self, event: ops.ActionEvent) -> None:
+    def _on_submit(self, event: ops.ActionEvent) -> None:
+        action = event.handle.kind.removesuffix("_action")
         if not self.unit.is_leader():
-            event.fail(f"only the leader submits runs; ask it: {self._commands.train}")
+            event.fail(f"only the leader submits runs; ask it: {self._commands.run(action)}")
             return
         try:
-            params = event.load_params(TrainParams)
+            params = event.load_params(TrainParams if action == "train" else MonitorParams)
             params.over(self.load_config(TrainerConfig))
         except OptionError as error:
             event.fail(f"{error}; nothing was submitted: ask again")
             return
         # Juju counts actions anew in each model, and two models may share a Kubeflow.
-        name = f"train-{self.model.uuid[:8]}-{event.id}"
+        name = f"{action}-{self.model.uuid[:8]}-{event.id}"
         self._situation = self._reconcile({name: params})
         run = self._situation.runs.get(name)
         if run is None:
@@ -102,7 +104,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             with self._connection() as there:
                 event.set_results(runs.submitted(there, run))
                 if params.wait:
-                    ended = runs.follow(there, run, params.timeout, event.log)
+                    names = wishes.steps(params)
+                    ended = runs.follow(there, run, names, params.timeout, event.log)
                     event.set_results(runs.details(there, RunParams(run_id=run.run_id)))
                     self._situation = self._reconcile()
                     runs.check(ended)
@@ -134,7 +137,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 with connection.connect(
                     api.url, self._profile(self.load_config(TrainerConfig))
                 ) as client:
-                    withdraw(client, wishes.experiment(self.model.name, self.app.name))
+                    for experiment in wishes.experiments(self.model.name, self.app.name):
+                        withdraw(client, experiment)
         except PROBLEMS as error:
             logger.warning("a schedule may be left in Kubeflow Pipelines: %s", error)
 
@@ -155,7 +159,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     # The one way through ------------------------------------------------------------------------
 
-    def _reconcile(self, asked: Mapping[str, TrainParams] | None = None) -> Situation:
+    def _reconcile(self, asked: wishes.Asked | None = None) -> Situation:
         """See to it that the configuration's run exists, and those that are asked for by name."""
         try:
             situation = self._converge(asked or {})
@@ -187,20 +191,22 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 for relation in relations[endpoint]:
                     write(relation.data[self.app], data)
 
-    def _converge(self, asked: Mapping[str, TrainParams]) -> Situation:
+    def _converge(self, asked: wishes.Asked) -> Situation:
         if self.unit.is_leader():
             self.kfp_api.publish()
             self.object_storage.publish()
         with self._connection() as there:
-            evidence = gather(there)
-            wanted = wishes.wanted(
-                there.config, there.storage, there.experiment, asked, evidence, utc_now()
-            )
+            now, (training, monitoring) = utc_now(), there.experiments
+            watch = wishes.monitoring(there.config, there.storage, monitoring, asked, now)
+            watched = observe(there.client, watch)
+            evidence = gather(there, watched)
+            wanted = wishes.wanted(there.config, there.storage, training, asked, evidence, now)
             seen = observe(there.client, wanted)
             if self.unit.is_leader():
                 seen = act(there.client, wanted, seen, plan(wanted, seen))
+                watched = act(there.client, watch, watched, plan(watch, watched))
                 connection.leave_former_profiles(there)
-            return look(there, seen, wanted.spec.steps, evidence)
+            return look(there, seen, watched, wanted.spec.steps, evidence)
 
     @contextmanager
     def _connection(self) -> Generator[Connection]:

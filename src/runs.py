@@ -21,7 +21,8 @@ from kfp_ops import (
     ServerError,
     UnreachableError,
 )
-from wishes import COMPILED
+from triggers import figures
+from wishes import COMPILED, MONITOR
 
 # Between two looks at a run that an action waits for.
 POLL_SECONDS = 5
@@ -77,10 +78,10 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
         RegistryError: the registry cannot be read.
     """
     run = _run(there, params)
-    names = PipelineSpec.load(COMPILED).steps
+    names = PipelineSpec.load(COMPILED).steps | PipelineSpec.load(MONITOR).steps
     steps = run.steps(names)
     wrong = trouble(there, run, names)
-    result = there.registry.result(run.run_id)
+    result, report = there.registry.result(run.run_id), there.registry.report(run.run_id)
     told = {
         **submitted(there, run),
         "state": run.state.value,
@@ -95,6 +96,14 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
             "accuracy": f"{result.accuracy:.4f}",
             "verdict": "accepted" if result.accepted else "rejected",
             "reasons": "; ".join(result.reasons),
+            "reason": result.reason,
+        }
+    if report:
+        told |= {
+            "version": str(report.version),
+            "images": str(report.images),
+            "drift": figures(report.drift),
+            "accuracy": "" if report.accuracy is None else f"{report.accuracy:.4f}",
         }
     if wrong:
         told |= {"trouble": str(wrong), "pod": wrong.pod, "log": wrong.log}
@@ -104,6 +113,7 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
 def follow(
     there: Connection,
     run: Run,
+    names: frozenset[str],
     minutes: int,
     tell: Callable[[str], object],
     pause: Callable[[float], object] = time.sleep,
@@ -114,6 +124,7 @@ def follow(
     Args:
         there: what to ask.
         run: as it was submitted.
+        names: of its steps.
         minutes: after which the run is returned as it is.
         tell: called with a line whenever there is something new.
         pause: called with the seconds between two looks.
@@ -123,7 +134,6 @@ def follow(
         KfpError: the server does not know the run, or does not allow it. That it cannot be reached
             for a while is told, and waited for.
     """
-    names = PipelineSpec.load(COMPILED).steps
     last, end = "", clock() + 60 * minutes
     while True:
         try:
@@ -186,7 +196,8 @@ def cancel(there: Connection, params: RunParams) -> dict[str, str]:
 
 
 def _newest(there: Connection, limit: int) -> list[Run]:
-    found = there.client.find_experiment(there.experiment)
+    training, _ = there.experiments
+    found = there.client.find_experiment(training)
     return there.client.list_runs(found.experiment_id, limit=limit) if found else []
 
 
@@ -201,8 +212,8 @@ def _run(there: Connection, params: RunParams) -> Run:
     except (NotFoundError, RequestError) as error:
         raise NoSuchRunError(f"there is no run {params.run_id}") from error
     # The id may be that of a run of somebody else in the same Kubeflow.
-    found = there.client.find_experiment(there.experiment)
-    if found is None or run.experiment_id != found.experiment_id:
+    ours = (there.client.find_experiment(name) for name in there.experiments)
+    if not any(found and run.experiment_id == found.experiment_id for found in ours):
         raise NoSuchRunError(f"run {params.run_id} is not one of this trainer")
     return run
 

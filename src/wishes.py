@@ -7,19 +7,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import triggers
-from config import TrainerConfig, TrainParams
+from config import MonitorParams, TrainerConfig, TrainParams
 from cron import six_fields
 from kfp_ops import ObjectStorage, PipelineSpec, RunRequest, Schedule, Wanted, fingerprint
 
 PIPELINE = "fashion-mnist-trainer"
+MONITORING = "fashion-mnist-monitor"
 COMPILED = Path(__file__).parent / "pipelines" / "train.yaml"
+MONITOR = COMPILED.with_name("monitor.yaml")
+# Parameters of runs that are asked for, by the name of the run.
+Asked = Mapping[str, TrainParams | MonitorParams]
 
 
 def wanted(
     config: TrainerConfig,
     storage: ObjectStorage,
     experiment: str,
-    asked: Mapping[str, TrainParams],
+    asked: Asked,
     evidence: triggers.Evidence,
     now: datetime.datetime,
 ) -> Wanted:
@@ -29,7 +33,7 @@ def wanted(
         config: the options.
         storage: where the registry is.
         experiment: the name of the trainer's experiment.
-        asked: the parameters of runs that are asked for, by the name of the run.
+        asked: the runs that are asked for.
         evidence: what the triggers go by.
         now: the time, UTC.
 
@@ -46,20 +50,67 @@ def wanted(
             *_retraining(config, storage, evidence, now),
         ),
         schedule=_schedule(config, spec, storage),
-        deadline=now - config.timeout if config.timeout else None,
+        deadline=_deadline(config, now),
     )
 
 
-def experiment(model: str, app: str) -> str:
-    """The name of the experiment of an application in a Juju model."""
-    return f"{model}-{app}"
+def monitoring(
+    config: TrainerConfig,
+    storage: ObjectStorage,
+    experiment: str,
+    asked: Asked,
+    now: datetime.datetime,
+) -> Wanted:
+    """What shall exist to look at production; see `wanted`.
+
+    Args:
+        config: the options.
+        storage: where the registry is.
+        experiment: the name of the experiment of monitoring.
+        asked: the runs that are asked for.
+        now: the time, UTC.
+
+    Raises:
+        OptionError: a parameter has a value that it cannot have.
+    """
+    spec = PipelineSpec.load(MONITOR, image=config.training_image)
+    schedule = None
+    if config.monitor_schedule:
+        arguments = {**config.monitor_arguments, "s3_endpoint": storage.url}
+        schedule = _recurring(spec, config.monitor_schedule, arguments, enabled=True)
+    return Wanted(
+        pipeline=MONITORING,
+        spec=spec,
+        experiment=experiment,
+        runs=tuple(
+            RunRequest(
+                name=name,
+                parameters={**params.over(config).monitor_arguments, "s3_endpoint": storage.url},
+                description="Asked for by the action monitor",
+            )
+            for name, params in asked.items()
+            if isinstance(params, MonitorParams)
+        ),
+        schedule=schedule,
+        deadline=_deadline(config, now),
+    )
+
+
+def experiments(model: str, app: str) -> tuple[str, str]:
+    """The names of the experiments of an application in a Juju model: training, and monitoring."""
+    return f"{model}-{app}", f"{model}-{app}-monitor"
+
+
+def steps(params: TrainParams | MonitorParams) -> frozenset[str]:
+    """The names of the steps of a run that is asked for."""
+    return PipelineSpec.load(COMPILED if isinstance(params, TrainParams) else MONITOR).steps
 
 
 def _requests(
     config: TrainerConfig,
     spec: PipelineSpec,
     storage: ObjectStorage,
-    asked: Mapping[str, TrainParams],
+    asked: Asked,
 ) -> Iterator[RunRequest]:
     """The runs that shall exist: one for this very configuration, one for each wish."""
     if config.train_on_change:
@@ -71,11 +122,12 @@ def _requests(
             supersedes="config-",
         )
     for name, params in asked.items():
-        yield RunRequest(
-            name=name,
-            parameters=_arguments(params.over(config), storage, "action"),
-            description=params.note or "Asked for by the action train",
-        )
+        if isinstance(params, TrainParams):
+            yield RunRequest(
+                name=name,
+                parameters=_arguments(params.over(config), storage, "action"),
+                description=params.note or "Asked for by the action train",
+            )
 
 
 def _retraining(
@@ -98,14 +150,25 @@ def _retraining(
 def _schedule(config: TrainerConfig, spec: PipelineSpec, storage: ObjectStorage) -> Schedule | None:
     if not config.schedule:
         return None
-    arguments, cron = _arguments(config, storage, "schedule"), six_fields(config.schedule)
+    arguments = _arguments(config, storage, "schedule")
+    return _recurring(spec, config.schedule, arguments, enabled=not config.schedule_paused)
+
+
+def _recurring(
+    spec: PipelineSpec, cron: str, arguments: Mapping[str, object], *, enabled: bool
+) -> Schedule:
+    fields = six_fields(cron)
     return Schedule(
-        name=f"schedule-{fingerprint(spec.fingerprint, {**arguments, 'cron': cron})}",
-        cron=cron,
+        name=f"schedule-{fingerprint(spec.fingerprint, {**arguments, 'cron': fields})}",
+        cron=fields,
         parameters=arguments,
-        description=f"The charm's schedule: {config.schedule}",
-        enabled=not config.schedule_paused,
+        description=f"The charm's schedule: {cron}",
+        enabled=enabled,
     )
+
+
+def _deadline(config: TrainerConfig, now: datetime.datetime) -> datetime.datetime | None:
+    return now - config.timeout if config.timeout else None
 
 
 def _arguments(config: TrainerConfig, storage: ObjectStorage, reason: str) -> dict[str, object]:
