@@ -1,6 +1,6 @@
 """The actions that ask or change something: what they are given, and who answers.
 
-`train` and `tune` are not among these: they are wishes, and take the charm's one way through.
+`train`, `tune` and `monitor` are not among these: they are wishes, and take the charm's one way through.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from config import (
     PromoteParams,
     RollbackParams,
     RunParams,
-    TrainParams,
-    TuneParams,
 )
 from connection import Connection
 
@@ -48,7 +46,3 @@ ACTIONS = {
     "promote": Action(params=PromoteParams, answer=models.promote, changes=True),
     "rollback": Action(params=RollbackParams, answer=models.rollback, changes=True),
 }
-
-Wish = TrainParams | TuneParams
-# The actions that ask for a run, and the dataclass of their parameters.
-WISHES: dict[str, type[Wish]] = {"train": TrainParams, "tune": TuneParams}

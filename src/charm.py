@@ -22,7 +22,7 @@ import pushgateway
 import runs
 import status
 import wishes
-from actions import ACTIONS, WISHES, Wish
+from actions import ACTIONS
 from announcements import Announcement, introductions, news
 from config import OptionError, RunParams, TrainerConfig
 from connection import Connection
@@ -33,6 +33,7 @@ from profiles import Profile
 from reconcile import reconcile
 from situation import PROBLEMS, NoDataError, Situation
 from status import Commands
+from wishes import WISHES, Asked
 
 logger = logging.getLogger(__name__)
 # Each request would be several lines of Juju's log.
@@ -63,8 +64,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         framework.observe(self.on.update_status, self._on_update_status)
         framework.observe(self.on.kfp_api_relation_broken, self._on_kfp_api_broken)
         framework.observe(self.on.remove, self._on_remove)
-        framework.observe(self.on.train_action, self._on_wish)
-        framework.observe(self.on.tune_action, self._on_wish)
+        for name in WISHES:
+            framework.observe(self.on[name].action, self._on_wish)
         for name in ACTIONS:
             framework.observe(self.on[name].action, self._on_action)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
@@ -132,7 +133,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 with connection.connect(
                     api.url, self._profile(self.load_config(TrainerConfig))
                 ) as client:
-                    withdraw(client, wishes.experiment(self.model.name, self.app.name))
+                    for experiment in wishes.experiments(self.model.name, self.app.name):
+                        withdraw(client, experiment)
         except PROBLEMS as error:
             logger.warning("a schedule may be left in Kubeflow Pipelines: %s", error)
 
@@ -153,7 +155,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     # The one way through ------------------------------------------------------------------------
 
-    def _reconcile(self, asked: Mapping[str, Wish] | None = None) -> Situation:
+    def _reconcile(self, asked: Asked | None = None) -> Situation:
         """See to it that the configuration's run exists, and those that are asked for by name."""
         try:
             situation = self._converge(asked or {})
@@ -187,7 +189,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 for relation in self.model.relations[endpoint]:
                     write(relation.data[self.app], make())
 
-    def _converge(self, asked: Mapping[str, Wish]) -> Situation:
+    def _converge(self, asked: Asked) -> Situation:
         if self.unit.is_leader():
             self.kfp_api.publish()
             self.object_storage.publish()

@@ -19,7 +19,8 @@ PROMOTIONS = ("automatic", "manual")
 _IMAGE = r"[a-z0-9]([\w.\-]*[a-z0-9])?(:\d+)?(/[\w.\-]+)*(:[\w.\-]{1,128})?(@sha256:[0-9a-f]{64})?"
 _CRON = "empty, five cron fields like '0 3 * * 0' (Sunday is 0) or @hourly, @daily, @weekly"
 _OBJECT = r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9\-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9\-]*[a-z0-9])?)*"
-_DATA = r"https?://\S+|s3://[a-z0-9.\-]+(/\S*)?|/\S*"
+_OBJECTS = r"s3://[a-z0-9.\-]+(/\S*)?"
+_DATA = rf"https?://\S+|{_OBJECTS}|/\S*"
 
 
 class OptionError(ValueError):
@@ -64,6 +65,8 @@ class TrainerConfig:
         retrain_on_drift: whether production images that drifted start a run.
         retrain_after: days of the model's age after which a run starts, and so on; 0: never.
         retrain_interval: hours that lie at least between two such runs.
+        monitor_data: where images from production lie; empty: nowhere.
+        monitor_schedule: when to look at them: like schedule.
         run_timeout: minutes after which a run that still goes on is terminated; 0: never.
         registry_bucket, registry_prefix: where the models are kept in object storage.
         dashboard_url: Kubeflow's address in a browser, for links; empty links to the API.
@@ -99,6 +102,8 @@ class TrainerConfig:
     retrain_on_drift: bool = False
     retrain_after: int = 0
     retrain_interval: int = 24
+    monitor_data: str = ""
+    monitor_schedule: str = ""
     run_timeout: int = 360
     registry_bucket: str = "mlpipeline"
     registry_prefix: str = "models/fashion-mnist"
@@ -124,11 +129,11 @@ class TrainerConfig:
         self._between("retrain_interval", 1, 8760)
         self._between("run_timeout", 0, 43200)
         self._matches("data_path", _DATA, "empty, http(s)://, s3://BUCKET/PREFIX or a directory")
-        if self.schedule:
-            try:
-                six_fields(self.schedule)
-            except ValueError as error:
-                raise OptionError("schedule", self.schedule, _CRON) from error
+        self._comes_true("schedule")
+        self._comes_true("monitor_schedule")
+        self._matches("monitor_data", _OBJECTS, "empty or s3://BUCKET/PREFIX")
+        if self.monitor_schedule and not self.monitor_data:
+            raise OptionError("monitor_data", "", "s3://BUCKET/PREFIX where there is a schedule")
         self._matches("model_file", r"[\w\-][\w.\-]*\.keras", "a file name NAME.keras")
         if self.profile:
             self._matches("profile", r"[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?", "empty or a namespace")
@@ -179,6 +184,22 @@ class TrainerConfig:
             "keep_versions": self.keep_versions,
             "registry": f"s3://{self.registry_bucket}/{self.registry_prefix}",
         }
+
+    @property
+    def monitor_arguments(self) -> dict[str, object]:
+        """The monitoring pipeline's arguments that options decide."""
+        return {
+            "monitor_data": self.monitor_data,
+            "max_drift": float(self.max_drift),
+            "registry": self.arguments["registry"],
+        }
+
+    def _comes_true(self, field: str) -> None:
+        value = getattr(self, field)
+        try:
+            six_fields(value or "@daily")
+        except ValueError as error:
+            raise OptionError(field, value, _CRON) from error
 
     def _between(self, field: str, low: float, high: float) -> None:
         value = getattr(self, field)
@@ -292,6 +313,36 @@ class TuneParams:
             takes = f"parameters as Katib's Experiment has them ({error})"
             raise OptionError("space", self.space, takes) from error
         return given
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MonitorParams:
+    """What the action `monitor` is given; None leaves the option's value.
+
+    Attributes:
+        wait: whether the action follows the run to its end.
+        timeout: minutes after which it stops doing so.
+    """
+
+    monitor_data: str | None = None
+    wait: bool = False
+    timeout: int = 60
+
+    def __post_init__(self):
+        """Check what no option checks; raises OptionError."""
+        _check_wish("", self.timeout)
+
+    def over(self, config: TrainerConfig) -> TrainerConfig:
+        """The configuration with these parameters in place.
+
+        Raises:
+            OptionError: a parameter has a value that its option cannot have, or there is nothing to
+                look at.
+        """
+        data = config.monitor_data if self.monitor_data is None else self.monitor_data
+        if not data:
+            raise OptionError("monitor_data", data, "s3://BUCKET/PREFIX")
+        return dataclasses.replace(config, monitor_data=data)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

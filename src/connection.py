@@ -11,7 +11,7 @@ from kfp_ops import KfpError, ObjectStorage, withdraw
 from kube import KubernetesError
 from profiles import Profile
 from registry import Registry
-from wishes import experiment
+from wishes import experiments
 
 if TYPE_CHECKING:
     from kfp_ops import Client
@@ -38,9 +38,9 @@ class Connection:
     model: str
 
     @property
-    def experiment(self) -> str:
-        """The name of the trainer's experiment."""
-        return experiment(self.model, self.app)
+    def experiments(self) -> tuple[str, str]:
+        """The names of the trainer's experiments: training, and monitoring."""
+        return experiments(self.model, self.app)
 
     @property
     def namespace(self) -> str:
@@ -88,7 +88,8 @@ def leave_former_profiles(there: Connection) -> None:
     try:
         for former in here.former() if here else ():
             with connect(there.client.url, former) as client:
-                withdraw(client, there.experiment)
+                for experiment in there.experiments:
+                    withdraw(client, experiment)
             former.release()
     except (KfpError, KubernetesError) as error:
         # Tried again with the next event; the profile of today is what counts.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kfp_ops import RunState
 from situation import Situation
 
 PREFIX = "fashion_mnist_trainer"
+# Called with a name, what it says, its value or None, and labels.
+_Gauge = Callable[..., None]
 
 
 def exposition(situation: Situation) -> bytes:
@@ -28,7 +32,14 @@ def exposition(situation: Situation) -> bytes:
 
     family: dict[str, Gauge] = {}
     gauge("problem", "1 if the charm could not see or do all", situation.problem is not None)
-    run, result, champion = situation.latest, situation.result, situation.champion
+    _training(gauge, situation)
+    _champion(gauge, situation)
+    _production(gauge, situation)
+    return generate_latest(registry)
+
+
+def _training(gauge: _Gauge, situation: Situation) -> None:
+    run, result = situation.latest, situation.result
     if run:
         named = {"run_id": run.run_id, "run_name": run.display_name}
         for state in RunState:
@@ -44,6 +55,16 @@ def exposition(situation: Situation) -> bytes:
         if result:
             gauge("run_accepted", "1 if the gate let it through", result.accepted, **named)
             gauge("run_accuracy", "of the newest run's model", result.accuracy, **named)
+    if result:
+        for part, index in result.drift.items():
+            told = "population stability index of the newest run's data against the champion's"
+            gauge("data_drift", told, index, part=part)
+    if situation.schedule is not None:
+        gauge("schedule_enabled", "1 if the schedule submits runs", situation.schedule)
+
+
+def _champion(gauge: _Gauge, situation: Situation) -> None:
+    champion = situation.champion
     if champion:
         told, model = "of the model that serves", champion.result
         gauge("champion_version", "number of the model that serves", champion.version)
@@ -54,10 +75,26 @@ def exposition(situation: Situation) -> bytes:
             gauge("champion_created_seconds", "when the model that serves was made", made)
         for name, recall in model.recalls.items():
             gauge("champion_recall", told, recall, **{"class": name})
-    if result:
-        for part, index in result.drift.items():
-            told = "population stability index of the newest run's data against the champion's"
-            gauge("data_drift", told, index, part=part)
-    if situation.schedule is not None:
-        gauge("schedule_enabled", "1 if the schedule submits runs", situation.schedule)
-    return generate_latest(registry)
+
+
+def _production(gauge: _Gauge, situation: Situation) -> None:
+    if situation.monitor:
+        failed = situation.monitor.state is RunState.FAILED
+        gauge("monitoring_failed", "1 if the newest run of monitoring failed", failed)
+    if situation.config:
+        limit = situation.config.max_drift
+        gauge("max_drift", "population stability index above which something drifted", limit)
+    report, champion = situation.report, situation.champion
+    # What was seen of another model says nothing of the one that serves.
+    if report and champion and report.version == champion.version:
+        told = "of production images, against what the model that serves was made for"
+        for part, index in report.drift.items():
+            gauge("production_drift", f"population stability index {told}", index, part=part)
+        gauge("production_images", "how many the newest monitoring saw", report.images)
+        told = "on production images with labels"
+        gauge("production_accuracy", told, report.accuracy)
+        for name, recall in report.recalls.items():
+            gauge("production_recall", told, recall, **{"class": name})
+        if report.created_at:
+            when = report.created_at.timestamp()
+            gauge("production_checked_seconds", "when production was looked at", when)

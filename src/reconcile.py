@@ -4,40 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
 
 import connection
 import volumes
 import wishes
-from actions import Wish
 from connection import Connection
-from kfp_ops import Observed, act, observe, plan
+from kfp_ops import Observed, Wanted, act, observe, plan
 from situation import Situation, gather, look
+from wishes import Asked
 
 
-def reconcile(there: Connection, asked: Mapping[str, Wish], *, leads: bool) -> Situation:
+def reconcile(there: Connection, asked: Asked, *, leads: bool) -> Situation:
     """See to it that all that is wanted exists.
 
     Args:
         there: what to ask, and where to act.
-        asked: the parameters of runs that are asked for, by the name of the run.
+        asked: the runs that are asked for.
         leads: whether this unit acts; others only look.
 
     Raises:
         one of `situation.PROBLEMS`.
     """
-    evidence, config = gather(there), volumes.settled(there)
-    seen = Observed()
-    for wanted in wishes.wanted(
-        config, there.storage, there.experiment, asked, evidence, utc_now()
-    ):
-        before, seen = seen, observe(there.client, wanted)
-        if leads:
-            seen = act(there.client, wanted, seen, plan(wanted, seen))
+    now, (training, monitoring) = utc_now(), there.experiments
+    config, storage = volumes.settled(there), there.storage
+
+    def converge(wanted: Wanted) -> Observed:
+        seen = observe(there.client, wanted)
+        return act(there.client, wanted, seen, plan(wanted, seen)) if leads else seen
+
+    watched = converge(wishes.monitoring(config, storage, monitoring, asked, now))
+    evidence, seen = gather(there, watched), Observed()
+    for wanted in wishes.wanted(config, storage, training, asked, evidence, now):
+        before, seen = seen, converge(wanted)
         seen = dataclasses.replace(seen, runs={**before.runs, **seen.runs})
     if leads:
         connection.leave_former_profiles(there)
-    return look(there, seen, evidence)
+    return look(there, seen, watched, evidence)
 
 
 def utc_now() -> datetime.datetime:

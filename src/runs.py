@@ -21,6 +21,7 @@ from kfp_ops import (
     ServerError,
     UnreachableError,
 )
+from triggers import figures
 
 # Between two looks at a run that an action waits for.
 POLL_SECONDS = 5
@@ -79,7 +80,7 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
     names = wishes.steps(run.parameters)
     steps = run.steps(names)
     wrong = trouble(there, run, names)
-    result = there.registry.result(run.run_id)
+    result, report = there.registry.result(run.run_id), there.registry.report(run.run_id)
     told = {
         **submitted(there, run),
         "state": run.state.value,
@@ -94,6 +95,14 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
             "accuracy": f"{result.accuracy:.4f}",
             "verdict": "accepted" if result.accepted else "rejected",
             "reasons": "; ".join(result.reasons),
+            "reason": result.reason,
+        }
+    if report:
+        told |= {
+            "version": str(report.version),
+            "images": str(report.images),
+            "drift": figures(report.drift),
+            "accuracy": "" if report.accuracy is None else f"{report.accuracy:.4f}",
         }
     if wrong:
         told |= {"trouble": str(wrong), "pod": wrong.pod, "log": wrong.log}
@@ -185,7 +194,8 @@ def cancel(there: Connection, params: RunParams) -> dict[str, str]:
 
 
 def _newest(there: Connection, limit: int) -> list[Run]:
-    found = there.client.find_experiment(there.experiment)
+    training, _ = there.experiments
+    found = there.client.find_experiment(training)
     return there.client.list_runs(found.experiment_id, limit=limit) if found else []
 
 
@@ -200,8 +210,8 @@ def _run(there: Connection, params: RunParams) -> Run:
     except (NotFoundError, RequestError) as error:
         raise NoSuchRunError(f"there is no run {params.run_id}") from error
     # The id may be that of a run of somebody else in the same Kubeflow.
-    found = there.client.find_experiment(there.experiment)
-    if found is None or run.experiment_id != found.experiment_id:
+    ours = (there.client.find_experiment(name) for name in there.experiments)
+    if not any(found and run.experiment_id == found.experiment_id for found in ours):
         raise NoSuchRunError(f"run {params.run_id} is not one of this trainer")
     return run
 

@@ -13,9 +13,9 @@ import triggers
 import wishes
 from config import OptionError, TrainerConfig
 from connection import Connection
-from kfp_ops import Observed, Run
+from kfp_ops import Observed, Run, RunState
 from pods import Trouble
-from registry import Champion, NoSuchModelError, RegistryError, Result
+from registry import Champion, NoSuchModelError, RegistryError, Report, Result
 from runs import NoSuccessError, NoSuchRunError
 from sources import SourceError
 from triggers import Evidence
@@ -72,6 +72,8 @@ class Situation:
         trouble: what Kubernetes says of the latest run's pods, where something is wrong with them.
         schedule: whether the schedule submits runs; None where there is none.
         config: the options with which it was looked at.
+        report: of the newest monitoring that succeeded, on whatever model served then.
+        monitor: the newest run of monitoring.
     """
 
     problem: Problem | None = None
@@ -83,18 +85,33 @@ class Situation:
     trouble: Trouble | None = None
     schedule: bool | None = None
     config: TrainerConfig | None = None
+    report: Report | None = None
+    monitor: Run | None = None
+
+    @property
+    def drift(self) -> dict[str, float]:
+        """What of production drifted away from the model that serves: the index by part."""
+        return triggers.drift(self.config, self.champion, self.report) if self.config else {}
 
 
-def gather(there: Connection) -> Evidence:
-    """What the triggers go by; what cannot be seen is told and left out.
+def gather(there: Connection, monitored: Observed) -> Evidence:
+    """What the triggers go by; what of data and registry cannot be seen is told and left out.
 
     Args:
         there: what to ask.
+        monitored: what Kubeflow Pipelines tells of monitoring.
+
+    Raises:
+        KfpError: the server cannot be reached or does not allow it.
     """
-    evidence = Evidence()
+    evidence, runs = Evidence(), list[Run]()
+    if monitored.experiment:
+        runs = there.client.list_runs(monitored.experiment.experiment_id, state=RunState.SUCCEEDED)
     try:
         champion = there.registry.champion()
         evidence = dataclasses.replace(evidence, champion=champion)
+        for run in runs:
+            evidence = dataclasses.replace(evidence, report=there.registry.report(run.run_id))
         if champion and triggers.watches_data(there.config, champion):
             source, files = champion.result.source, champion.result.etags
             etags = sources.etags(source, files, there.storage)
@@ -105,25 +122,28 @@ def gather(there: Connection) -> Evidence:
     return evidence
 
 
-def look(there: Connection, seen: Observed, evidence: Evidence) -> Situation:
+def look(there: Connection, seen: Observed, monitored: Observed, evidence: Evidence) -> Situation:
     """Add to what Kubeflow Pipelines tells what the pods and the registry do.
 
     Args:
         there: what to ask.
         seen: what Kubeflow Pipelines tells.
+        monitored: what it tells of monitoring.
         evidence: what was gathered before.
     """
     run = seen.latest
     steps = wishes.steps(run.parameters) if run else frozenset[str]()
     situation = Situation(
         problem=evidence.problem,
-        runs=seen.runs,
+        runs={**seen.runs, **monitored.runs},
         latest=run,
         steps=steps,
         champion=evidence.champion,
         schedule=seen.schedules[0].enabled if seen.schedules else None,
         trouble=runs.trouble(there, run, steps),
         config=there.config,
+        report=evidence.report,
+        monitor=monitored.latest,
     )
     if isinstance(evidence.problem, RegistryError) or not run or not run.state.is_final:
         return situation

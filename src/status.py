@@ -15,6 +15,7 @@ from registry import Champion, NoSuchModelError, RegistryError
 from runs import NoSuccessError, NoSuchRunError
 from situation import NoDataError, Problem, Situation
 from sources import SourceError
+from triggers import figures
 
 _LOOK = {NoSuchRunError: "list-runs", NoSuccessError: "get-run", NoSuchModelError: "list-models"}
 _LATER = "tried again at the next update-status"
@@ -102,9 +103,14 @@ def problem(error: Problem, commands: Commands) -> ops.StatusBase:
 
 
 def of(situation: Situation, commands: Commands) -> ops.StatusBase:
-    """The unit's status: the problem, or the latest run and the model that serves."""
+    """The unit's status: the problem, or the latest run, the model that serves, and production."""
     if situation.problem:
         return problem(situation.problem, commands)
+    told, also = _training(situation, commands), _production(situation, commands)
+    return type(told)("; ".join([told.message, *also]))
+
+
+def _training(situation: Situation, commands: Commands) -> ops.StatusBase:
     run, serves = situation.latest, _serves(situation.champion)
     if run is None:
         return ops.ActiveStatus(f"{serves}no run yet; start one: {commands.train}")
@@ -120,6 +126,20 @@ def of(situation: Situation, commands: Commands) -> ops.StatusBase:
     if situation.trouble:
         return ops.WaitingStatus(f"{going}; {situation.trouble}")
     return ops.ActiveStatus(going)
+
+
+def _production(situation: Situation, commands: Commands) -> list[str]:
+    """What monitoring tells; nothing where all is well."""
+    told: list[str] = []
+    run, report = situation.monitor, situation.report
+    if run and run.state is RunState.FAILED:
+        told.append(f"monitoring failed; see: {commands.run('get-run')} run-id={run.run_id}")
+    if report and situation.drift:
+        told.append(
+            f"production drifted: {figures(situation.drift)}; see: "
+            f"{commands.run('get-run')} run-id={report.run_id}, then: {commands.train}"
+        )
+    return told
 
 
 def _why(situation: Situation, run: Run) -> str:

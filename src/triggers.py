@@ -91,18 +91,21 @@ def due(config: TrainerConfig, evidence: Evidence, now: datetime.datetime) -> li
     ]
 
 
-def drift(config: TrainerConfig, champion: Champion | None, report: Report | None) -> list[str]:
-    """What of production differs from what the model that serves was made for, with figures.
+def drift(
+    config: TrainerConfig, champion: Champion | None, report: Report | None
+) -> dict[str, float]:
+    """What of production differs from what the model that serves was made for: the index by part.
 
     A report on another model says nothing of the one that serves.
     """
     if not champion or not report or report.version != champion.version:
-        return []
-    return [
-        f"{part} {index:.3f}"
-        for part, index in sorted(report.drift.items())
-        if index > config.max_drift
-    ]
+        return {}
+    return {part: index for part, index in report.drift.items() if index > config.max_drift}
+
+
+def figures(drift: Mapping[str, float]) -> str:
+    """Drift in words, the same each time."""
+    return ", ".join(f"{part} {index:.3f}" for part, index in sorted(drift.items()))
 
 
 _Told = Iterator[tuple[str, object, str]]
@@ -119,11 +122,7 @@ def _new_data(config: TrainerConfig, champion: Champion, etags: Mapping[str, str
 def _drift(config: TrainerConfig, champion: Champion, report: Report | None) -> _Told:
     told = drift(config, champion, report)
     if config.retrain_on_drift and report and told:
-        yield (
-            "drift",
-            report.run_id,
-            f"production drifted from the training data: {', '.join(told)}",
-        )
+        yield "drift", report.run_id, f"production drifted from its data: {figures(told)}"
 
 
 def _age(config: TrainerConfig, champion: Champion, now: datetime.datetime) -> _Told:

@@ -9,21 +9,32 @@ from pathlib import Path
 
 import triggers
 import tuning
-from config import TrainerConfig, TrainParams, TuneParams
+from config import MonitorParams, TrainerConfig, TrainParams, TuneParams
 from cron import six_fields
 from kfp_ops import ObjectStorage, PipelineSpec, RunRequest, Schedule, Wanted, fingerprint
 
 PIPELINE, TUNER = "fashion-mnist-trainer", "fashion-mnist-tuner"
+MONITOR = "fashion-mnist-monitor"
 _COMPILED = Path(__file__).parent / "pipelines"
 # The steps that train, which options give resources.
 _TRAIN, _TRIAL = "train", "trial"
+
+Wish = TrainParams | TuneParams | MonitorParams
+# The actions that ask for a run, and the dataclass of their parameters.
+WISHES: dict[str, type[Wish]] = {
+    "train": TrainParams,
+    "tune": TuneParams,
+    "monitor": MonitorParams,
+}
+# What is asked for, by the name of the run.
+Asked = Mapping[str, Wish]
 
 
 def wanted(
     config: TrainerConfig,
     storage: ObjectStorage,
     experiment: str,
-    asked: Mapping[str, TrainParams | TuneParams],
+    asked: Asked,
     evidence: triggers.Evidence,
     now: datetime.datetime,
 ) -> Iterator[Wanted]:
@@ -33,7 +44,7 @@ def wanted(
         config: the options; a storage class is named where there is a workspace.
         storage: where the registry is.
         experiment: the name of the trainer's experiment.
-        asked: the parameters of runs that are asked for, by the name of the run.
+        asked: the runs that are asked for.
         evidence: what the triggers go by.
         now: the time, UTC.
 
@@ -62,13 +73,55 @@ def wanted(
             *_retraining(config, storage, evidence, now),
         ),
         schedule=_schedule(config, spec, storage),
-        deadline=now - config.timeout if config.timeout else None,
+        deadline=_deadline(config, now),
     )
 
 
-def experiment(model: str, app: str) -> str:
-    """The name of the experiment of an application in a Juju model."""
-    return f"{model}-{app}"
+def monitoring(
+    config: TrainerConfig,
+    storage: ObjectStorage,
+    experiment: str,
+    asked: Asked,
+    now: datetime.datetime,
+) -> Wanted:
+    """What shall exist to look at production; see `wanted`.
+
+    Args:
+        config: the options.
+        storage: where the registry is.
+        experiment: the name of the experiment of monitoring.
+        asked: the runs that are asked for.
+        now: the time, UTC.
+
+    Raises:
+        OptionError: a parameter has a value that it cannot have.
+    """
+    spec = _spec(config, config.monitor_arguments)
+    schedule = None
+    if config.monitor_schedule:
+        arguments = {**config.monitor_arguments, "s3_endpoint": storage.url}
+        schedule = _recurring(spec, config.monitor_schedule, arguments, enabled=True)
+    return Wanted(
+        pipeline=MONITOR,
+        spec=spec,
+        experiment=experiment,
+        runs=tuple(
+            RunRequest(
+                name=name,
+                parameters={**params.over(config).monitor_arguments, "s3_endpoint": storage.url},
+                description="Asked for by the action monitor",
+            )
+            for name, params in asked.items()
+            if isinstance(params, MonitorParams)
+        ),
+        schedule=schedule,
+        deadline=_deadline(config, now),
+    )
+
+
+def experiments(model: str, app: str) -> tuple[str, str]:
+    """The names of the experiments of an application in a Juju model: training, and monitoring."""
+    return f"{model}-{app}", f"{model}-{app}-monitor"
 
 
 def steps(parameters: Mapping[str, object]) -> frozenset[str]:
@@ -78,6 +131,8 @@ def steps(parameters: Mapping[str, object]) -> frozenset[str]:
 
 def _compiled(parameters: Mapping[str, object]) -> Path:
     """The pipeline that has these parameters."""
+    if "monitor_data" in parameters:
+        return _COMPILED / "monitor.yaml"
     if "trials" in parameters:
         return _COMPILED / "tune.yaml"
     return _COMPILED / ("train-workspace.yaml" if "workspace_size" in parameters else "train.yaml")
@@ -152,14 +207,25 @@ def _tunings(
 def _schedule(config: TrainerConfig, spec: PipelineSpec, storage: ObjectStorage) -> Schedule | None:
     if not config.schedule:
         return None
-    arguments, cron = _arguments(config, storage, "schedule"), six_fields(config.schedule)
+    arguments = _arguments(config, storage, "schedule")
+    return _recurring(spec, config.schedule, arguments, enabled=not config.schedule_paused)
+
+
+def _recurring(
+    spec: PipelineSpec, cron: str, arguments: Mapping[str, object], *, enabled: bool
+) -> Schedule:
+    fields = six_fields(cron)
     return Schedule(
-        name=f"schedule-{fingerprint(spec.fingerprint, {**arguments, 'cron': cron})}",
-        cron=cron,
+        name=f"schedule-{fingerprint(spec.fingerprint, {**arguments, 'cron': fields})}",
+        cron=fields,
         parameters=arguments,
-        description=f"The charm's schedule: {config.schedule}",
-        enabled=not config.schedule_paused,
+        description=f"The charm's schedule: {cron}",
+        enabled=enabled,
     )
+
+
+def _deadline(config: TrainerConfig, now: datetime.datetime) -> datetime.datetime | None:
+    return now - config.timeout if config.timeout else None
 
 
 def _arguments(config: TrainerConfig, storage: ObjectStorage, reason: str) -> dict[str, object]:

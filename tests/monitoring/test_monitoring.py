@@ -18,10 +18,11 @@ import yaml
 import metrics
 import observability
 import pushgateway
+from config import TrainerConfig
 from kfp_ops import Run, RunState
 from observability import Topology
 from pods import Trouble
-from registry import Champion, RegistryError, Result
+from registry import Champion, RegistryError, Report, Result
 from situation import Situation
 
 PROGRAMS = ("prometheus", "prometheus-pushgateway", "promtool")
@@ -49,7 +50,19 @@ GOOD = Champion(
         recalls={"Shirt": 0.8, "Bag": 0.99},
     ),
 )
+PRODUCTION = Report(
+    run_id="m1",
+    version=3,
+    images=1000,
+    drift={"pixels": 0.15, "predictions": 0.01},
+    created_at=NOW,
+    accuracy=0.9,
+    recalls={"Shirt": 0.7},
+)
 FINE = Situation(
+    config=TrainerConfig(max_drift=0.2),
+    report=PRODUCTION,
+    monitor=Run(run_id="m1", display_name="m1", state=RunState.SUCCEEDED),
     latest=Run(
         run_id="r3",
         display_name="config-3",
@@ -205,6 +218,12 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
             "firing",
             dataclasses.replace(FINE, result=dataclasses.replace(GOOD.result, drift={"test": 0.3})),
         ),
+        (
+            "ProductionDrift",
+            "firing",
+            dataclasses.replace(FINE, config=TrainerConfig(max_drift=0.14)),
+        ),
+        ("MonitoringFailed", "firing", dataclasses.replace(FINE, monitor=run(RunState.FAILED))),
         ("TrainerProblem", "pending", Situation(problem=RegistryError("no way"))),
     ],
 )

@@ -371,7 +371,7 @@ def test_without_a_schedule_only_the_charms_own_goes(ctx, state, configured, sch
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("number", range(1, 10))
+@pytest.mark.parametrize("number", range(1, 11))
 @pytest.mark.parametrize("how", ["cut", 503])
 def test_a_fault_at_any_request_still_ends_in_one_schedule(
     ctx, configured, proxy, schedules, moment, number, how
@@ -443,9 +443,9 @@ def test_the_number_of_calls_does_not_grow_with_runs(ctx, state, configured, pro
         ctx.run(ctx.on.config_changed(), configured(epochs=epochs))
     before = len(proxy.seen)
     ctx.run(ctx.on.update_status(), configured(epochs=29))
-    # THEN an event asks the same as before: experiment, configuration's runs, schedules, the oldest
-    # running ones, newest run
-    assert len(proxy.seen[before:]) == len(calls) == 5
+    # THEN an event asks the same as before: experiment of monitoring, experiment, configuration's runs,
+    # schedules, the oldest running ones, newest run
+    assert len(proxy.seen[before:]) == len(calls) == 6
     assert {method for method, _ in calls} == {"GET"}
 
 
@@ -468,7 +468,7 @@ def test_ten_thousand_runs_cost_no_more_than_none(ctx, state, sandbox, proxy):
     # THEN an event asks as often as before, and sees the same
     asked, status = update()
     assert asked == calls
-    assert len(calls) == 5
+    assert len(calls) == 6
     assert row["name"] in status.message
 
 

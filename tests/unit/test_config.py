@@ -8,13 +8,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import RECIPES, OptionError, TrainerConfig, TrainParams
+from config import RECIPES, MonitorParams, OptionError, TrainerConfig, TrainParams
 from kfp_ops import PipelineSpec
 
 ROOT = Path(__file__).parents[2]
 CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
 SPEC = PipelineSpec.load(ROOT / "src" / "pipelines" / "train.yaml")
 IN_WORKSPACE = PipelineSpec.load(ROOT / "src" / "pipelines" / "train-workspace.yaml")
+MONITOR = PipelineSpec.load(ROOT / "src" / "pipelines" / "monitor.yaml")
 FIELDS = {field.name.replace("_", "-"): field for field in dataclasses.fields(TrainerConfig)}
 # Limits whose defaults serve; who wants others submits the pipeline with them.
 PIPELINES_OWN = {
@@ -37,9 +38,24 @@ def test_the_declared_types_are_those_of_the_dataclass():
     assert declared == {name: field.type for name, field in FIELDS.items()}
 
 
-def test_the_action_declares_what_the_dataclass_takes():
-    declared = set(CHARMCRAFT["actions"]["train"]["params"])
-    assert declared == {field.name.replace("_", "-") for field in dataclasses.fields(TrainParams)}
+@pytest.mark.parametrize(("action", "kind"), [("train", TrainParams), ("monitor", MonitorParams)])
+def test_the_action_declares_what_the_dataclass_takes(action, kind):
+    declared = set(CHARMCRAFT["actions"][action]["params"])
+    assert declared == {field.name.replace("_", "-") for field in dataclasses.fields(kind)}
+
+
+def test_what_monitoring_is_given_is_what_its_pipeline_takes():
+    arguments = {**TrainerConfig().monitor_arguments, "s3_endpoint": "http://minio:9000"}
+    MONITOR.check(arguments)
+    assert set(MONITOR.parameters) - set(arguments) == {"min_images"}
+    assert MONITOR.parameters["max_drift"].default == TrainerConfig().max_drift
+
+
+def test_a_monitoring_schedule_needs_something_to_look_at():
+    TrainerConfig(monitor_schedule="@daily", monitor_data="s3://b/p")
+    with pytest.raises(OptionError, match="monitor-data must be s3://BUCKET/PREFIX") as caught:
+        TrainerConfig(monitor_schedule="@daily")
+    assert caught.value.option == "monitor-data"
 
 
 def test_every_option_but_the_charms_own_reaches_the_pipeline():
@@ -91,6 +107,8 @@ BAD = {
     "image_number": [-1, 10000],
     "retrain_after": [-1, 3651],
     "retrain_interval": [0, -1, 8761],
+    "monitor_data": ["data", "/a", "http://h/x", "s3://", "s3://b/../c", "s3://B"],
+    "monitor_schedule": ["0 0 3 * * 0", "@never", "* * * *", "0 0 30 2 *"],
     "run_timeout": [-1, 43201],
     "data_path": ["data", "ftp://host/x", "s3://", "/a/../b", "http://"],
     "model_file": ["", "model.h5", "../x.keras", "a/b.keras", ".keras"],
@@ -147,6 +165,8 @@ GOOD = {
     "image_number": [0, 9999],
     "retrain_after": [0, 30, 3650],
     "retrain_interval": [1, 8760],
+    "monitor_data": ["", "s3://bucket", "s3://bucket/a/b"],
+    "monitor_schedule": [""],
     "run_timeout": [0, 43200],
     "data_path": ["", "http://host/x", "https://host", "s3://data", "s3://data/f/m", "/mnt/data"],
     "model_file": ["a.keras", "mnist-model_2.1.keras"],

@@ -1,0 +1,379 @@
+"""The charm looks after production: schedules, submits and reads monitoring."""
+
+import dataclasses
+import json
+import time
+
+import httpx
+import numpy as np
+import obstore
+import ops
+import ops.testing
+import pytest
+from obstore.store import S3Store
+
+from fashion_mnist import data
+from sandbox import Sandbox
+from tests.unit.conftest import PUSHGATEWAY, sdi
+
+DATA = "s3://mlpipeline/production"
+EXPERIMENT = "kubeflow-trainer-monitor"
+
+
+@pytest.fixture
+def watching(configured):
+    """A trainer that looks at production each day, and trains only when it is asked."""
+
+    def config(**more):
+        options = {"monitor_data": DATA, "monitor_schedule": "@daily", "train_on_change": False}
+        return configured(**{**options, **more})
+
+    return config
+
+
+@pytest.fixture
+def ask(sandbox):
+    def get(path, **params):
+        url = f"{sandbox.api_url}/apis/v2beta1/{path}"
+        return httpx.get(url, params=params, trust_env=False).raise_for_status().json()
+
+    return get
+
+
+@pytest.fixture
+def schedules(ask):
+    return lambda: ask("recurringruns", page_size=100).get("recurringRuns", [])
+
+
+def report(run_id, *, version=1, drift=None, **more):
+    return {
+        "schema_version": 1,
+        "run_id": run_id,
+        "created_at": "2026-02-01T00:00:00Z",
+        "version": version,
+        "images": 1000,
+        "drift": drift or {"pixels": 0.01, "predictions": 0.02},
+        "accuracy": None,
+        "recall": {},
+        **more,
+    }
+
+
+@pytest.fixture
+def looked(act, watching, sandbox, registry):
+    """Has production looked at, with this report; returns the run's id."""
+
+    def look(ends="SUCCEEDED", **what):
+        run_id = act("monitor", watching())["run-id"]
+        if ends == "SUCCEEDED":
+            registry.put(f"monitoring/{run_id}/report.json", report(run_id, **what))
+        sandbox.set_run_state(run_id, ends)
+        return run_id
+
+    return look
+
+
+# Schedule and action ------------------------------------------------------------------------------------
+
+
+def test_the_schedule_is_one_recurring_run_in_an_experiment_of_its_own(
+    ctx, watching, schedules, ask
+):
+    state = watching(max_drift=0.3)
+    ctx.run(ctx.on.config_changed(), state)
+    ctx.run(ctx.on.update_status(), state)
+    (schedule,) = schedules()
+    assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 0 * * *"
+    parameters = schedule["runtime_config"]["parameters"]
+    assert parameters["monitor_data"] == DATA
+    assert parameters["max_drift"] == 0.3
+    assert parameters["registry"] == "s3://mlpipeline/models/fashion-mnist"
+    names = {
+        row["experiment_id"]: row["display_name"]
+        for row in ask("experiments", page_size=100)["experiments"]
+    }
+    assert names[schedule["experiment_id"]] == EXPERIMENT
+
+
+def test_both_schedules_live_side_by_side(ctx, watching, schedules):
+    ctx.run(ctx.on.config_changed(), watching(schedule="@weekly"))
+    assert len({row["experiment_id"] for row in schedules()}) == len(schedules()) == 2
+
+
+@pytest.mark.parametrize("change", [{"monitor_schedule": "@hourly"}, {"monitor_data": DATA + "2"}])
+def test_a_change_replaces_the_schedule(ctx, watching, schedules, change):
+    ctx.run(ctx.on.config_changed(), watching())
+    (old,) = schedules()
+    ctx.run(ctx.on.config_changed(), watching(**change))
+    (new,) = schedules()
+    assert new["recurring_run_id"] != old["recurring_run_id"]
+
+
+def test_without_the_option_the_schedule_goes(ctx, watching, schedules):
+    ctx.run(ctx.on.config_changed(), watching())
+    ctx.run(ctx.on.config_changed(), watching(monitor_schedule=""))
+    assert schedules() == []
+
+
+def test_with_the_relation_both_schedules_go(ctx, watching, kfp_api, schedules):
+    state = watching(schedule="@weekly")
+    ctx.run(ctx.on.config_changed(), state)
+    ctx.run(ctx.on.relation_broken(kfp_api), state)
+    assert schedules() == []
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, 10))
+def test_a_fault_at_any_request_still_ends_in_one_schedule(
+    ctx, watching, proxy, schedules, moment, number
+):
+    proxy.trouble = lambda m, n, *_: 503 if (m, n) == (moment, number) else None
+    for _ in range(3):
+        ctx.run(ctx.on.config_changed(), watching())
+    assert len(schedules()) == 1
+
+
+def test_the_action_submits_one_run_each_time(act, watching, runs, ask):
+    first = act("monitor", watching())
+    second = act("monitor", watching(), monitor_data="s3://other/day")
+    assert first["run-id"] != second["run-id"]
+    told = {run["run_id"]: run["runtime_config"]["parameters"]["monitor_data"] for run in runs()}
+    assert told == {first["run-id"]: DATA, second["run-id"]: "s3://other/day"}
+    assert all(run["display_name"].startswith("monitor-11111111-") for run in runs())
+
+
+@pytest.mark.parametrize(
+    ("options", "params", "says"),
+    [
+        ({"monitor_data": "", "monitor_schedule": ""}, {}, "monitor-data must be s3://BUCKET"),
+        ({}, {"monitor_data": "/tmp/x"}, "monitor-data must be empty or s3://BUCKET/PREFIX"),
+        ({}, {"timeout": 0}, "timeout must be between 1 and 1440"),
+    ],
+)
+def test_a_bad_parameter_fails_the_action_and_submits_nothing(
+    act, watching, runs, options, params, says
+):
+    with pytest.raises(ops.testing.ActionFailed, match=says):
+        act("monitor", watching(**options), **params)
+    assert runs() == []
+
+
+def test_another_unit_says_whom_to_ask(act, watching, runs):
+    with pytest.raises(ops.testing.ActionFailed, match="juju run trainer/leader monitor"):
+        act("monitor", dataclasses.replace(watching(), leader=False))
+    assert runs() == []
+
+
+def test_monitoring_is_not_the_trainers_newest_run(ctx, state, act, watching, runs):
+    ctx.run(ctx.on.config_changed(), state)
+    (training,) = runs()
+    act("monitor", watching())
+    out = ctx.run(ctx.on.update_status(), state)
+    assert training["display_name"] in out.unit_status.message
+    assert act("list-runs")["count"] == "1"
+
+
+@pytest.mark.parametrize("minutes", [0, 60])
+def test_run_timeout_ends_monitoring_too(ctx, act, watching, sandbox, runs, minutes, monkeypatch):
+    import datetime
+
+    import charm
+
+    run_id = act("monitor", watching())["run-id"]
+    sandbox.set_run_state(run_id, "RUNNING")
+    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=61)
+    monkeypatch.setattr(charm, "utc_now", lambda: later)
+    ctx.run(ctx.on.update_status(), watching(run_timeout=minutes))
+    assert [run["state"] for run in runs()] == ["CANCELING" if minutes else "RUNNING"]
+
+
+# What came of it ----------------------------------------------------------------------------------------
+
+
+def test_get_run_tells_what_monitoring_saw(act, looked, registry):
+    registry("run-1", accuracy=0.9, version=1)
+    run_id = looked(drift={"pixels": 0.3125, "predictions": 0.02}, accuracy=0.75)
+    told = act("get-run", run_id=run_id)
+    assert told["state"] == "SUCCEEDED"
+    assert told["drift"] == "pixels 0.312, predictions 0.020"
+    assert (told["version"], told["images"], told["accuracy"]) == ("1", "1000", "0.7500")
+
+
+def test_drift_is_told_where_it_is_above_the_limit(ctx, watching, looked, registry):
+    registry("run-1", accuracy=0.9, version=1)
+    run_id = looked(drift={"pixels": 0.3, "predictions": 0.02})
+    out = ctx.run(ctx.on.update_status(), watching())
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert (
+        f"production drifted: pixels 0.300; see: juju run trainer/leader get-run run-id={run_id}"
+        in out.unit_status.message
+    )
+    out = ctx.run(ctx.on.update_status(), watching(max_drift=0.35))
+    assert "drifted" not in out.unit_status.message
+
+
+def test_the_newest_report_counts(ctx, watching, looked, registry, sandbox):
+    registry("run-1", accuracy=0.9, version=1)
+    looked(drift={"pixels": 0.3})
+    assert "drifted" in ctx.run(ctx.on.update_status(), watching()).unit_status.message
+    time.sleep(1.1)  # the server's times are whole seconds
+    looked(drift={"pixels": 0.01})
+    assert "drifted" not in ctx.run(ctx.on.update_status(), watching()).unit_status.message
+
+
+def test_drift_from_another_model_says_nothing(ctx, watching, looked, registry):
+    registry("run-1", accuracy=0.9, version=1)
+    looked(drift={"pixels": 0.3})
+    registry("run-2", accuracy=0.92, version=2)
+    out = ctx.run(ctx.on.update_status(), watching(retrain_on_drift=True))
+    assert "drifted" not in out.unit_status.message
+
+
+def test_monitoring_that_failed_is_told(ctx, watching, looked):
+    run_id = looked("FAILED")
+    out = ctx.run(ctx.on.update_status(), watching())
+    assert (
+        f"monitoring failed; see: juju run trainer/leader get-run run-id={run_id}"
+        in out.unit_status.message
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"schema_version": 2}, {"version": "one"}, {"drift": [1]}, {"images": None}]
+)
+def test_a_report_that_is_none_is_told_and_the_rest_goes_on(
+    ctx, watching, act, registry, sandbox, runs, wrong
+):
+    registry("run-1", accuracy=0.9, version=1)
+    run_id = act("monitor", watching())["run-id"]
+    registry.put(f"monitoring/{run_id}/report.json", {**report(run_id), **wrong})
+    sandbox.set_run_state(run_id, "SUCCEEDED")
+    out = ctx.run(ctx.on.update_status(), watching(train_on_change=True))
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert "a report" in out.unit_status.message
+    assert len(runs()) == 2
+
+
+def test_drift_starts_one_run_for_each_report(ctx, watching, looked, registry, runs):
+    registry("run-1", accuracy=0.9, version=1)
+    looked(drift={"pixels": 0.3})
+    state = watching(retrain_on_drift=True)
+    for leader in (True, False, True):
+        ctx.run(ctx.on.update_status(), dataclasses.replace(state, leader=leader))
+    (run,) = [run for run in runs() if run["display_name"].startswith("retrain-")]
+    assert run["runtime_config"]["parameters"]["reason"] == "drift"
+    assert "pixels 0.300" in run["description"]
+
+
+def test_monitoring_costs_the_same_however_often_it_was_done(
+    ctx, watching, looked, registry, proxy
+):
+    def calls():
+        before = len(proxy.seen)
+        ctx.run(ctx.on.update_status(), watching())
+        return [path.partition("?")[0] for _, path in proxy.seen[before:]]
+
+    registry("run-1", accuracy=0.9, version=1)
+    ctx.run(ctx.on.config_changed(), watching())
+    looked()
+    settled = calls()
+    for _ in range(12):
+        looked()
+    assert calls() == settled
+
+
+# For real -----------------------------------------------------------------------------------------------
+
+
+def finished(sandbox, run_id, seconds=300):
+    end = time.monotonic() + seconds
+    url = f"{sandbox.api_url}/apis/v2beta1/runs/{run_id}"
+    # The machine may be busy with the run itself.
+    while (state := httpx.get(url, trust_env=False, timeout=60).json()["state"]) in (
+        "PENDING",
+        "RUNNING",
+    ):
+        assert time.monotonic() < end, sandbox.run_log(run_id).read_text()
+        time.sleep(0.2)
+    return state
+
+
+@pytest.mark.slow
+def test_shifted_images_start_a_run_by_themselves(ctx, tmp_path, monkeypatch):
+    """Train, serve, look at production that changed, and train again, in the sandbox."""
+    with Sandbox(tmp_path / "sandbox") as sandbox:
+        store = S3Store(
+            "mlpipeline",
+            endpoint=sandbox.s3_url,
+            access_key_id=sandbox.access_key,
+            secret_access_key=sandbox.secret_key,
+            region="us-east-1",
+            virtual_hosted_style_request=False,
+            client_options={"allow_http": True},
+        )
+        host, port = sandbox.s3_url.removeprefix("http://").split(":")
+        api = sandbox.api_url.rsplit(":", 1)[1]
+        keys = {"access-key": sandbox.access_key, "secret-key": sandbox.secret_key}
+        place = {"namespace": None, "port": int(port), "secure": False, "service": host}
+        state = ops.testing.State(
+            containers={PUSHGATEWAY},
+            leader=True,
+            config={
+                "profile": "",
+                "data-path": "s3://mlpipeline/data",
+                "recipe": "notebook",
+                "epochs": 3,
+                "min-accuracy": 0.5,
+                "min-recall": 0.0,
+                "allow-anomalies": True,
+                "monitor-data": DATA,
+                "retrain-on-drift": True,
+            },
+            relations={
+                sdi("kfp-api", "kfp-api", {"service-name": "127.0.0.1", "service-port": api}),
+                sdi("object-storage", "minio", {**keys, **place}),
+            },
+            model=ops.testing.Model(name="kubeflow"),
+        )
+        # GIVEN a model that learned these images
+        for part, count in (("train", 600), ("t10k", 200)):
+            for kind, array in zip(("images", "labels"), bars(count, seed=0), strict=True):
+                name = f"{part}-{kind}"
+                data.write_idx(tmp_path / name, array)
+                obstore.put(store, f"data/{data.FILES[name]}", (tmp_path / name).read_bytes())
+        ctx.run(ctx.on.config_changed(), state)
+        (first,) = sandbox.store.select("runs")
+        assert finished(sandbox, first["id"]) == "SUCCEEDED", sandbox.run_log(
+            first["id"]
+        ).read_text()
+        # WHEN production sends brighter ones, and they are looked at
+        images, labels = bars(600, seed=1)
+        bright = np.clip(images.astype(int) + 60, 0, 255).astype(np.uint8)
+        np.savez(tmp_path / "day.npz", images=bright, labels=labels)
+        obstore.put(store, "production/day.npz", (tmp_path / "day.npz").read_bytes())
+        out = ctx.run(ctx.on.action("monitor", params={"wait": True, "timeout": 5}), state)
+        told = dict(ctx.action_results)
+        # THEN drift is told, and a run starts for it
+        assert told["state"] == "SUCCEEDED"
+        assert told["images"] == "600"
+        assert "production drifted: pixels" in out.unit_status.message
+        ctx.run(ctx.on.update_status(), out)
+        second = [run for run in sandbox.store.select("runs") if run["name"].startswith("retrain-")]
+        assert len(second) == 1
+        assert json.loads(second[0]["parameters"])["reason"] == "drift"
+        # AND what came of it is in the registry, with the reason
+        finished(sandbox, second[0]["id"])
+        path = f"models/fashion-mnist/runs/{second[0]['id']}/manifest.json"
+        manifest = json.loads(bytes(obstore.get(store, path).bytes()))
+        assert manifest["reason"] == "drift"
+        assert set(manifest["data"]["etags"]) == set(data.FILES.values())
+
+
+def bars(count, seed):
+    """Images with a bright bar at the height of their class, and the classes."""
+    chance = np.random.default_rng(seed)
+    labels = np.arange(count, dtype=np.uint8) % 10
+    images = chance.integers(0, 60, (count, 28, 28)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 * label + 2 : 2 * label + 6, 4:24] = 220
+    return images, labels
