@@ -39,7 +39,7 @@ from kfp_ops import (
 from kube import KubernetesError
 from observability import Topology
 from profiles import Profile
-from situation import PROBLEMS, NoDataError, Situation, look
+from situation import PROBLEMS, NoDataError, Situation, look, serve
 from status import Commands
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             changes += [events.relation_created, events.relation_changed, events.relation_broken]
         for change in changes:
             framework.observe(change, self._on_change)
-        framework.observe(self.on.kfp_api_relation_broken, self._on_kfp_api_broken)
+        framework.observe(self.on.kfp_api_relation_broken, self._on_way_broken)
+        framework.observe(self.on.object_storage_relation_broken, self._on_way_broken)
         framework.observe(self.on.remove, self._on_remove)
         framework.observe(self.on.train_action, self._on_train)
         for name in ACTIONS:
@@ -126,15 +127,19 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             if action.changes:
                 self._situation = self._reconcile()
 
-    def _on_kfp_api_broken(self, event: ops.RelationBrokenEvent) -> None:
-        """Leave no schedule behind: what is here is the last way to Kubeflow Pipelines."""
+    def _on_way_broken(self, event: ops.RelationBrokenEvent) -> None:
+        """Leave neither service nor schedule behind: what is here is the last way to Kubeflow."""
+        if not self.unit.is_leader():
+            return
+        name = wishes.experiment(self.model.name, self.app.name)
         try:
-            api = self.kfp_api.get(event.relation)
-            if api and self.unit.is_leader():
-                with connection.connect(
-                    api.url, self._profile(self.load_config(TrainerConfig))
-                ) as client:
-                    withdraw(client, wishes.experiment(self.model.name, self.app.name))
+            profile = self._profile(self.load_config(TrainerConfig))
+            connection.stop_serving(profile, name)
+            is_kfp = event.relation.name == self.kfp_api.relation_name
+            api = self.kfp_api.get(event.relation) if is_kfp else None
+            if api:
+                with connection.connect(api.url, profile) as client:
+                    withdraw(client, name)
         except PROBLEMS as error:
             logger.warning("a schedule may be left in Kubeflow Pipelines: %s", error)
 
@@ -145,7 +150,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         try:
             profile = self._profile(self.load_config(TrainerConfig))
             if profile:
-                profile.release()
+                connection.leave(profile, wishes.experiment(self.model.name, self.app.name))
         except (OptionError, KubernetesError) as error:
             logger.warning("%s", error)
 
@@ -198,7 +203,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             if self.unit.is_leader():
                 seen = act(there.client, wanted, seen, plan(wanted, seen))
                 connection.leave_former_profiles(there)
-            return look(there, seen, wanted.spec.steps)
+            situation = look(there, seen, wanted.spec.steps)
+            return serve(there, situation, acts=self.unit.is_leader())
 
     @contextmanager
     def _connection(self) -> Generator[Connection]:
@@ -217,6 +223,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 config=config,
                 client=client,
                 storage=storage,
+                profile=profile,
                 app=self.app.name,
                 model=self.model.name,
             )

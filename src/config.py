@@ -14,6 +14,7 @@ from cron import six_fields
 
 RECIPES = ("notebook", "quick", "fast", "balanced", "accurate")
 PROMOTIONS = ("automatic", "manual")
+SERVINGS = ("none", "kserve")
 _IMAGE = r"[a-z0-9]([\w.\-]*[a-z0-9])?(:\d+)?(/[\w.\-]+)*(:[\w.\-]{1,128})?(@sha256:[0-9a-f]{64})?"
 _CRON = "empty, five cron fields like '0 3 * * 0' (Sunday is 0) or @hourly, @daily, @weekly"
 _DATA = r"https?://\S+|s3://[a-z0-9.\-]+(/\S*)?|/\S*"
@@ -51,6 +52,8 @@ class TrainerConfig:
         schedule: when to train besides: cron with five fields, or @daily and the like; empty: never.
         schedule_paused: keeps the schedule without letting it submit runs.
         run_timeout: minutes after which a run that still goes on is terminated; 0: never.
+        serving: kserve lets KServe serve the champion in the profile; none: nobody.
+        canary_traffic: percent of requests that a new champion gets at first; 0: all.
         registry_bucket, registry_prefix: where the models are kept in object storage.
         dashboard_url: Kubeflow's address in a browser, for links; empty links to the API.
     """
@@ -76,6 +79,8 @@ class TrainerConfig:
     schedule: str = ""
     schedule_paused: bool = False
     run_timeout: int = 360
+    serving: str = "none"
+    canary_traffic: int = 0
     registry_bucket: str = "mlpipeline"
     registry_prefix: str = "models/fashion-mnist"
     dashboard_url: str = ""
@@ -107,6 +112,11 @@ class TrainerConfig:
             self._matches("profile", r"[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?", "empty or a namespace")
         self._matches("profile_owner", r"[^\s'\"]{1,253}", "empty or a user's name in Kubeflow")
         self._matches("training_image", _IMAGE, "empty or a container image")
+        if self.serving not in SERVINGS:
+            raise OptionError("serving", self.serving, f"one of {', '.join(SERVINGS)}")
+        if self.serving == "kserve" and not self.profile:
+            raise OptionError("serving", self.serving, "none where the option profile is empty")
+        self._between("canary_traffic", 0, 100)
         self._matches("registry_bucket", r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", "a bucket's name")
         self._matches("registry_prefix", r"[\w.\-]+(/[\w.\-]+)*", "a path like models/mine")
         self._matches("dashboard_url", r"https?://\S+", "empty or an http(s):// address")
