@@ -340,10 +340,10 @@ def service(admin):
     return admin.get(InferenceService, SERVICE, namespace=PROFILE)
 
 
-def left(admin):
+def left(admin, kinds=OURS):
     return [
         kind.__name__
-        for kind in OURS
+        for kind in kinds
         if any(each.metadata.name == SERVICE for each in admin.list(kind, namespace=PROFILE))
     ]
 
@@ -367,7 +367,7 @@ def test_without_kserve_the_status_says_what_to_do(ctx, admin, in_kserve):
     out = ctx.run(ctx.on.config_changed(), in_kserve)
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "juju config trainer serving=none" in out.unit_status.message
-    assert left(admin) == []
+    assert left(admin, (Secret, ServiceAccount)) == []
 
 
 @pytest.mark.usefixtures("kserve")
