@@ -62,7 +62,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         for change in changes:
             framework.observe(change, self._on_change)
         framework.observe(self.on.update_status, self._on_update_status)
-        framework.observe(self.on.kfp_api_relation_broken, self._on_kfp_api_broken)
+        framework.observe(self.on.kfp_api_relation_broken, self._on_way_broken)
+        framework.observe(self.on.object_storage_relation_broken, self._on_way_broken)
         framework.observe(self.on.remove, self._on_remove)
         for name in WISHES:
             framework.observe(self.on[name].action, self._on_wish)
@@ -125,15 +126,19 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             if action.changes:
                 self._situation = self._reconcile()
 
-    def _on_kfp_api_broken(self, event: ops.RelationBrokenEvent) -> None:
-        """Leave no schedule behind: what is here is the last way to Kubeflow Pipelines."""
+    def _on_way_broken(self, event: ops.RelationBrokenEvent) -> None:
+        """Leave neither service nor schedule behind: what is here is the last way to Kubeflow."""
+        if not self.unit.is_leader():
+            return
+        training, monitoring = wishes.experiments(self.model.name, self.app.name)
         try:
-            api = self.kfp_api.get(event.relation)
-            if api and self.unit.is_leader():
-                with connection.connect(
-                    api.url, self._profile(self.load_config(TrainerConfig))
-                ) as client:
-                    for experiment in wishes.experiments(self.model.name, self.app.name):
+            profile = self._profile(self.load_config(TrainerConfig))
+            connection.stop_serving(profile, training)
+            is_kfp = event.relation.name == self.kfp_api.relation_name
+            api = self.kfp_api.get(event.relation) if is_kfp else None
+            if api:
+                with connection.connect(api.url, profile) as client:
+                    for experiment in (training, monitoring):
                         withdraw(client, experiment)
         except PROBLEMS as error:
             logger.warning("a schedule may be left in Kubeflow Pipelines: %s", error)
@@ -145,7 +150,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         try:
             profile = self._profile(self.load_config(TrainerConfig))
             if profile:
-                profile.release()
+                connection.leave(profile, wishes.experiments(self.model.name, self.app.name)[0])
         except (OptionError, KubernetesError) as error:
             logger.warning("%s", error)
 
@@ -213,6 +218,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 config=config,
                 client=client,
                 storage=storage,
+                profile=profile,
                 app=self.app.name,
                 model=self.model.name,
             )

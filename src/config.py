@@ -16,6 +16,7 @@ from kfp_ops import Resources, quantity
 
 RECIPES = ("notebook", "quick", "fast", "balanced", "accurate")
 PROMOTIONS = ("automatic", "manual")
+SERVINGS = ("none", "kserve")
 _IMAGE = r"[a-z0-9]([\w.\-]*[a-z0-9])?(:\d+)?(/[\w.\-]+)*(:[\w.\-]{1,128})?(@sha256:[0-9a-f]{64})?"
 _CRON = "empty, five cron fields like '0 3 * * 0' (Sunday is 0) or @hourly, @daily, @weekly"
 _OBJECT = r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9\-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9\-]*[a-z0-9])?)*"
@@ -68,6 +69,8 @@ class TrainerConfig:
         monitor_data: where images from production lie; empty: nowhere.
         monitor_schedule: when to look at them: like schedule.
         run_timeout: minutes after which a run that still goes on is terminated; 0: never.
+        serving: kserve lets KServe serve the champion in the profile; none: nobody.
+        canary_traffic: percent of requests that a new champion gets at first; 0: all.
         registry_bucket, registry_prefix: where the models are kept in object storage.
         dashboard_url: Kubeflow's address in a browser, for links; empty links to the API.
     """
@@ -105,6 +108,8 @@ class TrainerConfig:
     monitor_data: str = ""
     monitor_schedule: str = ""
     run_timeout: int = 360
+    serving: str = "none"
+    canary_traffic: int = 0
     registry_bucket: str = "mlpipeline"
     registry_prefix: str = "models/fashion-mnist"
     dashboard_url: str = ""
@@ -144,6 +149,11 @@ class TrainerConfig:
         self._between("gpu", 0, 64)
         self._quantity("workspace_size", "256Mi", "16Ti", "empty or a size like 1Gi, 256Mi to 16Ti")
         self._matches("storage_class", _OBJECT, "empty or the name of a StorageClass")
+        if self.serving not in SERVINGS:
+            raise OptionError("serving", self.serving, f"one of {', '.join(SERVINGS)}")
+        if self.serving == "kserve" and not self.profile:
+            raise OptionError("serving", self.serving, "none where the option profile is empty")
+        self._between("canary_traffic", 0, 100)
         self._matches("registry_bucket", r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", "a bucket's name")
         self._matches("registry_prefix", r"[\w.\-]+(/[\w.\-]+)*", "a path like models/mine")
         self._matches("dashboard_url", r"https?://\S+", "empty or an http(s):// address")

@@ -11,6 +11,7 @@ from kfp_ops import KfpError, ObjectStorage, withdraw
 from kube import KubernetesError
 from profiles import Profile
 from registry import Registry
+from serving import InferenceService
 from wishes import experiments
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Connection:
         config: the charm's options.
         client: of Kubeflow Pipelines.
         storage: where the registry is.
+        profile: in which the trainer works; None on a single-user server.
         app: the application's name.
         model: the name of its Juju model.
     """
@@ -34,6 +36,7 @@ class Connection:
     config: TrainerConfig
     client: Client
     storage: ObjectStorage
+    profile: Profile | None
     app: str
     model: str
 
@@ -46,6 +49,11 @@ class Connection:
     def namespace(self) -> str:
         """Where the pods of the runs are; a single-user Kubeflow is in the trainer's own model."""
         return self.config.profile or self.model
+
+    @property
+    def service(self) -> InferenceService | None:
+        """What serves the champion; a single-user server has no profile to serve it in."""
+        return service(self.profile, self.experiments[0]) if self.profile else None
 
     @property
     def registry(self) -> Registry:
@@ -68,6 +76,30 @@ def profile(config: TrainerConfig, *, app: str, model: str) -> Profile | None:
     return Profile(config.profile, app=app, model=model, owner=config.profile_owner)
 
 
+def service(profile: Profile, name: str) -> InferenceService:
+    """What serves a trainer's champion in a profile; it has the name of the experiment."""
+    return InferenceService(profile.kube, namespace=profile.name, name=name)
+
+
+def leave(profile: Profile, name: str) -> None:
+    """Take along what the trainer has in a profile besides runs: what serves, and its rights.
+
+    Raises:
+        KubernetesError: Kubernetes cannot be reached, or answers with an error.
+    """
+    service(profile, name).remove()
+    profile.release()
+
+
+def stop_serving(profile: Profile | None, name: str) -> None:
+    """Take away what serves, if anything does; what cannot be taken is told in the log."""
+    try:
+        if profile:
+            service(profile, name).remove()
+    except KubernetesError as error:
+        logger.warning("a service may be left in profile: %s", error)
+
+
 def connect(url: str, profile: Profile | None) -> Client:
     """A client of Kubeflow Pipelines in a profile.
 
@@ -83,14 +115,13 @@ def connect(url: str, profile: Profile | None) -> Client:
 
 
 def leave_former_profiles(there: Connection) -> None:
-    """Take schedule and rights along from profiles that the option named before."""
-    here = profile(there.config, app=there.app, model=there.model)
+    """Take schedule, service and rights along from profiles that the option named before."""
     try:
-        for former in here.former() if here else ():
+        for former in there.profile.former() if there.profile else ():
             with connect(there.client.url, former) as client:
                 for experiment in there.experiments:
                     withdraw(client, experiment)
-            former.release()
+            leave(former, there.experiments[0])
     except (KfpError, KubernetesError) as error:
         # Tried again with the next event; the profile of today is what counts.
-        logger.warning("a schedule may be left in another profile: %s", error)
+        logger.warning("a schedule or service may be left in another profile: %s", error)

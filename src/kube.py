@@ -62,6 +62,17 @@ def found(kube: lightkube.Client, kind: Any, name: str, namespace: str | None = 
         raise
 
 
+def delete(kube: lightkube.Client, kind: Any, name: str, namespace: str) -> None:
+    """Delete an object, which may be gone already; within `errors`."""
+    from lightkube import ApiError
+
+    try:
+        kube.delete(kind, name, namespace=namespace)
+    except ApiError as error:
+        if error.status.code != 404:
+            raise
+
+
 @contextmanager
 def errors(what: str, *, no_such_kind: type[KubernetesError] = NoSuchKindError) -> Generator[None]:
     """Turn what lightkube raises into this module's errors.

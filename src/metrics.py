@@ -73,6 +73,8 @@ def _champion(gauge: _Gauge, situation: Situation) -> None:
         if model.created_at:
             made = model.created_at.timestamp()
             gauge("champion_created_seconds", "when the model that serves was made", made)
+        if situation.served:
+            gauge("served_ready", "1 if KServe serves that model", situation.served.is_ready)
         for name, recall in model.recalls.items():
             gauge("champion_recall", told, recall, **{"class": name})
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import serving
 from config import ListParams, PredictParams, PromoteParams, RollbackParams, TrainerConfig
 from connection import Connection
 from kfp_ops import TrainedModel
 from registry import Champion, NoSuchModelError
 from runs import table
+from serving import Served, ServedModelError
 
 # Every version's SavedModel has this one: docs/reference/registry.md.
 SIGNATURE = {
@@ -42,7 +44,7 @@ def published(config: TrainerConfig, champion: Champion) -> TrainedModel:
     return TrainedModel(
         name=config.registry_prefix.rsplit("/", 1)[-1],
         version=champion.version,
-        uri=f"s3://{config.registry_bucket}/{config.registry_prefix}/{champion.version}",
+        uri=_uri(config, champion.version),
         format="tensorflow-saved-model",
         accuracy=champion.result.accuracy,
         run_id=champion.result.run_id,
@@ -50,15 +52,52 @@ def published(config: TrainerConfig, champion: Champion) -> TrainedModel:
     )
 
 
+def serve(there: Connection, champion: Champion | None, *, acts: bool) -> Served | None:
+    """Have the champion served, or nothing, as the option `serving` says; what is seen of it.
+
+    Args:
+        there: where.
+        champion: the model that serves; None changes nothing.
+        acts: False only looks.
+
+    Raises:
+        KubernetesError: Kubernetes cannot be reached, refuses, or knows no KServe.
+    """
+    config, service = there.config, there.service
+    if service is None:
+        return None
+    if config.serving == "none":
+        if acts:
+            service.remove()
+        return None
+    if champion is None or not acts:
+        return service.seen()
+    return service.serve(
+        champion.version,
+        uri=_uri(config, champion.version),
+        endpoint=there.storage.url,
+        canary=config.canary_traffic,
+    )
+
+
 def predict(there: Connection, params: PredictParams) -> dict[str, str]:
     """What a version, or the model that serves, sees in a test image.
+
+    Where KServe serves the champion it is asked; else it is told what the version answered when it
+    was published.
 
     Raises:
         NoSuchModelError: there is no such version or image, or no model serves yet.
         RegistryError: the registry cannot be read.
+        KubernetesError: Kubernetes cannot be asked where the champion is served.
+        ServedModelError: the served model does not answer.
     """
     version = params.version
     if version is None:
+        service = there.service if there.config.serving == "kserve" else None
+        served = service.seen() if service else None
+        if served and served.is_ready:
+            return _asked(there, served, params.image_number)
         champion = there.registry.champion()
         if champion is None:
             raise NoSuchModelError("no model serves yet")
@@ -66,11 +105,38 @@ def predict(there: Connection, params: PredictParams) -> dict[str, str]:
     said = there.registry.prediction(version, params.image_number)
     return {
         "version": str(version),
+        "served-by": "registry",
         "image-number": str(params.image_number),
         "prediction": said.predicted,
         "confidence": f"{said.confidence:.4f}",
         "actual": said.actual,
     }
+
+
+def _asked(there: Connection, served: Served, image_number: int) -> dict[str, str]:
+    """What the served model sees in a test image."""
+    image = there.registry.test_image(served.version, image_number)
+    shares = serving.ask(served, image.pixels)
+    if len(shares) != len(image.classes):
+        raise ServedModelError(
+            f"{served.url} knows {len(shares)} classes: {image.classes} are ours"
+        )
+    most = max(range(len(shares)), key=shares.__getitem__)
+    told = {
+        "version": str(served.version),
+        "served-by": "kserve",
+        "image-number": str(image_number),
+        "prediction": image.classes[most],
+        "confidence": f"{shares[most]:.4f}",
+        "actual": image.actual,
+    }
+    # While the version before has its share, nobody can tell which of the two answered.
+    return {**told, "canary-traffic": str(served.canary)} if served.canary else told
+
+
+def _uri(config: TrainerConfig, version: int) -> str:
+    """A version's SavedModel, as TensorFlow Serving's base path: docs/reference/registry.md."""
+    return f"s3://{config.registry_bucket}/{config.registry_prefix}/{version}/serving"
 
 
 def promote(there: Connection, params: PromoteParams) -> dict[str, str]:

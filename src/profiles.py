@@ -12,7 +12,7 @@ import datetime
 import functools
 from typing import TYPE_CHECKING, Any
 
-from kube import KubernetesError, connect, errors, found
+from kube import KubernetesError, connect, delete, errors, found
 
 if TYPE_CHECKING:
     import lightkube
@@ -70,18 +70,18 @@ class Profile:
 
         kind: Any = create_global_resource("kubeflow.org", "v1", "Profile", "profiles")
         with errors(f"profile {self.name}", no_such_kind=NoProfilesError):
-            if not found(self._kube, kind, self.name):
+            if not found(self.kube, kind, self.name):
                 wanted = kind(
                     metadata=ObjectMeta(name=self.name),
                     spec={"owner": {"kind": "User", "name": self._owner}},
                 )
-                self._kube.apply(wanted)
+                self.kube.apply(wanted)
         with errors(f"namespace {self.name}"):
-            namespace = found(self._kube, Namespace, self.name)
+            namespace = found(self.kube, Namespace, self.name)
         if namespace is None or (namespace.status and namespace.status.phase == "Terminating"):
             raise ProfilePendingError(f"namespace {self.name} of the profile is not there yet")
         with errors(f"rolebinding {self._binding} in namespace {self.name}"):
-            self._kube.apply(
+            self.kube.apply(
                 RoleBinding(
                     metadata=ObjectMeta(name=self._binding, namespace=self.name),
                     roleRef=RoleRef(
@@ -113,7 +113,7 @@ class Profile:
             return token
         spec = TokenRequestSpec(audiences=[AUDIENCE], expirationSeconds=TOKEN_SECONDS)
         with errors(f"token for serviceaccount {self._app} in namespace {self._model}"):
-            answer = self._kube.create(
+            answer = self.kube.create(
                 ServiceAccountToken(metadata=ObjectMeta(), spec=spec),
                 self._app,
                 namespace=self._model,
@@ -134,7 +134,7 @@ class Profile:
 
         with errors(f"rolebindings {self._binding}"):
             bindings: list[Any] = list(
-                self._kube.list(RoleBinding, namespace="*", fields={"metadata.name": self._binding})  # pyright: ignore[reportUnknownMemberType]
+                self.kube.list(RoleBinding, namespace="*", fields={"metadata.name": self._binding})  # pyright: ignore[reportUnknownMemberType]
             )
         namespaces = sorted(binding.metadata.namespace for binding in bindings)
         return [
@@ -149,16 +149,12 @@ class Profile:
         Raises:
             KubernetesError: Kubernetes cannot be reached, or answers with an error.
         """
-        from lightkube import ApiError
         from lightkube.resources.rbac_authorization_v1 import RoleBinding
 
         with errors(f"rolebinding {self._binding} in namespace {self.name}"):
-            try:
-                self._kube.delete(RoleBinding, self._binding, namespace=self.name)
-            except ApiError as error:
-                if error.status.code != 404:
-                    raise
+            delete(self.kube, RoleBinding, self._binding, self.name)
 
     @functools.cached_property
-    def _kube(self) -> lightkube.Client:
+    def kube(self) -> lightkube.Client:
+        """The cluster, as this application."""
         return connect(self._app, self._model)

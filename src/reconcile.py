@@ -10,7 +10,7 @@ import volumes
 import wishes
 from connection import Connection
 from kfp_ops import Observed, Wanted, act, observe, plan
-from situation import Situation, gather, look
+from situation import Situation, gather, look, serve
 from wishes import Asked
 
 
@@ -39,7 +39,7 @@ def reconcile(there: Connection, asked: Asked, *, leads: bool) -> Situation:
         seen = dataclasses.replace(seen, runs={**before.runs, **seen.runs})
     if leads:
         connection.leave_former_profiles(there)
-    return look(there, seen, watched, evidence)
+    return serve(there, look(there, seen, watched, evidence), acts=leads)
 
 
 def utc_now() -> datetime.datetime:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import cast
 
@@ -20,6 +21,8 @@ from obstore.store import S3Store
 from kfp_ops import ObjectStorage
 
 SCHEMA_VERSION = 1
+# Of the file with the test images: docs/reference/registry.md.
+IDX_HEADER, IMAGE_BYTES = 16, 784
 
 
 class RegistryError(Exception):
@@ -106,6 +109,21 @@ class Prediction:
     predicted: str
     actual: str
     confidence: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TestImage:
+    """A test image of a version: its raw pixels, 784 bytes, and what is in it.
+
+    Attributes:
+        pixels: 28 rows of 28, 0 to 255.
+        actual: the name of its class.
+        classes: the names of all classes, in the order of the model's probabilities.
+    """
+
+    pixels: bytes
+    actual: str
+    classes: Sequence[str]
 
 
 def open_store(storage: ObjectStorage, bucket: str, prefix: str) -> S3Store:
@@ -198,21 +216,56 @@ class Registry:
             NoSuchModelError: the version kept no answers, or has none for this image.
             RegistryError: the registry cannot be reached, or holds something else.
         """
+        with self._answers(version, image_number) as (columns, names):
+            return Prediction(
+                predicted=str(names[int(columns["predicted"][image_number])]),
+                actual=str(names[int(columns["label"][image_number])]),
+                confidence=float(columns["confidence"][image_number]),
+            )
+
+    def test_image(self, version: int, image_number: int) -> TestImage:
+        """One of the test images that a version was judged by; of all of them no more is read.
+
+        Raises:
+            NoSuchModelError: the version kept no test images, or has not this one.
+            RegistryError: the registry cannot be reached, or holds something else.
+        """
+        manifest = self._read(f"{version}/manifest.json") or {}
+        data = cast("Mapping[str, object]", manifest.get("data") or {})
+        name = data.get("test_images")
+        if not isinstance(name, str):
+            raise NoSuchModelError(f"version {version} kept no test images")
+        with self._answers(version, image_number) as (columns, names):
+            start = IDX_HEADER + IMAGE_BYTES * image_number
+            try:
+                pixels = obstore.get_range(
+                    self._store, f"data/{name}", start=start, length=IMAGE_BYTES
+                )
+            except FileNotFoundError as error:
+                raise NoSuchModelError(f"version {version} kept no test images") from error
+            except (BaseError, OSError) as error:
+                raise self._unreachable(error) from error
+            return TestImage(
+                pixels=bytes(pixels),
+                actual=str(names[int(columns["label"][image_number])]),
+                classes=names,
+            )
+
+    @contextmanager
+    def _answers(
+        self, version: int, image_number: int
+    ) -> Generator[tuple[Mapping[str, list[float]], list[str]]]:
+        """A version's answers by column and the names of the classes; checks the image's number."""
         path = f"{version}/predictions.json"
         told = self._read(path)
         if told is None:
             raise NoSuchModelError(f"version {version} kept no answers to the test images")
         try:
             columns = cast("Mapping[str, list[float]]", told)
-            names = cast("list[str]", told["classes"])
             count = len(columns["label"])
             if not 0 <= image_number < count:
                 raise NoSuchModelError(f"version {version} knows the images 0 to {count - 1}")
-            return Prediction(
-                predicted=str(names[int(columns["predicted"][image_number])]),
-                actual=str(names[int(columns["label"][image_number])]),
-                confidence=float(columns["confidence"][image_number]),
-            )
+            yield columns, cast("list[str]", told["classes"])
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise RegistryError(f"{self._where}: {path} is not complete: {error!r}") from error
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import kfp_ops
 import kube
+import models
 import runs
 import sources
 import triggers
@@ -17,6 +18,7 @@ from kfp_ops import Observed, Run, RunState
 from pods import Trouble
 from registry import Champion, NoSuchModelError, RegistryError, Report, Result
 from runs import NoSuccessError, NoSuchRunError
+from serving import Served, ServedModelError
 from sources import SourceError
 from triggers import Evidence
 
@@ -43,6 +45,7 @@ PROBLEMS = (
     NoSuchRunError,
     NoSuccessError,
     NoSuchModelError,
+    ServedModelError,
 )
 Problem = (
     OptionError
@@ -55,6 +58,7 @@ Problem = (
     | NoSuchRunError
     | NoSuccessError
     | NoSuchModelError
+    | ServedModelError
 )
 
 
@@ -69,6 +73,7 @@ class Situation:
         steps: the names of the latest run's steps.
         result: what came of the latest run; None as long as nothing is known.
         champion: the model that serves.
+        served: what KServe says of it, where it is to serve it.
         trouble: what Kubernetes says of the latest run's pods, where something is wrong with them.
         schedule: whether the schedule submits runs; None where there is none.
         config: the options with which it was looked at.
@@ -82,6 +87,7 @@ class Situation:
     steps: frozenset[str] = frozenset()
     result: Result | None = None
     champion: Champion | None = None
+    served: Served | None = None
     trouble: Trouble | None = None
     schedule: bool | None = None
     config: TrainerConfig | None = None
@@ -151,3 +157,21 @@ def look(there: Connection, seen: Observed, monitored: Observed, evidence: Evide
         return dataclasses.replace(situation, result=there.registry.result(run.run_id))
     except RegistryError as error:
         return dataclasses.replace(situation, problem=error)
+
+
+def serve(there: Connection, situation: Situation, *, acts: bool) -> Situation:
+    """Have the champion that was seen served, and add what is seen of that.
+
+    Args:
+        there: what to ask.
+        situation: with the champion.
+        acts: False only looks.
+    """
+    if situation.problem:
+        # Which model is the champion is not known.
+        return situation
+    try:
+        served = models.serve(there, situation.champion, acts=acts)
+    except kube.KubernetesError as error:
+        return dataclasses.replace(situation, problem=error)
+    return dataclasses.replace(situation, served=served)

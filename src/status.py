@@ -11,13 +11,20 @@ from config import OptionError
 from kfp_ops import Run, RunState
 from kube import KubernetesError, KubernetesForbiddenError
 from profiles import NoProfilesError, ProfilePendingError
-from registry import Champion, NoSuchModelError, RegistryError
+from registry import NoSuchModelError, RegistryError
 from runs import NoSuccessError, NoSuchRunError
+from serving import NoKServeError, NoStorageSecretError, Served, ServedModelError
 from situation import NoDataError, Problem, Situation
 from sources import SourceError
 from triggers import figures
 
-_LOOK = {NoSuchRunError: "list-runs", NoSuccessError: "get-run", NoSuchModelError: "list-models"}
+_LOOK = {
+    NoSuchRunError: "list-runs",
+    NoSuccessError: "get-run",
+    NoSuchModelError: "list-models",
+    # The version's own answers, which need no server.
+    ServedModelError: "predict version=N",
+}
 _LATER = "tried again at the next update-status"
 
 
@@ -90,13 +97,18 @@ def problem(error: Problem, commands: Commands) -> ops.StatusBase:
                 f"{error}; deploy kubeflow-profiles, or for a single-user server: "
                 f"juju config {commands.app} profile="
             )
-        case ProfilePendingError():
+        case NoKServeError():
+            return ops.BlockedStatus(
+                f"{error}; deploy kserve-controller, or do without: "
+                f"juju config {commands.app} serving=none"
+            )
+        case ProfilePendingError() | NoStorageSecretError():
             return ops.WaitingStatus(f"{error}; {_LATER}")
         case KubernetesError():
             return ops.WaitingStatus(f"Kubernetes: {error}; {_LATER}")
         case RegistryError() | SourceError():
             return ops.WaitingStatus(f"{error}; {_LATER}")
-        case NoSuchRunError() | NoSuccessError() | NoSuchModelError():
+        case NoSuchRunError() | NoSuccessError() | NoSuchModelError() | ServedModelError():
             return ops.BlockedStatus(f"{error}; see: {commands.run(_LOOK[type(error)])}")
         case kfp_ops.RelationDataError():
             return ops.BlockedStatus(f"{error}; remove the relation and add it again")
@@ -106,12 +118,15 @@ def of(situation: Situation, commands: Commands) -> ops.StatusBase:
     """The unit's status: the problem, or the latest run, the model that serves, and production."""
     if situation.problem:
         return problem(situation.problem, commands)
-    told, also = _training(situation, commands), _production(situation, commands)
-    return type(told)("; ".join([told.message, *also]))
+    told, served = _training(situation, commands), situation.served
+    text = "; ".join([told.message, *_production(situation, commands)])
+    if served and not served.is_ready and isinstance(told, ops.ActiveStatus):
+        return ops.WaitingStatus(text)
+    return type(told)(text)
 
 
 def _training(situation: Situation, commands: Commands) -> ops.StatusBase:
-    run, serves = situation.latest, _serves(situation.champion)
+    run, serves = situation.latest, _serves(situation)
     if run is None:
         return ops.ActiveStatus(f"{serves}no run yet; start one: {commands.train}")
     if run.state is RunState.SUCCEEDED:
@@ -150,7 +165,7 @@ def _why(situation: Situation, run: Run) -> str:
 
 
 def _unsuccessful(situation: Situation, run: Run, commands: Commands) -> ops.StatusBase:
-    told, why = f"{_serves(situation.champion)}run {run.display_name}", _why(situation, run)
+    told, why = f"{_serves(situation)}run {run.display_name}", _why(situation, run)
     took = run.finished_at - run.created_at if run.finished_at and run.created_at else None
     timeout = situation.config.timeout if situation.config else None
     if took and timeout and took >= timeout:
@@ -167,23 +182,36 @@ def _unsuccessful(situation: Situation, run: Run, commands: Commands) -> ops.Sta
     )
 
 
-def _serves(champion: Champion | None) -> str:
-    return f"v{champion.version} {champion.result.accuracy:.4f} serves; " if champion else ""
+def _serves(situation: Situation) -> str:
+    champion = situation.champion
+    if champion is None:
+        return ""
+    return f"v{champion.version} {champion.result.accuracy:.4f} serves{_kserve(situation.served)}; "
+
+
+def _kserve(served: Served | None) -> str:
+    if served is None:
+        return ""
+    share = f" with {served.canary} % of requests" if served.canary else ""
+    return f", KServe ready{share}" if served.is_ready else f", KServe not ready: {served.reason}"
 
 
 def _succeeded(situation: Situation, run: Run, commands: Commands) -> str:
     result, champion = situation.result, situation.champion
     if champion and champion.result.run_id == run.run_id:
-        return f"v{champion.version} serves, accuracy {champion.result.accuracy:.4f}"
+        told = f"v{champion.version} serves, accuracy {champion.result.accuracy:.4f}"
+        return told + _kserve(situation.served)
     if result is None:
         return (
-            f"{_serves(champion)}run {run.display_name} SUCCEEDED without a result in the registry"
+            f"{_serves(situation)}run {run.display_name} SUCCEEDED without a result in the registry"
         )
     if result.accepted:
-        told = f"{_serves(champion)}run {run.display_name} accepted, accuracy {result.accuracy:.4f}"
+        told = (
+            f"{_serves(situation)}run {run.display_name} accepted, accuracy {result.accuracy:.4f}"
+        )
         is_manual = situation.config and situation.config.promotion == "manual"
         return f"{told}; let it serve: {commands.run('promote')} version=N" if is_manual else told
     return (
-        f"{_serves(champion)}run {run.display_name} rejected, accuracy {result.accuracy:.4f}: "
+        f"{_serves(situation)}run {run.display_name} rejected, accuracy {result.accuracy:.4f}: "
         + "; ".join(result.reasons)
     )

@@ -152,7 +152,7 @@ class TrainedModel:
     Attributes:
         name: of the model.
         version: its number in the registry; a higher one need not be a better one.
-        uri: of its folder in object storage, s3://BUCKET/PREFIX/VERSION.
+        uri: of its folder in object storage, s3://BUCKET/PATH.
         format: of what is in the folder, such as tensorflow-saved-model.
         accuracy: on the test set, 0 to 1.
         run_id: the run in Kubeflow Pipelines that made it.

@@ -124,6 +124,7 @@ class Kubernetes:
         self.requests: list[tuple[str, str]] = []
         self.refuse: dict[str, int] = {}
         self.controller = True
+        self.status: dict[str, dict] = {}  # what a controller says of an object, by path
         self.token_age = datetime.timedelta()  # a token is this much nearer its end
         self.lists: dict[str, list[dict]] = {}  # pods and events by path
         self.logs: dict[str, str] = {}  # by pod
@@ -165,7 +166,8 @@ class Kubernetes:
             return self._status(404, "not found")
         if request.method == "DELETE":
             return self._json(self.objects.pop(request.path))
-        return self._json(self.objects[request.path])
+        status = self.status.get(request.path)
+        return self._json({**self.objects[request.path], **({"status": status} if status else {})})
 
     def _list(self, request):
         """Those with the label, or of the object, that is asked for."""
@@ -314,7 +316,7 @@ def registry(sandbox):
         manifest = {
             "schema_version": 1,
             "created_at": "2026-01-01T00:00:00Z",
-            "data": {"drift": dict(drift), **dict(data)},
+            "data": {"drift": dict(drift), "test_images": "images", **dict(data)},
             "run_id": run_id,
             "metrics": {"test": {"accuracy": accuracy, "loss": 0.3}, "recall": {"Shirt": 0.8}},
             "verdict": {
@@ -337,6 +339,9 @@ def registry(sandbox):
                 },
             )
             put(f"champion/{version:08d}.json", {"version": version, "run_id": run_id})
+            # Two images: one all dark, one whose first rows are not.
+            images = bytes(784), bytes(range(256)) + bytes(784 - 256)
+            obstore.put(store, "data/images", bytes(16) + b"".join(images))
 
     write.put = put
     write.store = store

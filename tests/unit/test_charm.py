@@ -811,6 +811,7 @@ def test_without_models_the_list_is_empty(act):
 def test_predict_tells_what_the_champion_sees_and_what_it_is(act, three):
     assert act("predict", image_number=1) == {
         "version": "3",
+        "served-by": "registry",
         "image-number": "1",
         "prediction": "Bag",
         "confidence": "0.7500",

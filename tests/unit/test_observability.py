@@ -250,7 +250,7 @@ def test_a_charm_that_serves_reads_the_champion_and_each_move_of_it(ctx, state, 
     read = serve(told).unit_status.message
     assert read == repr(TrainedModel(**json.loads(told["model"])))
     assert "version=3" in read
-    assert "uri='s3://mlpipeline/models/fashion-mnist/3'" in read
+    assert "uri='s3://mlpipeline/models/fashion-mnist/3/serving'" in read
     assert "'shape': [-1, 28, 28]" in read
     # WHEN an operator goes back, THEN the relation tells
     out = ctx.run(ctx.on.action("rollback"), out)

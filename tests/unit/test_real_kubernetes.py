@@ -2,6 +2,7 @@
 
 CLUSTER_KUBECONFIG=FILE names an administrator's kubeconfig of a cluster that is there to be tried on:
 the tests make and remove namespaces, cluster roles and, where there is none, the kind Profile.
+KSERVE_CRDS=FOLDER names config/crd/full of KServe's sources, whose kind InferenceService is tried on then.
 """
 
 import base64
@@ -17,15 +18,23 @@ import pytest
 import yaml
 from lightkube import ApiError, KubeConfig
 from lightkube.codecs import load_all_yaml
-from lightkube.generic_resource import create_global_resource
+from lightkube.generic_resource import create_global_resource, create_namespaced_resource
 from lightkube.models.authentication_v1 import TokenRequestSpec
 from lightkube.models.authorization_v1 import ResourceAttributes, SubjectAccessReviewSpec
 from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.authorization_v1 import SubjectAccessReview
-from lightkube.resources.core_v1 import Namespace, Pod, ServiceAccount, ServiceAccountToken
+from lightkube.resources.core_v1 import (
+    Namespace,
+    Pod,
+    Secret,
+    ServiceAccount,
+    ServiceAccountToken,
+)
 from lightkube.resources.rbac_authorization_v1 import ClusterRole, ClusterRoleBinding, RoleBinding
 
 CLUSTER = os.environ.get("CLUSTER_KUBECONFIG", "")
+KSERVE_CRDS = os.environ.get("KSERVE_CRDS", "")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CLUSTER, reason="no cluster to try on: CLUSTER_KUBECONFIG is not set"),
@@ -33,6 +42,9 @@ pytestmark = [
 
 MODEL, PROFILE, BINDING = "trainer-test-model", "trainer-test-profile", "trainer-test-trust"
 Profile = create_global_resource("kubeflow.org", "v1", "Profile", "profiles")
+InferenceService = create_namespaced_resource(
+    "serving.kserve.io", "v1beta1", "InferenceService", "inferenceservices"
+)
 # As much of Kubeflow as is needed: https://github.com/kubeflow/kubeflow, profile controller, and
 # https://github.com/kubeflow/pipelines, manifests for many users.
 KUBEFLOW = """
@@ -283,3 +295,129 @@ def test_the_reason_of_a_run_that_cannot_start_is_told(ctx, admin, trusted, in_p
     out = ctx.run(ctx.on.update_status(), in_profile)
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert "step train: ErrImageNeverPull" in out.unit_status.message
+
+
+# KServe ------------------------------------------------------------------------------------------
+
+
+SERVICE = f"{MODEL}-trainer"
+OURS = (InferenceService, Secret, ServiceAccount)
+
+
+@pytest.fixture(scope="module")
+def kserve(admin):
+    """KServe's kind InferenceService as KServe installs it, without KServe."""
+    if not KSERVE_CRDS:
+        pytest.skip("no schema of KServe to try on: KSERVE_CRDS is not set")
+    path = Path(KSERVE_CRDS, "serving.kserve.io_inferenceservices.yaml")
+    (crd,) = load_all_yaml(path.read_text())
+    # Its webhook, which would convert between versions, is not here.
+    crd.spec.conversion = None
+    admin.apply(crd, force=True)
+
+    def served():
+        with contextlib.suppress(Exception):
+            return list(admin.list(InferenceService, namespace="default")) is not None
+
+    until(served, "the kind InferenceService")
+    yield
+    gone(admin, CustomResourceDefinition, crd.metadata.name)
+
+
+@pytest.fixture
+def in_kserve(ctx, admin, trusted, in_profile, three):
+    """The trainer in a profile as Kubeflow makes it, told to have its champion served."""
+    ctx.run(ctx.on.config_changed(), in_profile)
+    controller(admin)
+    until(lambda: list(admin.list(ServiceAccount, namespace=PROFILE)), "the default account")
+    keys = {"accesskey": "profiles-own", "secretkey": "profiles-secret"}
+    metadata = ObjectMeta(name="mlpipeline-minio-artifact", namespace=PROFILE)
+    admin.create(Secret(metadata=metadata, stringData=keys))
+    return dataclasses.replace(in_profile, config={**in_profile.config, "serving": "kserve"})
+
+
+def service(admin):
+    return admin.get(InferenceService, SERVICE, namespace=PROFILE)
+
+
+def left(admin, kinds=OURS):
+    return [
+        kind.__name__
+        for kind in kinds
+        if any(each.metadata.name == SERVICE for each in admin.list(kind, namespace=PROFILE))
+    ]
+
+
+def says(admin, **status):
+    """Do what KServe does: tell of the service."""
+    admin.patch(
+        InferenceService.Status,
+        SERVICE,
+        {"status": status},
+        namespace=PROFILE,
+        patch_type=lightkube.types.PatchType.MERGE,
+    )
+
+
+def test_without_kserve_the_status_says_what_to_do(ctx, admin, in_kserve):
+    if any(
+        "inferenceservices" in crd.metadata.name for crd in admin.list(CustomResourceDefinition)
+    ):
+        pytest.skip("this cluster has KServe")
+    out = ctx.run(ctx.on.config_changed(), in_kserve)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert "juju config trainer serving=none" in out.unit_status.message
+    assert left(admin, (Secret, ServiceAccount)) == []
+
+
+@pytest.mark.usefixtures("kserve")
+def test_kserves_schema_takes_the_service_and_keeps_every_field_of_it(ctx, admin, in_kserve):
+    state = dataclasses.replace(in_kserve, config={**in_kserve.config, "canary-traffic": 25})
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert "v3 0.9300 serves, KServe not ready: v3 was just put there" in out.unit_status.message
+    # What the schema does not know the server would drop.
+    predictor = service(admin)["spec"]["predictor"]
+    assert predictor["canaryTrafficPercent"] == 25
+    assert predictor["serviceAccountName"] == SERVICE
+    assert predictor["model"]["modelFormat"] == {"name": "tensorflow", "version": "2"}
+    assert predictor["model"]["storageUri"] == "s3://mlpipeline/models/fashion-mnist/3/serving"
+    (secret,) = admin.get(ServiceAccount, SERVICE, namespace=PROFILE).secrets
+    kept = admin.get(Secret, secret.name, namespace=PROFILE)
+    assert base64.b64decode(kept.data["AWS_SECRET_ACCESS_KEY"]) == b"profiles-secret"
+    # AND taking the option back takes the field back
+    out = ctx.run(ctx.on.config_changed(), in_kserve)
+    assert "canaryTrafficPercent" not in service(admin)["spec"]["predictor"]
+    # AND an event that changes nothing writes nothing
+    version = service(admin).metadata.resourceVersion
+    ctx.run(ctx.on.update_status(), out)
+    assert service(admin).metadata.resourceVersion == version
+
+
+@pytest.mark.usefixtures("kserve")
+def test_the_service_is_followed_moved_and_taken_away(ctx, admin, in_kserve):
+    out = ctx.run(ctx.on.config_changed(), in_kserve)
+    now = "2026-01-01T00:00:00Z"
+    failed = {"type": "Ready", "status": "False", "reason": "PredictorNotReady"}
+    says(admin, conditions=[{**failed, "message": "no runtime", "lastTransitionTime": now}])
+    out = ctx.run(ctx.on.update_status(), out)
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert "KServe not ready: PredictorNotReady: no runtime" in out.unit_status.message
+    # WHEN KServe is done THEN the status says so, and applying it anew leaves KServe's word
+    says(
+        admin,
+        conditions=[{"type": "Ready", "status": "True", "lastTransitionTime": now}],
+        address={"url": f"http://{SERVICE}.{PROFILE}.svc.cluster.local"},
+        modelStatus={"transitionStatus": "UpToDate"},
+    )
+    out = ctx.run(ctx.on.update_status(), out)
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert "v3 0.9300 serves, KServe ready" in out.unit_status.message
+    # WHEN the champion moves THEN so does the service
+    out = ctx.run(ctx.on.action("rollback"), out)
+    model = service(admin)["spec"]["predictor"]["model"]
+    assert model["storageUri"] == "s3://mlpipeline/models/fashion-mnist/2/serving"
+    # WHEN it is turned off THEN nothing of it is left, and the profile's Secret is
+    state = dataclasses.replace(out, config={**out.config, "serving": "none"})
+    ctx.run(ctx.on.config_changed(), state)
+    assert left(admin) == []
+    assert admin.get(Secret, "mlpipeline-minio-artifact", namespace=PROFILE)

@@ -1,0 +1,399 @@
+"""The champion behind KServe: applied, followed, moved, removed, and asked."""
+
+import base64
+import dataclasses
+import json
+
+import ops
+import pytest
+
+PROFILE = "/api/v1/namespaces/team-a"
+SERVICE = "/apis/serving.kserve.io/v1beta1/namespaces/team-a/inferenceservices/kubeflow-trainer"
+ACCOUNT = f"{PROFILE}/serviceaccounts/kubeflow-trainer"
+SECRET = f"{PROFILE}/secrets/kubeflow-trainer"
+PROFILES_SECRET = f"{PROFILE}/secrets/mlpipeline-minio-artifact"
+OURS = {SERVICE, ACCOUNT, SECRET}
+KEYS = {"accesskey": "the-profiles-own", "secretkey": "the-profiles-secret"}
+
+
+def encoded(text):
+    return base64.b64encode(text.encode()).decode()
+
+
+@pytest.fixture
+def on_kserve(configured, kubernetes):
+    """A trainer whose champion KServe is to serve, in a profile with the keys of object storage."""
+    kubernetes.objects[PROFILES_SECRET] = {
+        "metadata": {"name": "mlpipeline-minio-artifact"},
+        "data": {key: encoded(value) for key, value in KEYS.items()},
+    }
+    return configured(profile="team-a", serving="kserve")
+
+
+@pytest.fixture
+def served(kubernetes, httpserver):
+    """Let KServe say that the service is ready, and answer in its name."""
+
+    def say(*, version=3, path=None, answer=None, code=200, **status):
+        ready = {"type": "Ready", "status": "True"}
+        kubernetes.status[SERVICE] = {
+            "conditions": [{"type": "PredictorReady", "status": "True"}, ready],
+            "modelStatus": {"transitionStatus": "UpToDate"},
+            "address": {"url": httpserver.url_for("")},
+            **status,
+        }
+        path = path or f"/v1/models/kubeflow-trainer/versions/{version}:predict"
+        answer = {"predictions": [[0.25, 0.75]]} if answer is None else answer
+        body = answer if isinstance(answer, str) else json.dumps(answer)
+        httpserver.expect_request(path, method="POST").respond_with_data(body, code)
+
+    return say
+
+
+def lines(kubernetes, word):
+    return [line for line, _ in kubernetes.requests if word in line]
+
+
+def asked_of_ours(kubernetes):
+    return [line for line, _ in kubernetes.requests if line.split()[1] in OURS]
+
+
+def off(state):
+    return dataclasses.replace(state, config={**state.config, "serving": "none"})
+
+
+# What is applied ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("three")
+def test_the_champion_is_put_behind_kserve_with_the_profiles_keys(
+    ctx, kubernetes, on_kserve, sandbox
+):
+    ctx.run(ctx.on.config_changed(), on_kserve)
+    service = kubernetes.objects[SERVICE]
+    assert service["apiVersion"] == "serving.kserve.io/v1beta1"
+    assert service["spec"]["predictor"] == {
+        "serviceAccountName": "kubeflow-trainer",
+        "model": {
+            "modelFormat": {"name": "tensorflow", "version": "2"},
+            "protocolVersion": "v1",
+            "storageUri": "s3://mlpipeline/models/fashion-mnist/3/serving",
+        },
+    }
+    secret = kubernetes.objects[SECRET]
+    assert secret["data"] == {
+        "AWS_ACCESS_KEY_ID": encoded("the-profiles-own"),
+        "AWS_SECRET_ACCESS_KEY": encoded("the-profiles-secret"),
+    }
+    assert secret["metadata"]["annotations"] == {
+        "serving.kserve.io/s3-endpoint": sandbox.s3_url.removeprefix("http://"),
+        "serving.kserve.io/s3-usehttps": "0",
+        "serving.kserve.io/s3-region": "us-east-1",
+        "serving.kserve.io/s3-usevirtualbucket": "false",
+    }
+    assert kubernetes.objects[ACCOUNT]["secrets"] == [{"name": "kubeflow-trainer"}]
+    # It is the first to come, so that whatever is there is found by it.
+    ours = [line.split()[1] for line in lines(kubernetes, "PATCH") if line.split()[1] in OURS]
+    assert ours == [ACCOUNT, SECRET, SERVICE]
+    applied = {kind for line, kind in kubernetes.requests if line.startswith("PATCH")}
+    assert applied == {"application/apply-patch+yaml"}
+
+
+@pytest.mark.usefixtures("three")
+def test_no_key_is_in_the_log_or_in_the_service(ctx, kubernetes, on_kserve, sandbox):
+    ctx.run(ctx.on.config_changed(), on_kserve)
+    told = json.dumps([kubernetes.objects[SERVICE], kubernetes.objects[ACCOUNT]])
+    told += "".join(log.message for log in ctx.juju_log)
+    for key in (*KEYS.values(), *map(encoded, KEYS.values())):
+        assert key not in told
+    assert sandbox.secret_key not in json.dumps(kubernetes.objects)
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(("percent", "expected"), [(0, None), (20, 20), (100, 100)])
+def test_a_canary_gets_its_share(ctx, kubernetes, on_kserve, percent, expected):
+    config = {**on_kserve.config, "canary-traffic": percent}
+    ctx.run(ctx.on.config_changed(), dataclasses.replace(on_kserve, config=config))
+    predictor = kubernetes.objects[SERVICE]["spec"]["predictor"]
+    assert predictor.get("canaryTrafficPercent") == expected
+
+
+def test_without_a_champion_there_is_nothing_to_serve(ctx, kubernetes, on_kserve):
+    out = ctx.run(ctx.on.config_changed(), on_kserve)
+    assert not OURS & set(kubernetes.objects)
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+
+
+@pytest.mark.usefixtures("three")
+def test_a_unit_that_does_not_lead_only_looks(ctx, kubernetes, on_kserve, served):
+    ctx.run(ctx.on.config_changed(), on_kserve)
+    served()
+    kubernetes.requests.clear()
+    out = ctx.run(ctx.on.update_status(), dataclasses.replace(on_kserve, leader=False))
+    assert "v3 0.9300 serves, KServe ready" in out.unit_status.message
+    assert asked_of_ours(kubernetes) == [f"GET {SERVICE}"]
+
+
+def test_serving_needs_a_profile(ctx, configured):
+    out = ctx.run(ctx.on.config_changed(), configured(serving="kserve"))
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert "serving must be none where the option profile is empty" in out.unit_status.message
+
+
+# What becomes of it ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("three")
+def test_promotion_and_rollback_move_it(ctx, kubernetes, on_kserve, served):
+    uri = "s3://mlpipeline/models/fashion-mnist/{}/serving"
+
+    def serves():
+        return kubernetes.objects[SERVICE]["spec"]["predictor"]["model"]["storageUri"]
+
+    state = ctx.run(ctx.on.config_changed(), on_kserve)
+    served()
+    for action, params, version in (("rollback", {}, 2), ("promote", {"version": 1}, 1)):
+        # WHEN the champion moves, THEN the service does, which is not what was ready before
+        state = ctx.run(ctx.on.action(action, params=params), state)
+        assert serves() == uri.format(version)
+        assert isinstance(state.unit_status, ops.WaitingStatus)
+        assert f"KServe not ready: v{version} was just put there" in state.unit_status.message
+        # AND with the next event KServe's word counts again
+        state = ctx.run(ctx.on.update_status(), state)
+        assert isinstance(state.unit_status, ops.ActiveStatus)
+        assert f"v{version} 0.9{version}00 serves, KServe ready" in state.unit_status.message
+
+
+NOT_READY = {"type": "Ready", "status": "False"}
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        ({"conditions": None}, "no word of it yet"),
+        (
+            {"conditions": [{**NOT_READY, "reason": "RevisionMissing", "message": "not there"}]},
+            "RevisionMissing: not there",
+        ),
+        ({"conditions": [{**NOT_READY, "reason": "PredictorNotReady"}]}, "PredictorNotReady"),
+        (
+            {
+                "modelStatus": {
+                    "transitionStatus": "BlockedByFailedLoad",
+                    "lastFailureInfo": {"reason": "ModelLoadFailed", "message": "no such bucket"},
+                }
+            },
+            "ModelLoadFailed: no such bucket",
+        ),
+        ({"modelStatus": {"transitionStatus": "InProgress"}}, "no word of it yet"),
+    ],
+)
+def test_until_it_is_ready_the_status_has_kserves_reason(
+    ctx, kubernetes, on_kserve, served, status, says
+):
+    state = ctx.run(ctx.on.config_changed(), on_kserve)
+    served(**status)
+    out = ctx.run(ctx.on.update_status(), state)
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert f"v3 0.9300 serves, KServe not ready: {says}; " in out.unit_status.message
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(
+    ("line", "code", "kind", "words"),
+    [
+        (f"GET {SERVICE}", 404, ops.BlockedStatus, "juju config trainer serving=none"),
+        (f"PATCH {SERVICE}", 404, ops.BlockedStatus, "deploy kserve-controller"),
+        (f"PATCH {SERVICE}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
+        (f"PATCH {SERVICE}", 500, ops.WaitingStatus, "inferenceservice kubeflow-trainer in"),
+        (f"GET {PROFILES_SECRET}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
+        (f"PATCH {SECRET}", 503, ops.WaitingStatus, "tried again at the next update-status"),
+        (f"PATCH {ACCOUNT}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
+    ],
+)
+def test_what_kubernetes_refuses_is_a_status_and_stops_no_training(
+    ctx, kubernetes, on_kserve, runs, line, code, kind, words
+):
+    kubernetes.refuse[line] = code
+    out = ctx.run(ctx.on.config_changed(), on_kserve)
+    assert isinstance(out.unit_status, kind)
+    assert words in out.unit_status.message
+    assert runs()
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("secret", [None, {"data": {"accesskey": encoded("a")}}, {}])
+def test_a_profile_without_keys_is_waited_for(ctx, kubernetes, on_kserve, secret):
+    del kubernetes.objects[PROFILES_SECRET]
+    if secret is not None:
+        kubernetes.objects[PROFILES_SECRET] = secret
+    out = ctx.run(ctx.on.config_changed(), on_kserve)
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert "mlpipeline-minio-artifact in namespace team-a" in out.unit_status.message
+    assert not OURS & set(kubernetes.objects)
+
+
+# Removal -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def serving(ctx, on_kserve, three):
+    """The trainer once its champion is behind KServe."""
+    return ctx.run(ctx.on.config_changed(), on_kserve)
+
+
+def test_turned_off_it_is_taken_away(ctx, kubernetes, serving):
+    out = ctx.run(ctx.on.config_changed(), off(serving))
+    assert not OURS & set(kubernetes.objects)
+    assert PROFILES_SECRET in kubernetes.objects
+    deleted = [line.split()[1] for line in lines(kubernetes, "DELETE")]
+    assert deleted == [SERVICE, SECRET, ACCOUNT]
+    assert "KServe" not in out.unit_status.message
+
+
+def test_where_nothing_serves_an_event_asks_once(ctx, kubernetes, serving):
+    state = ctx.run(ctx.on.config_changed(), off(serving))
+    kubernetes.requests.clear()
+    ctx.run(ctx.on.update_status(), state)
+    assert asked_of_ours(kubernetes) == [f"GET {ACCOUNT}"]
+
+
+def test_a_removal_that_was_cut_off_is_finished(ctx, kubernetes, serving):
+    kubernetes.refuse[f"DELETE {SECRET}"] = 503
+    out = ctx.run(ctx.on.config_changed(), off(serving))
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert OURS & set(kubernetes.objects) == {SECRET, ACCOUNT}
+    kubernetes.refuse.clear()
+    ctx.run(ctx.on.update_status(), out)
+    assert not OURS & set(kubernetes.objects)
+
+
+def test_it_is_taken_away_where_kserve_is_gone(ctx, kubernetes, serving):
+    kubernetes.refuse[f"DELETE {SERVICE}"] = 404
+    out = ctx.run(ctx.on.config_changed(), off(serving))
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert not {SECRET, ACCOUNT} & set(kubernetes.objects)
+
+
+@pytest.mark.parametrize("endpoint", ["kfp-api", "object-storage"])
+def test_it_goes_with_a_relation_that_is_needed(ctx, kubernetes, serving, endpoint):
+    (relation,) = serving.get_relations(endpoint)
+    # Another unit leaves it to the leader.
+    ctx.run(ctx.on.relation_broken(relation), dataclasses.replace(serving, leader=False))
+    assert set(kubernetes.objects) > OURS
+    ctx.run(ctx.on.relation_broken(relation), serving)
+    assert not OURS & set(kubernetes.objects)
+
+
+def test_what_is_left_when_a_relation_goes_is_told(ctx, kubernetes, serving):
+    kubernetes.refuse[f"DELETE {SERVICE}"] = 403
+    (relation,) = serving.get_relations("object-storage")
+    ctx.run(ctx.on.relation_broken(relation), serving)
+    assert any("a service may be left" in log.message for log in ctx.juju_log)
+
+
+def test_it_goes_with_the_application(ctx, kubernetes, serving):
+    ctx.run(ctx.on.remove(), dataclasses.replace(serving, planned_units=0))
+    assert not OURS & set(kubernetes.objects)
+
+
+def test_it_moves_with_the_profile(ctx, kubernetes, serving):
+    kubernetes.objects[PROFILES_SECRET.replace("team-a", "team-b")] = kubernetes.objects[
+        PROFILES_SECRET
+    ]
+    state = dataclasses.replace(serving, config={**serving.config, "profile": "team-b"})
+    ctx.run(ctx.on.config_changed(), state)
+    assert not OURS & set(kubernetes.objects)
+    assert {path.replace("team-a", "team-b") for path in OURS} < set(kubernetes.objects)
+
+
+# The action predict ------------------------------------------------------------------------------
+
+
+def test_predict_asks_the_model_that_is_served(act, serving, served, httpserver):
+    served()
+    assert act("predict", state=serving, image_number=1) == {
+        "version": "3",
+        "served-by": "kserve",
+        "image-number": "1",
+        "prediction": "Bag",
+        "confidence": "0.7500",
+        "actual": "Bag",
+    }
+    # It was given the raw pixels of that very image.
+    asked = [request for request, _ in httpserver.log if ":predict" in request.path]
+    ((image,),) = [request.get_json()["instances"] for request in asked]
+    assert [len(row) for row in image] == [28] * 28
+    assert [pixel for row in image for pixel in row] == [*range(256), *[0] * 528]
+
+
+def test_predict_asks_whoever_has_traffic_while_a_canary_has_a_part(act, ctx, serving, served):
+    config = {**serving.config, "canary-traffic": 20}
+    state = ctx.run(ctx.on.config_changed(), dataclasses.replace(serving, config=config))
+    served(path="/v1/models/kubeflow-trainer:predict")
+    told = act("predict", state=state)
+    assert (told["served-by"], told["canary-traffic"]) == ("kserve", "20")
+    out = ctx.run(ctx.on.update_status(), state)
+    assert "KServe ready with 20 % of requests" in out.unit_status.message
+
+
+@pytest.mark.parametrize("params", [{}, {"version": 2}])
+def test_predict_tells_the_published_answer_where_nothing_else_answers(
+    act, serving, served, params
+):
+    if params:
+        served()  # but a version that is named is told as it was published
+    assert act("predict", state=serving, **params)["served-by"] == "registry"
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"code": 503, "answer": "no healthy upstream"}, "answers 503: no healthy upstream"),
+        ({"code": 404, "answer": {"error": "Servable not found"}}, "Servable not found"),
+        ({"code": 403, "answer": "RBAC: access denied"}, "RBAC: access denied"),
+        ({"answer": "<html>"}, "answers no probabilities"),
+        ({"answer": {"predictions": [["a", "b"]]}}, "answers no probabilities"),
+        ({"answer": {"predictions": []}}, "answers no probabilities"),
+        ({"answer": [1]}, "answers no probabilities"),
+        ({"answer": {"predictions": [[0.1] * 9]}}, "9 classes"),
+        ({"address": {"url": "http://127.0.0.1:1"}}, "cannot be reached"),
+        ({"address": {"url": "http://["}}, "cannot be reached"),
+        ({"address": None}, "cannot be reached"),
+    ],
+)
+def test_a_served_model_that_does_not_answer_fails_the_action(act, serving, served, how, says):
+    served(**how)
+    with pytest.raises(ops.testing.ActionFailed) as failed:
+        act("predict", state=serving)
+    assert says in failed.value.message
+    assert "predict version=N" in failed.value.message
+
+
+@pytest.mark.parametrize(
+    ("data", "image", "says"),
+    [
+        ({}, 0, "version 3 kept no test images"),
+        ({"test_images": "absent"}, 0, "version 3 kept no test images"),
+        ({"test_images": "images"}, 2, "knows the images 0 to 1"),
+    ],
+)
+def test_test_images_that_are_not_there_are_told(act, serving, served, registry, data, image, says):
+    served()
+    manifest = {
+        "schema_version": 1,
+        "run_id": "run-3",
+        "metrics": {"test": {"accuracy": 0.93}},
+        "verdict": {"status": "accepted", "reasons": []},
+        "data": data,
+    }
+    registry.put("3/manifest.json", manifest)
+    with pytest.raises(ops.testing.ActionFailed, match=says):
+        act("predict", state=serving, image_number=image)
+
+
+def test_predict_says_when_kubernetes_cannot_be_asked(act, serving, kubernetes):
+    kubernetes.refuse[f"GET {SERVICE}"] = 403
+    with pytest.raises(ops.testing.ActionFailed, match="juju trust"):
+        act("predict", state=serving)
