@@ -372,7 +372,10 @@ def _kept_by_each(place: Place) -> Callable[..., Any]:
         no_way = how.get("aggregation") is tf.VariableAggregation.NONE
         if place.of > 1 and not how["trainable"] and no_way:
             how["synchronization"] = tf.VariableSynchronization.ON_READ
-            how["aggregation"] = tf.VariableAggregation.MEAN
+            # Seeds are whole numbers, of which there is no mean.
+            floating = tf.as_dtype(how["dtype"]).is_floating
+            kinds = tf.VariableAggregation
+            how["aggregation"] = kinds.MEAN if floating else kinds.ONLY_FIRST_REPLICA
         return create_next(**how)
 
     return create
@@ -397,6 +400,7 @@ def _epoch_function(
     all_labels = tf.constant(labels.astype(np.int32))
     smoothing = recipe.label_smoothing
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(batch: Any, chance: Any) -> tuple[Any, Any]:
         x, y = tf.gather(all_images, batch), tf.gather(all_labels, batch)
         if recipe.augment:

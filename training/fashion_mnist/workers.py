@@ -411,11 +411,14 @@ def processes(workers: int, environment: Mapping[str, str], log: Callable[[str],
 
 def _wait(running: list[subprocess.Popen[bytes]], logs: list[Path]) -> None:
     end = time.monotonic() + DEADLINE
-    while any(process.poll() is None for process in running):
-        for process, file in zip(running, logs, strict=True):
-            if process.poll():
+    while True:
+        codes = [process.poll() for process in running]
+        for code, file in zip(codes, logs, strict=True):
+            if code:
                 said = file.read_text(errors="replace")[-2000:]
-                raise WorkersError(f"a worker ended with {process.returncode}:\n{said}")
+                raise WorkersError(f"a worker ended with {code}:\n{said}")
+        if None not in codes:
+            return
         if time.monotonic() > end:
             raise WorkersError(f"the workers did not end within {DEADLINE} s")
         time.sleep(0.1)
