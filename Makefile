@@ -2,12 +2,13 @@
 PYTHON ?= python3
 RECIPE ?= fast
 EPOCHS ?= 0
+BUILD ?= docker build
 BIN := .venv/bin
 CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test contract bench bench-hook lint format static compile pack pack-stand-ins packed check-machine audit sbom clean
+.PHONY: help demo test contract bench bench-hook lint format static compile pack pack-stand-ins packed check-machine images training-image sandbox-image audit sbom clean
 
 help: ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -71,6 +72,24 @@ check-machine: ## Say what this machine lacks for bundle.yaml, and the command f
 packed: .venv/ready ## Dispatch the packed charm as Juju does
 	$(BIN)/python -m pytest tests/packed
 
+images: .venv/ready ## List the images that a site without the internet must mirror
+	@$(BIN)/python scripts/list_images.py
+
+# What an image installs: a group of uv.lock; or what TensorFlow's image lacks for the steps.
+build/%.txt: uv.lock | .uv/bin/uv
+	@mkdir -p build
+	.uv/bin/uv export --quiet --frozen --only-group $* --output-file $@
+
+build/steps.txt: uv.lock training/compile.py | .venv/ready
+	@mkdir -p build
+	$(BIN)/python -W ignore -c "import pathlib, training.compile as c; print(c.requirements(pathlib.Path('uv.lock')))" > $@
+
+training-image: build/steps.txt ## Build the image for the steps (BUILD="docker build", TAG=NAME)
+	$(BUILD) --file training/Dockerfile --tag $(or $(TAG),fashion-mnist-training:latest) .
+
+sandbox-image: build/sandbox.txt ## Build the image for a sandbox in a pod (BUILD, TAG)
+	$(BUILD) --file sandbox/Dockerfile --tag $(or $(TAG),fashion-mnist-sandbox:latest) .
+
 audit: .uv/bin/uv ## Look the charm's packages up in the databases of known vulnerabilities
 	.uv/bin/uv export --quiet --frozen --no-dev --no-emit-project --output-file .uv/audit.txt
 	.uv/bin/uv tool run --quiet pip-audit@2.10.1 --strict --disable-pip --requirement .uv/audit.txt
@@ -80,4 +99,4 @@ sbom: .uv/bin/uv ## Write what the charm is packed from (CycloneDX) to sbom.json
 	  --format cyclonedx1.5 --output-file sbom.json
 
 clean: ## Remove what was made here
-	rm -rf .venv .uv .demo .coverage* .pytest_cache .ruff_cache sbom.json $(CHARM)
+	rm -rf .venv .uv .demo build .coverage* .pytest_cache .ruff_cache sbom.json $(CHARM)
