@@ -109,3 +109,11 @@ def test_the_sandboxs_pod_is_started_as_its_program_can_be():
     assert ports == [port["port"] for port in service["spec"]["ports"]] == [8888, 9000]
     assert f"EXPOSE {ports[0]} {ports[1]}" in dockerfile("sandbox")
     assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"]
+
+
+def test_the_papers_images_are_those_of_the_list(listed):
+    images, _ = listed
+    told = (ROOT / "docs" / "how-to" / "air-gap.md").read_text()
+    named = re.findall(r"registry\.example\.com/((?:charmedkubeflow|prom)/\S+:\S+)", told)
+    assert len(named) == 4
+    assert {f"docker.io/{each}" for each in named} <= set(images)
