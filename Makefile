@@ -84,8 +84,9 @@ build/steps.txt: uv.lock training/compile.py | .venv/ready
 	@mkdir -p build
 	$(BIN)/python -W ignore -c "import pathlib, training.compile as c; print(c.requirements(pathlib.Path('uv.lock')))" > $@
 
-training-image: build/steps.txt ## Build the image for the steps (BUILD="docker build", TAG=NAME)
-	$(BUILD) --file training/Dockerfile --tag $(or $(TAG),fashion-mnist-training:latest) .
+training-image: build/steps.txt build/training.txt ## Build the image for the steps (BUILD="docker build", TAG, BASE)
+	$(BUILD) --file training/Dockerfile --tag $(or $(TAG),fashion-mnist-training:latest) \
+	  $(if $(BASE),--build-arg BASE=$(BASE) --build-arg REQUIREMENTS=build/training.txt) .
 
 sandbox-image: build/sandbox.txt ## Build the image for a sandbox in a pod (BUILD, TAG)
 	$(BUILD) --file sandbox/Dockerfile --tag $(or $(TAG),fashion-mnist-sandbox:latest) .

@@ -15,6 +15,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINES = ROOT / "src" / "pipelines"
+# The SDK's image for a step that Kubeflow Pipelines' driver carries out itself, such as CreatePVC.
+STUB = "argostub/"
 # Each step's pod has three of Kubeflow Pipelines' besides its own; options of these charms name
 # others. The defaults: https://github.com/canonical/kfp-operators 3609d2d369
 # charms/kfp-api/config.yaml, https://github.com/canonical/argo-operators f90cca5a9b
@@ -42,8 +44,9 @@ def of_pipelines(folder: Path) -> Iterator[tuple[str, str]]:
         spec = next(yaml.safe_load_all(path.read_text()))
         for name, executor in sorted(spec["deploymentSpec"]["executors"].items()):
             step = name.removeprefix("exec-")
-            if "container" in executor:
-                yield executor["container"]["image"], f"step {step} of {path.stem}"
+            image = executor.get("container", {}).get("image", STUB)
+            if not image.startswith(STUB):
+                yield image, f"step {step} of {path.stem}"
 
 
 def of_server() -> Iterator[tuple[str, str]]:

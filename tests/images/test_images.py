@@ -32,6 +32,8 @@ def test_every_image_of_the_charm_and_of_the_pipelines_is_listed(listed):
         image
         for path in PIPELINES
         for image in re.findall(r"^\s*image: (\S+)$", path.read_text(), re.MULTILINE)
+        # The driver's own steps, such as CreatePVC, run in no image.
+        if not image.startswith("argostub/")
     }
     used |= {each["upstream-source"] for each in CHARMCRAFT["resources"].values()}
     assert used
