@@ -6,6 +6,7 @@ REGISTRY ?=
 S3_ENDPOINT ?=
 PORT ?= 8080
 DATA ?=
+BUILD ?= docker build
 BIN := .venv/bin
 CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
@@ -91,6 +92,25 @@ check-machine: ## Say what this machine lacks for bundle.yaml, and the command f
 
 packed: .venv/ready ## Dispatch the packed charm as Juju does
 	$(BIN)/python -m pytest tests/packed
+
+images: .venv/ready ## List the images that a site without the internet must mirror
+	@$(BIN)/python scripts/list_images.py
+
+# What an image installs: a group of uv.lock; or what TensorFlow's image lacks for the steps.
+build/%.txt: uv.lock | .uv/bin/uv
+	@mkdir -p build
+	.uv/bin/uv export --quiet --frozen --only-group $* --output-file $@
+
+build/steps.txt: uv.lock training/compile.py | .venv/ready
+	@mkdir -p build
+	$(BIN)/python -W ignore -c "import pathlib, training.compile as c; print(c.requirements(pathlib.Path('uv.lock')))" > $@
+
+training-image: build/steps.txt build/training.txt ## Build the image for the steps (BUILD="docker build", TAG, BASE)
+	$(BUILD) --file training/Dockerfile --tag $(or $(TAG),fashion-mnist-training:latest) \
+	  $(if $(BASE),--build-arg BASE=$(BASE) --build-arg REQUIREMENTS=build/training.txt) .
+
+sandbox-image: build/sandbox.txt ## Build the image for a sandbox in a pod (BUILD, TAG)
+	$(BUILD) --file sandbox/Dockerfile --tag $(or $(TAG),fashion-mnist-sandbox:latest) .
 
 audit: .uv/bin/uv ## Look the charm's packages up in the databases of known vulnerabilities
 	.uv/bin/uv export --quiet --frozen --no-dev --no-emit-project --output-file .uv/audit.txt

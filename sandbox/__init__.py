@@ -46,7 +46,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 class Sandbox:
-    """A server of Kubeflow Pipelines' API and one of S3, both on loopback.
+    """A server of Kubeflow Pipelines' API and one of S3, both on loopback unless told otherwise.
 
     Args:
         root: the folder with its state; made when it is not there.
@@ -56,6 +56,10 @@ class Sandbox:
         clock: the time, UTC, that the API writes; schedules fire by the machine's.
         ids: gives what is made its ids.
         users: who may do what, on a multi-user server; None makes a single-user one.
+        host: the address to listen on. Anything but loopback, as in a pod, is for a network on which
+            everybody is trusted: the API asks nobody who they are unless there are users, the S3
+            server checks no signature, and whoever submits a run has a program executed.
+        keys: the S3 server's access and secret key; those of the last time, or new ones, if not given.
 
     Attributes:
         bucket: the bucket that is there from the start.
@@ -75,6 +79,8 @@ class Sandbox:
         clock: Callable[[], datetime.datetime] = utc_now,
         ids: Callable[[], uuid.UUID] = uuid.uuid4,
         users: Sequence[User] | None = None,
+        host: str = HOST,
+        keys: tuple[str, str] | None = None,
     ):
         self._access = Access(users)
         self._clock = clock
@@ -83,6 +89,8 @@ class Sandbox:
         self._ports = api_port, s3_port
         self._execute = execute
         self._limit = limit
+        self._host = host
+        self._given = keys
         self._running = False
 
     def __enter__(self) -> Sandbox:
@@ -104,8 +112,8 @@ class Sandbox:
         self._s3 = PersistentS3(self.root / "s3.sqlite")
         self._s3.make_bucket(BUCKET)
         ports = self._last_ports()
-        self._s3_server = _serve(self._s3, self._ports[1], ports.get("s3", 0))
-        self.s3_url = f"http://{HOST}:{self._s3_server.port}"
+        self._s3_server = _serve(self._s3, self._host, self._ports[1], ports.get("s3", 0))
+        self.s3_url = f"http://{self._host}:{self._s3_server.port}"
         self._executor = Executor(
             self.store,
             self.root / "artifacts",
@@ -119,8 +127,8 @@ class Sandbox:
             self._executor.start()
         self._scheduler.start()
         app = create_app(self.store, self._access, self._changed)
-        self._api_server = _serve(app, self._ports[0], ports.get("api", 0))
-        self.api_url = f"http://{HOST}:{self._api_server.port}"
+        self._api_server = _serve(app, self._host, self._ports[0], ports.get("api", 0))
+        self.api_url = f"http://{self._host}:{self._api_server.port}"
         ports = {"api": self._api_server.port, "s3": self._s3_server.port}
         (self.root / "ports.json").write_text(json.dumps(ports))
         self._running = True
@@ -169,7 +177,9 @@ class Sandbox:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def _keys(self) -> tuple[str, str]:
-        """The S3 keys, made once and kept where only the owner reads them."""
+        """The S3 keys: given, or made once and kept where only the owner reads them."""
+        if self._given:
+            return self._given
         path = self.root / "keys.json"
         if not path.exists():
             path.touch(mode=0o600)
@@ -178,11 +188,11 @@ class Sandbox:
         return access, secret
 
 
-def _serve(app: object, port: int, last: int) -> BaseWSGIServer:
-    with _listen(port, last) as listener:
+def _serve(app: object, host: str, port: int, last: int) -> BaseWSGIServer:
+    with _listen(host, port, last) as listener:
         number = listener.getsockname()[1]
         server = make_server(
-            HOST,
+            host,
             number,
             app,  # type: ignore[arg-type]
             threaded=True,
@@ -196,9 +206,9 @@ def _serve(app: object, port: int, last: int) -> BaseWSGIServer:
     return server
 
 
-def _listen(port: int, last: int) -> socket.socket:
+def _listen(host: str, port: int, last: int) -> socket.socket:
     """A socket on the port; for 0 on the last one if nobody has taken it, else on any."""
     if not port and last:
         with contextlib.suppress(OSError):
-            return socket.create_server((HOST, last))
-    return socket.create_server((HOST, port))
+            return socket.create_server((host, last))
+    return socket.create_server((host, port))

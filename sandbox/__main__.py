@@ -1,20 +1,32 @@
-"""`python -m sandbox`: serve until stopped."""
+"""`python -m sandbox`: serve until stopped.
+
+The S3 server's keys are those in the environment's SANDBOX_ACCESS_KEY and SANDBOX_SECRET_KEY, or in
+ROOT/keys.json, ["ACCESS KEY", "SECRET KEY"], which is made where there is none.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import threading
 from pathlib import Path
 
-from sandbox import Sandbox, User
+from sandbox import HOST, Sandbox, User
+
+KEYS = "SANDBOX_ACCESS_KEY", "SANDBOX_SECRET_KEY"
 
 
 def main() -> None:
     """Serve until SIGINT or SIGTERM; the first line says where, the second that it is ready."""
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(".demo/sandbox"), help="its state")
+    parser.add_argument(
+        "--host",
+        default=HOST,
+        help="the address to listen on; anything but loopback only where everybody is trusted",
+    )
     parser.add_argument("--api-port", type=int, default=8888)
     parser.add_argument("--s3-port", type=int, default=9000)
     parser.add_argument("--no-execute", action="store_true", help="leave runs pending")
@@ -27,6 +39,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     users = options.users and [User(**each) for each in json.loads(options.users.read_text())]
+    keys = tuple(os.environ.pop(name, "") for name in KEYS)
+    if any(keys) and not all(keys):
+        parser.error(f"of {' and '.join(KEYS)} only one is set; set both or none")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -37,6 +52,8 @@ def main() -> None:
         execute=not options.no_execute,
         limit=options.limit,
         users=users,
+        host=options.host,
+        keys=keys if all(keys) else None,
     ) as sandbox:
         print(f"Kubeflow Pipelines {sandbox.api_url}, S3 {sandbox.s3_url}, ready", flush=True)
         stop.wait()

@@ -19,7 +19,7 @@ from sandbox import specs
 from sandbox.store import Row, Store
 
 _ROOM = Path(__file__).resolve().parents[1]
-_HIDDEN = ("AWS_", "JUJU_", "GITHUB_")
+_HIDDEN = ("AWS_", "JUJU_", "GITHUB_", "SANDBOX_")
 
 
 class Executor:

@@ -1,7 +1,11 @@
 """The sandbox under load, with several clients at once, and seen from outside."""
 
 import json
+import os
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -139,3 +143,47 @@ def test_it_listens_on_loopback_only(sandbox):
         port = int(url.rsplit(":", 1)[1])
         addresses = [address for address, number in listening if int(number, 16) == port]
         assert addresses == [f"{int.from_bytes(socket.inet_aton('127.0.0.1'), 'little'):08X}"]
+
+
+def serve(folder, *words, **environment):
+    """`python -m sandbox` until it is ready; its process, and what it said."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sandbox", "--root", folder, "--api-port=0", "--s3-port=0", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    return process, process.stdout.readline()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
+def test_in_a_pod_it_listens_where_it_is_told_with_the_keys_it_is_given(tmp_path):
+    # GIVEN another address, and keys in the environment as a Secret puts them there
+    keys = {"SANDBOX_ACCESS_KEY": "an-access-key", "SANDBOX_SECRET_KEY": "a-s3cr3t-key"}
+    process, said = serve(tmp_path, "--host", "127.0.0.2", **keys)
+    with process:
+        try:
+            # THEN it serves there
+            address = re.search(r"http://127\.0\.0\.2:\d+", said).group()
+            with Client(address) as client:
+                assert client.list_runs(client.create_experiment("e").experiment_id) == []
+        finally:
+            process.terminate()
+    # AND writes them nowhere
+    assert process.returncode == 0
+    assert not (tmp_path / "keys.json").exists()
+    assert all(key not in said for key in keys.values())
+
+
+def test_one_key_without_the_other_is_refused(tmp_path):
+    process, _ = serve(tmp_path, SANDBOX_ACCESS_KEY="alone")
+    with process:
+        assert "SANDBOX_SECRET_KEY only one is set" in process.stdout.read()
+    assert process.returncode == 2
+
+
+def test_keys_that_are_given_are_those_that_steps_get(tmp_path):
+    with Sandbox(tmp_path, execute=False, keys=("access", "secret")) as sandbox:
+        assert (sandbox.access_key, sandbox.secret_key) == ("access", "secret")

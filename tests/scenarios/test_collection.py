@@ -47,6 +47,23 @@ def test_the_scenarios_are_collected(driver):
     assert "7 tests collected" in done.stdout
 
 
+def test_pytest_operator_has_what_is_asked_of_it():
+    # GIVEN what the scenarios take from it: a loop for the module, and a client that tells its code
+    program = (
+        "import inspect, typing, pytest_operator.plugin as plugin\n"
+        "assert inspect.iscoroutinefunction(plugin.OpsTest.juju)\n"
+        "inspect.signature(plugin.OpsTest.juju).bind(None, 'status', '--format=json')\n"
+        "told = typing.get_type_hints(plugin.OpsTest.run)['return']\n"
+        "assert told == typing.Tuple[typing.Optional[int], str, str]\n"
+        "assert isinstance(plugin.OpsTest.model_name, property)\n"
+    )
+    done = subprocess.run([PYTHON, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    fixtures = run("--fixtures", "-v").stdout
+    assert "event_loop [module scope]" in fixtures
+    assert "ops_test [module scope]" in fixtures
+
+
 def test_jubilant_carries_the_scenarios_out(model, tmp_path):
     # GIVEN charms, the S3 server's keys, and a Juju that takes its time
     charm = tmp_path / "trainer.charm"

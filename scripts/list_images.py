@@ -1,0 +1,85 @@
+"""List the container images that a site without the internet must mirror.
+
+One a line, with who asks for it; then, as comments, what only Charmhub knows: for each charm of the
+bundle the command that tells the images of its channel.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PIPELINES = ROOT / "src" / "pipelines"
+# The SDK's image for a step that Kubeflow Pipelines' driver carries out itself, such as CreatePVC.
+STUB = "argostub/"
+# Each step's pod has three of Kubeflow Pipelines' besides its own; options of these charms name
+# others. The defaults: https://github.com/canonical/kfp-operators 3609d2d369
+# charms/kfp-api/config.yaml, https://github.com/canonical/argo-operators f90cca5a9b
+# charms/argo-controller/config.yaml
+SERVER = {
+    ("kfp-api", "2.15/stable"): {
+        "launcher-image": "docker.io/charmedkubeflow/kfp-launcher:2.15.0-a7d4db6",
+        "driver-image": "docker.io/charmedkubeflow/kfp-driver:2.15.0-e7683d7",
+    },
+    ("argo-controller", "3.7/stable"): {
+        "executor-image": "docker.io/charmedkubeflow/argoexec:3.7.3-dffabf8"
+    },
+}
+
+
+def of_charm(charmcraft: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The images of the charm's resources, and why."""
+    for name, each in charmcraft.get("resources", {}).items():
+        yield each["upstream-source"], f"resource {name} of {charmcraft['name']}"
+
+
+def of_pipelines(folder: Path) -> Iterator[tuple[str, str]]:
+    """The images of the compiled pipelines' steps, and why."""
+    for path in sorted(folder.glob("*.yaml")):
+        spec = next(yaml.safe_load_all(path.read_text()))
+        for name, executor in sorted(spec["deploymentSpec"]["executors"].items()):
+            step = name.removeprefix("exec-")
+            image = executor.get("container", {}).get("image", STUB)
+            if not image.startswith(STUB):
+                yield image, f"step {step} of {path.stem}"
+
+
+def of_server() -> Iterator[tuple[str, str]]:
+    """The images that Kubeflow Pipelines adds to each step's pod, and the options that name them."""
+    for (charm, channel), options in SERVER.items():
+        for option, image in options.items():
+            yield image, f"option {option} of {charm} {channel}"
+
+
+def charms(bundles: list[Path]) -> Iterator[str]:
+    """The commands that tell the images of the charms from Charmhub."""
+    for path in bundles:
+        for application in yaml.safe_load(path.read_text())["applications"].values():
+            if application and "channel" in application:
+                yield f"juju charm-resources {application['charm']} --channel {application['channel']}"
+
+
+def main() -> int:
+    """Print the list."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("overlays", type=Path, nargs="*", help="overlays that are deployed too")
+    options = parser.parse_args()
+    asked: dict[str, list[str]] = {}
+    charmcraft = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
+    for source in (of_charm(charmcraft), of_pipelines(PIPELINES), of_server()):
+        for image, why in source:
+            asked.setdefault(image, []).append(why)
+    for image, reasons in asked.items():
+        print(f"{image}  # {', '.join(reasons)}")
+    for command in sorted(set(charms([ROOT / "bundle.yaml", *options.overlays]))):
+        print(f"# {command}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,121 @@
+"""The list of images names all, and the Dockerfiles and the pod fit what they are for."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+BUNDLE = yaml.safe_load((ROOT / "bundle.yaml").read_text())
+CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
+PIPELINES = sorted((ROOT / "src" / "pipelines").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def listed():
+    """What `make images` prints: the images with their reasons, and the commands."""
+    words = [sys.executable, ROOT / "scripts" / "list_images.py", ROOT / "overlays" / "cos.yaml"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    images = dict(line.split("  # ") for line in lines if not line.startswith("#"))
+    return images, [line.removeprefix("# ") for line in lines if line.startswith("#")]
+
+
+def test_every_image_of_the_charm_and_of_the_pipelines_is_listed(listed):
+    images, _ = listed
+    assert PIPELINES
+    # However deep: whatever a compiled pipeline calls an image.
+    used = {
+        image
+        for path in PIPELINES
+        for image in re.findall(r"^\s*image: (\S+)$", path.read_text(), re.MULTILINE)
+        # The driver's own steps, such as CreatePVC, run in no image.
+        if not image.startswith("argostub/")
+    }
+    used |= {each["upstream-source"] for each in CHARMCRAFT["resources"].values()}
+    assert used
+    assert used <= set(images)
+
+
+def test_what_pipelines_adds_to_a_pod_is_listed_for_the_bundles_channels(listed):
+    images, _ = listed
+    for application, options in (
+        ("kfp-api", ["launcher-image", "driver-image"]),
+        ("argo-controller", ["executor-image"]),
+    ):
+        channel = BUNDLE["applications"][application]["channel"]
+        for option in options:
+            assert f"option {option} of {application} {channel}" in images.values()
+
+
+def test_every_charm_from_charmhub_is_named_with_its_channel(listed):
+    _, commands = listed
+    cos = yaml.safe_load((ROOT / "overlays" / "cos.yaml").read_text())
+    for application in (*BUNDLE["applications"].values(), *cos["applications"].values()):
+        if "channel" in application:
+            command = (
+                f"juju charm-resources {application['charm']} --channel {application['channel']}"
+            )
+            assert command in commands
+
+
+def test_every_image_is_pinned_and_written_in_full(listed):
+    images, _ = listed
+    for image in images:
+        assert re.fullmatch(r"[a-z0-9.-]+\.[a-z]+/[\w./-]+:[\w.-]+", image)
+        assert not image.endswith(":latest")
+
+
+def test_the_training_image_is_made_from_the_one_that_the_steps_run_in(listed):
+    images, _ = listed
+    base = re.search(r"^ARG BASE=(\S+)$", dockerfile("training"), re.MULTILINE).group(1)
+    assert "step train of train" in images[base]
+
+
+def dockerfile(folder):
+    return (ROOT / folder / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("folder", ["training", "sandbox"])
+def test_what_an_image_installs_is_held_to_hashes(folder):
+    text = dockerfile(folder).replace("\\\n", " ")
+    installs = re.findall(r"pip install[^\n]*", text)
+    assert len(installs) == 1
+    assert "--require-hashes" in installs[0]
+    assert "--no-deps" in installs[0]
+    # The context has what is copied, and a build without a dataset needs no file of one.
+    shown = (ROOT / ".dockerignore").read_text().splitlines()
+    assert shown[0] == "*"
+    assert {"!build/*.txt", "!sandbox/*.py", "!*-ubyte.gz"} == set(shown[1:])
+    assert text.strip().splitlines()[-1].startswith(("FROM training", "ENTRYPOINT"))
+
+
+def test_the_sandboxs_pod_is_started_as_its_program_can_be():
+    deployment, service = yaml.safe_load_all((ROOT / "sandbox" / "kubernetes.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    # GIVEN the program's own words for its options
+    words = [sys.executable, "-m", "sandbox", "--help"]
+    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    # THEN the keys come from a Secret by the names that it reads
+    for variable in container["env"]:
+        assert variable["name"] in told
+        assert set(variable["valueFrom"]) == {"secretKeyRef"}
+    entry = re.search(r"ENTRYPOINT (\[.*\])", dockerfile("sandbox")).group(1)
+    options = [word for word in yaml.safe_load(entry) if word.startswith("--")]
+    assert all(option in told for option in options)
+    # AND the ports are those that it listens on, which the image and the service tell too
+    ports = [port["containerPort"] for port in container["ports"]]
+    assert ports == [port["port"] for port in service["spec"]["ports"]] == [8888, 9000]
+    assert f"EXPOSE {ports[0]} {ports[1]}" in dockerfile("sandbox")
+    assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"]
+
+
+def test_the_papers_images_are_those_of_the_list(listed):
+    images, _ = listed
+    told = (ROOT / "docs" / "how-to" / "air-gap.md").read_text()
+    named = re.findall(r"registry\.example\.com/((?:charmedkubeflow|prom)/\S+:\S+)", told)
+    assert len(named) == 4
+    assert {f"docker.io/{each}" for each in named} <= set(images)
