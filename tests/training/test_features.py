@@ -15,6 +15,7 @@ from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 COMPILED = sorted((Path(__file__).parents[2] / "src" / "pipelines").glob("*.yaml"))
+TRAIN = next(path for path in COMPILED if path.name == "train.yaml")
 # Settings of a step's pod that 2.5 and 2.15 both heed.
 EVERYWHERE = {
     "activeDeadlineSeconds",
@@ -127,7 +128,7 @@ def _security_context(spec, executor, platform):
 )
 def test_what_is_not_everywhere_is_found(change, found):
     # GIVEN the real pipeline, with one thing more
-    spec, platform = copy.deepcopy(list(yaml.safe_load_all(COMPILED[0].read_text())))
+    spec, platform = copy.deepcopy(list(yaml.safe_load_all(TRAIN.read_text())))
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     change(spec, executors["exec-train"], platform)
     # THEN the check sees it

@@ -90,6 +90,7 @@ def judge_model(
             champion=other,
             champion_name=f"version {champion.version}" if champion else "",
             facts=_card(facts),
+            versions=Registry.open(registry, s3_endpoint).history() if registry else (),
         ),
         encoding="utf-8",
     )
