@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+
 import serving
 from config import ListParams, PredictParams, PromoteParams, RollbackParams, TrainerConfig
 from connection import Connection
 from kfp_ops import TrainedModel
-from registry import Champion, NoSuchModelError
-from runs import table
+from registry import Champion, NoSuchModelError, Result
+from runs import moment, table
 from serving import Served, ServedModelError
 
 # Every version's SavedModel has this one: docs/reference/registry.md.
@@ -18,25 +20,45 @@ SIGNATURE = {
 
 
 def listing(there: Connection, params: ListParams) -> dict[str, str]:
-    """The newest versions, a line for each; the champion's ends in `serves`.
+    """The newest versions, a line for each.
+
+    Its columns: version, test accuracy, class with the least recall, why it was trained, when it was
+    made, run, and since when it serves or from when it served last.
 
     Raises:
         RegistryError: the registry cannot be read.
     """
     champion = there.registry.champion()
-    versions = there.registry.versions(params.limit)
+    moves = there.registry.moves(params.limit)
     serving = champion.version if champion else None
     rows = [
         (
             f"v{version}",
             f"{result.accuracy:.4f}",
+            _worst(result),
+            result.reason or "-",
+            moment(result.created_at) or "-",
             result.run_id,
-            "serves" if version == serving else "",
+            _served(moves.get(version), serves=version == serving),
         )
-        for version, result in versions.items()
+        for version, result in there.registry.versions(params.limit).items()
     ]
     told = {"count": str(len(rows)), "models": table(rows)}
     return told if serving is None else {**told, "champion": str(serving)}
+
+
+def _worst(result: Result) -> str:
+    if not result.recalls:
+        return "-"
+    name = min(result.recalls, key=lambda name: result.recalls[name])
+    return f"{name} {result.recalls[name]:.4f}"
+
+
+def _served(moved: datetime.datetime | None, *, serves: bool) -> str:
+    since = moment(moved)
+    if serves:
+        return f"serves since {since}" if since else "serves"
+    return f"served from {since}" if since else ""
 
 
 def published(config: TrainerConfig, champion: Champion) -> TrainedModel:

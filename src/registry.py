@@ -209,6 +209,24 @@ class Registry:
                 break
         return found
 
+    def moves(self, limit: int) -> dict[int, datetime.datetime]:
+        """When each version became the champion last, UTC, as far as the newest `limit` moves tell.
+
+        Raises:
+            RegistryError: the registry cannot be reached, or a move is not one.
+        """
+        found: dict[int, datetime.datetime] = {}
+        for number in self._numbers("champion")[-limit:]:
+            move = self._read(_move(number)) or {}
+            version = move.get("version")
+            try:
+                moved = _time(move.get("moved_at"))
+            except ValueError as error:
+                raise RegistryError(f"{self._where}: {_move(number)}: {error}") from error
+            if isinstance(version, int) and moved:
+                found[version] = moved
+        return found
+
     def prediction(self, version: int, image_number: int) -> Prediction:
         """What a version sees in a test image, as it answered when it was published.
 

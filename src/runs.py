@@ -55,7 +55,7 @@ def listing(there: Connection, params: ListParams) -> dict[str, str]:
         KfpError: the server cannot be reached or does not allow it.
     """
     runs = _newest(there, params.limit)
-    rows = [(run.display_name, run.state.value, _time(run.created_at), run.run_id) for run in runs]
+    rows = [(run.display_name, run.state.value, moment(run.created_at), run.run_id) for run in runs]
     return {"count": str(len(runs)), "runs": table(rows)}
 
 
@@ -85,8 +85,8 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
         **submitted(there, run),
         "state": run.state.value,
         "description": run.description,
-        "created-at": _time(run.created_at),
-        "finished-at": _time(run.finished_at),
+        "created-at": moment(run.created_at),
+        "finished-at": moment(run.finished_at),
         "steps": ", ".join(f"{name} {state.value}" for name, state in sorted(steps.items())),
         "parameters": json.dumps(dict(run.parameters), sort_keys=True),
     }
@@ -216,5 +216,6 @@ def _run(there: Connection, params: RunParams) -> Run:
     return run
 
 
-def _time(moment: datetime.datetime | None) -> str:
-    return moment.isoformat(timespec="seconds") if moment else ""
+def moment(when: datetime.datetime | None) -> str:
+    """A time as ISO 8601, UTC, whole seconds; empty for none."""
+    return when.isoformat(timespec="seconds") if when else ""

@@ -138,6 +138,22 @@ def test_a_better_model_is_promoted(judge, registry):
     assert (champion.version, champion.manifest["run_id"]) == (2, "better")
 
 
+def test_the_report_compares_versions_over_time(judge, registry, tmp_path):
+    judge("champion")
+    assert "Versions over time" not in (tmp_path / "champion.html").read_text()
+    judge("better")
+    judge("worse")
+    html = (tmp_path / "worse.html").read_text()
+    table = html[html.index("Versions over time") :]
+    found = registry.history()
+    assert [manifest["version"] for manifest, _ in found] == [1, 2]
+    for manifest, since in found:
+        assert f"<td>{manifest['metrics']['test']['accuracy']:.4f}</td>" in table
+        assert since in table
+        assert since.startswith("20")
+    assert [manifest["version"] for manifest, _ in registry.history(1)] == [2]
+
+
 def test_a_version_keeps_its_answers_to_the_test_images(judge, registry, images, tmp_path):
     said = judge("champion")
     registry.fetch(1, tmp_path / "back")

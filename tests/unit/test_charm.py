@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import functools
 import json
+import re
 
 import httpx
 import obstore
@@ -798,10 +799,31 @@ def test_list_models_tells_the_newest_first_and_which_serves(act, three):
     told = act("list-models", limit=2)
     assert told["count"] == "2"
     assert told["champion"] == "3"
-    assert [line.split() for line in told["models"].splitlines()] == [
-        ["v3", "0.9300", "run-3", "serves"],
-        ["v2", "0.9200", "run-2"],
+    assert [re.split(" {2,}", line) for line in told["models"].splitlines()] == [
+        ["v3", "0.9300", "Shirt 0.8000", "-", "2026-01-01T00:00:00+00:00", "run-3", "serves"],
+        ["v2", "0.9200", "Shirt 0.8000", "-", "2026-01-01T00:00:00+00:00", "run-2"],
     ]
+
+
+def test_list_models_compares_reasons_and_times(act, registry, three):
+    # GIVEN a model that was trained for a reason, and moves of the champion forth and back
+    registry("run-5", accuracy=0.94, version=5, reason="new data")
+    act("rollback")
+    # THEN the list tells why, and since when and from when they served
+    lines = act("list-models", limit=3)["models"].splitlines()
+    assert "  new data  " in lines[0]
+    assert re.search(r"  serves since 20\d\d-\d\d-\d\dT[\d:]+\+00:00$", lines[1])
+    act("promote", version=5)
+    lines = act("list-models", limit=3)["models"].splitlines()
+    assert re.search(r"  serves since 20", lines[0])
+    assert re.search(r"  served from 20", lines[1])
+
+
+@pytest.mark.parametrize("moved", ["yesterday", 5])
+def test_a_move_at_no_time_is_told(act, registry, three, moved):
+    registry.put("champion/00000006.json", {"version": 3, "run_id": "r", "moved_at": moved})
+    with pytest.raises(ops.testing.ActionFailed, match=r"champion/00000006\.json"):
+        act("list-models")
 
 
 def test_without_models_the_list_is_empty(act):

@@ -110,6 +110,37 @@ def test_what_came_of_a_run_is_pushed_with_its_name(ctx, state, sandbox, runs, r
     assert samples[("fashion_mnist_trainer_data_drift", ("part", "train"))] == 0.3
 
 
+@pytest.mark.parametrize(("version", "known"), [(3, True), (2, False)])
+def test_what_monitoring_saw_of_the_model_that_serves_is_pushed(
+    ctx, state, act, sandbox, runs, registry, three, gateway, version, known
+):
+    # GIVEN a monitoring run on the champion, or on the model before
+    options = {**state.config, "monitor-data": "s3://mlpipeline/production", "max-drift": 0.2}
+    state = with_container(dataclasses.replace(state, config=options))
+    run_id = act("monitor", state)["run-id"]
+    seen = {"images": 1000, "drift": {"pixels": 0.3}, "accuracy": 0.75, "recall": {"Bag": 0.5}}
+    when = {"created_at": "2026-02-01T00:00:00Z", "schema_version": 1}
+    report = {"run_id": run_id, "version": version, **seen, **when}
+    registry.put(f"monitoring/{run_id}/report.json", report)
+    sandbox.set_run_state(run_id, "SUCCEEDED")
+
+    ctx.run(ctx.on.update_status(), state)
+
+    samples = gateway[-1][2]
+    name = "fashion_mnist_trainer_production"
+    told = {
+        (f"{name}_drift", ("part", "pixels")): 0.3,
+        (f"{name}_recall", ("class", "Bag")): 0.5,
+        (f"{name}_images",): 1000,
+        (f"{name}_accuracy",): 0.75,
+        (f"{name}_checked_seconds",): 1769904000,
+    }
+    pushed = {key: value for key, value in samples.items() if key[0].startswith(name)}
+    assert pushed == (told if known else {})
+    assert samples[("fashion_mnist_trainer_max_drift",)] == 0.2
+    assert samples[("fashion_mnist_trainer_monitoring_failed",)] == 0
+
+
 def test_a_problem_is_pushed_too(ctx, gateway):
     ctx.run(ctx.on.config_changed(), with_container(bare(leader=True)))
     assert gateway[-1][2] == {("fashion_mnist_trainer_problem",): 1}

@@ -94,6 +94,7 @@ def judge_model(
         images=images.test_images,
         labels=images.test_labels,
         history=trained["history"],
+        versions=Registry.open(registry, s3_endpoint).history() if registry else (),
     )
     report.write_text(page, encoding="utf-8")
     return Judged(said, verdict, summary(**shown))

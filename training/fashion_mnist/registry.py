@@ -158,6 +158,22 @@ class Registry:
                 obstore.put(self._store, path, content, mode="create")
         return name
 
+    def history(self, limit: int = 20) -> list[tuple[Mapping[str, Any], str]]:
+        """The manifests of the newest versions, oldest first, and when each became the champion last.
+
+        The second is RFC 3339, UTC, and empty for a version that never served.
+        """
+        since: dict[int, str] = {}
+        for sequence in sorted(self._moves())[-limit:]:
+            move = self._read(_move(sequence)) or {}
+            since[int(move["version"])] = str(move.get("moved_at", ""))
+        found: list[tuple[Mapping[str, Any], str]] = []
+        for version in sorted(self._begun(), reverse=True):
+            manifest = self._read(f"{version}/{MANIFEST}") if len(found) < limit else None
+            if manifest is not None:
+                found.insert(0, (manifest, since.get(version, "")))
+        return found
+
     def fetch(self, version: int, directory: Path) -> Mapping[str, Any]:
         """Copy a version's files into a directory, each checked; returns the manifest.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ def html_report(
     champion: Evaluation | None = None,
     champion_name: str = "",
     facts: Mapping[str, object] | None = None,
+    versions: Sequence[tuple[Mapping[str, Any], str]] = (),
 ) -> str:
     """The report.
 
@@ -64,6 +66,7 @@ def html_report(
         champion: the serving model's answers to the same images, with its name.
         champion_name: what to call it.
         facts: name and value of what belongs on the model's card.
+        versions: the versions so far, oldest first: manifest, and since when each serves or served.
     """
     say = html.escape
     tiles = [
@@ -98,6 +101,8 @@ def html_report(
             "are the ones with the highest confidence.</p>"
             + _grid(worst.tolist(), images, labels, evaluation)
         )
+    if versions:
+        parts.append(f"<h2>Versions over time</h2>{_versions(versions)}")
     card = "".join(
         f"<dt>{say(str(k))}</dt><dd>{say(str(v))}</dd>" for k, v in (facts or {}).items()
     )
@@ -399,6 +404,31 @@ def _comparison(
             first = changed[:10].tolist()
             parts.append(f"<h3>Newly {kind}</h3>{_grid(first, images, labels, said)}")
     return "".join(parts)
+
+
+def _versions(versions: Sequence[tuple[Mapping[str, Any], str]]) -> str:
+    """Accuracy from version to version, and what sets them apart."""
+    say, rows, accuracies = html.escape, list[str](), list[float]()
+    for manifest, since in versions:
+        metrics = manifest["metrics"]
+        accuracies.append(float(metrics["test"]["accuracy"]))
+        known = {name: value for name, value in metrics["recall"].items() if not math.isnan(value)}
+        worst = min(known, key=lambda name: known[name])
+        cells = (
+            f"{manifest['version']}",
+            f"{accuracies[-1]:.4f}",
+            f"{known[worst]:.4f} ({worst})",
+            manifest.get("reason") or "not given",
+            manifest["created_at"],
+            since or "never",
+        )
+        rows.append("<tr>" + "".join(f"<td>{say(cell)}</td>" for cell in cells) + "</tr>")
+    return (
+        f"<figure style='display:inline-block'>{_curve(accuracies)}"
+        "<figcaption>test accuracy, by version</figcaption></figure>"
+        "<table><tr><th>version</th><th>test accuracy</th><th>lowest recall</th><th>reason</th>"
+        f"<th>made</th><th>champion since</th></tr>{''.join(rows)}</table>"
+    )
 
 
 def _curves(history: Sequence[Mapping[str, float]]) -> str:
