@@ -2,6 +2,7 @@
 PYTHON ?= python3
 RECIPE ?= fast
 EPOCHS ?= 0
+DATA ?=
 REGISTRY ?=
 S3_ENDPOINT ?=
 PORT ?= 8080
@@ -23,8 +24,8 @@ help: ## Show what there is
 	.uv/bin/uv sync --quiet --frozen --group dev --python $(PYTHON)
 	touch $@
 
-demo: .venv/ready ## Train, judge and promote on this machine (RECIPE=notebook, EPOCHS=3)
-	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS)
+demo: .venv/ready ## Train, judge and promote on this machine (RECIPE=notebook, EPOCHS=3, DATA=FOLDER)
+	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS) --data "$(DATA)"
 
 serve: .venv/ready ## Serve the demo's champion, or that of REGISTRY=ADDRESS (S3_ENDPOINT=URL, PORT=8080)
 	$(BIN)/python -W ignore scripts/serve.py --registry "$(REGISTRY)" --s3-endpoint "$(S3_ENDPOINT)" --port $(PORT)

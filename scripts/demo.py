@@ -61,17 +61,27 @@ def line_in(log: Path, start: str) -> str:
     return found[0][found[0].index(start) :].strip() if found else ""
 
 
+def source(text: str) -> str:
+    """Where the data are: a folder by its whole path, since steps run elsewhere, or an address."""
+    return str(Path(text).resolve()) if text and "://" not in text else text
+
+
 def main() -> int:
     """Run the demo; 0 when every run succeeded."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", default="fast", help="notebook, fast, ...")
     parser.add_argument("--epochs", type=int, default=0, help="0: the recipe's own")
+    parser.add_argument("--data", type=source, default="", help="folder or address; or it is found")
     parser.add_argument("--root", type=Path, default=ROOT / ".demo", help="where all is kept")
     options = parser.parse_args()
 
     console.rule("Fashion-MNIST")
     cache = options.root / "data"
-    images = data.load("", cache=cache)
+    try:
+        images = data.load(options.data, cache=cache)
+    except data.DataError as error:
+        console.print(f"{error}\nor with the four files in a folder: make demo DATA=FOLDER")
+        return 1
     console.print(f"data: {images.source} ({len(images.train_images)} + {len(images.test_images)})")
 
     with Sandbox(options.root / "sandbox") as sandbox:

@@ -42,11 +42,6 @@ def test_what_is_called_is_a_target_of_the_makefile(path):
         assert {"lint", "static", "test", "mutants", "demo", "pack", "packed"} <= called
 
 
-def test_every_target_is_phony():
-    (phony,) = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert set(phony.split()) == targets()
-
-
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_actions_are_pinned_and_may_read_only(path):
     workflow = yaml.safe_load(path.read_text())
