@@ -39,6 +39,7 @@ def measure(count: int) -> dict[str, list[Run]]:
     Each says how many calls it made.
     """
     sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "lib")]
+    import triggers
     import wishes
     from config import TrainerConfig
     from kfp_ops import Client, ObjectStorage, act, observe, plan
@@ -54,7 +55,10 @@ def measure(count: int) -> dict[str, list[Run]]:
         Sandbox(Path(folder), execute=False) as kfp,
         Client(kfp.api_url) as client,
     ):
-        wanted = {name: wishes.wanted(TrainerConfig(), storage, name, {}, now) for name in PAST}
+        nothing = triggers.Evidence()
+        wanted = {
+            name: wishes.wanted(TrainerConfig(), storage, name, {}, nothing, now) for name in PAST
+        }
         for name, past in PAST.items():
             seen = observe(client, wanted[name])
             seen = act(client, wanted[name], seen, plan(wanted[name], seen))

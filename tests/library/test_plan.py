@@ -244,6 +244,15 @@ def test_a_spaced_run_is_never_repeated_and_ends_no_other(state):
     assert plan(wanted(SPACED), seen) == []
 
 
+def test_each_family_begins_one_run_at_a_time_also_beside_others():
+    one, other, again = (
+        RunRequest(name=name, parameters={}, family=family)
+        for name, family in (("a-1", "a-"), ("b-1", "b-"), ("a-2", "a-"))
+    )
+    seen = Observed(pipeline=PIPELINE, version=VERSION, experiment=EXPERIMENT)
+    assert plan(wanted(one, other, again), seen) == [SubmitRun(one), SubmitRun(other)]
+
+
 # Schedules ---------------------------------------------------------------------------------------
 
 NIGHTLY = Schedule(name="schedule-n", cron="0 0 3 * * *", parameters={})

@@ -2,22 +2,30 @@
 
 import dataclasses
 import datetime
+from pathlib import Path
 
 import pytest
 
 import wishes
 from config import OptionError, TrainerConfig, TrainParams
 from kfp_ops import ObjectStorage, PipelineSpec
+from registry import Champion, Result
+from triggers import Evidence
 
 NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.timezone.utc)
 STORAGE = ObjectStorage(
     access_key="key", secret_key="secret", service="minio", port=9000, namespace="kubeflow"
 )
 DEFAULTS = TrainerConfig()
+NOTHING = Evidence()
 
 
-def wanted(config=DEFAULTS, storage=STORAGE, **asked):
-    return wishes.wanted(config, storage, "kubeflow-trainer", asked, NOON)
+COMPILED = Path(wishes.__file__).parent / "pipelines"
+
+
+def wanted(config=DEFAULTS, storage=STORAGE, evidence=NOTHING, **asked):
+    *_, own = wishes.wanted(config, storage, "kubeflow-trainer", asked, evidence, NOON)
+    return own
 
 
 def changed(**options):
@@ -30,9 +38,13 @@ def test_a_configuration_is_a_run_of_the_compiled_pipeline():
     # THEN there is one run, with all that they decide
     assert said.pipeline == wishes.PIPELINE
     assert said.experiment == "kubeflow-trainer"
-    assert said.version == PipelineSpec.load(wishes.COMPILED).fingerprint
+    assert said.version == PipelineSpec.load(COMPILED / "train.yaml").fingerprint
     (run,) = said.runs
-    assert run.parameters == {**DEFAULTS.arguments, "s3_endpoint": STORAGE.url}
+    assert run.parameters == {
+        **DEFAULTS.arguments,
+        "s3_endpoint": STORAGE.url,
+        "reason": "configuration",
+    }
     said.spec.check(run.parameters)
     assert run.description == "The charm's configuration"
     # AND it takes the place of those of earlier configurations
@@ -73,7 +85,7 @@ def test_the_image_is_that_of_the_option():
     said = wanted(changed(training_image="site.example/tensorflow:1"))
     assert (
         said.version
-        == PipelineSpec.load(wishes.COMPILED, image="site.example/tensorflow:1").fingerprint
+        == PipelineSpec.load(COMPILED / "train.yaml", image="site.example/tensorflow:1").fingerprint
     )
 
 
@@ -83,8 +95,9 @@ def test_each_wish_is_a_run_of_its_own_over_the_options():
         config, one=TrainParams(epochs=2, note="try two"), two=TrainParams(recipe="quick")
     ).runs
     assert (one.name, two.name) == ("one", "two")
-    assert one.parameters == {**wanted(config).runs[0].parameters, "epochs": 2}
-    assert two.parameters == {**wanted(config).runs[0].parameters, "recipe": "quick"}
+    options = {**wanted(config).runs[0].parameters, "reason": "action"}
+    assert one.parameters == {**options, "epochs": 2}
+    assert two.parameters == {**options, "recipe": "quick"}
     assert one.description == "try two"
     assert two.description == "Asked for by the action train"
     # It takes nobody's place
@@ -106,7 +119,7 @@ def test_a_schedule_submits_what_the_options_say():
     config = changed(schedule="@daily", epochs=3)
     said = wanted(config)
     assert said.schedule.cron == "0 0 0 * * *"
-    assert said.schedule.parameters == said.runs[0].parameters
+    assert said.schedule.parameters == {**said.runs[0].parameters, "reason": "schedule"}
     assert said.schedule.description == "The charm's schedule: @daily"
     assert said.schedule.enabled
     assert said.schedule.name.startswith(said.schedule_prefix)
@@ -137,6 +150,37 @@ def test_a_paused_schedule_is_the_same_one_disabled():
 def test_runs_have_the_options_time():
     assert wanted(changed(run_timeout=90)).deadline == NOON - datetime.timedelta(minutes=90)
     assert wanted(changed(run_timeout=0)).deadline is None
+
+
+def test_a_trigger_makes_a_run_of_the_family_that_keeps_its_distance():
+    made = Result(
+        run_id="r", accuracy=0.9, accepted=True, created_at=NOON - datetime.timedelta(days=8)
+    )
+    evidence = Evidence(champion=Champion(version=3, result=made))
+    options = changed(retrain_after=7, retrain_interval=12)
+    configured, run = wanted(options, evidence=evidence).runs
+    assert run.name.startswith(run.family)
+    assert run.family == "retrain-"
+    assert run.parameters == {**configured.parameters, "reason": "age"}
+    assert run.description == "age: the model that serves is older than 7 days (version 3)"
+    assert run.quiet_since == NOON - datetime.timedelta(hours=12)
+    assert run.supersedes == ""
+
+
+def test_a_workspace_selects_the_pipeline_that_has_one():
+    options = changed(workspace_size="1Gi", storage_class="fast")
+    said = wanted(options)
+    assert said.version == PipelineSpec.load(COMPILED / "train-workspace.yaml").fingerprint
+    said.spec.check(said.runs[0].parameters)
+    assert wishes.steps(said.runs[0].parameters) == said.spec.steps
+    assert wishes.steps(wanted().runs[0].parameters) == wanted().spec.steps != said.spec.steps
+
+
+def test_resources_are_those_of_the_step_that_trains():
+    said = wanted(changed(cpu="8", memory="16Gi", gpu=1))
+    resources = {"train": changed(cpu="8", memory="16Gi", gpu=1).resources}
+    compiled = PipelineSpec.load(COMPILED / "train.yaml", resources=resources)
+    assert said.version == compiled.fingerprint != wanted().version
 
 
 def test_each_application_in_a_model_has_an_experiment():
