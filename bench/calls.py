@@ -57,7 +57,8 @@ def measure(count: int) -> dict[str, list[Run]]:
     ):
         nothing = triggers.Evidence()
         wanted = {
-            name: wishes.wanted(TrainerConfig(), storage, name, {}, nothing, now) for name in PAST
+            name: next(wishes.wanted(TrainerConfig(), storage, name, {}, nothing, now))
+            for name in PAST
         }
         for name, past in PAST.items():
             seen = observe(client, wanted[name])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import wishes
-from config import OptionError, TrainerConfig, TrainParams
+from config import MonitorParams, TrainerConfig, TrainParams, TuneParams
 from kfp_ops import ObjectStorage, PipelineSpec
 from registry import Champion, Result
 from triggers import Evidence
@@ -183,5 +183,57 @@ def test_resources_are_those_of_the_step_that_trains():
     assert said.version == compiled.fingerprint != wanted().version
 
 
-def test_each_application_in_a_model_has_an_experiment():
-    assert wishes.experiment("kubeflow", "trainer") == "kubeflow-trainer"
+def test_each_application_in_a_model_has_two_experiments():
+    training, monitoring = wishes.experiments("kubeflow", "trainer")
+    assert (training, monitoring) == ("kubeflow-trainer", "kubeflow-trainer-monitor")
+
+
+# Tuning and monitoring -----------------------------------------------------------------------------
+
+
+def test_tuning_is_a_pipeline_of_its_own_before_the_trainers():
+    config = changed(workspace_size="1Gi", storage_class="any", cpu="8", schedule="@daily")
+    asked = {"tune-1": TuneParams(trials=3, seed=7, note="better?"), "train-1": TrainParams()}
+    tuning, own = wishes.wanted(config, STORAGE, "kubeflow-trainer", asked, NOTHING, NOON)
+    # THEN the trainer's runs and schedule are what they are without it
+    assert own == wanted(config, **{"train-1": TrainParams()})
+    # AND trials, which run beside each other, share no volume
+    (request,) = tuning.runs
+    assert (request.name, request.description) == ("tune-1", "better?")
+    assert "workspace_size" not in request.parameters
+    tuning.spec.check(request.parameters)
+    given = request.parameters
+    assert (given["trials"], given["seed"], given["reason"]) == (3, 7, "action")
+    # AND both steps that train have the resources
+    resources = dict.fromkeys(("train", "trial"), config.resources)
+    compiled = PipelineSpec.load(COMPILED / "tune.yaml", resources=resources)
+    assert tuning.version == compiled.fingerprint
+    assert wishes.steps(given) == tuning.spec.steps != own.spec.steps
+    # AND the schedules in their experiment are not this pipeline's to delete
+    assert tuning.experiment == own.experiment
+    assert tuning.schedule is None
+    assert not own.schedule.name.startswith(tuning.schedule_prefix)
+
+
+def monitoring(config=DEFAULTS, **asked):
+    return wishes.monitoring(config, STORAGE, "kubeflow-trainer-monitor", asked, NOON)
+
+
+def test_monitoring_runs_in_time_and_when_it_is_asked_for():
+    config = changed(monitor_data="s3://bucket/seen", monitor_schedule="0 4 * * *", run_timeout=90)
+    said = monitoring(config, one=MonitorParams(monitor_data="s3://other"), two=TrainParams())
+    assert (said.experiment, said.pipeline) == ("kubeflow-trainer-monitor", "fashion-mnist-monitor")
+    assert said.deadline == NOON - datetime.timedelta(minutes=90)
+    (request,) = said.runs
+    assert (request.name, request.parameters["monitor_data"]) == ("one", "s3://other")
+    assert said.schedule.parameters == {**request.parameters, "monitor_data": "s3://bucket/seen"}
+    assert said.schedule.cron == "0 0 4 * * *"
+    assert said.schedule.enabled
+    said.spec.check(request.parameters)
+    assert wishes.steps(request.parameters) == said.spec.steps == {"monitor"}
+
+
+def test_without_monitoring_there_is_nothing_to_do():
+    assert monitoring().runs == ()
+    assert monitoring().schedule is None
+    assert monitoring(changed(run_timeout=0)).deadline is None
