@@ -28,6 +28,9 @@ help: ## Show what there is
 demo: .venv/ready ## Train, judge and promote on this machine (RECIPE=notebook, EPOCHS=3, DATA=FOLDER)
 	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS) --data "$(DATA)"
 
+demo-loop: .venv/ready ## Production changes, and the model follows by itself (RECIPE=fast, DATA=FOLDER)
+	$(BIN)/python -W ignore scripts/demo_loop.py --recipe $(RECIPE) --data "$(DATA)"
+
 serve: .venv/ready ## Serve the demo's champion, or that of REGISTRY=ADDRESS (S3_ENDPOINT=URL, PORT=8080)
 	$(BIN)/python -W ignore scripts/serve.py --registry "$(REGISTRY)" --s3-endpoint "$(S3_ENDPOINT)" --port $(PORT)
 
