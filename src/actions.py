@@ -11,8 +11,10 @@ from typing import Any
 
 import models
 import runs
+import schedules
 from config import (
     ListParams,
+    NoParams,
     PredictParams,
     PromoteParams,
     RollbackParams,
@@ -41,6 +43,8 @@ ACTIONS = {
     "list_runs": Action(params=ListParams, answer=runs.listing),
     "get_run": Action(params=RunParams, answer=runs.details),
     "cancel_run": Action(params=RunParams, answer=runs.cancel, changes=True),
+    "pause": Action(params=NoParams, answer=schedules.pause, changes=True),
+    "resume": Action(params=NoParams, answer=schedules.resume, changes=True),
     "list_models": Action(params=ListParams, answer=models.listing),
     "predict": Action(params=PredictParams, answer=models.predict),
     "promote": Action(params=PromoteParams, answer=models.promote, changes=True),

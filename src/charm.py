@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, MutableMapping
 from contextlib import contextmanager
 
 import ops
@@ -221,7 +221,13 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 profile=profile,
                 app=self.app.name,
                 model=self.model.name,
+                memory=self._memory if config.schedule else {},
             )
+
+    @property
+    def _memory(self) -> MutableMapping[str, str]:
+        relation = self.model.get_relation("peers")
+        return relation.data[self.app] if relation else {}
 
     def _profile(self, config: TrainerConfig) -> Profile | None:
         return connection.profile(config, app=self.app.name, model=self.model.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
 from config import TrainerConfig
@@ -31,6 +32,7 @@ class Connection:
         profile: in which the trainer works; None on a single-user server.
         app: the application's name.
         model: the name of its Juju model.
+        memory: what the leader keeps for itself and for leaders to come.
     """
 
     config: TrainerConfig
@@ -39,6 +41,7 @@ class Connection:
     profile: Profile | None
     app: str
     model: str
+    memory: MutableMapping[str, str] = dataclasses.field(default_factory=dict[str, str])
 
     @property
     def experiments(self) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 
 import connection
+import schedules
 import volumes
 import wishes
 from connection import Connection
@@ -27,6 +28,7 @@ def reconcile(there: Connection, asked: Asked, *, leads: bool) -> Situation:
     """
     now, (training, monitoring) = utc_now(), there.experiments
     config, storage = volumes.settled(there), there.storage
+    config = dataclasses.replace(config, schedule_paused=schedules.is_paused(there))
 
     def converge(wanted: Wanted) -> Observed:
         seen = observe(there.client, wanted)

@@ -18,6 +18,7 @@ from kfp_ops import Observed, Run, RunState
 from pods import Trouble
 from registry import Champion, NoSuchModelError, RegistryError, Report, Result
 from runs import NoSuccessError, NoSuchRunError
+from schedules import NoScheduleError
 from serving import Served, ServedModelError
 from sources import SourceError
 from triggers import Evidence
@@ -46,6 +47,7 @@ PROBLEMS = (
     NoSuccessError,
     NoSuchModelError,
     ServedModelError,
+    NoScheduleError,
 )
 Problem = (
     OptionError
@@ -59,6 +61,7 @@ Problem = (
     | NoSuccessError
     | NoSuchModelError
     | ServedModelError
+    | NoScheduleError
 )
 
 

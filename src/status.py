@@ -13,6 +13,7 @@ from kube import KubernetesError, KubernetesForbiddenError
 from profiles import NoProfilesError, ProfilePendingError
 from registry import NoSuchModelError, RegistryError
 from runs import NoSuccessError, NoSuchRunError
+from schedules import NoScheduleError
 from serving import NoKServeError, NoStorageSecretError, Served, ServedModelError
 from situation import NoDataError, Problem, Situation
 from sources import SourceError
@@ -102,14 +103,17 @@ def problem(error: Problem, commands: Commands) -> ops.StatusBase:
                 f"{error}; deploy kserve-controller, or do without: "
                 f"juju config {commands.app} serving=none"
             )
-        case ProfilePendingError() | NoStorageSecretError():
+        case ProfilePendingError() | NoStorageSecretError() | RegistryError() | SourceError():
             return ops.WaitingStatus(f"{error}; {_LATER}")
         case KubernetesError():
             return ops.WaitingStatus(f"Kubernetes: {error}; {_LATER}")
-        case RegistryError() | SourceError():
-            return ops.WaitingStatus(f"{error}; {_LATER}")
         case NoSuchRunError() | NoSuccessError() | NoSuchModelError() | ServedModelError():
             return ops.BlockedStatus(f"{error}; see: {commands.run(_LOOK[type(error)])}")
+        case NoScheduleError():
+            return ops.BlockedStatus(
+                f"{error}; set it with: juju config {commands.app} schedule='0 3 * * 0' "
+                "schedule-paused=false"
+            )
         case kfp_ops.RelationDataError():
             return ops.BlockedStatus(f"{error}; remove the relation and add it again")
 

@@ -163,7 +163,9 @@ def check(words):
         targets = re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)
         for word in rest:
             if "=" in word:
-                known(word.split("=")[0], re.findall(r"\b[A-Z_]+\b", makefile), "variable of make")
+                known(
+                    word.split("=")[0], re.findall(r"\b[A-Z0-9_]+\b", makefile), "variable of make"
+                )
             else:
                 known(word, targets, "target of make")
 

@@ -13,6 +13,9 @@ from kube import KubernetesError, KubernetesForbiddenError
 from profiles import NoProfilesError, ProfilePendingError
 from registry import NoSuchModelError, RegistryError
 from runs import NoSuccessError, NoSuchRunError
+from schedules import NoScheduleError
+from serving import NoKServeError, NoStorageSecretError, ServedModelError
+from sources import SourceError
 from status import Commands
 from tests.docs.documents import ROOT
 from tests.unit import test_status
@@ -42,9 +45,18 @@ PROBLEMS = [
     ProfilePendingError("namespace fashion-mnist of the profile is not there yet"),
     KubernetesError("no way to Kubernetes"),
     RegistryError("object storage http://minio:9000 cannot be read"),
+    SourceError("data-path s3://bucket/data cannot be looked at: status 403"),
+    NoKServeError("inferenceservice kubeflow-trainer: this cluster has no such kind"),
+    NoStorageSecretError("secret mlpipeline-minio-artifact, whose keys KServe needs, is not there"),
     kfp_ops.RelationDataError("relation kfp-api: its data is wrong: not YAML"),
 ]
-ANSWERS = [NoSuchRunError("no run"), NoSuccessError("run a failed"), NoSuchModelError("none")]
+ANSWERS = [
+    NoSuchRunError("no run"),
+    NoSuccessError("run a failed"),
+    NoSuchModelError("none"),
+    NoScheduleError("there is no schedule"),
+    ServedModelError("the served model does not answer"),
+]
 
 
 def of(test, index):

@@ -283,6 +283,18 @@ def runs(sandbox):
 
 
 @pytest.fixture
+def schedules(sandbox):
+    """All recurring runs that the stand-in holds, asked directly."""
+
+    def ask():
+        url = f"{sandbox.api_url}/apis/v2beta1/recurringruns"
+        answer = httpx.get(url, params={"page_size": 100}, trust_env=False)
+        return answer.raise_for_status().json().get("recurringRuns", [])
+
+    return ask
+
+
+@pytest.fixture
 def configured(state):
     """The same trainer with other options."""
 

@@ -298,18 +298,6 @@ def test_a_fault_while_superseding_still_ends_in_one_active_run(
 # Schedules -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def schedules(sandbox):
-    """All recurring runs that the stand-in holds, asked directly."""
-
-    def ask():
-        url = f"{sandbox.api_url}/apis/v2beta1/recurringruns"
-        answer = httpx.get(url, params={"page_size": 100}, trust_env=False)
-        return answer.raise_for_status().json().get("recurringRuns", [])
-
-    return ask
-
-
 def test_a_schedule_is_one_recurring_run_with_the_configurations_values(
     ctx, configured, schedules, runs
 ):

@@ -68,7 +68,7 @@ def test_every_option_but_the_charms_own_reaches_the_pipeline():
 
 def test_with_a_workspace_its_size_and_class_reach_the_other_pipeline():
     config = TrainerConfig(workspace_size="1Gi", storage_class="fast")
-    arguments = {**config.arguments, "s3_endpoint": ""}
+    arguments = {**config.arguments, "s3_endpoint": "", "reason": "action"}
     IN_WORKSPACE.check(arguments)
     assert set(arguments) == set(IN_WORKSPACE.parameters) - PIPELINES_OWN
     assert set(IN_WORKSPACE.parameters) - set(SPEC.parameters) == {

@@ -11,7 +11,8 @@ import status
 from config import OptionError, TrainerConfig
 from kfp_ops import Run, RunState, Task
 from pods import Trouble
-from registry import Champion, RegistryError, Result
+from registry import Champion, RegistryError, Report, Result
+from serving import Served
 from status import Commands, Situation
 
 JUJU = Commands(app="trainer", juju=3)
@@ -79,6 +80,55 @@ def lasted(state=RunState.CANCELED, **how_long):
                 champion=Champion(version=3, result=GOOD),
             ),
             ops.ActiveStatus("v3 serves, accuracy 0.9141"),
+        ),
+        (
+            Situation(
+                latest=run(RunState.SUCCEEDED),
+                result=GOOD,
+                champion=Champion(version=3, result=GOOD),
+                served=Served(name="s", version=3, is_ready=True, canary=10),
+            ),
+            ops.ActiveStatus("v3 serves, accuracy 0.9141, KServe ready with 10 % of requests"),
+        ),
+        (
+            Situation(
+                latest=run(RunState.PENDING),
+                champion=OLD,
+                served=Served(name="s", version=2, is_ready=True),
+            ),
+            ops.ActiveStatus(
+                "v2 0.9000 serves, KServe ready; run config-1 PENDING, 0 of 5 steps done"
+            ),
+        ),
+        (
+            Situation(
+                champion=OLD,
+                served=Served(name="s", version=2, is_ready=False, reason="RevisionMissing"),
+            ),
+            ops.WaitingStatus(
+                "v2 0.9000 serves, KServe not ready: RevisionMissing; no run yet; start one: "
+                "juju run trainer/leader train"
+            ),
+        ),
+        (
+            Situation(latest=run(RunState.PENDING), monitor=lasted(RunState.FAILED, hours=1)),
+            ops.ActiveStatus(
+                "run config-1 PENDING, 0 of 5 steps done; monitoring failed; see: "
+                "juju run trainer/leader get-run run-id=new"
+            ),
+        ),
+        (
+            Situation(
+                latest=run(RunState.PENDING),
+                champion=OLD,
+                config=HOUR,
+                report=Report(run_id="m", version=2, images=1000, drift={"pixels": 0.2}),
+            ),
+            ops.ActiveStatus(
+                "v2 0.9000 serves; run config-1 PENDING, 0 of 5 steps done; production drifted: "
+                "pixels 0.200; see: juju run trainer/leader get-run run-id=m, then: "
+                "juju run trainer/leader train"
+            ),
         ),
         (
             Situation(latest=run(RunState.SUCCEEDED), result=GOOD, champion=OLD),

@@ -1,0 +1,48 @@
+"""The actions that let the schedule rest for a while, whatever the options become meanwhile.
+
+That an operator wants it is what neither the configuration nor Kubeflow Pipelines can tell, so the
+leader keeps it in the application's data of the peer relation, where a new leader finds it.
+"""
+
+from __future__ import annotations
+
+from config import NoParams
+from connection import Connection
+
+_PAUSED = "schedule-paused"
+
+
+class NoScheduleError(Exception):
+    """There is no schedule, or the options pause it."""
+
+
+def is_paused(there: Connection) -> bool:
+    """Whether the schedule rests, by the options or by the action pause."""
+    return there.config.schedule_paused or there.memory.get(_PAUSED) == "true"
+
+
+def pause(there: Connection, _: NoParams) -> dict[str, str]:
+    """Let the schedule submit no runs until resume.
+
+    Raises:
+        NoScheduleError: there is none.
+    """
+    return _told(there, paused=True)
+
+
+def resume(there: Connection, _: NoParams) -> dict[str, str]:
+    """Let the schedule submit runs again.
+
+    Raises:
+        NoScheduleError: there is none, or the option schedule-paused pauses it.
+    """
+    if there.config.schedule_paused:
+        raise NoScheduleError("the option schedule-paused is true")
+    return _told(there, paused=False)
+
+
+def _told(there: Connection, *, paused: bool) -> dict[str, str]:
+    if not there.config.schedule:
+        raise NoScheduleError("there is no schedule")
+    there.memory[_PAUSED] = str(paused).lower()
+    return {"schedule": there.config.schedule, "paused": str(paused).lower()}
