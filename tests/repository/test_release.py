@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
 CALLERS = [*WORKFLOWS, ROOT / ".pre-commit-config.yaml", ROOT / ".ci" / "run"]
 A_CALL = re.compile(
-    r"^[\s-]*(?:run: |entry: |timeout \d+ )?make ((?:[a-z][a-z-]*\b[ \t]*)+)", re.MULTILINE
+    r"^[\s-]*(?:run: |entry: |timeout \d+ )?make ((?:[a-z][a-z-]*\b(?!/)[ \t]*)+)", re.MULTILINE
 )
 VERSION = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
 

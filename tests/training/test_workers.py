@@ -192,9 +192,11 @@ def test_workers_that_leave_no_model_are_an_error(images, tmp_path, monkeypatch)
 
 
 def test_a_run_that_is_terminated_ends_its_workers(images, tmp_path, monkeypatch):
-    # GIVEN workers that never end
+    # GIVEN workers that never end, of which one tells the step to
     forever = tmp_path / "forever"
-    forever.write_text("#!/bin/sh\nkill -TERM $PPID; sleep 600\n")
+    forever.write_text(
+        f"#!/bin/sh\nmkdir {tmp_path}/told 2>/dev/null && kill -TERM $PPID; exec sleep 600\n"
+    )
     forever.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(forever))
     # WHEN the step is told to end, THEN it does, and they with it

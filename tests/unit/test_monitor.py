@@ -1,6 +1,7 @@
 """The charm looks after production: schedules, submits and reads monitoring."""
 
 import dataclasses
+import datetime
 import json
 import time
 
@@ -12,6 +13,7 @@ import ops.testing
 import pytest
 from obstore.store import S3Store
 
+import reconcile
 from fashion_mnist import data
 from sandbox import Sandbox
 from tests.unit.conftest import PUSHGATEWAY, sdi
@@ -175,14 +177,10 @@ def test_monitoring_is_not_the_trainers_newest_run(ctx, state, act, watching, ru
 
 @pytest.mark.parametrize("minutes", [0, 60])
 def test_run_timeout_ends_monitoring_too(ctx, act, watching, sandbox, runs, minutes, monkeypatch):
-    import datetime
-
-    import charm
-
     run_id = act("monitor", watching())["run-id"]
     sandbox.set_run_state(run_id, "RUNNING")
     later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=61)
-    monkeypatch.setattr(charm, "utc_now", lambda: later)
+    monkeypatch.setattr(reconcile, "utc_now", lambda: later)
     ctx.run(ctx.on.update_status(), watching(run_timeout=minutes))
     assert [run["state"] for run in runs()] == ["CANCELING" if minutes else "RUNNING"]
 
