@@ -34,11 +34,14 @@ demo-loop: .venv/ready ## Production changes, and the model follows by itself (R
 serve: .venv/ready ## Serve the demo's champion, or that of REGISTRY=ADDRESS (S3_ENDPOINT=URL, PORT=8080)
 	$(BIN)/python -W ignore scripts/serve.py --registry "$(REGISTRY)" --s3-endpoint "$(S3_ENDPOINT)" --port $(PORT)
 
-test: .venv/ready ## Run every test that needs Python packages only, with the coverage gate
+test: .venv/ready ## Run the tests that need Python packages only, with the coverage gate
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 tests
+	$(BIN)/coverage run -m pytest -n 2 -m "not slow" tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+test-slow: .venv/ready ## Run those that train for real, or build: a minute each
+	$(BIN)/python -m pytest -n 2 -m slow tests
 
 mutants: .venv/ready ## Make small mistakes in what plans, and see that its tests find them
 	.uv/bin/uv sync --quiet --frozen --inexact --group dev --group mutation

@@ -10,16 +10,10 @@ sys.path.insert(0, str(ROOT / "lib"))
 CHARM = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
 
 project = CHARM["title"]
-author = "kubeflow-charmers"
 html_title = project
 html_show_copyright = False
 html_theme = "furo"
 html_logo = "../icon.svg"
-html_theme_options = {
-    "source_repository": CHARM["links"]["source"],
-    "source_branch": "main",
-    "source_directory": "docs/",
-}
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3

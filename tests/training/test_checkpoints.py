@@ -84,6 +84,7 @@ def whole(tmp_path_factory):
     return weights(folder / "weights.npz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "moment"),
     [("directory", "boundary"), ("directory", "epoch"), ("s3", "epoch")],
