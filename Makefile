@@ -57,6 +57,7 @@ bench: .venv/ready ## Measure all against the notebook's code and an empty charm
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench
 
 lint: .venv/ready ## Look for mistakes and wrong format
+	.uv/bin/uv lock --check --quiet
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
