@@ -438,6 +438,7 @@ def test_the_number_of_calls_does_not_grow_with_runs(ctx, state, configured, pro
     assert {method for method, _ in calls} == {"GET"}
 
 
+@pytest.mark.slow
 def test_ten_thousand_runs_cost_no_more_than_none(ctx, state, sandbox, proxy):
     def update():
         before = len(proxy.seen)
