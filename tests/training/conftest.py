@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fashion_mnist import data
+from sandbox import Sandbox
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,13 @@ def toy(tmp_path_factory):
         data.write_idx(folder / data.FILES[f"{part}-images"], images)
         data.write_idx(folder / data.FILES[f"{part}-labels"], labels)
     return folder
+
+
+@pytest.fixture
+def s3(tmp_path, monkeypatch):
+    """An address on the sandbox's S3 server and its endpoint, with the keys in the environment."""
+    with Sandbox(tmp_path / "sandbox", execute=False) as sandbox:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        yield "s3://mlpipeline/models/x", sandbox.s3_url

@@ -15,7 +15,6 @@ from fashion_mnist import training
 from fashion_mnist.checkpoints import Checkpoints, State
 from fashion_mnist.recipes import Recipe
 from fashion_mnist.storage import open_store
-from sandbox import Sandbox
 
 TRAINER = Path(__file__).parent / "trainer.py"
 RECIPE = Recipe(
@@ -27,16 +26,11 @@ KEY = "checkpoints/run-1/state"
 
 
 @pytest.fixture(params=["directory", "s3"])
-def place(request, tmp_path, monkeypatch):
+def place(request, tmp_path):
     """Where checkpoints lie: address and endpoint."""
     if request.param == "directory":
-        yield str(tmp_path / "volume"), ""
-        return
-    with Sandbox(tmp_path / "sandbox", execute=False) as sandbox:
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        yield "s3://mlpipeline/models/x", sandbox.s3_url
+        return str(tmp_path / "volume"), ""
+    return request.getfixturevalue("s3")
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ import pytest
 
 from fashion_mnist.registry import LostRaceError, Registry, RegistryError
 from fashion_mnist.storage import open_store
-from sandbox import Sandbox
 
 PUBLISHER = Path(__file__).parent / "publisher.py"
 
@@ -85,11 +84,7 @@ def place(request, tmp_path, monkeypatch):
         prefix = hashlib.sha256(request.node.name.encode()).hexdigest()[:12]
         yield f"s3://mlpipeline/models/{prefix}", request.getfixturevalue("minio")
         return
-    with Sandbox(tmp_path / "sandbox", execute=False) as sandbox:
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        yield "s3://mlpipeline/models/x", sandbox.s3_url
+    yield request.getfixturevalue("s3")
 
 
 @pytest.fixture
