@@ -12,15 +12,8 @@ from typing import Any
 import models
 import runs
 import schedules
-from config import (
-    ListParams,
-    NoParams,
-    PredictParams,
-    PromoteParams,
-    RollbackParams,
-    RunParams,
-)
 from connection import Connection
+from params import ListParams, NoParams, PredictParams, PromoteParams, RollbackParams, RunParams
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

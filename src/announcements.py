@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import models
 import observability
 import pushgateway
-from kfp_ops import DashboardLink
+from kfp_ops import DashboardLink, TrainedModel
 from observability import Topology
 from situation import Situation
 
 Announcement = Callable[[], Mapping[str, str]]
+# Every version's SavedModel has this one: docs/reference/registry.md.
+SIGNATURE = {
+    "inputs": {"images": {"dtype": "uint8", "shape": [-1, 28, 28]}},
+    "outputs": {"probabilities": {"dtype": "float32", "shape": [-1, 10]}},
+}
 
 
 def introductions(topology: Topology) -> dict[str, Announcement]:
@@ -35,6 +39,9 @@ def news(topology: Topology, situation: Situation) -> dict[str, Announcement]:
 
 
 def _links(topology: Topology, situation: Situation) -> Mapping[str, str]:
+    if situation.problem:
+        # What was written before is better than a link that leads nowhere in particular.
+        return {}
     run = situation.latest
     where = f"/pipeline/#/experiments/details/{run.experiment_id}" if run else "/pipeline/#/runs"
     link = DashboardLink(text=f"Trainer {topology.application}", link=where, icon="icons:timeline")
@@ -43,5 +50,16 @@ def _links(topology: Topology, situation: Situation) -> Mapping[str, str]:
 
 def _model(situation: Situation) -> Mapping[str, str]:
     if situation.champion is None or situation.config is None:
-        return {}
-    return models.published(situation.config, situation.champion).published
+        # None is known to serve, or it is not known.
+        return {} if situation.problem else {"model": ""}
+    config, champion = situation.config, situation.champion
+    model = TrainedModel(
+        name=config.registry_prefix.rsplit("/", 1)[-1],
+        version=champion.version,
+        uri=config.model_uri(champion.version),
+        format="tensorflow-saved-model",
+        accuracy=champion.result.accuracy,
+        run_id=champion.result.run_id,
+        signature=SIGNATURE,
+    )
+    return model.published

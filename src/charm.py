@@ -11,29 +11,26 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Generator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import ops
 
-import connection
-import metrics
-import observability
-import pushgateway
-import runs
 import status
-import wishes
-from actions import ACTIONS
-from announcements import Announcement, introductions, news
-from config import OptionError, RunParams, TrainerConfig
-from connection import Connection
-from kfp_ops import KfpApiRequirer, ObjectStorageRequirer, withdraw, write
-from kube import KubernetesError
-from observability import Topology
-from profiles import Profile
-from reconcile import reconcile
-from situation import PROBLEMS, NoDataError, Situation
+from config import TrainerConfig
+from errors import PROBLEMS, NoDataError, OptionError
+from kfp_ops import KfpApiRequirer, ObjectStorageRequirer, RelationDataError, write
+from situation import Situation
 from status import Commands
-from wishes import WISHES, Asked
+
+# What an event that asks nobody does without is imported where it is used: it takes half as long as
+# all that such an event does. tests/unit/test_start.py holds it so.
+if TYPE_CHECKING:
+    from announcements import Announcement
+    from connection import Connection
+    from observability import Topology
+    from profiles import Profile
+    from wishes import Asked, Wish
 
 logger = logging.getLogger(__name__)
 # Each request would be several lines of Juju's log.
@@ -62,12 +59,9 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         for change in changes:
             framework.observe(change, self._on_change)
         framework.observe(self.on.update_status, self._on_update_status)
-        framework.observe(self.on.kfp_api_relation_broken, self._on_way_broken)
-        framework.observe(self.on.object_storage_relation_broken, self._on_way_broken)
+        framework.observe(self.on.kfp_api_relation_broken, self._on_kfp_api_broken)
         framework.observe(self.on.remove, self._on_remove)
-        for name in WISHES:
-            framework.observe(self.on[name].action, self._on_wish)
-        for name in ACTIONS:
+        for name in self.meta.actions:
             framework.observe(self.on[name].action, self._on_action)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
 
@@ -80,79 +74,73 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     def _on_update_status(self, _: ops.EventBase) -> None:
         self._situation = self._reconcile()
 
-    def _on_wish(self, event: ops.ActionEvent) -> None:
-        kind = event.handle.kind.removesuffix("_action")
-        if not self.unit.is_leader():
-            event.fail(f"only the leader submits runs; ask it: {self._commands.run(kind)}")
-            return
-        try:
-            params = event.load_params(WISHES[kind])
-            params.over(self.load_config(TrainerConfig))
-        except OptionError as error:
-            event.fail(f"{error}; nothing was submitted: ask again")
-            return
-        # Juju counts actions anew in each model, and two models may share a Kubeflow.
-        name = f"{kind}-{self.model.uuid[:8]}-{event.id}"
-        self._situation = self._reconcile({name: params})
-        run = self._situation.runs.get(name)
-        if run is None:
-            event.fail(status.of(self._situation, self._commands).message)
-            return
-        try:
-            with self._connection() as there:
-                event.set_results(runs.submitted(there, run))
-                if params.wait:
-                    ended = runs.follow(there, run, params.timeout, event.log)
-                    event.set_results(runs.details(there, RunParams(run_id=run.run_id)))
-                    self._situation = self._reconcile()
-                    runs.check(ended)
-        except PROBLEMS as error:
-            event.fail(status.problem(error, self._commands).message)
-
     def _on_action(self, event: ops.ActionEvent) -> None:
-        action = ACTIONS[event.handle.kind.removesuffix("_action")]
-        if action.changes and not self.unit.is_leader():
-            event.fail(f"only the leader does this; ask it: {self._commands.run('ACTION')}")
+        from actions import ACTIONS
+        from wishes import WISHES
+
+        name = event.handle.kind.removesuffix("_action")
+        action = ACTIONS.get(name)
+        if (action is None or action.changes) and not self.unit.is_leader():
+            command = self._commands.run(name.replace("_", "-"))
+            event.fail(f"only the leader does this; ask it: {command}")
             return
         try:
+            if action is None:
+                self._submit(event, name, event.load_params(WISHES[name]))
+                return
             params = event.load_params(action.params)
             with self._connection() as there:
-                event.set_results(action.answer(there, params))
+                results = action.answer(there, params)
         except OptionError as error:
             event.fail(f"{error}; nothing was done: ask again")
         except PROBLEMS as error:
-            event.fail(status.problem(error, self._commands).message)
+            event.fail(status.failure(error, self._commands))
         else:
             if action.changes:
                 self._situation = self._reconcile()
+                problem = self._situation.problem
+                told = status.problem(problem, self._commands).message if problem else ""
+                # What was moved or noted is so, whatever keeps Kubeflow from following it now.
+                results |= {"pending": told} if told else {}
+            event.set_results(results)
 
-    def _on_way_broken(self, event: ops.RelationBrokenEvent) -> None:
-        """Leave neither service nor schedule behind: what is here is the last way to Kubeflow."""
-        if not self.unit.is_leader():
+    def _submit(self, event: ops.ActionEvent, kind: str, params: Wish) -> None:
+        import runs
+        from params import RunParams
+
+        params.over(self.load_config(TrainerConfig))
+        # Juju counts actions anew in each model, and two models may share a Kubeflow.
+        name = f"{kind}-{self.model.uuid[:8]}-{event.id}"
+        self._situation = self._reconcile({name: params})
+        run, problem = self._situation.runs.get(name), self._situation.problem
+        if run is None:
+            told = status.of(self._situation, self._commands).message
+            event.fail(status.failure(problem, self._commands) if problem else told)
             return
-        training, monitoring = wishes.experiments(self.model.name, self.app.name)
-        try:
-            profile = self._profile(self.load_config(TrainerConfig))
-            connection.stop_serving(profile, training)
-            is_kfp = event.relation.name == self.kfp_api.relation_name
-            api = self.kfp_api.get(event.relation) if is_kfp else None
-            if api:
-                with connection.connect(api.url, profile) as client:
-                    for experiment in (training, monitoring):
-                        withdraw(client, experiment)
-        except PROBLEMS as error:
-            logger.warning("a schedule may be left in Kubeflow Pipelines: %s", error)
+        with self._connection() as there:
+            event.set_results(runs.submitted(there, run))
+            if params.wait:
+                ended = runs.follow(there, run, params.timeout, event.log)
+                event.set_results(runs.details(there, RunParams(run_id=run.run_id)))
+                self._situation = self._reconcile()
+                runs.check(ended)
 
-    def _on_remove(self, _: ops.RemoveEvent) -> None:
+    def _on_kfp_api_broken(self, event: ops.RelationBrokenEvent) -> None:
+        """Leave no schedule behind: what is here is the last way to it. What serves goes on."""
+        from cleanup import end_schedules
+
+        with suppress(RelationDataError):
+            api = self.kfp_api.get(event.relation)
+            if api and self.unit.is_leader():
+                end_schedules(api.url, self._profile(), model=self.model.name, app=self.app.name)
+
+    def _on_remove(self, _event: ops.RemoveEvent) -> None:
         """Take back the rights in the profile when the application goes; models and runs stay."""
-        if not self.unit.is_leader() or self.app.planned_units() > 0:
-            return
-        try:
-            profile = self._profile(self.load_config(TrainerConfig))
-            if profile:
-                connection.leave(profile, wishes.experiments(self.model.name, self.app.name)[0])
-        except (OptionError, KubernetesError) as error:
-            logger.warning("%s", error)
+        from cleanup import leave_profiles
+
+        profile = self._profile()
+        if profile and self.unit.is_leader() and self.app.planned_units() == 0:
+            leave_profiles(profile, model=self.model.name, app=self.app.name)
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         if self._situation:
@@ -171,6 +159,10 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _introduce(self) -> None:
         """Run the workload and tell monitoring of it, which only Juju's changes can alter."""
+        import observability
+        import pushgateway
+        from announcements import introductions
+
         relations, topology = self.model.relations, self._topology
         loki = observability.loki_endpoints(relations["logging"], self.model.juju_version)
         pushgateway.reconcile(self.unit.get_container("pushgateway"), loki, topology.labels)
@@ -182,7 +174,12 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _tell(self, situation: Situation) -> None:
         """Tell monitoring, Kubeflow's dashboard and charms that serve what is so."""
+        from announcements import news
+
         if self.unit.get_container("pushgateway").can_connect():
+            import metrics
+            import pushgateway
+
             text = metrics.exposition(situation) if self.unit.is_leader() else None
             pushgateway.push(self.app.name, text)
         self._announce(news(self._topology, situation))
@@ -199,6 +196,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             self.kfp_api.publish()
             self.object_storage.publish()
         with self._connection() as there:
+            from reconcile import reconcile
+
             return reconcile(there, asked, leads=self.unit.is_leader())
 
     @contextmanager
@@ -210,11 +209,13 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             raise NoDataError("kfp-api", "kfp-api", is_related=self.kfp_api.is_related)
         if storage is None:
             raise NoDataError("object-storage", "minio", is_related=self.object_storage.is_related)
-        profile = self._profile(config)
+        import connection
+
+        profile = self._profile()
         if profile and self.unit.is_leader():
             profile.ensure()
         with connection.connect(api.url, profile) as client:
-            yield Connection(
+            yield connection.Connection(
                 config=config,
                 client=client,
                 storage=storage,
@@ -229,11 +230,18 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         relation = self.model.get_relation("peers")
         return relation.data[self.app] if relation else {}
 
-    def _profile(self, config: TrainerConfig) -> Profile | None:
-        return connection.profile(config, app=self.app.name, model=self.model.name)
+    def _profile(self) -> Profile | None:
+        """The profile that the options name, whatever else is wrong with them; None: single-user."""
+        from profiles import Profile
+
+        name, owner = (str(self.config[option]) for option in ("profile", "profile-owner"))
+        app, model = self.app.name, self.model.name
+        return Profile(name, app=app, model=model, owner=owner) if name else None
 
     @property
     def _topology(self) -> Topology:
+        from observability import Topology
+
         return Topology(
             model=self.model.name,
             model_uuid=self.model.uuid,

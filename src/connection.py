@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
 from config import TrainerConfig
-from kfp_ops import KfpError, ObjectStorage, withdraw
-from kube import KubernetesError
+from kfp_ops import ObjectStorage
 from profiles import Profile
 from registry import Registry
 from serving import InferenceService
@@ -17,8 +15,6 @@ from wishes import experiments
 
 if TYPE_CHECKING:
     from kfp_ops import Client
-
-logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,41 +62,9 @@ class Connection:
         )
 
 
-def profile(config: TrainerConfig, *, app: str, model: str) -> Profile | None:
-    """The profile that the options name; None for a single-user server.
-
-    Args:
-        config: the options.
-        app: the application's name.
-        model: the name of its Juju model.
-    """
-    if not config.profile:
-        return None
-    return Profile(config.profile, app=app, model=model, owner=config.profile_owner)
-
-
 def service(profile: Profile, name: str) -> InferenceService:
     """What serves a trainer's champion in a profile; it has the name of the experiment."""
     return InferenceService(profile.kube, namespace=profile.name, name=name)
-
-
-def leave(profile: Profile, name: str) -> None:
-    """Take along what the trainer has in a profile besides runs: what serves, and its rights.
-
-    Raises:
-        KubernetesError: Kubernetes cannot be reached, or answers with an error.
-    """
-    service(profile, name).remove()
-    profile.release()
-
-
-def stop_serving(profile: Profile | None, name: str) -> None:
-    """Take away what serves, if anything does; what cannot be taken is told in the log."""
-    try:
-        if profile:
-            service(profile, name).remove()
-    except KubernetesError as error:
-        logger.warning("a service may be left in profile: %s", error)
 
 
 def connect(url: str, profile: Profile | None) -> Client:
@@ -115,16 +79,3 @@ def connect(url: str, profile: Profile | None) -> Client:
         return Client(url)
     profile.token()  # what Kubernetes refuses is told as such, not as an error of Kubeflow
     return Client(url, namespace=profile.name, token=profile.token)
-
-
-def leave_former_profiles(there: Connection) -> None:
-    """Take schedule, service and rights along from profiles that the option named before."""
-    try:
-        for former in there.profile.former() if there.profile else ():
-            with connect(there.client.url, former) as client:
-                for experiment in there.experiments:
-                    withdraw(client, experiment)
-            leave(former, there.experiments[0])
-    except (KfpError, KubernetesError) as error:
-        # Tried again with the next event; the profile of today is what counts.
-        logger.warning("a schedule or service may be left in another profile: %s", error)

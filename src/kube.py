@@ -10,20 +10,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from errors import KubernetesError, KubernetesForbiddenError, NoSuchKindError
+
 if TYPE_CHECKING:
     import lightkube
-
-
-class KubernetesError(Exception):
-    """Kubernetes did not do what was asked; later it may."""
-
-
-class KubernetesForbiddenError(KubernetesError):
-    """The charm has no right to do this."""
-
-
-class NoSuchKindError(KubernetesError):
-    """This cluster does not know this kind of object."""
 
 
 def connect(app: str, model: str) -> lightkube.Client:

@@ -5,18 +5,12 @@ from __future__ import annotations
 import datetime
 
 import serving
-from config import ListParams, PredictParams, PromoteParams, RollbackParams, TrainerConfig
 from connection import Connection
-from kfp_ops import TrainedModel
-from registry import Champion, NoSuchModelError, Result
-from runs import moment, table
-from serving import Served, ServedModelError
-
-# Every version's SavedModel has this one: docs/reference/registry.md.
-SIGNATURE = {
-    "inputs": {"images": {"dtype": "uint8", "shape": [-1, 28, 28]}},
-    "outputs": {"probabilities": {"dtype": "float32", "shape": [-1, 10]}},
-}
+from errors import NoSuchModelError, ServedModelError
+from formatting import moment, table
+from params import ListParams, PredictParams, PromoteParams, RollbackParams
+from registry import Champion, Result
+from serving import Served
 
 
 def listing(there: Connection, params: ListParams) -> dict[str, str]:
@@ -61,19 +55,6 @@ def _served(moved: datetime.datetime | None, *, serves: bool) -> str:
     return f"served from {since}" if since else ""
 
 
-def published(config: TrainerConfig, champion: Champion) -> TrainedModel:
-    """The model that serves, for the relation trained-model."""
-    return TrainedModel(
-        name=config.registry_prefix.rsplit("/", 1)[-1],
-        version=champion.version,
-        uri=_uri(config, champion.version),
-        format="tensorflow-saved-model",
-        accuracy=champion.result.accuracy,
-        run_id=champion.result.run_id,
-        signature=SIGNATURE,
-    )
-
-
 def serve(there: Connection, champion: Champion | None, *, acts: bool) -> Served | None:
     """Have the champion served, or nothing, as the option `serving` says; what is seen of it.
 
@@ -96,7 +77,7 @@ def serve(there: Connection, champion: Champion | None, *, acts: bool) -> Served
         return service.seen()
     return service.serve(
         champion.version,
-        uri=_uri(config, champion.version),
+        uri=config.model_uri(champion.version),
         endpoint=there.storage.url,
         canary=config.canary_traffic,
     )
@@ -154,11 +135,6 @@ def _asked(there: Connection, served: Served, image_number: int) -> dict[str, st
     }
     # While the version before has its share, nobody can tell which of the two answered.
     return {**told, "canary-traffic": str(served.canary)} if served.canary else told
-
-
-def _uri(config: TrainerConfig, version: int) -> str:
-    """A version's SavedModel, as TensorFlow Serving's base path: docs/reference/registry.md."""
-    return f"s3://{config.registry_bucket}/{config.registry_prefix}/{version}/serving"
 
 
 def promote(there: Connection, params: PromoteParams) -> dict[str, str]:

@@ -11,7 +11,8 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Any
 
-from kube import KubernetesError, errors
+from errors import KubernetesError
+from kube import errors
 
 if TYPE_CHECKING:
     import lightkube

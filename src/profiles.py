@@ -12,7 +12,8 @@ import datetime
 import functools
 from typing import TYPE_CHECKING, Any
 
-from kube import KubernetesError, connect, delete, errors, found
+from errors import KubernetesError, NoProfilesError, ProfilePendingError
+from kube import connect, delete, errors, found
 
 if TYPE_CHECKING:
     import lightkube
@@ -22,14 +23,6 @@ ROLE = "kubeflow-pipelines-edit"
 # The shortest life that Kubernetes gives; each hook asks for a token of its own.
 TOKEN_SECONDS = 600
 TOKEN_MARGIN = datetime.timedelta(seconds=60)
-
-
-class ProfilePendingError(KubernetesError):
-    """The profile's namespace is not there yet, or is going away."""
-
-
-class NoProfilesError(KubernetesError):
-    """This cluster knows no profiles."""
 
 
 class Profile:

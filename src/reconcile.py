@@ -5,13 +5,20 @@ from __future__ import annotations
 import dataclasses
 import datetime
 
-import connection
+import models
+import runs
 import schedules
+import sources
+import triggers
 import volumes
 import wishes
+from cleanup import leave_former_profiles
 from connection import Connection
-from kfp_ops import Observed, Wanted, act, observe, plan
-from situation import Situation, gather, look, serve
+from errors import KubernetesError, RegistryError, SourceError
+from kfp_ops import Observed, RunState, Wanted, act, observe, plan
+from serving import Served
+from situation import Situation
+from triggers import Evidence
 from wishes import Asked
 
 
@@ -24,8 +31,11 @@ def reconcile(there: Connection, asked: Asked, *, leads: bool) -> Situation:
         leads: whether this unit acts; others only look.
 
     Raises:
-        one of `situation.PROBLEMS`.
+        one of `errors.PROBLEMS`.
     """
+    # A promotion or rollback reaches those who ask the model also while the pipelines' API is away.
+    evidence = _champion(there)
+    served, refused = _serve(there, evidence, acts=leads)
     now, (training, monitoring) = utc_now(), there.experiments
     config, storage = volumes.settled(there), there.storage
     config = dataclasses.replace(config, schedule_paused=schedules.is_paused(there))
@@ -35,13 +45,97 @@ def reconcile(there: Connection, asked: Asked, *, leads: bool) -> Situation:
         return act(there.client, wanted, seen, plan(wanted, seen)) if leads else seen
 
     watched = converge(wishes.monitoring(config, storage, monitoring, asked, now))
-    evidence, seen = gather(there, watched), Observed()
+    evidence, seen = _gather(there, watched, evidence), Observed()
     for wanted in wishes.wanted(config, storage, training, asked, evidence, now):
         before, seen = seen, converge(wanted)
         seen = dataclasses.replace(seen, runs={**before.runs, **seen.runs})
     if leads:
-        connection.leave_former_profiles(there)
-    return serve(there, look(there, seen, watched, evidence), acts=leads)
+        leave_former_profiles(there)
+    situation = _look(there, seen, watched, evidence)
+    return dataclasses.replace(situation, served=served, problem=situation.problem or refused)
+
+
+def _champion(there: Connection) -> Evidence:
+    try:
+        return Evidence(champion=there.registry.champion())
+    except RegistryError as error:
+        # Runs go on, and are told, also where this cannot be read.
+        return Evidence(problem=error)
+
+
+def _serve(
+    there: Connection, evidence: Evidence, *, acts: bool
+) -> tuple[Served | None, KubernetesError | None]:
+    """Have the champion served, and see what becomes of that, or why it cannot be."""
+    if evidence.problem:
+        # Which model is the champion is not known.
+        return None, None
+    try:
+        return models.serve(there, evidence.champion, acts=acts), None
+    except KubernetesError as error:
+        return None, error
+
+
+def _gather(there: Connection, monitored: Observed, evidence: Evidence) -> Evidence:
+    """What the triggers go by; what of data and registry cannot be seen is told and left out.
+
+    Args:
+        there: what to ask.
+        monitored: what Kubeflow Pipelines tells of monitoring.
+        evidence: with the champion.
+
+    Raises:
+        KfpError: the server cannot be reached or does not allow it.
+    """
+    succeeded = (
+        there.client.list_runs(monitored.experiment.experiment_id, state=RunState.SUCCEEDED)
+        if monitored.experiment
+        else []
+    )
+    champion = evidence.champion
+    if evidence.problem:
+        return evidence
+    try:
+        for run in succeeded:
+            evidence = dataclasses.replace(evidence, report=there.registry.report(run.run_id))
+        if champion and triggers.watches_data(there.config, champion):
+            source, files = champion.result.source, champion.result.etags
+            etags = sources.etags(source, files, there.storage)
+            evidence = dataclasses.replace(evidence, etags=etags)
+    except (RegistryError, SourceError) as error:
+        evidence = dataclasses.replace(evidence, problem=error)
+    return evidence
+
+
+def _look(there: Connection, seen: Observed, monitored: Observed, evidence: Evidence) -> Situation:
+    """Add to what Kubeflow Pipelines tells what the pods and the registry do.
+
+    Args:
+        there: what to ask.
+        seen: what Kubeflow Pipelines tells.
+        monitored: what it tells of monitoring.
+        evidence: what was gathered before.
+    """
+    run = seen.latest
+    steps = wishes.steps(run.parameters) if run else frozenset[str]()
+    situation = Situation(
+        problem=evidence.problem,
+        runs={**seen.runs, **monitored.runs},
+        latest=run,
+        steps=steps,
+        champion=evidence.champion,
+        schedule=seen.schedules[0].enabled if seen.schedules else None,
+        trouble=runs.trouble(there, run, steps),
+        config=there.config,
+        report=evidence.report,
+        monitor=monitored.latest,
+    )
+    if isinstance(evidence.problem, RegistryError) or not run or not run.state.is_final:
+        return situation
+    try:
+        return dataclasses.replace(situation, result=there.registry.result(run.run_id))
+    except RegistryError as error:
+        return dataclasses.replace(situation, problem=error)
 
 
 def utc_now() -> datetime.datetime:

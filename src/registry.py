@@ -18,19 +18,12 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
+from errors import NoSuchModelError, RegistryError
 from kfp_ops import ObjectStorage
 
 SCHEMA_VERSION = 1
 # Of the file with the test images: docs/reference/registry.md.
 IDX_HEADER, IMAGE_BYTES = 16, 784
-
-
-class RegistryError(Exception):
-    """The registry cannot be reached, or holds something else than it should."""
-
-
-class NoSuchModelError(Exception):
-    """There is no such model, or none to go back to."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

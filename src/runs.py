@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import kube
 import pods
 import wishes
-from config import ListParams, RunParams
 from connection import Connection
+from errors import KubernetesError, NoSuccessError, NoSuchRunError
+from formatting import figures, moment, table
 from kfp_ops import (
     NotFoundError,
     RequestError,
@@ -21,20 +21,12 @@ from kfp_ops import (
     ServerError,
     UnreachableError,
 )
-from triggers import figures
+from params import ListParams, RunParams
 
 # Between two looks at a run that an action waits for.
 POLL_SECONDS = 5
 
 logger = logging.getLogger(__name__)
-
-
-class NoSuchRunError(Exception):
-    """There is no such run of this trainer, or not one that can be cancelled."""
-
-
-class NoSuccessError(Exception):
-    """A run that was waited for did not succeed."""
 
 
 def submitted(there: Connection, run: Run) -> dict[str, str]:
@@ -57,15 +49,6 @@ def listing(there: Connection, params: ListParams) -> dict[str, str]:
     runs = _newest(there, params.limit)
     rows = [(run.display_name, run.state.value, moment(run.created_at), run.run_id) for run in runs]
     return {"count": str(len(runs)), "runs": table(rows)}
-
-
-def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Lines with their columns under each other."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
 
 
 def details(there: Connection, params: RunParams) -> dict[str, str]:
@@ -170,7 +153,7 @@ def trouble(there: Connection, run: Run | None, steps: frozenset[str]) -> pods.T
     try:
         cluster = kube.connect(there.app, there.model)
         return pods.trouble(cluster, namespace=there.namespace, run_id=run.run_id, steps=steps)
-    except kube.KubernetesError as error:
+    except KubernetesError as error:
         # Not asked for by anyone, and what Kubeflow tells is told without it.
         logger.info("no look at the pods of run %s: %s", run.run_id, error)
         return None
@@ -214,8 +197,3 @@ def _run(there: Connection, params: RunParams) -> Run:
     if not any(found and run.experiment_id == found.experiment_id for found in ours):
         raise NoSuchRunError(f"run {params.run_id} is not one of this trainer")
     return run
-
-
-def moment(when: datetime.datetime | None) -> str:
-    """A time as ISO 8601, UTC, whole seconds; empty for none."""
-    return when.isoformat(timespec="seconds") if when else ""

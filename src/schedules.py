@@ -6,14 +6,11 @@ leader keeps it in the application's data of the peer relation, where a new lead
 
 from __future__ import annotations
 
-from config import NoParams
 from connection import Connection
+from errors import NoScheduleError
+from params import NoParams
 
 _PAUSED = "schedule-paused"
-
-
-class NoScheduleError(Exception):
-    """There is no schedule, or the options pause it."""
 
 
 def is_paused(there: Connection) -> bool:
@@ -37,12 +34,12 @@ def resume(there: Connection, _: NoParams) -> dict[str, str]:
         NoScheduleError: there is none, or the option schedule-paused pauses it.
     """
     if there.config.schedule_paused:
-        raise NoScheduleError("the option schedule-paused is true")
+        raise NoScheduleError("the option schedule-paused is true", "schedule-paused=false")
     return _told(there, paused=False)
 
 
 def _told(there: Connection, *, paused: bool) -> dict[str, str]:
     if not there.config.schedule:
-        raise NoScheduleError("there is no schedule")
+        raise NoScheduleError("there is no schedule", "schedule='0 3 * * 0'")
     there.memory[_PAUSED] = str(paused).lower()
     return {"schedule": there.config.schedule, "paused": str(paused).lower()}

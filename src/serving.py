@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from kube import KubernetesError, delete, errors, found
+from errors import NoKServeError, NoStorageSecretError, ServedModelError
+from kube import delete, errors, found
 
 if TYPE_CHECKING:
     import lightkube
@@ -27,18 +28,6 @@ PROFILE_SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - a name
 _KEYS = {"AWS_ACCESS_KEY_ID": "accesskey", "AWS_SECRET_ACCESS_KEY": "secretkey"}
 _VERSION = "app.kubernetes.io/version"
 _SIDE = 28
-
-
-class NoKServeError(KubernetesError):
-    """This cluster knows no InferenceServices."""
-
-
-class NoStorageSecretError(KubernetesError):
-    """The profile has no Secret with the keys of object storage, or one without them."""
-
-
-class ServedModelError(Exception):
-    """The served model does not answer, or answers something else than it should."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from errors import SourceError
 from kfp_ops import ObjectStorage
 from registry import open_store
 
 # A hook does not wait: the next event asks again.
 SECONDS = 5
-
-
-class SourceError(Exception):
-    """The data cannot be looked at."""
 
 
 def etags(address: str, files: Iterable[str], storage: ObjectStorage) -> dict[str, str]:

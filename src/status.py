@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import ops
 
 import kfp_ops
-from config import OptionError
-from kfp_ops import Run, RunState
-from kube import KubernetesError, KubernetesForbiddenError
-from profiles import NoProfilesError, ProfilePendingError
-from registry import NoSuchModelError, RegistryError
-from runs import NoSuccessError, NoSuchRunError
-from schedules import NoScheduleError
-from serving import NoKServeError, NoStorageSecretError, Served, ServedModelError
-from situation import NoDataError, Problem, Situation
-from sources import SourceError
-from triggers import figures
+from errors import (
+    KubernetesError,
+    KubernetesForbiddenError,
+    NoDataError,
+    NoKServeError,
+    NoProfilesError,
+    NoScheduleError,
+    NoStorageSecretError,
+    NoSuccessError,
+    NoSuchModelError,
+    NoSuchRunError,
+    OptionError,
+    Problem,
+    ProfilePendingError,
+    RegistryError,
+    ServedModelError,
+    SourceError,
+)
+from formatting import figures
+from situation import Situation
+
+if TYPE_CHECKING:
+    from serving import Served
 
 _LOOK = {
     NoSuchRunError: "list-runs",
@@ -67,8 +80,19 @@ class Commands:
         return f"juju {verb} {self.app}:{endpoint} {remote}:{endpoint}"
 
 
-def problem(error: Problem, commands: Commands) -> ops.StatusBase:
-    """What went wrong, and what to do."""
+def failure(error: Problem, commands: Commands) -> str:
+    """Why an action failed, and what to do; nobody tries it again by itself."""
+    return problem(error, commands, f"look, then ask again: {commands.run('list-runs')}").message
+
+
+def problem(error: Problem, commands: Commands, later: str = _LATER) -> ops.StatusBase:
+    """What went wrong, and what to do.
+
+    Args:
+        error: what went wrong.
+        commands: what the operator types.
+        later: what is done where it may go right another time.
+    """
     match error:
         case NoDataError(endpoint=endpoint, is_related=True):
             return ops.WaitingStatus(
@@ -81,7 +105,7 @@ def problem(error: Problem, commands: Commands) -> ops.StatusBase:
         case OptionError():
             return ops.BlockedStatus(f"{error}; set it with: {commands.config(error.option)}")
         case kfp_ops.UnreachableError() | kfp_ops.ServerError() | kfp_ops.AnswerError():
-            return ops.WaitingStatus(f"Kubeflow Pipelines: {error}; {_LATER}")
+            return ops.WaitingStatus(f"Kubeflow Pipelines: {error}; {later}")
         case kfp_ops.UnauthorizedError() | kfp_ops.ForbiddenError():
             return ops.BlockedStatus(
                 f"Kubeflow Pipelines does not let {commands.app} in: {error}; "
@@ -104,15 +128,14 @@ def problem(error: Problem, commands: Commands) -> ops.StatusBase:
                 f"juju config {commands.app} serving=none"
             )
         case ProfilePendingError() | NoStorageSecretError() | RegistryError() | SourceError():
-            return ops.WaitingStatus(f"{error}; {_LATER}")
+            return ops.WaitingStatus(f"{error}; {later}")
         case KubernetesError():
-            return ops.WaitingStatus(f"Kubernetes: {error}; {_LATER}")
+            return ops.WaitingStatus(f"Kubernetes: {error}; {later}")
         case NoSuchRunError() | NoSuccessError() | NoSuchModelError() | ServedModelError():
             return ops.BlockedStatus(f"{error}; see: {commands.run(_LOOK[type(error)])}")
         case NoScheduleError():
             return ops.BlockedStatus(
-                f"{error}; set it with: juju config {commands.app} schedule='0 3 * * 0' "
-                "schedule-paused=false"
+                f"{error}; set it with: juju config {commands.app} {error.setting}"
             )
         case kfp_ops.RelationDataError():
             return ops.BlockedStatus(f"{error}; remove the relation and add it again")
@@ -123,7 +146,9 @@ def of(situation: Situation, commands: Commands) -> ops.StatusBase:
     if situation.problem:
         return problem(situation.problem, commands)
     told, served = _training(situation, commands), situation.served
-    text = "; ".join([told.message, *_production(situation, commands)])
+    text = "; ".join(
+        [told.message, *_paused(situation, commands), *_production(situation, commands)]
+    )
     if served and not served.is_ready and isinstance(told, ops.ActiveStatus):
         return ops.WaitingStatus(text)
     return type(told)(text)
@@ -133,9 +158,9 @@ def _training(situation: Situation, commands: Commands) -> ops.StatusBase:
     run, serves = situation.latest, _serves(situation)
     if run is None:
         return ops.ActiveStatus(f"{serves}no run yet; start one: {commands.train}")
-    if run.state is RunState.SUCCEEDED:
+    if run.state is kfp_ops.RunState.SUCCEEDED:
         return ops.ActiveStatus(_succeeded(situation, run, commands))
-    if run.state in (RunState.FAILED, RunState.CANCELED):
+    if run.state in (kfp_ops.RunState.FAILED, kfp_ops.RunState.CANCELED):
         return _unsuccessful(situation, run, commands)
     done = sum(state.is_final for state in run.steps(situation.steps).values())
     going = (
@@ -147,11 +172,19 @@ def _training(situation: Situation, commands: Commands) -> ops.StatusBase:
     return ops.ActiveStatus(going)
 
 
+def _paused(situation: Situation, commands: Commands) -> list[str]:
+    if situation.schedule is not False:
+        return []
+    by_option = situation.config and situation.config.schedule_paused
+    config = f"juju config {commands.app} schedule-paused=false"
+    return [f"the schedule is paused: {config if by_option else commands.run('resume')}"]
+
+
 def _production(situation: Situation, commands: Commands) -> list[str]:
     """What monitoring tells; nothing where all is well."""
     told: list[str] = []
     run, report = situation.monitor, situation.report
-    if run and run.state is RunState.FAILED:
+    if run and run.state is kfp_ops.RunState.FAILED:
         told.append(f"monitoring failed; see: {commands.run('get-run')} run-id={run.run_id}")
     if report and situation.drift:
         told.append(
@@ -161,14 +194,16 @@ def _production(situation: Situation, commands: Commands) -> list[str]:
     return told
 
 
-def _why(situation: Situation, run: Run) -> str:
+def _why(situation: Situation, run: kfp_ops.Run) -> str:
     if situation.trouble:
         return f" at {situation.trouble}"
-    failed = sorted(n for n, s in run.steps(situation.steps).items() if s is RunState.FAILED)
+    failed = sorted(
+        n for n, s in run.steps(situation.steps).items() if s is kfp_ops.RunState.FAILED
+    )
     return f" at step {', '.join(failed)}" if failed else ""
 
 
-def _unsuccessful(situation: Situation, run: Run, commands: Commands) -> ops.StatusBase:
+def _unsuccessful(situation: Situation, run: kfp_ops.Run, commands: Commands) -> ops.StatusBase:
     told, why = f"{_serves(situation)}run {run.display_name}", _why(situation, run)
     took = run.finished_at - run.created_at if run.finished_at and run.created_at else None
     timeout = situation.config.timeout if situation.config else None
@@ -179,7 +214,7 @@ def _unsuccessful(situation: Situation, run: Run, commands: Commands) -> ops.Sta
             f"{commands.run('get-run')}, or raise it: {commands.config('run-timeout')}, then: "
             f"{commands.train}"
         )
-    if run.state is RunState.CANCELED:
+    if run.state is kfp_ops.RunState.CANCELED:
         return ops.ActiveStatus(f"{told} CANCELED; start one: {commands.train}")
     return ops.BlockedStatus(
         f"{told} failed{why}; see: {commands.run('get-run')}, then: {commands.train}"
@@ -200,7 +235,7 @@ def _kserve(served: Served | None) -> str:
     return f", KServe ready{share}" if served.is_ready else f", KServe not ready: {served.reason}"
 
 
-def _succeeded(situation: Situation, run: Run, commands: Commands) -> str:
+def _succeeded(situation: Situation, run: kfp_ops.Run, commands: Commands) -> str:
     result, champion = situation.result, situation.champion
     if champion and champion.result.run_id == run.run_id:
         told = f"v{champion.version} serves, accuracy {champion.result.accuracy:.4f}"

@@ -11,9 +11,10 @@ import datetime
 from collections.abc import Iterator, Mapping
 
 from config import TrainerConfig
+from errors import RegistryError, SourceError
+from formatting import figures
 from kfp_ops import fingerprint
-from registry import Champion, RegistryError, Report
-from sources import SourceError
+from registry import Champion, Report
 
 # How the names of their runs begin.
 FAMILY = "retrain-"
@@ -101,11 +102,6 @@ def drift(
     if not champion or not report or report.version != champion.version:
         return {}
     return {part: index for part, index in report.drift.items() if index > config.max_drift}
-
-
-def figures(drift: Mapping[str, float]) -> str:
-    """Drift in words, the same each time."""
-    return ", ".join(f"{part} {index:.3f}" for part, index in sorted(drift.items()))
 
 
 _Told = Iterator[tuple[str, object, str]]

@@ -10,8 +10,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from config import OptionError, TrainerConfig
+from config import TrainerConfig
 from connection import Connection
+from errors import OptionError
 from kube import connect, errors
 
 # https://kubernetes.io/docs/concepts/storage/storage-classes/#default-storageclass

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import triggers
 import tuning
-from config import MonitorParams, TrainerConfig, TrainParams, TuneParams
+from config import TrainerConfig
 from cron import six_fields
 from kfp_ops import ObjectStorage, PipelineSpec, RunRequest, Schedule, Wanted, fingerprint
+from params import MonitorParams, TrainParams, TuneParams
 
 PIPELINE, TUNER = "fashion-mnist-trainer", "fashion-mnist-tuner"
 MONITOR = "fashion-mnist-monitor"
@@ -121,7 +122,8 @@ def monitoring(
 
 def experiments(model: str, app: str) -> tuple[str, str]:
     """The names of the experiments of an application in a Juju model: training, and monitoring."""
-    return f"{model}-{app}", f"{model}-{app}-monitor"
+    # A dot, since an application may be called NAME-monitor.
+    return f"{model}-{app}", f"{model}-{app}.monitor"
 
 
 def steps(parameters: Mapping[str, object]) -> frozenset[str]:

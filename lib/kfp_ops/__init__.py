@@ -22,74 +22,95 @@ the run that carries it. Nothing is stored in Juju, nothing is retried behind th
 and an event that was cut off anywhere is put right by the next one.
 """
 
+import importlib
 from typing import TYPE_CHECKING
-
-from kfp_ops.errors import (
-    AnswerError,
-    ApiError,
-    ConflictError,
-    ForbiddenError,
-    KfpError,
-    NotFoundError,
-    RequestError,
-    ServerError,
-    UnauthorizedError,
-    UnreachableError,
-)
-from kfp_ops.models import (
-    Experiment,
-    Pipeline,
-    PipelineVersion,
-    RecurringRun,
-    Run,
-    RunState,
-    Task,
-)
-from kfp_ops.reconcile import (
-    CreateExperiment,
-    CreatePipeline,
-    CreateSchedule,
-    DeleteSchedule,
-    Observed,
-    RunRequest,
-    Schedule,
-    Step,
-    SubmitRun,
-    SwitchSchedule,
-    TerminateRun,
-    UploadVersion,
-    Wanted,
-    act,
-    observe,
-    plan,
-    withdraw,
-)
-from kfp_ops.relations import (
-    DashboardLink,
-    KfpApi,
-    KfpApiRequirer,
-    ObjectStorage,
-    ObjectStorageRequirer,
-    RelationDataError,
-    SdiRequirer,
-    TrainedModel,
-    TrainedModelRequirer,
-    write,
-)
-from kfp_ops.resources import Resources, quantity
-from kfp_ops.spec import Parameter, PipelineSpec, fingerprint
 
 if TYPE_CHECKING:
     from kfp_ops.client import Client
+    from kfp_ops.errors import (
+        AnswerError,
+        ApiError,
+        ConflictError,
+        ForbiddenError,
+        KfpError,
+        NotFoundError,
+        RequestError,
+        ServerError,
+        UnauthorizedError,
+        UnreachableError,
+    )
+    from kfp_ops.models import (
+        Experiment,
+        Pipeline,
+        PipelineVersion,
+        RecurringRun,
+        Run,
+        RunState,
+        Task,
+    )
+    from kfp_ops.reconcile import (
+        CreateExperiment,
+        CreatePipeline,
+        CreateSchedule,
+        DeleteSchedule,
+        Observed,
+        RunRequest,
+        Schedule,
+        Step,
+        SubmitRun,
+        SwitchSchedule,
+        TerminateRun,
+        UploadVersion,
+        Wanted,
+        act,
+        observe,
+        plan,
+        withdraw,
+    )
+    from kfp_ops.relations import (
+        DashboardLink,
+        KfpApi,
+        KfpApiRequirer,
+        ObjectStorage,
+        ObjectStorageRequirer,
+        RelationDataError,
+        SdiRequirer,
+        TrainedModel,
+        TrainedModelRequirer,
+        write,
+    )
+    from kfp_ops.resources import Resources, quantity
+    from kfp_ops.spec import Parameter, PipelineSpec, fingerprint
+
+# Imported when they are asked for: all of it takes longer than many an event does.
+_MODULES = {
+    "client": "Client",
+    "errors": (
+        "AnswerError ApiError ConflictError ForbiddenError KfpError NotFoundError RequestError "
+        "ServerError UnauthorizedError UnreachableError"
+    ),
+    "models": "Experiment Pipeline PipelineVersion RecurringRun Run RunState Task",
+    "reconcile": (
+        "CreateExperiment CreatePipeline CreateSchedule DeleteSchedule Observed RunRequest "
+        "Schedule Step SubmitRun SwitchSchedule TerminateRun UploadVersion Wanted act observe "
+        "plan withdraw"
+    ),
+    "relations": (
+        "DashboardLink KfpApi KfpApiRequirer ObjectStorage ObjectStorageRequirer "
+        "RelationDataError SdiRequirer TrainedModel TrainedModelRequirer write"
+    ),
+    "resources": "Resources quantity",
+    "spec": "Parameter PipelineSpec fingerprint",
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> object:
-    # httpx takes longer to import than many an event takes in all; those that ask nothing do without.
-    if name == "Client":
-        from kfp_ops.client import Client
-
-        return Client
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"kfp_ops.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
 
 
 __version__ = "0.1.0"

@@ -8,14 +8,23 @@ import pytest
 
 import kfp_ops
 import status
+from errors import (
+    KubernetesError,
+    KubernetesForbiddenError,
+    NoDataError,
+    NoKServeError,
+    NoProfilesError,
+    NoScheduleError,
+    NoStorageSecretError,
+    NoSuccessError,
+    NoSuchModelError,
+    NoSuchRunError,
+    ProfilePendingError,
+    RegistryError,
+    ServedModelError,
+    SourceError,
+)
 from kfp_ops import RunState
-from kube import KubernetesError, KubernetesForbiddenError
-from profiles import NoProfilesError, ProfilePendingError
-from registry import NoSuchModelError, RegistryError
-from runs import NoSuccessError, NoSuchRunError
-from schedules import NoScheduleError
-from serving import NoKServeError, NoStorageSecretError, ServedModelError
-from sources import SourceError
 from status import Commands
 from tests.docs.documents import ROOT
 from tests.unit import test_status
@@ -38,8 +47,8 @@ FAILURES = table("Actions fail")
 
 # Each problem that a status tells; test_status has those that are told of runs and more.
 PROBLEMS = [
-    status.NoDataError("kfp-api", "kfp-api", is_related=True),
-    status.NoDataError("kfp-api", "kfp-api", is_related=False),
+    NoDataError("kfp-api", "kfp-api", is_related=True),
+    NoDataError("kfp-api", "kfp-api", is_related=False),
     KubernetesForbiddenError("profile fashion-mnist: no"),
     NoProfilesError("profile fashion-mnist: this cluster has no such kind"),
     ProfilePendingError("namespace fashion-mnist of the profile is not there yet"),
@@ -54,7 +63,8 @@ ANSWERS = [
     NoSuchRunError("no run"),
     NoSuccessError("run a failed"),
     NoSuchModelError("none"),
-    NoScheduleError("there is no schedule"),
+    NoScheduleError("there is no schedule", "schedule='0 3 * * 0'"),
+    NoScheduleError("the option schedule-paused is true", "schedule-paused=false"),
     ServedModelError("the served model does not answer"),
 ]
 
@@ -98,6 +108,15 @@ def test_what_only_actions_say_is_told_too(error):
     assert [code for code, pattern in FAILURES.items() if re.fullmatch(pattern, message)]
 
 
+def test_an_action_that_nobody_tries_again_says_so():
+    messages = [status.failure(error, JUJU) for error in PROBLEMS]
+    assert not [message for message in messages if "tried again" in message]
+    asked_again = [message for message in messages if "look, then ask again" in message]
+    assert asked_again
+    for message in asked_again:
+        assert [code for code, pattern in FAILURES.items() if re.fullmatch(pattern, message)]
+
+
 def texts():
     """The f-strings of the functions in src/status.py, each as a pattern."""
     tree = ast.parse((ROOT / "src" / "status.py").read_text())
@@ -116,6 +135,7 @@ def test_all_that_the_code_can_say_is_seen_here():
     # Else what is new in src/status.py would not be asked for above.
     said = [each.message for each in SEEN]
     said += [status.problem(error, JUJU).message for error in ANSWERS]
+    said += [status.failure(error, JUJU) for error in PROBLEMS]
     found = list(texts())
     assert len(found) > 20
     assert [text for text in found if not any(re.search(text, message) for message in said)] == []

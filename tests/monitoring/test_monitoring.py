@@ -19,10 +19,11 @@ import metrics
 import observability
 import pushgateway
 from config import TrainerConfig
+from errors import RegistryError
 from kfp_ops import Run, RunState
 from observability import Topology
 from pods import Trouble
-from registry import Champion, RegistryError, Report, Result
+from registry import Champion, Report, Result
 from situation import Situation
 
 PROGRAMS = ("prometheus", "prometheus-pushgateway", "promtool")

@@ -140,8 +140,9 @@ def test_with_the_relation_the_schedule_goes(ctx, configured, kfp_api, schedules
     other = dataclasses.replace(state, leader=False)
     ctx.run(ctx.on.relation_broken(kfp_api), other)
     assert len(schedules()) == 1
-    # WHEN the leader does, THEN it goes
-    ctx.run(ctx.on.relation_broken(kfp_api), state)
+    # WHEN the leader does, THEN it goes, whatever is wrong with the options
+    wrong = dataclasses.replace(state, config={**state.config, "image-number": 10000})
+    ctx.run(ctx.on.relation_broken(kfp_api), wrong)
     assert schedules() == []
     # AND a new relation brings it back
     if storage:
@@ -156,6 +157,15 @@ def test_a_schedule_that_cannot_be_removed_is_told(ctx, configured, kfp_api, pro
     ctx.run(ctx.on.relation_broken(kfp_api), state)
     assert len(schedules()) == 1
     assert any("a schedule may be left" in log.message for log in ctx.juju_log)
+
+
+def test_what_an_action_asked_for_in_vain_is_not_promised(ctx, state, sandbox):
+    sandbox.stop()
+    for action in ("train", "list-runs"):
+        with pytest.raises(ops.testing.ActionFailed) as failed:
+            ctx.run(ctx.on.action(action), state)
+        assert "ask again: juju run trainer/leader list-runs" in failed.value.message
+        assert "tried again" not in failed.value.message
 
 
 def test_an_unreachable_server_is_waited_for(ctx, state, sandbox, runs):

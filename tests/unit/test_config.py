@@ -8,8 +8,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import RECIPES, MonitorParams, OptionError, TrainerConfig, TrainParams
+from config import RECIPES, TrainerConfig
+from errors import OptionError
 from kfp_ops import PipelineSpec
+from params import MonitorParams, TrainParams
 
 ROOT = Path(__file__).parents[2]
 CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())

@@ -10,7 +10,8 @@ from hypothesis import assume, event, example, given
 from hypothesis import strategies as st
 
 from charm import FashionMnistTrainerCharm
-from config import OptionError, TrainerConfig
+from config import TrainerConfig
+from errors import OptionError
 from sandbox import Sandbox
 from tests.fuzz import fuzz
 from tests.unit.conftest import bare

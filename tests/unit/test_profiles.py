@@ -158,7 +158,7 @@ def test_a_profile_that_is_left_keeps_neither_schedule_nor_rights(
     before = len(proxy.seen)
     ctx.run(ctx.on.config_changed(), configured(profile="team-b"))
     asked = [path for _, path in proxy.seen[before:] if "namespace=team-a" in path]
-    for experiment in ("-trainer%22", "-trainer-monitor%22"):
+    for experiment in ("-trainer%22", "-trainer.monitor%22"):
         assert any(experiment in path for path in asked), "the schedules there are looked for"
     assert BINDING not in kubernetes.objects
     assert BINDING.replace("team-a", "team-b") in kubernetes.objects

@@ -91,3 +91,19 @@ def test_a_server_that_cannot_be_reached_leaves_it_for_later(ctx, scheduled, pro
 def test_an_unrelated_trainer_says_what_it_needs(ctx):
     with pytest.raises(ops.testing.ActionFailed, match="no relation kfp-api"):
         ctx.run(ctx.on.action("pause"), bare(leader=True, config={"schedule": "@daily"}))
+
+
+def test_what_has_not_reached_kubeflow_yet_is_told(ctx, scheduled, enabled, proxy):
+    # GIVEN a schedule, and a server that answers nothing
+    state = ctx.run(ctx.on.config_changed(), scheduled)
+    proxy.trouble = lambda *_: 503
+    # WHEN it is paused
+    state = ctx.run(ctx.on.action("pause"), state)
+    # THEN that it is still enabled is not passed over
+    assert enabled() == [True]
+    assert "tried again at the next update-status" in ctx.action_results["pending"]
+    # AND it is so when the server is back
+    proxy.trouble = lambda *_: None
+    state = ctx.run(ctx.on.update_status(), state)
+    assert enabled() == [False]
+    assert "the schedule is paused: juju run trainer/leader resume" in state.unit_status.message

@@ -277,24 +277,38 @@ def test_it_is_taken_away_where_kserve_is_gone(ctx, kubernetes, serving):
 
 
 @pytest.mark.parametrize("endpoint", ["kfp-api", "object-storage"])
-def test_it_goes_with_a_relation_that_is_needed(ctx, kubernetes, serving, endpoint):
+def test_it_outlives_the_relations(ctx, kubernetes, serving, endpoint):
+    # Whoever relates to another server must not lose what answers in production.
     (relation,) = serving.get_relations(endpoint)
-    # Another unit leaves it to the leader.
-    ctx.run(ctx.on.relation_broken(relation), dataclasses.replace(serving, leader=False))
+    ctx.run(ctx.on.relation_broken(relation), serving)
     assert set(kubernetes.objects) > OURS
-    ctx.run(ctx.on.relation_broken(relation), serving)
-    assert not OURS & set(kubernetes.objects)
 
 
-def test_what_is_left_when_a_relation_goes_is_told(ctx, kubernetes, serving):
-    kubernetes.refuse[f"DELETE {SERVICE}"] = 403
-    (relation,) = serving.get_relations("object-storage")
-    ctx.run(ctx.on.relation_broken(relation), serving)
-    assert any("a service may be left" in log.message for log in ctx.juju_log)
+def test_a_rollback_is_served_while_the_pipelines_api_is_away(ctx, kubernetes, serving, proxy):
+    # GIVEN a champion that is served, and a server that answers nothing
+    proxy.trouble = lambda *_: 503
+    # WHEN it is rolled back
+    ctx.run(ctx.on.action("rollback"), serving)
+    # THEN the model before is served, and what is left to do is told
+    model = kubernetes.objects[SERVICE]["spec"]["predictor"]["model"]
+    assert model["storageUri"].endswith("/2/serving")
+    assert ctx.action_results["champion"] == "2"
+    assert "tried again at the next update-status" in ctx.action_results["pending"]
+
+
+def test_a_promotion_is_served_while_the_data_cannot_be_looked_at(ctx, kubernetes, serving):
+    state = dataclasses.replace(
+        serving, config={**serving.config, "retrain-on-data": True, "data-path": "s3://nobody/x"}
+    )
+    ctx.run(ctx.on.action("rollback"), state)
+    model = kubernetes.objects[SERVICE]["spec"]["predictor"]["model"]
+    assert model["storageUri"].endswith("/2/serving")
 
 
 def test_it_goes_with_the_application(ctx, kubernetes, serving):
-    ctx.run(ctx.on.remove(), dataclasses.replace(serving, planned_units=0))
+    # An option that cannot be is no reason to leave something behind.
+    state = dataclasses.replace(serving, config={**serving.config, "image-number": 10000})
+    ctx.run(ctx.on.remove(), dataclasses.replace(state, planned_units=0))
     assert not OURS & set(kubernetes.objects)
 
 

@@ -8,10 +8,11 @@ import pytest
 
 import kfp_ops
 import status
-from config import OptionError, TrainerConfig
+from config import TrainerConfig
+from errors import NoDataError, OptionError, RegistryError
 from kfp_ops import Run, RunState, Task
 from pods import Trouble
-from registry import Champion, RegistryError, Report, Result
+from registry import Champion, Report, Result
 from serving import Served
 from status import Commands, Situation
 
@@ -47,6 +48,24 @@ def lasted(state=RunState.CANCELED, **how_long):
 @pytest.mark.parametrize(
     ("situation", "expected"),
     [
+        (
+            Situation(champion=OLD, schedule=False, config=TrainerConfig()),
+            ops.ActiveStatus(
+                "v2 0.9000 serves; no run yet; start one: juju run trainer/leader train; "
+                "the schedule is paused: juju run trainer/leader resume"
+            ),
+        ),
+        (
+            Situation(
+                latest=run(RunState.PENDING),
+                schedule=False,
+                config=TrainerConfig(schedule="@daily", schedule_paused=True),
+            ),
+            ops.ActiveStatus(
+                "run config-1 PENDING, 0 of 5 steps done; "
+                "the schedule is paused: juju config trainer schedule-paused=false"
+            ),
+        ),
         (
             Situation(),
             ops.ActiveStatus("no run yet; start one: juju run trainer/leader train"),
@@ -291,14 +310,12 @@ def test_commands_are_those_of_the_juju_at_hand(juju, train, relate):
     assert commands.train == train
     assert commands.relate("a", "minio") == relate
     assert status.problem(
-        status.NoDataError("a", "minio", is_related=False), commands
+        NoDataError("a", "minio", is_related=False), commands
     ) == ops.BlockedStatus(f"no relation a; add it with: {relate}")
 
 
 def test_a_silent_relation_is_waited_for():
     assert isinstance(
-        status.problem(
-            status.NoDataError("kfp-api", "kfp-api", is_related=True), Commands(app="trainer")
-        ),
+        status.problem(NoDataError("kfp-api", "kfp-api", is_related=True), Commands(app="trainer")),
         ops.WaitingStatus,
     )

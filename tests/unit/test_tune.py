@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 import tuning
-from config import OptionError, TrainerConfig, TuneParams
+from config import TrainerConfig
+from errors import OptionError
 from kfp_ops import PipelineSpec
+from params import TuneParams
 
 ROOT = Path(__file__).parents[2]
 SPEC = PipelineSpec.load(ROOT / "src" / "pipelines" / "tune.yaml")

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 import wishes
-from config import MonitorParams, OptionError, TrainerConfig, TrainParams, TuneParams
+from config import TrainerConfig
+from errors import OptionError
 from kfp_ops import ObjectStorage, PipelineSpec
+from params import MonitorParams, TrainParams, TuneParams
 from registry import Champion, Result
 from triggers import Evidence
 
@@ -185,7 +187,7 @@ def test_resources_are_those_of_the_step_that_trains():
 
 def test_each_application_in_a_model_has_two_experiments():
     training, monitoring = wishes.experiments("kubeflow", "trainer")
-    assert (training, monitoring) == ("kubeflow-trainer", "kubeflow-trainer-monitor")
+    assert (training, monitoring) == ("kubeflow-trainer", "kubeflow-trainer.monitor")
 
 
 # Tuning and monitoring -----------------------------------------------------------------------------
@@ -217,13 +219,13 @@ def test_tuning_is_a_pipeline_of_its_own_before_the_trainers():
 
 
 def monitoring(config=DEFAULTS, **asked):
-    return wishes.monitoring(config, STORAGE, "kubeflow-trainer-monitor", asked, NOON)
+    return wishes.monitoring(config, STORAGE, "kubeflow-trainer.monitor", asked, NOON)
 
 
 def test_monitoring_runs_in_time_and_when_it_is_asked_for():
     config = changed(monitor_data="s3://bucket/seen", monitor_schedule="0 4 * * *", run_timeout=90)
     said = monitoring(config, one=MonitorParams(monitor_data="s3://other"), two=TrainParams())
-    assert (said.experiment, said.pipeline) == ("kubeflow-trainer-monitor", "fashion-mnist-monitor")
+    assert (said.experiment, said.pipeline) == ("kubeflow-trainer.monitor", "fashion-mnist-monitor")
     assert said.deadline == NOON - datetime.timedelta(minutes=90)
     (request,) = said.runs
     assert (request.name, request.parameters["monitor_data"]) == ("one", "s3://other")

@@ -1,0 +1,25 @@
+"""How results and statuses write tables, times and figures. Pure."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Lines with their columns under each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def moment(when: datetime.datetime | None) -> str:
+    """A time as ISO 8601, UTC, whole seconds; empty for none."""
+    return when.isoformat(timespec="seconds") if when else ""
+
+
+def figures(drift: Mapping[str, float]) -> str:
+    """Drift, the population stability index by part, in words that are the same each time."""
+    return ", ".join(f"{part} {index:.3f}" for part, index in sorted(drift.items()))
