@@ -67,3 +67,21 @@ def test_the_changelog_leads_up_to_the_version():
         assert all(version < Version(VERSION) for version in released)
     else:
         assert released[0] == Version(VERSION)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *sorted(ROOT.glob("charmcraft.yaml")),
+        *sorted(ROOT.glob("examples/*/charmcraft.yaml")),
+        *sorted(ROOT.glob("tests/integration/charms/*/charmcraft.yaml")),
+    ],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_who_packs_a_charm_needs_no_uv_of_their_own(path):
+    # In charmcraft's build environment there is none
+    parts = yaml.safe_load(path.read_text())["parts"].values()
+    uv = [part for part in parts if part["plugin"] == "uv"]
+    assert uv
+    for part in uv:
+        assert "astral-uv" in part["build-snaps"]
