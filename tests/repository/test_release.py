@@ -85,3 +85,7 @@ def test_who_packs_a_charm_needs_no_uv_of_their_own(path):
     assert uv
     for part in uv:
         assert "astral-uv" in part["build-snaps"]
+
+
+def test_the_library_brings_the_licence_along():
+    assert (ROOT / "lib/kfp_ops/LICENSE").read_text() == (ROOT / "LICENSE").read_text()
