@@ -59,14 +59,15 @@ def test_every_place_tells_the_same_version():
 
 def test_the_changelog_leads_up_to_the_version():
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    unreleased = headings[0] == "Unreleased"
-    released = [Version(heading.split(" - ")[0]) for heading in headings[unreleased:]]
-    assert all(newer > older for newer, older in pairwise(released))
-    # What is not released yet is the version to come
-    if unreleased:
-        assert all(version < Version(VERSION) for version in released)
-    else:
-        assert released[0] == Version(VERSION)
+    said = [
+        re.fullmatch(r"(\S+) (?:\(unreleased\)|- (\d{4}-\d\d-\d\d))", heading) for heading in headings
+    ]
+    assert said and all(said), headings
+    versions, days = zip(*(match.groups() for match in said), strict=True)
+    assert versions[0] == VERSION
+    assert all(Version(newer) > Version(older) for newer, older in pairwise(versions))
+    # Only the version to come has no day yet
+    assert all(days[1:])
 
 
 @pytest.mark.parametrize(
