@@ -23,6 +23,8 @@ def test_each_directory_is_told():
 
 
 def test_each_module_that_is_told_is_there():
-    told = [(folder, module) for folders, modules in ROWS for folder in folders for module in modules]
+    told = [
+        (folder, module) for folders, modules in ROWS for folder in folders for module in modules
+    ]
     assert ("src/", "charm.py") in told
     assert [row for row in told if not (ROOT / row[0] / row[1]).is_file()] == []

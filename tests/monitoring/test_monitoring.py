@@ -217,7 +217,9 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
         (
             "DataDrift",
             "firing",
-            dataclasses.replace(FINE, result=dataclasses.replace(GOOD.result, drift={"test": 0.21})),
+            dataclasses.replace(
+                FINE, result=dataclasses.replace(GOOD.result, drift={"test": 0.21})
+            ),
         ),
         (
             "ProductionDrift",

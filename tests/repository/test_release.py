@@ -60,9 +60,10 @@ def test_every_place_tells_the_same_version():
 def test_the_changelog_leads_up_to_the_version():
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     said = [
-        re.fullmatch(r"(\S+) (?:\(unreleased\)|- (\d{4}-\d\d-\d\d))", heading) for heading in headings
+        re.fullmatch(r"(\S+) (?:\(unreleased\)|- (\d{4}-\d\d-\d\d))", heading)
+        for heading in headings
     ]
-    assert said and all(said), headings
+    assert all(said), headings
     versions, days = zip(*(match.groups() for match in said), strict=True)
     assert versions[0] == VERSION
     assert all(Version(newer) > Version(older) for newer, older in pairwise(versions))
