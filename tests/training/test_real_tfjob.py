@@ -8,14 +8,12 @@ import base64
 import contextlib
 import os
 import threading
-import time
 from pathlib import Path
 
 import httpx
-import lightkube
 import pytest
 import yaml
-from lightkube import ApiError, KubeConfig
+from lightkube import ApiError
 from lightkube.codecs import load_all_yaml
 from lightkube.generic_resource import create_namespaced_resource
 from lightkube.models.authentication_v1 import TokenRequestSpec
@@ -26,8 +24,9 @@ from lightkube.types import PatchType
 
 from fashion_mnist import workers
 from fashion_mnist.training import WorkersError
+from tests.cluster import CLUSTER, connect, until
 
-CLUSTER, CRDS = os.environ.get("CLUSTER_KUBECONFIG", ""), os.environ.get("TFJOB_CRDS", "")
+CRDS = os.environ.get("TFJOB_CRDS", "")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CLUSTER, reason="no cluster to try on: CLUSTER_KUBECONFIG is not set"),
@@ -73,17 +72,9 @@ spec:
 """
 
 
-def until(true, what, seconds=120):
-    end = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < end, f"{what} did not come within {seconds} s"
-        time.sleep(0.5)
-    return found
-
-
 @pytest.fixture(scope="module")
 def admin():
-    return lightkube.Client(KubeConfig.from_file(CLUSTER), field_manager="test", trust_env=False)
+    return connect()
 
 
 @pytest.fixture(scope="module")

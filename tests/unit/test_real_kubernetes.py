@@ -9,14 +9,13 @@ import base64
 import contextlib
 import dataclasses
 import os
-import time
 from pathlib import Path
 
 import lightkube
 import ops
 import pytest
 import yaml
-from lightkube import ApiError, KubeConfig
+from lightkube import ApiError
 from lightkube.codecs import load_all_yaml
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
 from lightkube.models.authentication_v1 import TokenRequestSpec
@@ -33,7 +32,8 @@ from lightkube.resources.core_v1 import (
 )
 from lightkube.resources.rbac_authorization_v1 import ClusterRole, ClusterRoleBinding, RoleBinding
 
-CLUSTER = os.environ.get("CLUSTER_KUBECONFIG", "")
+from tests.cluster import CLUSTER, connect, until
+
 KSERVE_CRDS = os.environ.get("KSERVE_CRDS", "")
 pytestmark = [
     pytest.mark.slow,
@@ -100,17 +100,9 @@ subjects:
 """
 
 
-def until(true, what, seconds=120):
-    end = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < end, f"{what} did not come within {seconds} s"
-        time.sleep(0.5)
-    return found
-
-
 @pytest.fixture(scope="module")
 def admin():
-    return lightkube.Client(KubeConfig.from_file(CLUSTER), field_manager="test", trust_env=False)
+    return connect()
 
 
 @pytest.fixture(scope="module", autouse=True)

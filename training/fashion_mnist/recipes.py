@@ -22,7 +22,8 @@ class Recipe:
         one_cycle: warm up over a fifth of the steps, then anneal along a cosine.
         label_smoothing: how much of each label is spread over all classes.
         augment: flip and shift images at random while training.
-        mixed_precision: compute in bfloat16, keep weights in float32.
+        mixed_precision: while training compute in bfloat16 where the processor can, keep weights in
+            float32.
     """
 
     name: str

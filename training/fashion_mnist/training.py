@@ -21,6 +21,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,31 @@ class Place:
         return self.number == 0
 
 
-def build(recipe: Recipe, seed: int, *, fused: bool = False) -> Any:
+@functools.cache
+def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this machine computes in bfloat16 by itself; emulated, it takes ten times float32's time.
+
+    GPUs do from compute capability 8.0, x86 processors with AVX-512 BF16 or AMX, ARM's with BF16.
+
+    Args:
+        cpuinfo: what Linux tells of the processor; without it there is none.
+    """
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
+        return all(each.get("compute_capability", (0, 0)) >= (8, 0) for each in details)
+    flags = set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.exists() else set[str]()
+    return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def dtype_policy(recipe: Recipe) -> str:
+    """Keras' name of what the recipe computes in while it trains on this machine."""
+    return "mixed_bfloat16" if recipe.mixed_precision and has_bfloat16() else "float32"
+
+
+def build(recipe: Recipe, seed: int, *, trains: bool = False) -> Any:
     """The recipe's network, untrained: uint8 (n, 28, 28) in, float32 logits (n, 10) out.
 
     Pixels are scaled to 0..1 inside, so training, export and prediction share one transform.
@@ -100,14 +125,17 @@ def build(recipe: Recipe, seed: int, *, fused: bool = False) -> Any:
     Args:
         recipe: see `recipes`.
         seed: of the initial weights.
-        fused: normalise convolutions' batches by TensorFlow's fused operation, which trains a quarter
-            faster and has the same weights; such a model cannot be kept as a file.
+        trains: for training: normalise convolutions' batches by TensorFlow's fused operation, a quarter
+            faster, and compute in bfloat16 where that is faster. The weights are the same, but only
+            the other model can be kept as a file, and predicts alike on every machine.
+
+    Raises:
+        ValueError: a layer of the recipe is not known.
     """
     import keras
 
-    normalization = _fused_normalization() if fused else keras.layers.BatchNormalization
-
-    policy = "mixed_bfloat16" if recipe.mixed_precision else "float32"
+    normalization = _fused_normalization() if trains else keras.layers.BatchNormalization
+    policy = dtype_policy(recipe) if trains else "float32"
     seeds = iter(range(seed, seed + 1000))
 
     def initial(scheme: str) -> Any:
@@ -197,7 +225,7 @@ def train(
 ) -> Trained:
     """Train a recipe's network.
 
-    The same seed, data and number of threads and of workers give the same weights.
+    The same seed, data, kind of processor and number of threads and of workers give the same weights.
 
     Args:
         images: uint8 (n, 28, 28).
@@ -288,7 +316,7 @@ def _train(
     steps = len(images) // recipe.batch_size
     rate = _one_cycle(recipe, steps) if recipe.one_cycle else recipe.learning_rate
     with strategy.scope(), tf.variable_creator_scope(_kept_by_each(place)):
-        model = build(recipe, seed, fused=True)
+        model = build(recipe, seed, trains=True)
         optimizer = keras.optimizers.Adam(rate, beta_2=0.99 if recipe.one_cycle else 0.999)
         optimizer.build(model.trainable_variables)
     plain = build(recipe, seed)
@@ -451,7 +479,11 @@ def _fingerprint(images: np.ndarray, labels: np.ndarray, recipe: Recipe, seed: i
     import keras
     import tensorflow as tf
 
-    said = {"recipe": dataclasses.asdict(recipe), "seed": seed}
+    said = {
+        "recipe": dataclasses.asdict(recipe),
+        "seed": seed,
+        "dtype": dtype_policy(recipe),
+    }
     versions = [tf.__version__, keras.__version__, np.__version__]
     whole = hashlib.sha256(json.dumps([said, versions], sort_keys=True).encode())
     for array in (images, labels):

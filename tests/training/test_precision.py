@@ -1,0 +1,39 @@
+"""In what a recipe's network computes, while it trains and afterwards."""
+
+import pytest
+
+from fashion_mnist import recipes, training
+
+X86 = "flags\t\t: fpu sse2 avx2 avx512f{more} xsave\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "has"),
+    [
+        (X86.format(more=""), False),
+        (X86.format(more=" avx512_bf16"), True),
+        (X86.format(more=" amx_bf16"), True),
+        ("Features\t: fp asimd bf16 i8mm\n", True),
+        ("Features\t: fp asimd i8mm\n", False),
+        (None, False),
+    ],
+)
+def test_bfloat16_is_for_processors_that_have_it(tmp_path, cpuinfo, has):
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert training.has_bfloat16(tmp_path / "cpuinfo") is has
+
+
+def policies(recipe, **how):
+    model = training.build(recipes.RECIPES[recipe], 1, **how)
+    return {layer.dtype_policy.name for layer in model.layers}
+
+
+def test_a_model_that_is_kept_computes_alike_on_every_machine():
+    assert policies("fast") == {"float32"}
+
+
+def test_a_model_that_trains_computes_in_what_this_machine_is_fast_with():
+    expected = "mixed_bfloat16" if training.has_bfloat16() else "float32"
+    assert policies("fast", trains=True) == {expected, "float32"}
+    assert policies("quick", trains=True) == {"float32"}
