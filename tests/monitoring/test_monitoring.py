@@ -71,7 +71,8 @@ FINE = Situation(
         created_at=NOW,
         finished_at=NOW + datetime.timedelta(seconds=90),
     ),
-    result=dataclasses.replace(GOOD.result, drift={"train": 0.01}),
+    # Above the default of max-drift, below what it is set to here
+    result=dataclasses.replace(GOOD.result, drift={"train": 0.12}),
     champion=GOOD,
     schedule=True,
 )
@@ -217,7 +218,9 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
         (
             "DataDrift",
             "firing",
-            dataclasses.replace(FINE, result=dataclasses.replace(GOOD.result, drift={"test": 0.3})),
+            dataclasses.replace(
+                FINE, result=dataclasses.replace(GOOD.result, drift={"test": 0.21})
+            ),
         ),
         (
             "ProductionDrift",

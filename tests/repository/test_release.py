@@ -59,11 +59,35 @@ def test_every_place_tells_the_same_version():
 
 def test_the_changelog_leads_up_to_the_version():
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    unreleased = headings[0] == "Unreleased"
-    released = [Version(heading.split(" - ")[0]) for heading in headings[unreleased:]]
-    assert all(newer > older for newer, older in pairwise(released))
-    # What is not released yet is the version to come
-    if unreleased:
-        assert all(version < Version(VERSION) for version in released)
-    else:
-        assert released[0] == Version(VERSION)
+    said = [
+        re.fullmatch(r"(\S+) (?:\(unreleased\)|- (\d{4}-\d\d-\d\d))", heading)
+        for heading in headings
+    ]
+    assert all(said), headings
+    versions, days = zip(*(match.groups() for match in said), strict=True)
+    assert versions[0] == VERSION
+    assert all(Version(newer) > Version(older) for newer, older in pairwise(versions))
+    # Only the version to come has no day yet
+    assert all(days[1:])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *sorted(ROOT.glob("charmcraft.yaml")),
+        *sorted(ROOT.glob("examples/*/charmcraft.yaml")),
+        *sorted(ROOT.glob("tests/integration/charms/*/charmcraft.yaml")),
+    ],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_who_packs_a_charm_needs_no_uv_of_their_own(path):
+    # In charmcraft's build environment there is none
+    parts = yaml.safe_load(path.read_text())["parts"].values()
+    uv = [part for part in parts if part["plugin"] == "uv"]
+    assert uv
+    for part in uv:
+        assert "astral-uv" in part["build-snaps"]
+
+
+def test_the_library_brings_the_licence_along():
+    assert (ROOT / "lib/kfp_ops/LICENSE").read_text() == (ROOT / "LICENSE").read_text()

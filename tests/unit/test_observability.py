@@ -43,9 +43,15 @@ def gateway(monkeypatch, httpserver):
 
 
 def metrics_made():
-    """The names of the metrics that the charm makes."""
+    """The names of the metrics that the charm makes, and the Pushgateway of itself."""
     source = Path("src/metrics.py").read_text(encoding="utf-8")
-    return {f"fashion_mnist_trainer_{name}" for name in re.findall(r'gauge\("(\w+)"', source)}
+    ours = {f"fashion_mnist_trainer_{name}" for name in re.findall(r'gauge\("(\w+)"', source)}
+    return ours | {"push_time_seconds"}
+
+
+def metrics_in(text):
+    """The names of the metrics that a text speaks of."""
+    return set(re.findall(r"\b(?:fashion_mnist_trainer_\w+|push_time_seconds)\b", text))
 
 
 def with_container(state, **more):
@@ -200,16 +206,29 @@ def test_grafana_gets_a_dashboard_that_shows_metrics_that_there_are(ctx, state):
     template = told["templates"]["file:trainer"]
     assert template["charm"] == "fashion-mnist-trainer"
     dashboard = json.loads(lzma.decompress(base64.b64decode(template["content"])))
-    shown = set(re.findall(r"fashion_mnist_trainer_\w+", json.dumps(dashboard)))
+    # Each panel asks for something, but the one with the alerts
+    queries = {
+        panel["title"]: [target["expr"] for target in panel["targets"]]
+        for panel in dashboard["panels"]
+    }
+    assert [title for title, asked in queries.items() if not asked] == ["Alerts"]
     made = metrics_made()
-    assert shown <= made
+    for asked in queries.values():
+        for query in asked:
+            assert (shown := metrics_in(query))
+            assert shown <= made
+    shown = metrics_in(json.dumps(dashboard))
+    assert shown >= {f"fashion_mnist_trainer_{name}" for name in ("run_state", "champion_version")}
 
 
 def test_alert_rules_speak_of_metrics_that_there_are():
-    rules = yaml.safe_load(Path("src/prometheus_alert_rules/trainer.rules.yaml").read_text())
+    document = yaml.safe_load(Path("src/prometheus_alert_rules/trainer.rules.yaml").read_text())
+    rules = [rule for group in document["groups"] for rule in group["rules"]]
     made = metrics_made()
-    for rule in rules["groups"][0]["rules"]:
-        assert set(re.findall(r"fashion_mnist_trainer_\w+", rule["expr"])) <= made
+    assert len({rule["alert"] for rule in rules}) == len(rules) >= 9
+    for rule in rules:
+        assert (asked := metrics_in(rule["expr"])), rule["alert"]
+        assert asked <= made
         assert rule["annotations"]["summary"]
 
 
@@ -306,13 +325,16 @@ def test_a_model_that_is_none_is_an_error_with_the_relation_in_it(serve, said):
     assert "relation trained-model" in str(raised.value.__cause__)
 
 
-def test_no_secret_is_in_what_is_told(ctx, state, sandbox):
+def test_no_secret_is_in_what_is_told(ctx, state, sandbox, three):
+    # GIVEN all there is to tell, a champion too
     names = ["metrics-endpoint", "grafana-dashboard", "dashboard-links", "trained-model"]
     relations = {ops.testing.Relation(name) for name in names}
     state = dataclasses.replace(state, relations={*state.relations, *relations})
     out = ctx.run(ctx.on.config_changed(), state)
     for relation in relations:
-        said = str(out.get_relation(relation.id).local_app_data)
+        told = out.get_relation(relation.id)
+        assert told.local_app_data, relation.endpoint
+        said = f"{told.local_app_data} {told.local_unit_data}"
         assert sandbox.secret_key not in said
         assert sandbox.access_key not in said
 

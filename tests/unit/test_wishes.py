@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import re
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,21 @@ def test_a_configuration_is_a_run_of_the_compiled_pipeline():
     assert said.schedule is None
 
 
-def test_the_same_options_are_the_same_run():
-    assert wanted().runs == wanted().runs
+def test_the_same_options_are_the_same_run_whenever_asked():
+    (before,), (after,) = (
+        list(wishes.wanted(TrainerConfig(), storage, "kubeflow-trainer", {}, NOTHING, now))[-1].runs
+        for storage, now in (
+            (STORAGE, NOON),
+            # As another unit reads it, a day later, from a relation with other keys
+            (
+                dataclasses.replace(STORAGE, access_key="new", secret_key="too"),
+                NOON + datetime.timedelta(days=1),
+            ),
+        )
+    )
+    assert before == after
+    # AND the name is the fingerprint alone
+    assert re.fullmatch("config-[0-9a-f]{12}", before.name)
 
 
 @pytest.mark.parametrize(

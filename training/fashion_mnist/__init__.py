@@ -1,6 +1,6 @@
 """Train, judge, keep and use a Fashion-MNIST classifier.
 
-A plain package: it runs in a notebook, from the command line (`python -m fashion_mnist`), and inside
+A plain package: it runs in a notebook, from the command line (`python -m training.predict`), and inside
 the steps of a Kubeflow pipeline, which carry its sources with them.
 """
 
