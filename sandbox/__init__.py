@@ -25,7 +25,7 @@ from pathlib import Path
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from sandbox.access import Access, User
-from sandbox.api import _Api, create_app
+from sandbox.api import create_app
 from sandbox.executor import Executor, task_rows, task_states
 from sandbox.s3 import PersistentS3
 from sandbox.schedule import Scheduler
@@ -121,8 +121,7 @@ class Sandbox:
             {"AWS_REGION": "us-east-1", "TF_CPP_MIN_LOG_LEVEL": "3"},
             self._limit,
         )
-        api = _Api(self.store, self._access, self._changed)
-        self._scheduler = Scheduler(self.store, api.submit)
+        self._scheduler = Scheduler(self.store, self._changed)
         if self._execute:
             self._executor.start()
         self._scheduler.start()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flask
-from croniter import croniter
 from werkzeug.exceptions import HTTPException
 
 from sandbox import listing, specs
@@ -25,11 +23,11 @@ from sandbox.errors import (
     invalid,
     not_found,
 )
+from sandbox.schedule import next_time
 from sandbox.store import Row, Store, TakenError, utc_now
 
 V2 = "/apis/v2beta1"
 _EPOCH = "1970-01-01T00:00:00Z"
-_FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 _RUN = {
     "run_id": str,
     "experiment_id": str,
@@ -631,7 +629,7 @@ class _Api:
             raise error.within(
                 f"{doing}Failed to generate the ExecutionSpec: invalid pipeline job inputs: "
             ) from None
-        row = self.submit(
+        row = self.store.add_run(
             name=said["display_name"],
             description=said.get("description", ""),
             experiment_id=experiment["id"],
@@ -643,6 +641,7 @@ class _Api:
             pipeline_root=runtime.get("pipeline_root", ""),
             service_account=said.get("service_account") or self._service_account(),
         )
+        self.changed("submitted", row["id"])
         return _run(row)
 
     def _home(self, said: Mapping[str, Any], doing: str) -> Row:
@@ -660,22 +659,6 @@ class _Api:
 
     def _service_account(self) -> str:
         return "default-editor" if self.access.multi_user else "pipeline-runner"
-
-    def submit(self, **values: Any) -> Row:
-        """Add a run that waits for its turn."""
-        at = self.store.now()
-        row = self.store.add(
-            "runs",
-            **{"namespace": "", "recurring_run_id": "", "scheduled_at": at, **values},
-            created_at=at,
-            state="PENDING",
-            history=json.dumps([{"update_time": at, "state": "PENDING"}]),
-            storage_state="AVAILABLE",
-            tasks="[]",
-        )
-        self.store.update("experiments", values["experiment_id"], last_run_created_at=at)
-        self.changed("submitted", row["id"])
-        return row
 
     def _name(self, said: Mapping[str, Any], complaint: str) -> None:
         if not said.get("display_name"):
@@ -1051,22 +1034,6 @@ def _check_trigger(trigger: Mapping[str, Any]) -> None:
                 f"Found invalid period schedule interval {seconds}. "
                 "Set at interval to least 1 second"
             )
-
-
-def next_time(cron: str, after: datetime.datetime) -> datetime.datetime | None:
-    """When a cron expression fires next (UTC): six fields, seconds first; None: it cannot be read.
-
-    The server takes five fields too, and reads the first as seconds.
-    """
-    fields = cron.split()
-    if len(fields) == 5 and not cron.startswith("@"):
-        fields = [*fields, "*"]
-    try:
-        return croniter(" ".join(fields), after, second_at_beginning=True).get_next(
-            datetime.datetime
-        )
-    except (ValueError, KeyError):
-        return None
 
 
 # Answers -----------------------------------------------------------------------------------------
