@@ -24,8 +24,8 @@ from pathlib import Path
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from sandbox.access import Access, User
 from sandbox.api import create_app
+from sandbox.api.access import Access, User
 from sandbox.executor import Executor, task_rows, task_states
 from sandbox.s3 import PersistentS3
 from sandbox.schedule import Scheduler

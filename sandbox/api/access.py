@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from sandbox.errors import DENIED, UNAUTHENTICATED, ApiError, invalid
+from sandbox.api.errors import DENIED, UNAUTHENTICATED, ApiError, invalid
 
 AUDIENCE = "pipelines.kubeflow.org"
 _VIEW = ("get", "list")

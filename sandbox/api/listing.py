@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sandbox.errors import ApiError, invalid
+from sandbox.api.errors import ApiError, invalid
 from sandbox.store import Row, Store
 
 

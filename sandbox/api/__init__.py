@@ -10,9 +10,10 @@ from typing import Any
 import flask
 from werkzeug.exceptions import HTTPException
 
-from sandbox import listing, specs
-from sandbox.access import Access
-from sandbox.errors import (
+from sandbox import specs
+from sandbox.api import listing
+from sandbox.api.access import Access
+from sandbox.api.errors import (
     ABORTED,
     EXISTS,
     INVALID,
@@ -624,7 +625,7 @@ class _Api:
         )
         runtime = said.get("runtime_config", {})
         try:
-            specs.check_parameters(text, runtime.get("parameters", {}))
+            _check_parameters(text, runtime.get("parameters", {}))
         except ApiError as error:
             raise error.within(
                 f"{doing}Failed to generate the ExecutionSpec: invalid pipeline job inputs: "
@@ -865,7 +866,7 @@ class _Api:
         text, pipeline_id, version_id = self._manifest(said, f"{doing}InternalServerError: ")
         runtime = said.get("runtime_config", {})
         try:
-            specs.check_parameters(text, runtime.get("parameters", {}))
+            _check_parameters(text, runtime.get("parameters", {}))
         except ApiError as error:
             raise error.within(
                 f"{doing}Failed to create a recurring run during scheduled workflow creation: "
@@ -1034,6 +1035,13 @@ def _check_trigger(trigger: Mapping[str, Any]) -> None:
                 f"Found invalid period schedule interval {seconds}. "
                 "Set at interval to least 1 second"
             )
+
+
+def _check_parameters(text: str, given: Mapping[str, Any]) -> None:
+    try:
+        specs.check_parameters(text, given)
+    except ValueError as error:
+        raise invalid(str(error)) from None
 
 
 # Answers -----------------------------------------------------------------------------------------
