@@ -26,10 +26,11 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from sandbox.api import create_app
 from sandbox.api.access import Access, User
-from sandbox.executor import Executor, task_rows, task_states
+from sandbox.executor import Executor
 from sandbox.s3 import PersistentS3
 from sandbox.schedule import Scheduler
 from sandbox.store import Store, utc_now
+from sandbox.tasks import tell
 
 __all__ = ["Sandbox", "User"]
 
@@ -160,8 +161,7 @@ class Sandbox:
         run = self.store.get("runs", run_id)
         if run is None:
             raise KeyError(run_id)
-        rows = task_rows(run_id, {**task_states(run), **(tasks or {})}, run, self.store.now())
-        self.store.update("runs", run_id, tasks=json.dumps(rows))
+        tell(self.store, run, tasks or {})
         if run["state"] != state:
             self.store.move_run(run_id, state)
 

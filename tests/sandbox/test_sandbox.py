@@ -1,5 +1,6 @@
 """The sandbox as the official client and a crash see it."""
 
+import datetime
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import httpx
 import kfp
 import pytest
+import yaml
 from kfp import compiler, dsl, kubernetes
 
 from sandbox import Sandbox
@@ -326,3 +328,28 @@ def test_a_port_that_is_asked_for_and_taken_is_an_error(tmp_path):
         sandbox = Sandbox(tmp_path, api_port=other.getsockname()[1], execute=False)
         with pytest.raises(OSError, match="in use"):
             sandbox.start()
+
+
+def test_what_was_told_of_a_step_stays_when_another_one_goes_on(tmp_path):
+    # GIVEN a run of which two steps have ended, at the same time
+    now = [datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)]
+    with Sandbox(tmp_path, execute=False, clock=lambda: now[0]) as sandbox:
+        train = (ROOT / "src" / "pipelines" / "train.yaml").read_text()
+        made = httpx.post(
+            f"{sandbox.api_url}/apis/v2beta1/runs",
+            json={"display_name": "r", "pipeline_spec": next(yaml.safe_load_all(train))},
+        ).json()
+
+        def tell(**states):
+            sandbox.set_run_state(made["run_id"], "RUNNING", states)
+            url = f"{sandbox.api_url}/apis/v2beta1/runs/{made['run_id']}"
+            return httpx.get(url).json()["run_details"]["task_details"]
+
+        before = tell(ingest="SUCCEEDED", train="SUCCEEDED")
+        # WHEN a third one ends later
+        now[0] += datetime.timedelta(minutes=1)
+        after = tell(evaluate="SUCCEEDED")
+        # THEN the others, their drivers and executors are told as they were, each as one of its own
+        assert after[: len(before)] == before
+        assert len(after) > len(before)
+        assert len({task["task_id"] for task in after}) == len(after)
