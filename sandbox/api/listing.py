@@ -50,14 +50,19 @@ class Kind:
     complaint: str = "Failed to create list options: "
 
 
-_COMMON = {name: name for name in ("id", "name", "created_at", "description", "namespace")}
+_COMMON = {name: name for name in ("id", "name", "created_at", "description")}
 _OPTIONS = "pageToken: {token}, pageSize: {size}, sortBy: {sort}, filter: {filter}: "
 
 # By table.
 KINDS = {
     "pipelines": Kind(
         "Pipeline",
-        {**_COMMON, "pipeline_id": "id", "display_name": "display_name"},
+        {
+            **_COMMON,
+            "pipeline_id": "id",
+            "display_name": "display_name",
+            "namespace": "namespace",
+        },
         f"Failed to list pipelines due invalid list options: {_OPTIONS}",
     ),
     "versions": Kind(
@@ -71,6 +76,7 @@ KINDS = {
             **_COMMON,
             "experiment_id": "id",
             "display_name": "name",
+            "namespace": "namespace",
             "storage_state": "storage_state",
             "last_run_created_at": "last_run_created_at",
         },
@@ -81,6 +87,7 @@ KINDS = {
             **_COMMON,
             "run_id": "id",
             "display_name": "name",
+            "namespace": "namespace",
             "finished_at": "finished_at",
             "scheduled_at": "scheduled_at",
             "storage_state": "storage_state",
@@ -96,6 +103,7 @@ KINDS = {
             **_COMMON,
             "recurring_run_id": "id",
             "display_name": "name",
+            "namespace": "namespace",
             "updated_at": "updated_at",
             "experiment_id": "experiment_id",
             "pipeline_id": "pipeline_id",
@@ -142,7 +150,7 @@ def page(store: Store, table: str, query: Mapping[str, str], where: Mapping[str,
             # Go turns the number into a character here, and this one is none.
             raise invalid("The page size should be greater than 0. Got '\ufffd'")
         if token:
-            state = _read_token(token)
+            state = _read_token(kind, token)
             if sort and (state["column"], state["descending"]) != _sorting(kind, sort):
                 raise invalid(
                     "page token does not match the supplied sort by and/or filtering criteria. "
@@ -255,11 +263,15 @@ def _write_token(column: str, descending: bool, filters: str, row: Row) -> str:
     return base64.b64encode(json.dumps(state).encode()).decode()
 
 
-def _read_token(token: str) -> dict[str, Any]:
+def _read_token(kind: Kind, token: str) -> dict[str, Any]:
     try:
         decoded = base64.b64decode(token)
         state = json.loads(decoded)
-        if state.keys() == {"column", "descending", "filter", "value", "id"}:
+        # Its column goes into the database's query as it is.
+        if (
+            state.keys() == {"column", "descending", "filter", "value", "id"}
+            and state["column"] in kind.columns.values()
+        ):
             return state
     except (ValueError, AttributeError):
         decoded = base64.b64decode(token + "=" * (-len(token) % 4), validate=False)

@@ -1,5 +1,6 @@
 """The sandbox as the official client and a crash see it."""
 
+import base64
 import datetime
 import json
 import os
@@ -305,6 +306,22 @@ def test_lists_come_in_pages(tmp_path):
                 break
         assert names == ["Default", "e0", "e1", "e2", "e3", "e4"]
         assert page["total_size"] == 6
+
+
+def test_a_list_that_cannot_be_is_refused(tmp_path):
+    # GIVEN a page's token that somebody else has written, and a field that versions do not have
+    token = {"column": "(SELECT 1)", "descending": False, "filter": "", "value": 1, "id": ""}
+    written = base64.b64encode(json.dumps(token).encode()).decode()
+    with Sandbox(tmp_path, execute=False) as sandbox:
+        api = f"{sandbox.api_url}/apis/v2beta1"
+        made = httpx.post(f"{api}/pipelines", json={"display_name": "p"}).json()
+        # WHEN they are asked for, THEN it is a 400 with the reason
+        answer = httpx.get(f"{api}/pipelines", params={"page_token": written})
+        assert (answer.status_code, "Invalid package token" in answer.text) == (400, True)
+        answer = httpx.get(
+            f"{api}/pipelines/{made['pipeline_id']}/versions", params={"sort_by": "namespace"}
+        )
+        assert (answer.status_code, "Invalid sorting field" in answer.text) == (400, True)
 
 
 def test_a_restart_keeps_the_addresses_and_their_ports_unless_they_are_taken(tmp_path):
