@@ -24,12 +24,13 @@ from pathlib import Path
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from sandbox.access import Access, User
-from sandbox.api import _Api, create_app
-from sandbox.executor import Executor, task_rows, task_states
+from sandbox.api import create_app
+from sandbox.api.access import Access, User
+from sandbox.executor import Executor
 from sandbox.s3 import PersistentS3
 from sandbox.schedule import Scheduler
 from sandbox.store import Store, utc_now
+from sandbox.tasks import tell
 
 __all__ = ["Sandbox", "User"]
 
@@ -121,8 +122,7 @@ class Sandbox:
             {"AWS_REGION": "us-east-1", "TF_CPP_MIN_LOG_LEVEL": "3"},
             self._limit,
         )
-        api = _Api(self.store, self._access, self._changed)
-        self._scheduler = Scheduler(self.store, api.submit)
+        self._scheduler = Scheduler(self.store, self._changed)
         if self._execute:
             self._executor.start()
         self._scheduler.start()
@@ -161,8 +161,7 @@ class Sandbox:
         run = self.store.get("runs", run_id)
         if run is None:
             raise KeyError(run_id)
-        rows = task_rows(run_id, {**task_states(run), **(tasks or {})}, run, self.store.now())
-        self.store.update("runs", run_id, tasks=json.dumps(rows))
+        tell(self.store, run, tasks or {})
         if run["state"] != state:
             self.store.move_run(run_id, state)
 

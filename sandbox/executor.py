@@ -10,12 +10,10 @@ import signal
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from sandbox import specs
+from sandbox import specs, tasks
 from sandbox.store import Row, Store
 
 _ROOM = Path(__file__).resolve().parents[1]
@@ -54,7 +52,7 @@ class Executor:
         """Take up the work; runs whose process died with an earlier sandbox have failed."""
         for run in self._store.select("runs", "state IN ('RUNNING', 'CANCELING')"):
             self._store.move_run(run["id"], "FAILED")
-            self._tell_tasks(run["id"], lambda _, state: "FAILED" if state == "RUNNING" else state)
+            self._fail_tasks(run["id"])
         for _ in range(self._limit):
             thread = threading.Thread(target=self._work, daemon=True)
             thread.start()
@@ -138,7 +136,7 @@ class Executor:
         if code == 0:
             self._store.move_run(run["id"], "SUCCEEDED", expected=("RUNNING",))
             return
-        self._tell_tasks(run["id"], lambda _, state: "FAILED" if state == "RUNNING" else state)
+        self._fail_tasks(run["id"])
         self._store.move_run(run["id"], "FAILED", expected=("RUNNING", "CANCELING"))
 
     def _environment_of(self, text: str, folder: Path) -> dict[str, str]:
@@ -162,58 +160,14 @@ class Executor:
         known = specs.steps(run["spec"])
         # The local runner adds a time to the component's name.
         step = max((s for s in known if name.startswith(s)), key=len, default=name)
-        states = task_states(run)
-        self._store.update("runs", run_id, tasks=self._rows(run_id, {**states, step: state}, run))
+        tasks.tell(self._store, run, {step: state})
 
-    def _rows(self, run_id: str, steps: Mapping[str, str], run: Row) -> str:
-        return json.dumps(task_rows(run_id, steps, run, self._store.now()))
-
-    def _tell_tasks(self, run_id: str, change: Any) -> None:
+    def _fail_tasks(self, run_id: str) -> None:
+        """What was going on has failed."""
         run = self._store.get("runs", run_id)
         if run:
-            states = {name: change(name, state) for name, state in task_states(run).items()}
-            self._store.update("runs", run_id, tasks=self._rows(run_id, states, run))
-
-
-def task_states(run: Row) -> dict[str, str]:
-    """The states of a run's steps, as they were last told."""
-    known = set(specs.steps(run["spec"]))
-    return {
-        task["display_name"]: task["state"]
-        for task in json.loads(run["tasks"])
-        if task["display_name"] in known
-    }
-
-
-def task_rows(run_id: str, steps: Mapping[str, str], run: Row, now: str) -> list[dict[str, Any]]:
-    """A run's `task_details` as the server has them: each step with its driver and executor."""
-    before = {(t["display_name"], t.get("of")): t for t in json.loads(run["tasks"])}
-    rows: list[dict[str, Any]] = []
-
-    def row(name: str, state: str, of: str = "") -> None:
-        old = before.get((name, of or None), {})
-        history = old.get("state_history", [])
-        if old.get("state") != state:
-            history = [*history, {"update_time": now, "state": state}]
-        rows.append(
-            {
-                "run_id": run_id,
-                "task_id": old.get("task_id") or str(uuid.uuid4()),
-                "display_name": name,
-                "create_time": old.get("create_time") or run["created_at"],
-                "start_time": old.get("start_time") or now,
-                "end_time": now if state not in ("RUNNING", "PENDING") else "0001-01-01T00:00:00Z",
-                "state": state,
-                "state_history": history,
-            }
-        )
-
-    row("root-driver", "SUCCEEDED")
-    for name, state in steps.items():
-        row(f"{name}-driver", "SUCCEEDED")
-        row(name, state)
-        row("executor", state)
-    return rows
+            running = [name for name, state in tasks.states(run).items() if state == "RUNNING"]
+            tasks.tell(self._store, run, dict.fromkeys(running, "FAILED"))
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

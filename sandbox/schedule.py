@@ -7,9 +7,21 @@ import json
 import threading
 from collections.abc import Callable
 
-from sandbox.api import next_time
+from croniter import croniter
+
 from sandbox.store import Row, Store
 
+# What a run has from its recurring run.
+_PASSED_ON = (
+    "namespace",
+    "experiment_id",
+    "pipeline_id",
+    "version_id",
+    "spec",
+    "parameters",
+    "pipeline_root",
+    "service_account",
+)
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -21,12 +33,12 @@ class Scheduler:
 
     Args:
         store: where the recurring runs are.
-        submit: adds a run.
+        tell: told (what, id), "submitted" and the run's.
     """
 
-    def __init__(self, store: Store, submit: Callable[..., Row]):
+    def __init__(self, store: Store, tell: Callable[[str, str], None]):
         self._store = store
-        self._submit = submit
+        self._tell = tell
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -78,15 +90,14 @@ class Scheduler:
     def _fire(self, row: Row, due: datetime.datetime) -> None:
         number = row["counter"] + 1
         self._store.update("recurring_runs", row["id"], counter=number)
-        same = ("experiment_id", "pipeline_id", "version_id", "spec", "parameters")
-        self._submit(
-            **{name: row[name] for name in (*same, "pipeline_root", "service_account")},
-            namespace=row["namespace"],
+        run = self._store.add_run(
+            **{name: row[name] for name in _PASSED_ON},
             name=f"{row['name']} {number}",
             description=row["description"],
             recurring_run_id=row["id"],
             scheduled_at=due.strftime(_TIME),
         )
+        self._tell("submitted", run["id"])
 
     def _following(self, row: Row, after: datetime.datetime) -> datetime.datetime | None:
         trigger = json.loads(row["trigger"])
@@ -100,6 +111,22 @@ class Scheduler:
         else:
             return None
         return None if due is None or (end and due > end) else due
+
+
+def next_time(cron: str, after: datetime.datetime) -> datetime.datetime | None:
+    """When a cron expression fires next (UTC): six fields, seconds first; None: it cannot be read.
+
+    The server takes five fields too, and reads the first as seconds.
+    """
+    fields = cron.split()
+    if len(fields) == 5 and not cron.startswith("@"):
+        fields = [*fields, "*"]
+    try:
+        return croniter(" ".join(fields), after, second_at_beginning=True).get_next(
+            datetime.datetime
+        )
+    except (ValueError, KeyError):
+        return None
 
 
 def _parse(text: str | None) -> datetime.datetime | None:

@@ -8,8 +8,6 @@ from typing import Any
 
 import yaml
 
-from sandbox.errors import invalid
-
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NUMBER = ("double or integer", "number", lambda v: isinstance(v, (int, float)))
 _TYPES: dict[str, tuple[str, str, Any]] = {
@@ -79,19 +77,19 @@ def check_parameters(text: str, given: Mapping[str, Any]) -> None:
     """See that the parameters fit, in the server's words.
 
     Raises:
-        ApiError: one is missing, unknown or of another type.
+        ValueError: one is missing, unknown or of another type.
     """
     known = inputs(text)
     for name, said in known.items():
         optional = said.get("isOptional") or "defaultValue" in said
         if name not in given and not optional:
-            raise invalid(
+            raise ValueError(
                 f"parameter {name} is not optional, yet has neither default value nor user "
                 "provided value"
             )
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise invalid(
+        raise ValueError(
             f"parameter(s) provided are not required by pipeline: {', '.join(sorted(unknown))}"
         )
     for name, value in given.items():
@@ -99,7 +97,7 @@ def check_parameters(text: str, given: Mapping[str, Any]) -> None:
         wanted, word, fits = _TYPES.get(kind, ("", "", lambda _: True))
         if not fits(value) or (isinstance(value, bool) and kind != "BOOLEAN"):
             what = "the parameter value" if word == "number" else "the input parameter"
-            raise invalid(
+            raise ValueError(
                 f"input parameter {name} requires type {wanted}, but {what} is not of "
                 f"{word} value type"
             )

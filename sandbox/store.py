@@ -152,6 +152,23 @@ class Store:
                 list(values),
             ).rowcount
 
+    def add_run(self, *, experiment_id: str, **values: object) -> Row:
+        """Insert a run that waits for its turn."""
+        with self._lock:
+            at = self.now()
+            run = self.add(
+                "runs",
+                **{"recurring_run_id": "", "scheduled_at": at, **values},
+                experiment_id=experiment_id,
+                created_at=at,
+                state="PENDING",
+                history=json.dumps([{"update_time": at, "state": "PENDING"}]),
+                storage_state="AVAILABLE",
+                tasks="[]",
+            )
+            self.update("experiments", experiment_id, last_run_created_at=at)
+        return run
+
     def move_run(self, run_id: str, state: str, *, expected: Sequence[str] = ()) -> bool:
         """Put a run into a state, with its history; False when it is in none of `expected`."""
         with self._lock:

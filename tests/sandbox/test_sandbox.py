@@ -1,5 +1,7 @@
 """The sandbox as the official client and a crash see it."""
 
+import base64
+import datetime
 import json
 import os
 import signal
@@ -12,6 +14,7 @@ from pathlib import Path
 import httpx
 import kfp
 import pytest
+import yaml
 from kfp import compiler, dsl, kubernetes
 
 from sandbox import Sandbox
@@ -305,6 +308,22 @@ def test_lists_come_in_pages(tmp_path):
         assert page["total_size"] == 6
 
 
+def test_a_list_that_cannot_be_is_refused(tmp_path):
+    # GIVEN a page's token that somebody else has written, and a field that versions do not have
+    token = {"column": "(SELECT 1)", "descending": False, "filter": "", "value": 1, "id": ""}
+    written = base64.b64encode(json.dumps(token).encode()).decode()
+    with Sandbox(tmp_path, execute=False) as sandbox:
+        api = f"{sandbox.api_url}/apis/v2beta1"
+        made = httpx.post(f"{api}/pipelines", json={"display_name": "p"}).json()
+        # WHEN they are asked for, THEN it is a 400 with the reason
+        answer = httpx.get(f"{api}/pipelines", params={"page_token": written})
+        assert (answer.status_code, "Invalid package token" in answer.text) == (400, True)
+        answer = httpx.get(
+            f"{api}/pipelines/{made['pipeline_id']}/versions", params={"sort_by": "namespace"}
+        )
+        assert (answer.status_code, "Invalid sorting field" in answer.text) == (400, True)
+
+
 def test_a_restart_keeps_the_addresses_and_their_ports_unless_they_are_taken(tmp_path):
     # GIVEN a sandbox that ran once
     with Sandbox(tmp_path, execute=False) as sandbox:
@@ -326,3 +345,28 @@ def test_a_port_that_is_asked_for_and_taken_is_an_error(tmp_path):
         sandbox = Sandbox(tmp_path, api_port=other.getsockname()[1], execute=False)
         with pytest.raises(OSError, match="in use"):
             sandbox.start()
+
+
+def test_what_was_told_of_a_step_stays_when_another_one_goes_on(tmp_path):
+    # GIVEN a run of which two steps have ended, at the same time
+    now = [datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)]
+    with Sandbox(tmp_path, execute=False, clock=lambda: now[0]) as sandbox:
+        train = (ROOT / "src" / "pipelines" / "train.yaml").read_text()
+        made = httpx.post(
+            f"{sandbox.api_url}/apis/v2beta1/runs",
+            json={"display_name": "r", "pipeline_spec": next(yaml.safe_load_all(train))},
+        ).json()
+
+        def tell(**states):
+            sandbox.set_run_state(made["run_id"], "RUNNING", states)
+            url = f"{sandbox.api_url}/apis/v2beta1/runs/{made['run_id']}"
+            return httpx.get(url).json()["run_details"]["task_details"]
+
+        before = tell(ingest="SUCCEEDED", train="SUCCEEDED")
+        # WHEN a third one ends later
+        now[0] += datetime.timedelta(minutes=1)
+        after = tell(evaluate="SUCCEEDED")
+        # THEN the others, their drivers and executors are told as they were, each as one of its own
+        assert after[: len(before)] == before
+        assert len(after) > len(before)
+        assert len({task["task_id"] for task in after}) == len(after)

@@ -5,18 +5,12 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sandbox.errors import ApiError, invalid
+from sandbox.api.bodies import snake_case
+from sandbox.api.errors import INVALID, ApiError, invalid, layer, unreadable
 from sandbox.store import Row, Store
-
-
-def snake_case(said: Mapping[str, Any]) -> dict[str, Any]:
-    """An object whose fields were sent in camel case, which the server takes too."""
-    return {re.sub(r"[A-Z]", lambda m: "_" + m.group().lower(), k): v for k, v in said.items()}
-
 
 _OPERATIONS = {
     "EQUALS": "=",
@@ -30,59 +24,70 @@ _OPERATIONS = {
 }
 # Clients send the enum's numbers as well.
 _NUMBERS = dict(zip((1, 2, 3, 5, 6, 7, 8, 9), _OPERATIONS, strict=True))
-_VALUES = ("int_value", "long_value", "string_value", "timestamp_value")
-_LISTS = ("int_values", "long_values", "string_values")
-_COMMON = {"created_at": "created_at", "description": "description", "namespace": "namespace"}
+_VALUES = (
+    "int_value",
+    "long_value",
+    "string_value",
+    "timestamp_value",
+    "int_values",
+    "long_values",
+    "string_values",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One kind of object: its table, and the API's names of what can be filtered and sorted."""
+    """One kind of object.
 
-    table: str
+    Attributes:
+        model: the server's name of it.
+        columns: what can be filtered and sorted, by the API's names.
+        complaint: what the server says before what is wrong with a request for a list.
+    """
+
     model: str
-    fields: Mapping[str, str]
-    complaint: str
+    columns: Mapping[str, str]
+    complaint: str = "Failed to create list options: "
 
 
+_COMMON = {name: name for name in ("id", "name", "created_at", "description")}
+_OPTIONS = "pageToken: {token}, pageSize: {size}, sortBy: {sort}, filter: {filter}: "
+
+# By table.
 KINDS = {
     "pipelines": Kind(
-        "pipelines",
         "Pipeline",
-        {"id": "id", "pipeline_id": "id", "name": "name", "display_name": "display_name"} | _COMMON,
-        "Failed to list pipelines due invalid list options: pageToken: {token}, "
-        "pageSize: {size}, sortBy: {sort}, filter: {filter}: ",
+        {
+            **_COMMON,
+            "pipeline_id": "id",
+            "display_name": "display_name",
+            "namespace": "namespace",
+        },
+        f"Failed to list pipelines due invalid list options: {_OPTIONS}",
     ),
     "versions": Kind(
-        "versions",
         "PipelineVersion",
-        {"id": "id", "pipeline_version_id": "id", "name": "name", "display_name": "display_name"}
-        | _COMMON,
-        "Failed to list pipeline versions due invalid list options: pageToken: {token}, "
-        "pageSize: {size}, sortBy: {sort}, filter: {filter}: ",
+        {**_COMMON, "pipeline_version_id": "id", "display_name": "display_name"},
+        f"Failed to list pipeline versions due invalid list options: {_OPTIONS}",
     ),
     "experiments": Kind(
-        "experiments",
         "Experiment",
         {
-            "id": "id",
+            **_COMMON,
             "experiment_id": "id",
-            "name": "name",
             "display_name": "name",
+            "namespace": "namespace",
             "storage_state": "storage_state",
             "last_run_created_at": "last_run_created_at",
-        }
-        | _COMMON,
-        "Failed to create list options: ",
+        },
     ),
     "runs": Kind(
-        "runs",
         "Run",
         {
-            "id": "id",
+            **_COMMON,
             "run_id": "id",
-            "name": "name",
             "display_name": "name",
+            "namespace": "namespace",
             "finished_at": "finished_at",
             "scheduled_at": "scheduled_at",
             "storage_state": "storage_state",
@@ -90,24 +95,19 @@ KINDS = {
             "state": "state",
             "experiment_id": "experiment_id",
             "recurring_run_id": "recurring_run_id",
-        }
-        | _COMMON,
-        "Failed to create list options: ",
+        },
     ),
     "recurring_runs": Kind(
-        "recurring_runs",
         "Job",
         {
-            "id": "id",
+            **_COMMON,
             "recurring_run_id": "id",
-            "name": "name",
             "display_name": "name",
+            "namespace": "namespace",
             "updated_at": "updated_at",
             "experiment_id": "experiment_id",
             "pipeline_id": "pipeline_id",
-        }
-        | _COMMON,
-        "Failed to create list options: ",
+        },
     ),
 }
 
@@ -120,78 +120,59 @@ class Page:
     total_size: int
     next_page_token: str
 
-    def json(self, name: str, objects: list[dict[str, Any]]) -> dict[str, Any]:
+    def json(self, name: str, show: Callable[[Row], dict[str, Any]]) -> dict[str, Any]:
         """The answer, without what is empty."""
         answer = {
-            name: objects,
+            name: [show(row) for row in self.rows],
             "total_size": self.total_size,
             "next_page_token": self.next_page_token,
         }
         return {key: value for key, value in answer.items() if value}
 
 
-def page(
-    store: Store, kind_name: str, query: Mapping[str, str], where: Mapping[str, str] | None = None
-) -> Page:
+def page(store: Store, table: str, query: Mapping[str, str], where: Mapping[str, str]) -> Page:
     """One page of a kind of objects.
 
     Raises:
         ApiError: a token, size, sort or filter that the server would refuse.
     """
-    kind = KINDS[kind_name]
+    kind = KINDS[table]
     said = query.get("page_size", "0")
     try:
         size = int(said)
     except ValueError:
-        raise ApiError(
-            400,
-            3,
-            f'parsing field "page_size": strconv.ParseInt: parsing "{said}": invalid syntax',
+        raise unreadable(
+            f'parsing field "page_size": strconv.ParseInt: parsing "{said}": invalid syntax'
         ) from None
     token, sort, filters = (query.get(k, "") for k in ("page_token", "sort_by", "filter"))
-    try:
-        return _page(store, kind, size, token, sort, filters, where or {})
-    except ApiError as error:
-        complaint = kind.complaint.format(token=token, size=size, sort=sort, filter=filters)
-        raise error.within(complaint) from None
-
-
-def _page(
-    store: Store,
-    kind: Kind,
-    size: int,
-    token: str,
-    sort: str,
-    filters: str,
-    where: Mapping[str, str],
-) -> Page:
-    if size < 0:
-        # Go turns the number into a character here, and this one is none.
-        raise invalid("The page size should be greater than 0. Got '�'")
-    if token:
-        state = _read_token(token)
-        if sort and (state["column"], state["descending"]) != _sorting(kind, sort):
-            raise invalid(
-                "page token does not match the supplied sort by and/or filtering criteria. "
-                "Either specify the same criteria or leave the latter empty if page token is "
-                "specified"
-            )
-        column, descending, filters = state["column"], state["descending"], state["filter"]
-    else:
-        state = None
-        column, descending = _sorting(kind, sort)
-    clauses, values = _filter(kind, filters)
+    with layer(kind.complaint.format(token=token, size=size, sort=sort, filter=filters)):
+        if size < 0:
+            # Go turns the number into a character here, and this one is none.
+            raise invalid("The page size should be greater than 0. Got '\ufffd'")
+        if token:
+            state = _read_token(kind, token)
+            if sort and (state["column"], state["descending"]) != _sorting(kind, sort):
+                raise invalid(
+                    "page token does not match the supplied sort by and/or filtering criteria. "
+                    "Either specify the same criteria or leave the latter empty if page token is "
+                    "specified"
+                )
+            column, descending, filters = state["column"], state["descending"], state["filter"]
+        else:
+            state = None
+            column, descending = _sorting(kind, sort)
+        clauses, values = _filter(kind, filters)
     for name, value in where.items():
         clauses.append(f"{name} = ?")
         values.append(value)
-    total = store.count(kind.table, " AND ".join(clauses) or "1", values)
+    total = store.count(table, " AND ".join(clauses) or "1", values)
     direction, compare = ("DESC", "<=") if descending else ("ASC", ">=")
     if state:
         clauses.append(f"({column}, id) {compare} (?, ?)")
         values += [state["value"], state["id"]]
     size = size or 20
     rows = store.select(
-        kind.table,
+        table,
         " AND ".join(clauses) or "1",
         values,
         order=f"{column} {direction}, id {direction}",
@@ -211,9 +192,9 @@ def _sorting(kind: Kind, sort: str) -> tuple[str, bool]:
             '"field_name desc", or "field_name asc"'
         )
     field = words[0] if words else "created_at"
-    if field not in kind.fields:
+    if field not in kind.columns:
         raise invalid(f'Invalid sorting field: "{field}" on listable type {kind.model}')
-    return kind.fields[field], words[1:] == ["desc"]
+    return kind.columns[field], words[1:] == ["desc"]
 
 
 def _filter(kind: Kind, text: str) -> tuple[list[str], list[object]]:
@@ -248,17 +229,17 @@ def _predicate(kind: Kind, predicate: dict[str, Any], text: str) -> tuple[str, l
             f'invalid value for enum field operation: "{operation}"'
         )
     key = predicate.get("key", "")
-    given = [name for name in (*_VALUES, *_LISTS) if name in predicate]
+    given = [name for name in _VALUES if name in predicate]
     if not given:
         raise ApiError(
             400,
-            3,
+            INVALID,
             "UnknownApiVersionError: Error using Filter.Predicate.Value with <nil>",
             "Error using Filter.Predicate.Value with <nil>",
         )
-    if key not in kind.fields:
+    if key not in kind.columns:
         raise invalid(f'no support for filtering on unrecognized field "{key}"')
-    column, value = kind.fields[key], predicate[given[0]]
+    column, value = kind.columns[key], predicate[given[0]]
     if key == "status":
         value = str(value).upper()
     if operation == "IN":
@@ -282,11 +263,15 @@ def _write_token(column: str, descending: bool, filters: str, row: Row) -> str:
     return base64.b64encode(json.dumps(state).encode()).decode()
 
 
-def _read_token(token: str) -> dict[str, Any]:
+def _read_token(kind: Kind, token: str) -> dict[str, Any]:
     try:
         decoded = base64.b64decode(token)
         state = json.loads(decoded)
-        if state.keys() == {"column", "descending", "filter", "value", "id"}:
+        # Its column goes into the database's query as it is.
+        if (
+            state.keys() == {"column", "descending", "filter", "value", "id"}
+            and state["column"] in kind.columns.values()
+        ):
             return state
     except (ValueError, AttributeError):
         decoded = base64.b64decode(token + "=" * (-len(token) % 4), validate=False)
@@ -294,7 +279,7 @@ def _read_token(token: str) -> dict[str, Any]:
     character = first if first.isprintable() else f"\\u{ord(first):04x}"
     raise ApiError(
         400,
-        3,
+        INVALID,
         f"InvalidInputError: Invalid package token: invalid character '{character}' "
         "looking for beginning of value",
         "Invalid package token",

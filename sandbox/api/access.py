@@ -5,11 +5,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from sandbox.errors import DENIED, UNAUTHENTICATED, ApiError, invalid
+from werkzeug.datastructures import Headers
+
+from sandbox.api.errors import DENIED, UNAUTHENTICATED, ApiError, invalid, layer
 
 AUDIENCE = "pipelines.kubeflow.org"
 _VIEW = ("get", "list")
 _NO_HEADER = "Request header error: there is no user identity header."
+# What the server says, by resource, before it tells why somebody may not.
+_REFUSAL = {
+    "experiments": "Failed to authorize with API: ",
+    "jobs": "failed to authorize with API: ",
+    "pipelines": "Failed to access pipeline {identity}. "
+    "Check if you have access to namespace {namespace}: ",
+    "runs": "Failed to access run {identity}. Check if you have access to namespace {namespace}: ",
+}
+# What cannot be without a namespace; pipelines without one are everybody's, even those without an
+# identity.
+_NEEDS_NAMESPACE = {"experiments": "An experiment", "jobs": "a recurring run", "runs": "A run"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,22 +58,37 @@ class Access:
         self._by_name = {user.name: user for user in users or ()}
         self._by_token = {user.token: user for user in users or () if user.token}
 
-    def require_namespace(self, what: str, namespace: str) -> None:
-        """400 where a multi-user server is not told the namespace."""
-        if self.multi_user and not namespace:
-            raise invalid(f"{what} cannot have an empty namespace in multi-user mode")
+    def namespace(self, said: Mapping[str, str]) -> str:
+        """The namespace that a request names; a single-user server hears none."""
+        return said.get("namespace", "") if self.multi_user else ""
 
     def check(
-        self, headers: Mapping[str, str], verb: str, resource: str, namespace: str, name: str = ""
+        self,
+        headers: Headers,
+        verb: str,
+        resource: str,
+        namespace: str,
+        name: str = "",
+        identity: str = "",
     ) -> None:
         """See that whoever sends these headers may do this.
 
         Raises:
-            ApiError: 401 for nobody, 403 for somebody without the role.
+            ApiError: 401 for nobody, 403 for somebody without the role, 400 where the namespace is
+                missing.
         """
         if not self.multi_user:
             return
-        user = self._identity(headers)
+        if not namespace:
+            if resource not in _NEEDS_NAMESPACE:
+                return
+            raise invalid(
+                f"{_NEEDS_NAMESPACE[resource]} cannot have an empty namespace in multi-user mode"
+            )
+        with layer(_REFUSAL[resource].format(identity=identity, namespace=namespace)):
+            self._authorize(self._identity(headers), verb, resource, namespace, name)
+
+    def _authorize(self, user: str, verb: str, resource: str, namespace: str, name: str) -> None:
         known = self._by_name.get(user)
         role = known.roles.get(namespace, "") if known else ""
         if role == "edit" or (role == "view" and verb in _VIEW):
@@ -72,7 +100,7 @@ class Access:
         )
         raise ApiError(403, DENIED, f"PermissionDenied: {reason}: Unauthorized access", reason)
 
-    def _identity(self, headers: Mapping[str, str]) -> str:
+    def _identity(self, headers: Headers) -> str:
         if headers.get("kubeflow-userid"):
             return headers["kubeflow-userid"]
         why = f"Unauthenticated: {_NO_HEADER}: {_NO_HEADER}"

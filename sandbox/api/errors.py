@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
-INVALID, NOT_FOUND, EXISTS, DENIED = 3, 5, 6, 7
+UNKNOWN, INVALID, NOT_FOUND, EXISTS, DENIED = 2, 3, 5, 6, 7
 ABORTED, UNIMPLEMENTED, INTERNAL, UNAUTHENTICATED = 10, 12, 13, 16
 
 
@@ -21,10 +23,6 @@ class ApiError(Exception):
     def __init__(self, status: int, code: int, message: str, reason: str | None = None):
         super().__init__(message)
         self.status, self.code, self.message, self.reason = status, code, message, reason
-
-    def within(self, before: str) -> ApiError:
-        """The same error with more layers before it."""
-        return ApiError(self.status, self.code, before + self.message, self.reason)
 
     @property
     def json(self) -> dict[str, Any]:
@@ -52,6 +50,21 @@ class UploadError(Exception):
         self.status, self.message, self.as_text = status, message, as_text
 
 
+@contextlib.contextmanager
+def layer(before: str) -> Iterator[None]:
+    """Put what one of the server's layers says before the message of an error in here."""
+    try:
+        yield
+    except ApiError as error:
+        error.message = before + error.message
+        raise
+
+
+def unreadable(message: str) -> ApiError:
+    """400: the request is not even of the form that the API has."""
+    return ApiError(400, INVALID, message)
+
+
 def invalid(reason: str) -> ApiError:
     """400: the request asks for something that cannot be."""
     return ApiError(400, INVALID, f"Invalid input error: {reason}", reason)
@@ -61,6 +74,14 @@ def not_found(what: str, identity: str) -> ApiError:
     """404: there is no such object."""
     reason = f"{what} {identity} not found"
     return ApiError(404, NOT_FOUND, f"ResourceNotFoundError: {reason}", reason)
+
+
+def exists(what: str, name: str) -> ApiError:
+    """409: another object has the name."""
+    reason = (
+        f"Failed to create a new {what}. The name {name} already exists. Please specify a new name"
+    )
+    return ApiError(409, EXISTS, f"Already exist error: {reason}", reason)
 
 
 def internal(message: str) -> ApiError:

@@ -1,0 +1,123 @@
+"""What requests carry: a JSON object, read as protobuf does, or an uploaded file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import flask
+
+from sandbox.api.errors import ApiError, UploadError, unreadable
+
+# The fields that the server knows, and what their values are.
+_NAMED = {"display_name": str, "name": str, "description": str, "namespace": str}
+EXPERIMENT = {**_NAMED, "experiment_id": str, "storage_state": str}
+PIPELINE = {**_NAMED, "pipeline_id": str}
+VERSION = {**_NAMED, "pipeline_id": str, "package_url": dict, "code_source_url": str}
+RUN = {
+    "run_id": str,
+    "experiment_id": str,
+    "display_name": str,
+    "description": str,
+    "storage_state": str,
+    "pipeline_version_id": str,
+    "pipeline_version_reference": dict,
+    "pipeline_spec": dict,
+    "runtime_config": dict,
+    "service_account": str,
+}
+RECURRING_RUN = {
+    **RUN,
+    "recurring_run_id": str,
+    "max_concurrency": object,
+    "trigger": dict,
+    "mode": str,
+    "no_catchup": bool,
+    "namespace": str,
+}
+_MODES = ("ENABLE", "DISABLE", "MODE_UNSPECIFIED")
+
+
+def read(fields: Mapping[str, type]) -> dict[str, Any]:
+    """The request's JSON object, its fields in snake case, held to what the server knows.
+
+    Raises:
+        ApiError: it is none, or has a field or a value that the server would refuse.
+    """
+    text = flask.request.get_data(as_text=True)
+    if not text.strip():
+        return {}
+    try:
+        said = json.loads(text)
+    except ValueError:
+        raise unreadable(_syntax(text.strip())) from None
+    if not isinstance(said, dict):
+        raise unreadable(f"proto: syntax error (line 1:1): unexpected token {text.strip()[0]}")
+    body: dict[str, Any] = {}
+    for key, value in said.items():
+        name = _snake_case(key)
+        at = text.find(f'"{key}"') + 1
+        if name not in fields:
+            raise _wrong(at, f'unknown field "{key}"')
+        if value is None:
+            continue
+        kind = fields[name]
+        if not isinstance(value, kind) or (kind is str and isinstance(value, bool)):
+            raise _misfit(text, at, name, kind, value)
+        if name == "mode" and value not in _MODES:
+            where = text.find(json.dumps(value), at) + 1
+            raise _wrong(where, f'invalid value for enum field mode: "{value}"')
+        body[name] = snake_case(value) if name == "pipeline_version_reference" else value
+    return body
+
+
+def snake_case(said: Mapping[str, Any]) -> dict[str, Any]:
+    """An object whose fields were sent in camel case, which the server takes too."""
+    return {_snake_case(key): value for key, value in said.items()}
+
+
+def uploaded() -> tuple[str, str]:
+    """The uploaded file: (content, file name).
+
+    Raises:
+        UploadError: there is none, or none that the server reads.
+    """
+    file = flask.request.files.get("uploadfile")
+    if file is None:
+        raise UploadError(400, "Failed to read pipeline from file")
+    filename = file.filename or ""
+    if not filename.endswith((".yaml", ".yml", ".zip", ".tar.gz", ".json")):
+        raise UploadError(400, "Failed to read a pipeline spec file")
+    return file.read().decode("utf-8", errors="replace"), filename
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"[A-Z]", lambda match: "_" + match.group().lower(), name)
+
+
+def _camel_case(name: str) -> str:
+    return re.sub(r"_([a-z])", lambda match: match.group(1).upper(), name)
+
+
+def _wrong(at: int, message: str) -> ApiError:
+    return unreadable(f"proto: (line 1:{at}): {message}")
+
+
+def _misfit(text: str, at: int, name: str, kind: type, value: object) -> ApiError:
+    """A value that is not of its field's kind; Go tells where the value begins."""
+    where = text.find(":", at) + 1
+    where += len(text[where:]) - len(text[where:].lstrip()) + 1
+    word = {str: "string", bool: "bool"}.get(kind, "message")
+    return _wrong(where, f"invalid value for {word} field {_camel_case(name)}: {json.dumps(value)}")
+
+
+def _syntax(text: str) -> str:
+    """What Go's decoder says of a text that is no JSON."""
+    following = text[1:].lstrip()[:1]
+    if text[0] == "{" and following not in ('"', "}", ""):
+        return f"invalid character '{following}' looking for beginning of object key string"
+    if text[0] not in '{["-0123456789tfn':
+        return f"invalid character '{text[0]}' looking for beginning of value"
+    return "unexpected end of JSON input"

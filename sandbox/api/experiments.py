@@ -1,0 +1,153 @@
+"""Experiments, into which runs and recurring runs go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flask
+
+from sandbox.api import answers, bodies, listing
+from sandbox.api.access import Access
+from sandbox.api.errors import exists, internal, invalid, layer, not_found
+from sandbox.store import Row, Store, TakenError
+
+
+class Experiments:
+    """The endpoints under /experiments, and the experiments that others ask for.
+
+    Args:
+        store: where everything is.
+        access: who may do what.
+    """
+
+    def __init__(self, store: Store, access: Access):
+        self._store = store
+        self._access = access
+
+    def list(self) -> dict[str, Any]:
+        """A page of them, of one namespace."""
+        namespace = self._access.namespace(flask.request.args)
+        with layer("List experiments failed: Failed to authorize with API: "):
+            self._access.check(flask.request.headers, "list", "experiments", namespace)
+        where = {"namespace": namespace}
+        if not self._access.multi_user:
+            where = {}
+            self.default()
+        page = listing.page(self._store, "experiments", flask.request.args, where)
+        return page.json("experiments", answers.experiment)
+
+    def create(self) -> dict[str, Any]:
+        """Make one."""
+        said = bodies.read(bodies.EXPERIMENT)
+        name = said.get("display_name", "")
+        if not name:
+            raise internal(
+                "[ExperimentServer]: Failed to create a experiment due to conversion error: "
+                "InternalServerError: Failed to convert API experiment to model experiment: "
+                "Invalid input error: Experiment must have a non-empty name"
+            )
+        namespace = self._access.namespace(said)
+        with layer("Failed to create a experiment: "):
+            with layer("Failed to authorize the request: "):
+                self._access.check(flask.request.headers, "create", "experiments", namespace, name)
+            try:
+                row = self._add(name, said.get("description", ""), namespace)
+            except TakenError:
+                raise exists("experiment", name) from None
+        return answers.experiment(row)
+
+    def get(self, experiment_id: str) -> dict[str, Any]:
+        """One of them."""
+        with layer("Failed to fetch experiment: "):
+            return answers.experiment(self._permitted("get", experiment_id))
+
+    def delete(self, experiment_id: str) -> dict[str, Any]:
+        """Remove one; its runs stay."""
+        with layer("Failed to delete experiment: "):
+            self._permitted(
+                "delete",
+                experiment_id,
+                f"Failed to delete experiment {experiment_id} due to error fetching it: ",
+            )
+        self._store.delete("experiments", "id = ?", experiment_id)
+        return {}
+
+    def archive(self, experiment_id: str) -> dict[str, Any]:
+        """Put one away; a single-user server answers so even where it is not there."""
+        if self._access.multi_user:
+            with layer("Failed to archive experiment: "):
+                self._permitted("archive", experiment_id)
+        self._store.update("experiments", experiment_id, storage_state="ARCHIVED")
+        return {}
+
+    def unarchive(self, experiment_id: str) -> dict[str, Any]:
+        """Take one out again."""
+        with layer("Failed to unarchive experiment: "):
+            self._permitted(
+                "unarchive",
+                experiment_id,
+                f"Failed to unarchive experiment {experiment_id} due to error fetching it: ",
+            )
+        self._store.update("experiments", experiment_id, storage_state="AVAILABLE")
+        return {}
+
+    def default(self) -> Row:
+        """That of a single-user server's runs that name none; made where it is not there."""
+        return self._store.first("experiments", "name = 'Default'") or self._add(
+            "Default", "All runs created without specifying an experiment will be grouped here."
+        )
+
+    def find(self, experiment_id: str) -> Row:
+        """One of them, or 404."""
+        row = self._store.get("experiments", experiment_id)
+        if not row:
+            raise not_found("Experiment", experiment_id)
+        return row
+
+    def namespace(self, experiment_id: str) -> str:
+        """The namespace of one whose runs are to be listed."""
+        with layer(
+            f"error fetching namespace for experiment {experiment_id}. Try filtering based on "
+            f"namespace: Failed to fetch namespace from experiment {experiment_id}: "
+        ):
+            return self.find(experiment_id)["namespace"]
+
+    def home(self, experiment_id: str) -> Row:
+        """The one that a run goes into: the one it names, or the default."""
+        with layer("invalid experimentId and namespace combination: "):
+            if not experiment_id and self._access.multi_user:
+                raise invalid("Experiment id can not be empty in multi-user mode")
+            if not experiment_id:
+                return self.default()
+            with layer(
+                f"Failed to fetch namespace for experiment {experiment_id}: "
+                f"Failed to fetch namespace from experiment {experiment_id}: "
+            ):
+                return self.find(experiment_id)
+
+    def _permitted(self, verb: str, experiment_id: str, then: str = "") -> Row:
+        """One of them, for somebody who may do this to it.
+
+        A multi-user server misses it while it asks who may, a single-user one in what comes `then`.
+        """
+        if not self._access.multi_user:
+            with layer(then):
+                return self.find(experiment_id)
+        with layer("Failed to authorize the request: "):
+            with layer("Failed to authorize with the experiment ID: "):
+                row = self.find(experiment_id)
+            self._access.check(
+                flask.request.headers, verb, "experiments", row["namespace"], row["name"]
+            )
+        return row
+
+    def _add(self, name: str, description: str, namespace: str = "") -> Row:
+        return self._store.add(
+            "experiments",
+            namespace=namespace,
+            name=name,
+            description=description,
+            created_at=self._store.now(),
+            storage_state="AVAILABLE",
+            last_run_created_at=answers.EPOCH,
+        )

@@ -1,0 +1,213 @@
+"""Recurring runs, which the scheduler submits runs for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flask
+
+from sandbox.api import answers, bodies, listing, submission
+from sandbox.api.access import Access
+from sandbox.api.errors import internal, invalid, layer, not_found
+from sandbox.api.experiments import Experiments
+from sandbox.schedule import next_time
+from sandbox.store import Row, Store, utc_now
+
+# Where a single-user server runs everything.
+_NAMESPACE = "kubeflow"
+
+
+class RecurringRuns:
+    """The endpoints under /recurringruns.
+
+    Args:
+        store: where everything is.
+        access: who may do what.
+        experiments: which their runs go into.
+        changed: told ("scheduled", id) when one is made, enabled or disabled.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        experiments: Experiments,
+        changed: Callable[[str, str], None],
+    ):
+        self._store = store
+        self._access = access
+        self._experiments = experiments
+        self._changed = changed
+
+    def list(self) -> dict[str, Any]:
+        """A page of them, of one namespace or experiment."""
+        experiment_id = flask.request.args.get("experiment_id", "")
+        namespace = self._access.namespace(flask.request.args)
+        where = {"namespace": namespace} if self._access.multi_user else {}
+        with layer("Failed to list jobs: Failed to list recurring runs due to "):
+            if experiment_id:
+                where = {"experiment_id": experiment_id}
+                # A single-user server lists none where there is no such experiment.
+                if self._access.multi_user:
+                    namespace = self._experiments.namespace(experiment_id)
+            with layer(
+                "authorization error. Check if you have permission to access namespace "
+                f"{namespace}: "
+            ):
+                self._access.check(flask.request.headers, "list", "jobs", namespace)
+        page = listing.page(self._store, "recurring_runs", flask.request.args, where)
+        # The server answers this one field in camel case.
+        return page.json("recurringRuns", answers.recurring_run)
+
+    def create(self) -> dict[str, Any]:
+        """Make one."""
+        said = bodies.read(bodies.RECURRING_RUN)
+        trigger = said.get("trigger", {})
+        with layer("Failed to create a recurring run due to conversion error: "):
+            if not said.get("display_name"):
+                raise internal(
+                    "InternalServerError: Failed to convert a API recurring run to its internal "
+                    "representation: Invalid input error: Recurring run's name cannot be empty"
+                )
+            _check_trigger(trigger)
+            concurrency = int(said.get("max_concurrency", 0))
+            if not 1 <= concurrency <= 10:
+                raise invalid(
+                    "Max concurrency of a recurring run must be at least 1 and at most 10. "
+                    f"Received {concurrency}"
+                )
+        with layer("Failed to create a recurring run: "):
+            experiment = self._home(said.get("experiment_id", ""))
+            namespace = experiment["namespace"]
+            with layer(
+                "Failed to create a recurring run due to authorization error. Check if you have "
+                f"write permission to namespace {namespace}: "
+            ):
+                self._access.check(
+                    flask.request.headers, "create", "jobs", namespace, said["display_name"]
+                )
+            with layer("InternalServerError: "):
+                specification = submission.specification(self._store, said)
+            with layer(
+                "Failed to create a recurring run during scheduled workflow creation: "
+                "invalid pipeline job inputs: "
+            ):
+                submission.check_parameters(specification["spec"], said)
+        at = self._store.now()
+        row = self._store.add(
+            "recurring_runs",
+            namespace=namespace or _NAMESPACE,
+            experiment_id=experiment["id"],
+            **specification,
+            **submission.settings(said, multi_user=self._access.multi_user),
+            created_at=at,
+            updated_at=at,
+            max_concurrency=concurrency,
+            trigger=json.dumps(trigger),
+            mode="ENABLE" if said.get("mode") == "ENABLE" else "DISABLE",
+            no_catchup=int(said.get("no_catchup", False)),
+            next_at=None,
+        )
+        self._changed("scheduled", row["id"])
+        shown = answers.recurring_run(row)
+        # An empty trigger is told now, and never again.
+        return {**shown, "trigger": trigger} if said.get("trigger") == {} else shown
+
+    def get(self, recurring_run_id: str) -> dict[str, Any]:
+        """One of them."""
+        with layer("Failed to fetch a recurring run: "):
+            return answers.recurring_run(self._permitted("get", recurring_run_id))
+
+    def delete(self, recurring_run_id: str) -> dict[str, Any]:
+        """Remove one; its runs stay."""
+        # The server says `disable` here.
+        with layer("Failed to disable a recurring run: "):
+            self._permitted(
+                "delete",
+                recurring_run_id,
+                f"Failed to delete recurring run {recurring_run_id}. Check if exists: ",
+            )
+        self._store.delete("recurring_runs", "id = ?", recurring_run_id)
+        return {}
+
+    def enable(self, recurring_run_id: str) -> dict[str, Any]:
+        """Let it submit runs."""
+        return self._switch("enable", recurring_run_id, "enable:true")
+
+    def disable(self, recurring_run_id: str) -> dict[str, Any]:
+        """Let it submit none."""
+        return self._switch("disable", recurring_run_id, "enable:false")
+
+    def _switch(self, verb: str, recurring_run_id: str, mode: str) -> dict[str, Any]:
+        with layer(f"Failed to {verb} a recurring run: "):
+            self._permitted(
+                verb,
+                recurring_run_id,
+                f"Failed to change recurring run's mode to {mode}. "
+                f"Check if recurring run {recurring_run_id} exists: ",
+            )
+        self._store.update(
+            "recurring_runs",
+            recurring_run_id,
+            mode=verb.upper(),
+            updated_at=self._store.now(),
+            next_at=None,
+        )
+        self._changed("scheduled", recurring_run_id)
+        return {}
+
+    def _home(self, experiment_id: str) -> Row:
+        """The experiment that its runs go into; a single-user server is short about a missing one."""
+        if self._access.multi_user:
+            with layer("Failed to create a recurring run due to "):
+                return self._experiments.home(experiment_id)
+        if experiment_id:
+            return self._experiments.find(experiment_id)
+        return self._experiments.default()
+
+    def _permitted(self, verb: str, recurring_run_id: str, then: str = "") -> Row:
+        """One of them, for somebody who may do this to it; missed as experiments are."""
+        if not self._access.multi_user:
+            with layer(then):
+                return self._find(recurring_run_id)
+        with layer("Failed to authorize the request: "):
+            with layer("failed to authorize with the recurring run ID: "):
+                row = self._find(recurring_run_id)
+            self._access.check(flask.request.headers, verb, "jobs", row["namespace"], row["name"])
+        return row
+
+    def _find(self, recurring_run_id: str) -> Row:
+        row = self._store.get("recurring_runs", recurring_run_id)
+        if not row:
+            raise not_found("Job", recurring_run_id)
+        return row
+
+
+def _check_trigger(trigger: Mapping[str, Any]) -> None:
+    if "cron_schedule" in trigger:
+        cron = trigger["cron_schedule"].get("cron", "")
+        wrong = _wrong_cron(cron)
+        if wrong:
+            raise invalid(
+                "Schedule cron is not a supported format(https://godoc.org/github.com/robfig/cron). "
+                f"Error: {wrong}"
+            )
+    if "periodic_schedule" in trigger:
+        seconds = int(trigger["periodic_schedule"].get("interval_second", 0))
+        if seconds < 1:
+            raise invalid(
+                f"Found invalid period schedule interval {seconds}. "
+                "Set at interval to least 1 second"
+            )
+
+
+def _wrong_cron(cron: str) -> str:
+    """What is wrong with a cron expression; empty for nothing."""
+    fields = cron.split()
+    if not fields:
+        return "Empty spec string"
+    if not cron.startswith("@") and len(fields) not in (5, 6):
+        return f"Expected 5 to 6 fields, found {len(fields)}: {cron}"
+    return cron if next_time(cron, utc_now()) is None else ""

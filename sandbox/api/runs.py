@@ -1,0 +1,221 @@
+"""Runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flask
+from werkzeug.datastructures import Headers
+
+from sandbox import specs
+from sandbox.api import answers, bodies, listing, submission
+from sandbox.api.access import Access
+from sandbox.api.errors import (
+    ABORTED,
+    ApiError,
+    UploadError,
+    internal,
+    invalid,
+    layer,
+    not_found,
+)
+from sandbox.api.experiments import Experiments
+from sandbox.store import Row, Store
+
+
+class Runs:
+    """The endpoints under /runs.
+
+    Args:
+        store: where everything is.
+        access: who may do what.
+        experiments: which they go into.
+        changed: told (what, id) when a run is submitted, terminated, retried or deleted.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        experiments: Experiments,
+        changed: Callable[[str, str], None],
+    ):
+        self._store = store
+        self._access = access
+        self._experiments = experiments
+        self._changed = changed
+
+    def list(self) -> dict[str, Any]:
+        """A page of them, of one namespace or experiment."""
+        experiment_id = flask.request.args.get("experiment_id", "")
+        namespace = self._access.namespace(flask.request.args)
+        where = {"namespace": namespace} if self._access.multi_user else {}
+        with layer("Failed to list runs: Failed to list runs due to "):
+            if experiment_id:
+                namespace = self._experiments.namespace(experiment_id)
+                where = {"experiment_id": experiment_id}
+            with layer(
+                "authorization error. Check if you have permission to access namespace "
+                f"{namespace}: "
+            ):
+                self._access.check(flask.request.headers, "list", "runs", namespace)
+        page = listing.page(self._store, "runs", flask.request.args, where)
+        return page.json("runs", answers.run)
+
+    def create(self) -> dict[str, Any]:
+        """Submit one."""
+        said = bodies.read(bodies.RUN)
+        if not said.get("display_name"):
+            raise internal(
+                "CreateJob(job.ToV2())Failed to create a run due to conversion error: "
+                "InternalServerError: Failed to convert a API run detail to its internal "
+                "representation: Invalid input error: Run name cannot be empty"
+            )
+        with layer("Failed to create a new run: "):
+            with layer(
+                "InternalServerError: Failed to create a run due to error fetching manifest: "
+            ):
+                specification = submission.specification(self._store, said)
+            with layer("Failed to create a run due to "):
+                experiment = self._experiments.home(said.get("experiment_id", ""))
+            namespace = experiment["namespace"]
+            with layer(
+                "Failed to create a run due to authorization error. Check if you have write "
+                f"permissions to namespace {namespace}: "
+            ):
+                self._access.check(flask.request.headers, "create", "runs", namespace)
+            with layer("Failed to generate the ExecutionSpec: invalid pipeline job inputs: "):
+                submission.check_parameters(specification["spec"], said)
+        row = self._store.add_run(
+            namespace=namespace,
+            experiment_id=experiment["id"],
+            **specification,
+            **submission.settings(said, multi_user=self._access.multi_user),
+        )
+        self._changed("submitted", row["id"])
+        return answers.run(row)
+
+    def get(self, run_id: str) -> dict[str, Any]:
+        """One of them."""
+        with layer("Failed to get a run: "):
+            return answers.run(self._permitted("get", run_id))
+
+    def delete(self, run_id: str) -> dict[str, Any]:
+        """Remove one, and end it."""
+        with layer("Failed to delete a run: "):
+            self._permitted(
+                "delete", run_id, f"Failed to delete run {run_id} as it does not exist: "
+            )
+        self._changed("deleted", run_id)
+        self._store.delete("runs", "id = ?", run_id)
+        return {}
+
+    def archive(self, run_id: str) -> dict[str, Any]:
+        """Put one away."""
+        with layer("Failed to archive a run: "):
+            self._permitted(
+                "archive", run_id, f"Failed to archive run {run_id} as it failed to be retrieved: "
+            )
+        self._store.update("runs", run_id, storage_state="ARCHIVED")
+        return {}
+
+    def unarchive(self, run_id: str) -> dict[str, Any]:
+        """Take one out again."""
+        with layer("Failed to unarchive a run: "):
+            self._permitted(
+                "unarchive",
+                run_id,
+                f"Failed to unarchive run {run_id} as it failed to be retrieved: ",
+            )
+        self._store.update("runs", run_id, storage_state="AVAILABLE")
+        return {}
+
+    def terminate(self, run_id: str) -> dict[str, Any]:
+        """End one that has not ended."""
+        with layer("Failed to terminate a run: "):
+            self._permitted(
+                "terminate",
+                run_id,
+                f"Failed to terminate run {run_id} due to error fetching the run: ",
+            )
+            if not self._store.move_run(run_id, "CANCELING", expected=("PENDING", "RUNNING")):
+                with layer(f"Failed to terminate run {run_id}: "):
+                    raise invalid(f"Failed to terminate a run {run_id}. Row not found")
+        self._changed("terminated", run_id)
+        return {}
+
+    def retry(self, run_id: str) -> dict[str, Any]:
+        """Submit one that has failed again."""
+        with layer("Failed to retry a run: "):
+            row = self._permitted(
+                "retry", run_id, f"Failed to retry run {run_id} due to error fetching the run: "
+            )
+            if row["state"] != "FAILED":
+                reason = "Workflow must be Failed/Error to retry"
+                raise ApiError(
+                    409,
+                    ABORTED,
+                    f"Failed to retry run {run_id}: BadRequestError: {reason}: workflow cannot be "
+                    "retried",
+                    reason,
+                )
+        # Its states are told from its new beginning.
+        self._store.update("runs", run_id, state="PENDING", history="[]", finished_at=None)
+        self._changed("retried", run_id)
+        return {}
+
+    def read_log(self, run_id: str, node: str) -> dict[str, Any]:
+        """There are no pods to read from, which the server says with 200, and whoever asks."""
+        doing = f"BadRequestError: Failed to read logs for run {run_id}"
+        if not self._store.get("runs", run_id):
+            raise UploadError(
+                200,
+                f"{doing} due to run fetching error: Failed to fetch run {run_id}: "
+                f"ResourceNotFoundError: Run {run_id} not found",
+            )
+        raise UploadError(
+            200,
+            f"{doing}: InternalServerError: Failed to read logs from archive {node} due to error "
+            "fetching the log file",
+        )
+
+    def read_artifact(self, run_id: str, node: str, target: str) -> dict[str, Any]:
+        """No node has artifacts; and a multi-user server reads no token here, only the header."""
+        del node, target
+        run = self._store.get("runs", run_id)
+        if run and not flask.request.headers.get("kubeflow-userid"):
+            try:
+                self._access.check(
+                    Headers(), "readArtifact", "runs", run["namespace"], identity=run_id
+                )
+            except ApiError as error:
+                raise UploadError(
+                    403, f"Failed to authorize the request: {error.message}"
+                ) from None
+        raise UploadError(404, "artifact not found: <nil>")
+
+    def _permitted(self, verb: str, run_id: str, then: str = "") -> Row:
+        """One of them, for somebody who may do this to it; missed as experiments are."""
+        if not self._access.multi_user:
+            with layer(then):
+                return self._find(run_id)
+        with layer("Failed to authorize the request: "):
+            with layer(f"Failed to authorize with the run ID {run_id}: "):
+                run = self._find(run_id)
+            self._access.check(
+                flask.request.headers, verb, "runs", run["namespace"], _workflow(run), run_id
+            )
+        return run
+
+    def _find(self, run_id: str) -> Row:
+        row = self._store.get("runs", run_id)
+        if not row:
+            with layer(f"Failed to fetch run {run_id}: "):
+                raise not_found("Run", run_id)
+        return row
+
+
+def _workflow(run: Row) -> str:
+    """The name of a run's Argo workflow, as the server would generate it."""
+    return f"{specs.name(run['spec'])}-{run['id'][:5]}"

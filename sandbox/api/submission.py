@@ -1,0 +1,93 @@
+"""What a run and a recurring run are both made from: a specification, parameters, an account."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox import specs
+from sandbox.api.errors import internal, invalid
+from sandbox.store import Row, Store
+
+
+def specification(store: Store, said: Mapping[str, Any]) -> dict[str, str]:
+    """The specification that a request holds or names, as columns of a row.
+
+    Raises:
+        ApiError: there is none.
+    """
+    if said.get("pipeline_spec"):
+        text = specs.compiled(said["pipeline_spec"])
+        try:
+            specs.parse(text)
+        except ValueError:
+            raise internal(
+                "Failed to fetch a template with an invalid pipeline spec manifest: "
+                "InvalidInputError: unknown template format: pipeline spec is invalid"
+            ) from None
+        return {"spec": text, "pipeline_id": "", "version_id": ""}
+    version = _version(store, said.get("pipeline_version_reference", {}))
+    return {
+        "spec": version["spec"],
+        "pipeline_id": version["pipeline_id"],
+        "version_id": version["id"],
+    }
+
+
+def check_parameters(spec: str, said: Mapping[str, Any]) -> None:
+    """See that a request's parameters fit a specification.
+
+    Raises:
+        ApiError: they do not.
+    """
+    try:
+        specs.check_parameters(spec, said.get("runtime_config", {}).get("parameters", {}))
+    except ValueError as error:
+        raise invalid(str(error)) from None
+
+
+def settings(said: Mapping[str, Any], *, multi_user: bool) -> dict[str, str]:
+    """What else a request says of how to run, as columns of a row."""
+    runtime = said.get("runtime_config", {})
+    account = "default-editor" if multi_user else "pipeline-runner"
+    return {
+        "name": said["display_name"],
+        "description": said.get("description", ""),
+        "parameters": json.dumps(runtime.get("parameters", {})),
+        "pipeline_root": runtime.get("pipeline_root", ""),
+        "service_account": said.get("service_account") or account,
+    }
+
+
+def _version(store: Store, reference: Mapping[str, str]) -> Row:
+    """The version that is named, or the newest of the pipeline that is."""
+    pipeline_id = reference.get("pipeline_id", "")
+    version_id = reference.get("pipeline_version_id", "")
+    if version_id:
+        version = store.get("versions", version_id)
+        what = f"PipelineVersion {version_id}"
+        named = (
+            f"pipeline version {version_id}: Failed to get a pipeline version with id {version_id}"
+        )
+    elif pipeline_id:
+        newest = store.select(
+            "versions", "pipeline_id = ?", [pipeline_id], order="created_at DESC, id DESC", limit=1
+        )
+        version = next(iter(newest), None)
+        what = f"Pipeline {pipeline_id}"
+        named = (
+            f"pipeline {pipeline_id}: Failed to get the latest pipeline version as pipeline was "
+            "not found"
+        )
+    else:
+        raise internal(
+            "Invalid input error: Failed to fetch a template with an empty pipeline spec manifest"
+        )
+    if not version:
+        raise internal(
+            "Failed to fetch a template due to error retrieving pipeline version: "
+            f"Failed to fetch a pipeline version and its manifest from {named}: "
+            f"ResourceNotFoundError: {what} not found"
+        )
+    return version

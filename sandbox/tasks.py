@@ -1,0 +1,60 @@
+"""A run's steps as the server tells them: each as three tasks, its driver, itself and its executor."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox import specs
+from sandbox.store import Row, Store
+
+_GOING_ON = ("PENDING", "RUNNING")
+# How the server tells of an end that has not come.
+_NEVER = "0001-01-01T00:00:00Z"
+
+
+def states(run: Row) -> dict[str, str]:
+    """The states of a run's steps, as they were last told."""
+    known = set(specs.steps(run["spec"]))
+    return {
+        task["display_name"]: task["state"]
+        for task in json.loads(run["tasks"])
+        if task["display_name"] in known
+    }
+
+
+def tell(store: Store, run: Row, changed: Mapping[str, str]) -> None:
+    """Write what has become of some of a run's steps; the others stay as they are."""
+    before: dict[str, list[dict[str, Any]]] = {}
+    for task in json.loads(run["tasks"]):
+        before.setdefault(task["display_name"], []).append(task)
+    now = store.now()
+    told: list[dict[str, Any]] = []
+
+    def add(name: str, state: str) -> None:
+        # Executors have all the same name, and come in the order of their steps.
+        old = before[name].pop(0) if before.get(name) else {}
+        if old.get("state") != state:
+            old = {
+                "run_id": run["id"],
+                "task_id": old.get("task_id") or str(uuid.uuid4()),
+                "display_name": name,
+                "create_time": run["created_at"],
+                "start_time": old.get("start_time") or now,
+                "end_time": _NEVER if state in _GOING_ON else now,
+                "state": state,
+                "state_history": [
+                    *old.get("state_history", []),
+                    {"update_time": now, "state": state},
+                ],
+            }
+        told.append(old)
+
+    add("root-driver", "SUCCEEDED")
+    for name, state in {**states(run), **changed}.items():
+        add(f"{name}-driver", "SUCCEEDED")
+        add(name, state)
+        add("executor", state)
+    store.update("runs", run["id"], tasks=json.dumps(told))
