@@ -30,6 +30,7 @@ from kfp_ops.models import (
     items,
     text,
 )
+from kfp_ops.texts import line
 from kfp_ops.transport import DeadlineTransport
 
 API = "/apis/v2beta1"
@@ -366,7 +367,9 @@ class Client:
                 when = f"within {self._deadline:g} s"
             raise errors.UnreachableError(f"{what}: no answer {when} from {self.url}") from error
         except httpx.TransportError as error:
-            raise errors.UnreachableError(f"{what}: cannot reach {self.url}: {error}") from error
+            raise errors.UnreachableError(
+                f"{what}: cannot reach {self.url}: {line(str(error), 150)}"
+            ) from error
         return response.status_code, bytes(content)
 
 
@@ -394,12 +397,7 @@ def _message(content: bytes) -> str:
             words = text(answer, "message", "") or text(answer, "error_message", "") or words
     except (ValueError, RecursionError, errors.AnswerError):
         pass
-    return _shown(words)[:300]
-
-
-def _shown(words: str) -> str:
-    """One line that can be written anywhere: JSON may hold halves of characters."""
-    return " ".join(words.encode(errors="replace").decode().split())
+    return line(words, 300)
 
 
 def _part(name: str) -> str:
@@ -409,5 +407,5 @@ def _part(name: str) -> str:
         AnswerError: it can be none; ids come from answers.
     """
     if name in ("", ".", "..") or len(name) > 256:
-        raise errors.AnswerError(f"not an id that the API gives: {_shown(name)[:40]!r}")
+        raise errors.AnswerError(f"not an id that the API gives: {line(name, 40)!r}")
     return quote(name, safe="", errors="replace")

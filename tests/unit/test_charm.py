@@ -1120,6 +1120,16 @@ def test_a_manifest_that_is_none_is_told_and_nothing_breaks(ctx, configured, reg
     assert len(runs()) == 1  # training does not depend on it
 
 
+def test_what_the_registry_says_can_be_shown(ctx, state, act, runs, registry, sandbox):
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    registry(run["run_id"], accuracy=0.5, reasons=["a\x00b\ud800", "x" * 200_000])
+    sandbox.set_run_state(run["run_id"], "SUCCEEDED")
+    told = act("get-run")["reasons"]
+    assert told.startswith("a\ufffdb\ufffd; xxx")
+    assert len(told) < 1000
+
+
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b"9" * 5000])
 def test_an_object_that_is_no_json_is_told(ctx, state, registry, content):
     obstore.put(registry.store, "champion/00000001.json", content)
