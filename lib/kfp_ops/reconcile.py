@@ -14,7 +14,14 @@ import datetime
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from kfp_ops.errors import ConflictError, NotFoundError, RequestError, UnreachableError
+from kfp_ops.errors import (
+    ConflictError,
+    KfpError,
+    NotFoundError,
+    RequestError,
+    ServerError,
+    UnreachableError,
+)
 from kfp_ops.models import Experiment, Pipeline, PipelineVersion, RecurringRun, Run, RunState
 from kfp_ops.spec import PipelineSpec
 
@@ -328,38 +335,47 @@ def act(client: Client, wanted: Wanted, seen: Observed, steps: list[Step]) -> Ob
     """Carry the steps out; returns what is seen then, without asking the server again.
 
     Raises:
-        KfpError: a step failed; those before it are done, and the next observation shows them.
+        KfpError: a step failed; those before it are done, and the error's `seen` shows them.
         ValueError: a run's parameters are not what the pipeline takes.
     """
-    for step in steps:
-        match step:
-            case CreatePipeline():
-                seen = dataclasses.replace(seen, pipeline=_create_pipeline(client, wanted))
-            case UploadVersion():
-                seen = dataclasses.replace(seen, version=_upload_version(client, wanted, seen))
-            case CreateExperiment():
-                seen = dataclasses.replace(seen, experiment=_create_experiment(client, wanted))
-            case TerminateRun(run):
-                _terminate(client, run)
-                if seen.latest and seen.latest.run_id == run.run_id:
-                    stopped = dataclasses.replace(seen.latest, state=RunState.CANCELING)
-                    seen = dataclasses.replace(seen, latest=stopped)
-            case SubmitRun(request):
-                run = _submit(client, wanted, seen, request)
-                seen = dataclasses.replace(seen, runs={**seen.runs, request.name: run}, latest=run)
-            case CreateSchedule():
-                created = _create_schedule(client, wanted, seen)
-                seen = dataclasses.replace(seen, schedules=(created, *seen.schedules))
-            case SwitchSchedule(schedule, enabled):
-                change = client.enable_recurring_run if enabled else client.disable_recurring_run
-                change(schedule.recurring_run_id)
-                seen = _with_schedule(
-                    seen, schedule, dataclasses.replace(schedule, enabled=enabled)
-                )
-            case DeleteSchedule(schedule):
-                _delete_schedule(client, schedule)
-                seen = _with_schedule(seen, schedule, None)
+    try:
+        for step in steps:
+            seen = _take(client, wanted, seen, step)
+    except KfpError as error:
+        error.seen = seen
+        raise
     return seen
+
+
+def _take(client: Client, wanted: Wanted, seen: Observed, step: Step) -> Observed:
+    """Carry one step out; returns what is seen then."""
+    match step:
+        case CreatePipeline():
+            return dataclasses.replace(seen, pipeline=_create_pipeline(client, wanted))
+        case UploadVersion():
+            return dataclasses.replace(seen, version=_upload_version(client, wanted, seen))
+        case CreateExperiment():
+            return dataclasses.replace(seen, experiment=_create_experiment(client, wanted))
+        case TerminateRun(run):
+            _terminate(client, run)
+            if seen.latest is None or seen.latest.run_id != run.run_id:
+                return seen
+            stopped = dataclasses.replace(seen.latest, state=RunState.CANCELING)
+            return dataclasses.replace(seen, latest=stopped)
+        case SubmitRun(request):
+            run = _submit(client, wanted, seen, request)
+            return dataclasses.replace(seen, runs={**seen.runs, request.name: run}, latest=run)
+        case CreateSchedule():
+            created = _create_schedule(client, wanted, seen)
+            return dataclasses.replace(seen, schedules=(created, *seen.schedules))
+        case SwitchSchedule(schedule, enabled):
+            change = client.enable_recurring_run if enabled else client.disable_recurring_run
+            change(schedule.recurring_run_id)
+            changed = dataclasses.replace(schedule, enabled=enabled)
+            return _with_schedule(seen, schedule, changed)
+        case DeleteSchedule(schedule):
+            _delete_schedule(client, schedule)
+            return _with_schedule(seen, schedule, None)
 
 
 def withdraw(client: Client, experiment: str, schedule_prefix: str = "schedule-") -> None:
@@ -467,7 +483,8 @@ def _created_or_found(create: Callable[[], _Found], find: Callable[[], _Found | 
     """A name that is taken now, or an answer that got lost: what is wanted may be there."""
     try:
         return create()
-    except (ConflictError, UnreachableError):
+    # ServerError: a proxy on the way may have waited no longer for a server that did it.
+    except (ConflictError, ServerError, UnreachableError):
         found = find()
         if found is None:
             raise
