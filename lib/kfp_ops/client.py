@@ -157,13 +157,18 @@ class Client:
 
     def find_run(self, experiment_id: str, name: str) -> Run | None:
         """The newest run of this name in the experiment, or None: the server allows many."""
+        return next(iter(self.find_runs(experiment_id, name, limit=1)), None)
+
+    def find_runs(self, experiment_id: str, name: str, *, limit: int = 10) -> list[Run]:
+        """The newest runs of this name, at most `limit`, newest first, with archived ones."""
         found = self._list(
             "/runs",
             "runs",
             filters={"display_name": name},
+            limit=limit,
             query={"experiment_id": experiment_id, **self._scope()},
         )
-        return Run.from_json(found[0]) if found else None
+        return [Run.from_json(row) for row in found]
 
     def list_runs(
         self,

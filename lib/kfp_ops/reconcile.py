@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from kfp_ops.errors import (
@@ -108,6 +108,8 @@ class Observed:
     Attributes:
         pipeline, version: only looked for when a wanted run or the schedule is missing.
         runs: those of the wanted runs that exist, by name.
+        named: all runs of each wanted name, newest first. More than one is active where a leader
+            whose time had passed submitted, or the server did so after all.
         families: the newest runs whose names begin with a wanted run's `supersedes` or `family`,
             newest first.
         overdue: runs that go on and were submitted before the deadline, oldest first.
@@ -117,6 +119,9 @@ class Observed:
 
     experiment: Experiment | None = None
     runs: Mapping[str, Run] = dataclasses.field(default_factory=dict[str, Run])
+    named: Mapping[str, tuple[Run, ...]] = dataclasses.field(
+        default_factory=dict[str, tuple[Run, ...]]
+    )
     families: Mapping[str, tuple[Run, ...]] = dataclasses.field(
         default_factory=dict[str, tuple[Run, ...]]
     )
@@ -211,28 +216,46 @@ def _observe_experiment(
     client: Client, wanted: Wanted, seen: Observed, experiment_id: str
 ) -> Observed:
     runs: dict[str, Run] = {}
+    named: dict[str, tuple[Run, ...]] = {}
     families: dict[str, tuple[Run, ...]] = {}
     for prefix in dict.fromkeys(p for r in wanted.runs for p in (r.supersedes, r.family) if p):
         found = client.list_runs(experiment_id, limit=_FAMILY, name_contains=prefix)
         families[prefix] = tuple(r for r in found if r.display_name.startswith(prefix))
     for request in wanted.runs:
         family = families.get(request.supersedes or request.family, ())
-        named = [run for run in family if run.display_name == request.name]
-        # One that was submitted again counts before the one whose place it took.
-        named.sort(key=lambda run: run.state in _UNSUCCESSFUL)
-        run = named[0] if named else client.find_run(experiment_id, request.name)
-        if run:
-            runs[request.name] = run
+        same = [run for run in family if run.display_name == request.name]
+        same = same or client.find_runs(experiment_id, request.name, limit=_FAMILY)
+        if same:
+            named[request.name] = tuple(same)
+            runs[request.name] = _counts(same)
+    latest = next(iter(client.list_runs(experiment_id)), None)
+    if latest:
+        # Of two of one name it is not the one that has to go.
+        latest = runs.get(latest.display_name, latest)
     prefix = wanted.schedule_prefix
     schedules = client.list_recurring_runs(experiment_id, name_contains=prefix)
     return dataclasses.replace(
         seen,
         runs=runs,
+        named=named,
         families=families,
         schedules=tuple(s for s in schedules if s.display_name.startswith(prefix)),
         overdue=_overdue(client, experiment_id, wanted.deadline),
-        latest=next(iter(client.list_runs(experiment_id)), None),
+        latest=latest,
     )
+
+
+def _counts(named: Sequence[Run]) -> Run:
+    """Of the runs of one name, newest first, the one that is the wanted one."""
+    active = _active(named)
+    if active:
+        return active[-1]
+    # One that was submitted again counts before the one whose place it took.
+    return min(named, key=lambda run: run.state in _UNSUCCESSFUL)
+
+
+def _active(runs: Iterable[Run]) -> list[Run]:
+    return [run for run in runs if not run.state.is_final and run.state is not RunState.CANCELING]
 
 
 def _overdue(
@@ -258,9 +281,9 @@ def plan(wanted: Wanted, seen: Observed) -> list[Step]:
             steps.append(UploadVersion())
         if not seen.experiment:
             steps.append(CreateExperiment())
-    superseded = _superseded(wanted, seen)
-    overdue = [run for run in seen.overdue if run not in superseded]
-    steps += [TerminateRun(run) for run in (*superseded, *overdue)]
+    ending = {run.run_id: run for run in (*_superseded(wanted, seen), *_doubles(wanted, seen))}
+    ending |= {run.run_id: run for run in seen.overdue if run.run_id not in ending}
+    steps += [TerminateRun(run) for run in ending.values()]
     steps += [SubmitRun(request) for request in missing]
     # The new schedule before the old one goes: a crash between the two loses no run.
     if new_schedule:
@@ -314,10 +337,15 @@ def _superseded(wanted: Wanted, seen: Observed) -> list[Run]:
     return [
         run
         for request in wanted.runs
-        for run in seen.families.get(request.supersedes, ())
+        for run in _active(seen.families.get(request.supersedes, ()))
         if run.display_name != request.name
-        and not run.state.is_final
-        and run.state is not RunState.CANCELING
+    ]
+
+
+def _doubles(wanted: Wanted, seen: Observed) -> list[Run]:
+    """Of several active runs of one name all but the oldest, which two leaders agree upon."""
+    return [
+        run for request in wanted.runs for run in _active(seen.named.get(request.name, ()))[:-1]
     ]
 
 

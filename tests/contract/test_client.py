@@ -38,6 +38,7 @@ CALLS = {
     "find_experiment": lambda client: client.find_experiment("n"),
     "create_experiment": lambda client: client.create_experiment("n", "d"),
     "find_run": lambda client: client.find_run(ID, "n"),
+    "find_runs": lambda client: client.find_runs(ID, "n", limit=5),
     "list_runs": lambda client: client.list_runs(
         ID, limit=5, name_contains="n", state=RunState.RUNNING, oldest_first=True
     ),

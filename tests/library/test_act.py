@@ -10,6 +10,7 @@ from kfp_ops import (
     Observed,
     PipelineSpec,
     RunRequest,
+    RunState,
     Schedule,
     ServerError,
     Wanted,
@@ -22,6 +23,7 @@ from tests.unit.conftest import FaultProxy
 
 ROOT = Path(__file__).parents[2]
 ONE = RunRequest(name="one", parameters={})
+OTHER = RunRequest(name="other", parameters={})
 NIGHTLY = Schedule(name="schedule-n", cron="0 0 3 * * *", parameters={})
 
 
@@ -72,6 +74,42 @@ def test_what_the_server_did_not_do_stays_its_error(proxy, client):
     with pytest.raises(ServerError) as caught:
         carried_out(client, wanted(runs=(ONE,)))
     assert caught.value.seen == Observed()
+
+
+def submit_twice(proxy, client, request):
+    """Two leaders, of which neither saw the other's run; returns it, the older first."""
+    what = wanted(runs=(request,))
+    carried_out(client, wanted(runs=(OTHER,)))
+    unseen = observe(client, what)
+    return [act(client, what, unseen, plan(what, unseen)).runs[request.name] for _ in range(2)]
+
+
+@pytest.mark.parametrize("request_", [ONE, RunRequest(name="c-1", parameters={}, supersedes="c-")])
+def test_of_two_runs_of_one_wish_one_stays_and_is_told(proxy, client, request_):
+    # GIVEN one wish that was submitted twice
+    submit_twice(proxy, client, request_)
+    # WHEN an event comes, and another
+    done = carried_out(client, wanted(runs=(request_,)))
+    again = observe(client, wanted(runs=(request_,)))
+    # THEN one run goes on, and it is the one that is told
+    named = client.find_runs(done.experiment.experiment_id, request_.name)
+    assert sorted(run.state for run in named) == [RunState.CANCELING, RunState.PENDING]
+    (stays,) = (run for run in named if run.state is RunState.PENDING)
+    assert done.runs[request_.name].run_id == done.latest.run_id == stays.run_id
+    assert again.runs[request_.name].run_id == again.latest.run_id == stays.run_id
+    assert plan(wanted(runs=(request_,)), again) == []
+
+
+def test_to_look_for_runs_too_many_takes_no_call_more(proxy, client):
+    def calls():
+        before = len(proxy.seen)
+        observe(client, wanted(runs=(ONE,)))
+        return len(proxy.seen) - before
+
+    carried_out(client, wanted(runs=(ONE,)))
+    settled = calls()
+    submit_twice(proxy, client, ONE)
+    assert calls() == settled
 
 
 def test_an_error_says_what_was_there_before_it(proxy, client):
