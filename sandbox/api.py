@@ -784,7 +784,8 @@ class _Api:
                     reason,
                 )
             # Its states are told from its new beginning.
-            self.store.update("runs", run_id, state="PENDING", history="[]", finished_at=None)
+            history = json.dumps([{"update_time": self.store.now(), "state": "PENDING"}])
+            self.store.update("runs", run_id, state="PENDING", history=history, finished_at=None)
             self.changed("retried", run_id)
             return {}
         return {"code": UNIMPLEMENTED, "message": "Method Not Allowed"}, 501

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import cast
@@ -176,18 +176,19 @@ class Client:
         *,
         limit: int = 1,
         name_contains: str = "",
-        state: RunState | None = None,
+        state: RunState | Sequence[RunState] = (),
         oldest_first: bool = False,
     ) -> list[Run]:
         """The experiment's newest runs, at most `limit`, newest first, without archived ones.
 
-        `state` leaves only those in it; `oldest_first` takes them from the other end.
+        `state` leaves only those in it, or in one of them; `oldest_first` takes them from the other end.
         """
-        filters = {"storage_state": "AVAILABLE"}
+        states = (state,) if isinstance(state, RunState) else state
         found = self._list(
             "/runs",
             "runs",
-            filters={**filters, "state": state.value} if state else filters,
+            filters={"storage_state": "AVAILABLE"},
+            among={"state": [each.value for each in states]} if states else {},
             contains={"name": name_contains} if name_contains else {},
             limit=limit,
             sort_by=OLDEST if oldest_first else NEWEST,
@@ -299,15 +300,20 @@ class Client:
         *,
         filters: Mapping[str, str],
         contains: Mapping[str, str] | None = None,
+        among: Mapping[str, Sequence[str]] | None = None,
         limit: int = 1,
         sort_by: str = NEWEST,
         query: Mapping[str, str],
     ) -> list[Json]:
-        """The first objects whose fields equal `filters` and contain `contains`; one request."""
-        predicates = [
+        """The first objects whose fields equal `filters`, contain `contains` and are `among`."""
+        predicates: list[Json] = [
             {"key": key, "operation": operation, "string_value": value}
             for operation, fields in (("EQUALS", filters), ("IS_SUBSTRING", contains or {}))
             for key, value in fields.items()
+        ]
+        predicates += [
+            {"key": key, "operation": "IN", "string_values": {"values": list(values)}}
+            for key, values in (among or {}).items()
         ]
         query = {
             **query,

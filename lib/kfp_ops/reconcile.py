@@ -81,7 +81,8 @@ class Wanted:
 
     Attributes:
         schedule: the one recurring run; None for none.
-        deadline: a run that was submitted before this moment, UTC, and still goes on is terminated.
+        deadline: a run that was submitted, or retried, before this moment, UTC, and still goes on or
+            waits is terminated.
         schedule_prefix: recurring runs in the experiment whose names begin so are the caller's:
             those that are not `schedule` are deleted.
     """
@@ -112,7 +113,7 @@ class Observed:
             whose time had passed submitted, or the server did so after all.
         families: the newest runs whose names begin with a wanted run's `supersedes` or `family`,
             newest first.
-        overdue: runs that go on and were submitted before the deadline, oldest first.
+        overdue: runs that go on or wait since before the deadline, oldest first.
         schedules: the caller's recurring runs, newest first.
         latest: the newest run in the experiment, whoever asked for it.
     """
@@ -192,6 +193,7 @@ Step = (
     | DeleteSchedule
 )
 
+_GOING = (RunState.PENDING, RunState.RUNNING)
 # One run of a family is active at a time, so this is ample; it bounds the answer.
 _FAMILY = 20
 
@@ -263,10 +265,8 @@ def _overdue(
 ) -> tuple[Run, ...]:
     if deadline is None:
         return ()
-    going = client.list_runs(
-        experiment_id, limit=_FAMILY, state=RunState.RUNNING, oldest_first=True
-    )
-    return tuple(run for run in going if run.created_at and run.created_at < deadline)
+    going = client.list_runs(experiment_id, limit=_FAMILY, state=_GOING, oldest_first=True)
+    return tuple(run for run in going if run.begun_at and run.begun_at < deadline)
 
 
 def plan(wanted: Wanted, seen: Observed) -> list[Step]:

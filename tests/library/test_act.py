@@ -1,5 +1,6 @@
 """The steps, carried out against a server that keeps no promise."""
 
+import datetime
 from pathlib import Path
 
 import pytest
@@ -23,16 +24,18 @@ from tests.unit.conftest import FaultProxy
 
 ROOT = Path(__file__).parents[2]
 ONE = RunRequest(name="one", parameters={})
-OTHER = RunRequest(name="other", parameters={})
 NIGHTLY = Schedule(name="schedule-n", cron="0 0 3 * * *", parameters={})
 
 
 @pytest.fixture
-def proxy(tmp_path):
-    with (
-        Sandbox(tmp_path / "sandbox", execute=False) as sandbox,
-        FaultProxy(sandbox.api_url) as proxy,
-    ):
+def sandbox(tmp_path):
+    with Sandbox(tmp_path / "sandbox", execute=False) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def proxy(sandbox):
+    with FaultProxy(sandbox.api_url) as proxy:
         yield proxy
 
 
@@ -79,7 +82,7 @@ def test_what_the_server_did_not_do_stays_its_error(proxy, client):
 def submit_twice(proxy, client, request):
     """Two leaders, of which neither saw the other's run; returns it, the older first."""
     what = wanted(runs=(request,))
-    carried_out(client, wanted(runs=(OTHER,)))
+    carried_out(client, wanted(schedule=NIGHTLY))
     unseen = observe(client, what)
     return [act(client, what, unseen, plan(what, unseen)).runs[request.name] for _ in range(2)]
 
@@ -110,6 +113,51 @@ def test_to_look_for_runs_too_many_takes_no_call_more(proxy, client):
     settled = calls()
     submit_twice(proxy, client, ONE)
     assert calls() == settled
+
+
+AN_HOUR = datetime.timedelta(hours=1)
+
+
+def overdue(client, after):
+    """The runs that are seen as overdue so long after they were submitted."""
+    deadline = datetime.datetime.now(datetime.timezone.utc) + after
+    return [run.run_id for run in observe(client, wanted(runs=(ONE,), deadline=deadline)).overdue]
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+def test_a_run_that_goes_on_or_waits_is_overdue(client, sandbox, state):
+    run = carried_out(client, wanted(runs=(ONE,))).runs["one"]
+    sandbox.set_run_state(run.run_id, state)
+    assert overdue(client, -AN_HOUR) == []
+    assert overdue(client, AN_HOUR) == [run.run_id]
+
+
+@pytest.mark.parametrize("state", ["CANCELING", "SUCCEEDED", "FAILED"])
+def test_a_run_that_ends_or_ended_is_not_overdue(client, sandbox, state):
+    run = carried_out(client, wanted(runs=(ONE,))).runs["one"]
+    sandbox.set_run_state(run.run_id, state)
+    assert overdue(client, AN_HOUR) == []
+
+
+def test_the_time_of_a_retried_run_begins_anew(client, httpserver):
+    # GIVEN a run as it is on record after :retry
+    run = {
+        "run_id": "r",
+        "display_name": "one",
+        "state": "RUNNING",
+        "created_at": "2026-11-24T02:04:30Z",
+        "state_history": [{"update_time": "2026-11-24T02:05:13Z", "state": "RUNNING"}],
+    }
+    httpserver.expect_request("/apis/v2beta1/runs").respond_with_json({"runs": [run]})
+    httpserver.expect_request("/apis/v2beta1/recurringruns").respond_with_json({})
+    experiments = {"experiments": [{"experiment_id": "e"}]}
+    httpserver.expect_request("/apis/v2beta1/experiments").respond_with_json(experiments)
+    # WHEN the deadline lies between, THEN the run has its time
+    retried = datetime.datetime(2026, 11, 24, 2, 5, 13, tzinfo=datetime.timezone.utc)
+    with Client(httpserver.url_for("/")) as client:
+        for deadline, number in ((retried, 0), (retried + datetime.timedelta(seconds=1), 1)):
+            seen = observe(client, wanted(runs=(ONE,), deadline=deadline))
+            assert len(seen.overdue) == number
 
 
 def test_an_error_says_what_was_there_before_it(proxy, client):
