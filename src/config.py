@@ -232,5 +232,5 @@ class TrainerConfig:
         may_be_empty = type(self).__dataclass_fields__[field].default == ""
         if value == "" and may_be_empty:
             return
-        if not re.fullmatch(pattern, value) or ".." in value.split("/"):
+        if not re.fullmatch(pattern, value) or {".", ".."} & set(value.split("/")):
             raise OptionError(field, value, takes)

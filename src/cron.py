@@ -22,7 +22,7 @@ ALIASES = {
 }
 _START = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 # What both dialects read alike: no L, W, # or ?, and Sunday is 0.
-_FIELD = re.compile(r"[\d*,/\-]+|[A-Za-z]{3}([,\-][A-Za-z]{3})*")
+_FIELD = re.compile(r"[\d*,/\-]+|[A-Za-z]{3}([,\-][A-Za-z]{3})*", re.ASCII)
 
 
 def six_fields(expression: str) -> str:
@@ -34,7 +34,9 @@ def six_fields(expression: str) -> str:
     fields = ALIASES.get(expression.strip(), expression).split()
     if len(fields) != 5 or not all(_FIELD.fullmatch(field) for field in fields):
         raise ValueError("not five fields")
-    if "7" in re.split(r"\D", fields[4].split("/")[0]):
+    # A step, behind the stroke, is no day.
+    days = re.findall(r"\d+", re.sub(r"/\d*", "", fields[4]))
+    if any(day.lstrip("0") == "7" for day in days):
         raise ValueError("Sunday is 0")
     try:
         next(CronSim(" ".join(fields), _START))

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from errors import KubernetesError, KubernetesForbiddenError, NoSuchKindError
+from kfp_ops.texts import line
 
 if TYPE_CHECKING:
     import lightkube
@@ -52,6 +53,10 @@ def found(kube: lightkube.Client, kind: Any, name: str, namespace: str | None = 
         raise
 
 
+def _message(error: lightkube.ApiError) -> str:
+    return line(error.status.message or "", 300)
+
+
 def delete(kube: lightkube.Client, kind: Any, name: str, namespace: str) -> None:
     """Delete an object, which may be gone already; within `errors`."""
     from lightkube import ApiError
@@ -78,8 +83,8 @@ def errors(what: str, *, no_such_kind: type[KubernetesError] = NoSuchKindError) 
         yield
     except ApiError as error:
         if error.status.code in (401, 403):
-            raise KubernetesForbiddenError(f"{what}: {error.status.message}") from error
-        raise KubernetesError(f"{what}: {error.status.message}") from error
+            raise KubernetesForbiddenError(f"{what}: {_message(error)}") from error
+        raise KubernetesError(f"{what}: {_message(error)}") from error
     except httpx.HTTPStatusError as error:
         # An unknown group is a 404 in plain text, an unknown object one in JSON.
         if error.response.status_code == 404:

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from errors import KubernetesError
+from kfp_ops.texts import line, shown
 from kube import errors
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ NODE_ANNOTATION = "workflows.argoproj.io/node-name"
 # The container with the step's own program; Argo adds others around it.
 MAIN = "main"
 LOG_LINES = 20
+# Of the end of the log, which the kubelet cuts by lines alone.
+LOG_CHARACTERS = 16_000
 # Those that pass by themselves.
 _STARTING = {"ContainerCreating", "PodInitializing", ""}
 
@@ -95,8 +98,8 @@ def _trouble(
     return Trouble(
         step=_step(pod, steps),
         pod=pod.metadata.name,
-        reason=reason,
-        message=message,
+        reason=line(reason, 100),
+        message=line(message, 1000),
         log=_log(kube, pod, namespace) if _failed(pod) else "",
     )
 
@@ -153,7 +156,7 @@ def _log(kube: lightkube.Client, pod: Any, namespace: str) -> str:
                 container=MAIN if MAIN in names else None,
                 tail_lines=LOG_LINES,
             )
-            return "".join(lines)
+            return shown("".join(lines)[-LOG_CHARACTERS:], LOG_CHARACTERS)
     except KubernetesError:
         return ""
 

@@ -73,7 +73,7 @@ def reconcile(
         container.replan()
     except ops.pebble.ConnectionError:
         pass  # it has an event of its own when it comes up
-    except (ops.pebble.APIError, ops.pebble.ChangeError) as error:
+    except ops.pebble.Error as error:
         logger.warning("no pushgateway yet: %s", error)
 
 

@@ -20,10 +20,13 @@ from obstore.store import S3Store
 
 from errors import NoSuchModelError, RegistryError
 from kfp_ops import ObjectStorage
+from kfp_ops.texts import line
 
 SCHEMA_VERSION = 1
 # Of the file with the test images: docs/reference/registry.md.
 IDX_HEADER, IMAGE_BYTES = 16, 784
+# What reading what others wrote can end in; JSON has numbers without end and nests without end.
+_INCOMPLETE = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,8 +217,8 @@ class Registry:
             version = move.get("version")
             try:
                 moved = _time(move.get("moved_at"))
-            except ValueError as error:
-                raise RegistryError(f"{self._where}: {_move(number)}: {error}") from error
+            except _INCOMPLETE as error:
+                raise RegistryError(f"{self._where}: {_move(number)}: {_why(error)}") from error
             if isinstance(version, int) and moved:
                 found[version] = moved
         return found
@@ -229,8 +232,8 @@ class Registry:
         """
         with self._answers(version, image_number) as (columns, names):
             return Prediction(
-                predicted=str(names[int(columns["predicted"][image_number])]),
-                actual=str(names[int(columns["label"][image_number])]),
+                predicted=names[int(columns["predicted"][image_number])],
+                actual=names[int(columns["label"][image_number])],
                 confidence=float(columns["confidence"][image_number]),
             )
 
@@ -254,11 +257,11 @@ class Registry:
                 )
             except FileNotFoundError as error:
                 raise NoSuchModelError(f"version {version} kept no test images") from error
-            except (BaseError, OSError) as error:
+            except (BaseError, OSError, ValueError) as error:
                 raise self._unreachable(error) from error
             return TestImage(
                 pixels=bytes(pixels),
-                actual=str(names[int(columns["label"][image_number])]),
+                actual=names[int(columns["label"][image_number])],
                 classes=names,
             )
 
@@ -276,9 +279,10 @@ class Registry:
             count = len(columns["label"])
             if not 0 <= image_number < count:
                 raise NoSuchModelError(f"version {version} knows the images 0 to {count - 1}")
-            yield columns, cast("list[str]", told["classes"])
-        except (IndexError, KeyError, TypeError, ValueError) as error:
-            raise RegistryError(f"{self._where}: {path} is not complete: {error!r}") from error
+            names = cast("list[object]", told["classes"])
+            yield columns, [line(str(name), 60) for name in names]
+        except _INCOMPLETE as error:
+            raise RegistryError(f"{self._where}: {path} is not complete: {_why(error)}") from error
 
     def promote(self, version: int, reason: str) -> Champion:
         """Make a version the champion; it stays if it is.
@@ -346,11 +350,12 @@ class Registry:
             content = obstore.get(self._store, path).bytes()
         except FileNotFoundError:
             return None
-        except (BaseError, OSError) as error:
+        except (BaseError, OSError, ValueError) as error:
+            # ValueError: an id from elsewhere that is no part of a path.
             raise self._unreachable(error) from error
         try:
             data = json.loads(bytes(content))
-        except ValueError:
+        except (RecursionError, ValueError):
             data = None
         if not isinstance(data, dict):
             raise RegistryError(f"{self._where}: {path} is not a JSON object")
@@ -359,7 +364,7 @@ class Registry:
     def _unreachable(self, error: Exception) -> RegistryError:
         # obstore's messages go on for a page; the first line says what happened.
         lines = str(error).strip().splitlines() or [repr(error)]
-        return RegistryError(f"object storage {self._where} cannot be read: {lines[0][:150]}")
+        return RegistryError(f"object storage {self._where} cannot be read: {line(lines[0], 150)}")
 
 
 def _move(sequence: int) -> str:
@@ -369,7 +374,7 @@ def _move(sequence: int) -> str:
 def _check_schema(said: Mapping[str, object], what: str) -> None:
     if said.get("schema_version") != SCHEMA_VERSION:
         raise RegistryError(
-            f"a {what} has schema_version {said.get('schema_version')!r} where this charm "
+            f"a {what} has schema_version {str(said.get('schema_version'))[:40]!r} where this charm "
             f"reads {SCHEMA_VERSION}: upgrade the charm"
         )
 
@@ -379,7 +384,7 @@ def _report(said: Mapping[str, object]) -> Report:
     try:
         accuracy = said.get("accuracy")
         return Report(
-            run_id=str(said["run_id"]),
+            run_id=line(str(said["run_id"]), 256),
             version=int(cast("int", said["version"])),
             images=int(cast("int", said["images"])),
             drift=_numbers(said["drift"]),
@@ -387,8 +392,8 @@ def _report(said: Mapping[str, object]) -> Report:
             accuracy=None if accuracy is None else float(cast("float", accuracy)),
             recalls=_numbers(said.get("recall", {})),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RegistryError(f"a report is not complete: {error!r}") from error
+    except _INCOMPLETE as error:
+        raise RegistryError(f"a report is not complete: {_why(error)}") from error
 
 
 def _result(manifest: Mapping[str, object]) -> Result:
@@ -399,20 +404,24 @@ def _result(manifest: Mapping[str, object]) -> Result:
         reasons = cast("list[object]", verdict["reasons"])
         data = cast("Mapping[str, object]", manifest.get("data", {}))
         return Result(
-            run_id=str(manifest["run_id"]),
+            run_id=line(str(manifest["run_id"]), 256),
             accuracy=float(metrics["test"]["accuracy"]),
             accepted=verdict["status"] == "accepted",
-            reasons=tuple(str(reason) for reason in reasons),
+            reasons=tuple(line(str(reason), 300) for reason in reasons),
             created_at=_time(manifest.get("created_at")),
             loss=float(metrics["test"]["loss"]) if "loss" in metrics["test"] else None,
             recalls=_numbers(metrics.get("recall", {})),
             drift=_numbers(data.get("drift", {})),
-            reason=str(manifest.get("reason", "")),
+            reason=line(str(manifest.get("reason", "")), 300),
             source=str(data.get("source", "")),
-            etags={name: str(etag) for name, etag in _items(data.get("etags", {}))},
+            etags={line(name, 300): str(etag) for name, etag in _items(data.get("etags", {}))},
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RegistryError(f"a manifest is not complete: {error!r}") from error
+    except _INCOMPLETE as error:
+        raise RegistryError(f"a manifest is not complete: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    return line(repr(error), 150)
 
 
 def _items(said: object) -> Iterable[tuple[str, object]]:
@@ -420,9 +429,14 @@ def _items(said: object) -> Iterable[tuple[str, object]]:
 
 
 def _numbers(said: object) -> dict[str, float]:
-    return {name: float(cast("float", value)) for name, value in _items(said)}
+    return {line(name, 60): float(cast("float", value)) for name, value in _items(said)}
 
 
 def _time(said: object) -> datetime.datetime | None:
+    if not said:
+        return None
     # Python 3.10 does not read the Z.
-    return datetime.datetime.fromisoformat(str(said).replace("Z", "+00:00")) if said else None
+    moment = datetime.datetime.fromisoformat(str(said).replace("Z", "+00:00"))
+    if moment.tzinfo is None:
+        raise ValueError(f"{str(said)!r} has no time zone")
+    return moment.astimezone(datetime.timezone.utc)

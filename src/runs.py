@@ -21,10 +21,13 @@ from kfp_ops import (
     ServerError,
     UnreachableError,
 )
+from kfp_ops.texts import line, shown
 from params import ListParams, RunParams
 
 # Between two looks at a run that an action waits for.
 POLL_SECONDS = 5
+# Characters of a name, and of any other text: both may be anybody's.
+NAME, TEXT = 128, 16_000
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ def submitted(there: Connection, run: Run) -> dict[str, str]:
         link = f"{dashboard}/_/pipeline/{namespace}#/runs/details/{run.run_id}"
     else:
         link = f"{there.client.url}/apis/v2beta1/runs/{run.run_id}"
-    return {"run-id": run.run_id, "run-name": run.display_name, "run-url": link}
+    return {"run-id": run.run_id, "run-name": _name(run), "run-url": link}
 
 
 def listing(there: Connection, params: ListParams) -> dict[str, str]:
@@ -47,7 +50,10 @@ def listing(there: Connection, params: ListParams) -> dict[str, str]:
         KfpError: the server cannot be reached or does not allow it.
     """
     runs = _newest(there, params.limit)
-    rows = [(run.display_name, run.state.value, moment(run.created_at), run.run_id) for run in runs]
+    rows = [
+        (_name(run), run.state.value, moment(run.created_at), line(run.run_id, NAME))
+        for run in runs
+    ]
     return {"count": str(len(runs)), "runs": table(rows)}
 
 
@@ -89,7 +95,7 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
         }
     if wrong:
         told |= {"trouble": str(wrong), "pod": wrong.pod, "log": wrong.log}
-    return {name: text for name, text in told.items() if text}
+    return {name: shown(text, TEXT) for name, text in told.items() if text}
 
 
 def follow(
@@ -127,7 +133,7 @@ def follow(
         except (UnreachableError, ServerError) as error:
             said = str(error)
         if said != last:
-            tell(f"run {run.display_name} {said}")
+            tell(f"run {_name(run)} {said}")
         last = said
         if run.state.is_final or clock() >= end:
             return run
@@ -141,9 +147,9 @@ def check(run: Run) -> None:
         NoSuccessError: it did not, or goes on.
     """
     if not run.state.is_final:
-        raise NoSuccessError(f"the time is up and run {run.display_name} is {run.state.value}")
+        raise NoSuccessError(f"the time is up and run {_name(run)} is {run.state.value}")
     if run.state is not RunState.SUCCEEDED:
-        raise NoSuccessError(f"run {run.display_name} ended {run.state.value}")
+        raise NoSuccessError(f"run {_name(run)} ended {run.state.value}")
 
 
 def trouble(there: Connection, run: Run | None, steps: frozenset[str]) -> pods.Trouble | None:
@@ -168,7 +174,7 @@ def cancel(there: Connection, params: RunParams) -> dict[str, str]:
     """
     run = _run(there, params)
     if run.state.is_final:
-        raise NoSuchRunError(f"run {run.display_name} has ended already: {run.state.value}")
+        raise NoSuchRunError(f"run {_name(run)} has ended already: {run.state.value}")
     there.client.terminate_run(run.run_id)
     return {
         **submitted(there, run),
@@ -197,3 +203,7 @@ def _run(there: Connection, params: RunParams) -> Run:
     if not any(found and run.experiment_id == found.experiment_id for found in ours):
         raise NoSuchRunError(f"run {params.run_id} is not one of this trainer")
     return run
+
+
+def _name(run: Run) -> str:
+    return line(run.display_name, NAME)

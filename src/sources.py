@@ -39,7 +39,7 @@ def _of_objects(address: str, files: Iterable[str], storage: ObjectStorage) -> d
     try:
         store = open_store(storage, bucket, prefix.strip("/"))
         return {file: obstore.head(store, file)["e_tag"] or "" for file in files}
-    except (BaseError, OSError) as error:
+    except (BaseError, OSError, ValueError) as error:
         raise _unseen(address, error) from error
 
 

@@ -27,6 +27,7 @@ from errors import (
     SourceError,
 )
 from formatting import figures
+from kfp_ops.texts import line
 from situation import Situation
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _LOOK = {
     # The version's own answers, which need no server.
     ServedModelError: "predict version=N",
 }
+# Of a status at most: what servers and steps say may be of any length.
+_CHARACTERS = 4000
 _LATER = "tried again at the next update-status"
 
 
@@ -93,6 +96,11 @@ def problem(error: Problem, commands: Commands, later: str = _LATER) -> ops.Stat
         commands: what the operator types.
         later: what is done where it may go right another time.
     """
+    told = _problem(error, commands, later)
+    return type(told)(line(told.message, _CHARACTERS))
+
+
+def _problem(error: Problem, commands: Commands, later: str) -> ops.StatusBase:
     match error:
         case NoDataError(endpoint=endpoint, is_related=True):
             return ops.WaitingStatus(
@@ -146,9 +154,8 @@ def of(situation: Situation, commands: Commands) -> ops.StatusBase:
     if situation.problem:
         return problem(situation.problem, commands)
     told, served = _training(situation, commands), situation.served
-    text = "; ".join(
-        [told.message, *_paused(situation, commands), *_production(situation, commands)]
-    )
+    more = (*_paused(situation, commands), *_production(situation, commands))
+    text = line("; ".join([told.message, *more]), _CHARACTERS)
     if served and not served.is_ready and isinstance(told, ops.ActiveStatus):
         return ops.WaitingStatus(text)
     return type(told)(text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import cast
@@ -30,6 +30,7 @@ from kfp_ops.models import (
     items,
     text,
 )
+from kfp_ops.texts import line
 from kfp_ops.transport import DeadlineTransport
 
 API = "/apis/v2beta1"
@@ -156,13 +157,18 @@ class Client:
 
     def find_run(self, experiment_id: str, name: str) -> Run | None:
         """The newest run of this name in the experiment, or None: the server allows many."""
+        return next(iter(self.find_runs(experiment_id, name, limit=1)), None)
+
+    def find_runs(self, experiment_id: str, name: str, *, limit: int = 10) -> list[Run]:
+        """The newest runs of this name, at most `limit`, newest first, with archived ones."""
         found = self._list(
             "/runs",
             "runs",
             filters={"display_name": name},
+            limit=limit,
             query={"experiment_id": experiment_id, **self._scope()},
         )
-        return Run.from_json(found[0]) if found else None
+        return [Run.from_json(row) for row in found]
 
     def list_runs(
         self,
@@ -170,18 +176,19 @@ class Client:
         *,
         limit: int = 1,
         name_contains: str = "",
-        state: RunState | None = None,
+        state: RunState | Sequence[RunState] = (),
         oldest_first: bool = False,
     ) -> list[Run]:
         """The experiment's newest runs, at most `limit`, newest first, without archived ones.
 
-        `state` leaves only those in it; `oldest_first` takes them from the other end.
+        `state` leaves only those in it, or in one of them; `oldest_first` takes them from the other end.
         """
-        filters = {"storage_state": "AVAILABLE"}
+        states = (state,) if isinstance(state, RunState) else state
         found = self._list(
             "/runs",
             "runs",
-            filters={**filters, "state": state.value} if state else filters,
+            filters={"storage_state": "AVAILABLE"},
+            among={"state": [each.value for each in states]} if states else {},
             contains={"name": name_contains} if name_contains else {},
             limit=limit,
             sort_by=OLDEST if oldest_first else NEWEST,
@@ -293,15 +300,20 @@ class Client:
         *,
         filters: Mapping[str, str],
         contains: Mapping[str, str] | None = None,
+        among: Mapping[str, Sequence[str]] | None = None,
         limit: int = 1,
         sort_by: str = NEWEST,
         query: Mapping[str, str],
     ) -> list[Json]:
-        """The first objects whose fields equal `filters` and contain `contains`; one request."""
-        predicates = [
+        """The first objects whose fields equal `filters`, contain `contains` and are `among`."""
+        predicates: list[Json] = [
             {"key": key, "operation": operation, "string_value": value}
             for operation, fields in (("EQUALS", filters), ("IS_SUBSTRING", contains or {}))
             for key, value in fields.items()
+        ]
+        predicates += [
+            {"key": key, "operation": "IN", "string_values": {"values": list(values)}}
+            for key, values in (among or {}).items()
         ]
         query = {
             **query,
@@ -366,7 +378,9 @@ class Client:
                 when = f"within {self._deadline:g} s"
             raise errors.UnreachableError(f"{what}: no answer {when} from {self.url}") from error
         except httpx.TransportError as error:
-            raise errors.UnreachableError(f"{what}: cannot reach {self.url}: {error}") from error
+            raise errors.UnreachableError(
+                f"{what}: cannot reach {self.url}: {line(str(error), 150)}"
+            ) from error
         return response.status_code, bytes(content)
 
 
@@ -394,12 +408,7 @@ def _message(content: bytes) -> str:
             words = text(answer, "message", "") or text(answer, "error_message", "") or words
     except (ValueError, RecursionError, errors.AnswerError):
         pass
-    return _shown(words)[:300]
-
-
-def _shown(words: str) -> str:
-    """One line that can be written anywhere: JSON may hold halves of characters."""
-    return " ".join(words.encode(errors="replace").decode().split())
+    return line(words, 300)
 
 
 def _part(name: str) -> str:
@@ -409,5 +418,5 @@ def _part(name: str) -> str:
         AnswerError: it can be none; ids come from answers.
     """
     if name in ("", ".", "..") or len(name) > 256:
-        raise errors.AnswerError(f"not an id that the API gives: {_shown(name)[:40]!r}")
+        raise errors.AnswerError(f"not an id that the API gives: {line(name, 40)!r}")
     return quote(name, safe="", errors="replace")

@@ -118,6 +118,7 @@ class Run:
 
     Attributes:
         created_at: when it was submitted, UTC.
+        begun_at: the same, or when it was retried last: its states are told from there on.
         finished_at: when it ended, UTC; None while it runs.
         parameters: the run's own values; those left at their defaults are not in it.
         tasks: every row that the server keeps of it: steps, their drivers and executors.
@@ -128,6 +129,7 @@ class Run:
     state: RunState = RunState.UNSPECIFIED
     description: str = ""
     created_at: datetime.datetime | None = None
+    begun_at: datetime.datetime | None = None
     finished_at: datetime.datetime | None = None
     experiment_id: str = ""
     recurring_run_id: str = ""
@@ -142,12 +144,15 @@ class Run:
             AnswerError: a field is missing or of another type.
         """
         details = mapping(data, "run_details")
+        history = items(data, "state_history")
+        created = time(data, "created_at")
         return cls(
             run_id=text(data, "run_id"),
             display_name=text(data, "display_name", ""),
             state=RunState(text(data, "state", "")),
             description=text(data, "description", ""),
-            created_at=time(data, "created_at"),
+            created_at=created,
+            begun_at=(time(history[0], "update_time") if history else None) or created,
             finished_at=time(data, "finished_at"),
             experiment_id=text(data, "experiment_id", ""),
             recurring_run_id=text(data, "recurring_run_id", ""),

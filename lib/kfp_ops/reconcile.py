@@ -11,10 +11,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from kfp_ops.errors import ConflictError, NotFoundError, RequestError, UnreachableError
+from kfp_ops.errors import (
+    ConflictError,
+    KfpError,
+    NotFoundError,
+    RequestError,
+    ServerError,
+    UnreachableError,
+)
 from kfp_ops.models import Experiment, Pipeline, PipelineVersion, RecurringRun, Run, RunState
 from kfp_ops.spec import PipelineSpec
 
@@ -74,7 +81,8 @@ class Wanted:
 
     Attributes:
         schedule: the one recurring run; None for none.
-        deadline: a run that was submitted before this moment, UTC, and still goes on is terminated.
+        deadline: a run that was submitted, or retried, before this moment, UTC, and still goes on or
+            waits is terminated.
         schedule_prefix: recurring runs in the experiment whose names begin so are the caller's:
             those that are not `schedule` are deleted.
     """
@@ -101,15 +109,20 @@ class Observed:
     Attributes:
         pipeline, version: only looked for when a wanted run or the schedule is missing.
         runs: those of the wanted runs that exist, by name.
+        named: all runs of each wanted name, newest first. More than one is active where a leader
+            whose time had passed submitted, or the server did so after all.
         families: the newest runs whose names begin with a wanted run's `supersedes` or `family`,
             newest first.
-        overdue: runs that go on and were submitted before the deadline, oldest first.
+        overdue: runs that go on or wait since before the deadline, oldest first.
         schedules: the caller's recurring runs, newest first.
         latest: the newest run in the experiment, whoever asked for it.
     """
 
     experiment: Experiment | None = None
     runs: Mapping[str, Run] = dataclasses.field(default_factory=dict[str, Run])
+    named: Mapping[str, tuple[Run, ...]] = dataclasses.field(
+        default_factory=dict[str, tuple[Run, ...]]
+    )
     families: Mapping[str, tuple[Run, ...]] = dataclasses.field(
         default_factory=dict[str, tuple[Run, ...]]
     )
@@ -180,6 +193,7 @@ Step = (
     | DeleteSchedule
 )
 
+_GOING = (RunState.PENDING, RunState.RUNNING)
 # One run of a family is active at a time, so this is ample; it bounds the answer.
 _FAMILY = 20
 
@@ -204,28 +218,46 @@ def _observe_experiment(
     client: Client, wanted: Wanted, seen: Observed, experiment_id: str
 ) -> Observed:
     runs: dict[str, Run] = {}
+    named: dict[str, tuple[Run, ...]] = {}
     families: dict[str, tuple[Run, ...]] = {}
     for prefix in dict.fromkeys(p for r in wanted.runs for p in (r.supersedes, r.family) if p):
         found = client.list_runs(experiment_id, limit=_FAMILY, name_contains=prefix)
         families[prefix] = tuple(r for r in found if r.display_name.startswith(prefix))
     for request in wanted.runs:
         family = families.get(request.supersedes or request.family, ())
-        named = [run for run in family if run.display_name == request.name]
-        # One that was submitted again counts before the one whose place it took.
-        named.sort(key=lambda run: run.state in _UNSUCCESSFUL)
-        run = named[0] if named else client.find_run(experiment_id, request.name)
-        if run:
-            runs[request.name] = run
+        same = [run for run in family if run.display_name == request.name]
+        same = same or client.find_runs(experiment_id, request.name, limit=_FAMILY)
+        if same:
+            named[request.name] = tuple(same)
+            runs[request.name] = _counts(same)
+    latest = next(iter(client.list_runs(experiment_id)), None)
+    if latest:
+        # Of two of one name it is not the one that has to go.
+        latest = runs.get(latest.display_name, latest)
     prefix = wanted.schedule_prefix
     schedules = client.list_recurring_runs(experiment_id, name_contains=prefix)
     return dataclasses.replace(
         seen,
         runs=runs,
+        named=named,
         families=families,
         schedules=tuple(s for s in schedules if s.display_name.startswith(prefix)),
         overdue=_overdue(client, experiment_id, wanted.deadline),
-        latest=next(iter(client.list_runs(experiment_id)), None),
+        latest=latest,
     )
+
+
+def _counts(named: Sequence[Run]) -> Run:
+    """Of the runs of one name, newest first, the one that is the wanted one."""
+    active = _active(named)
+    if active:
+        return active[-1]
+    # One that was submitted again counts before the one whose place it took.
+    return min(named, key=lambda run: run.state in _UNSUCCESSFUL)
+
+
+def _active(runs: Iterable[Run]) -> list[Run]:
+    return [run for run in runs if not run.state.is_final and run.state is not RunState.CANCELING]
 
 
 def _overdue(
@@ -233,10 +265,8 @@ def _overdue(
 ) -> tuple[Run, ...]:
     if deadline is None:
         return ()
-    going = client.list_runs(
-        experiment_id, limit=_FAMILY, state=RunState.RUNNING, oldest_first=True
-    )
-    return tuple(run for run in going if run.created_at and run.created_at < deadline)
+    going = client.list_runs(experiment_id, limit=_FAMILY, state=_GOING, oldest_first=True)
+    return tuple(run for run in going if run.begun_at and run.begun_at < deadline)
 
 
 def plan(wanted: Wanted, seen: Observed) -> list[Step]:
@@ -251,9 +281,9 @@ def plan(wanted: Wanted, seen: Observed) -> list[Step]:
             steps.append(UploadVersion())
         if not seen.experiment:
             steps.append(CreateExperiment())
-    superseded = _superseded(wanted, seen)
-    overdue = [run for run in seen.overdue if run not in superseded]
-    steps += [TerminateRun(run) for run in (*superseded, *overdue)]
+    ending = {run.run_id: run for run in (*_superseded(wanted, seen), *_doubles(wanted, seen))}
+    ending |= {run.run_id: run for run in seen.overdue if run.run_id not in ending}
+    steps += [TerminateRun(run) for run in ending.values()]
     steps += [SubmitRun(request) for request in missing]
     # The new schedule before the old one goes: a crash between the two loses no run.
     if new_schedule:
@@ -307,10 +337,15 @@ def _superseded(wanted: Wanted, seen: Observed) -> list[Run]:
     return [
         run
         for request in wanted.runs
-        for run in seen.families.get(request.supersedes, ())
+        for run in _active(seen.families.get(request.supersedes, ()))
         if run.display_name != request.name
-        and not run.state.is_final
-        and run.state is not RunState.CANCELING
+    ]
+
+
+def _doubles(wanted: Wanted, seen: Observed) -> list[Run]:
+    """Of several active runs of one name all but the oldest, which two leaders agree upon."""
+    return [
+        run for request in wanted.runs for run in _active(seen.named.get(request.name, ()))[:-1]
     ]
 
 
@@ -328,38 +363,47 @@ def act(client: Client, wanted: Wanted, seen: Observed, steps: list[Step]) -> Ob
     """Carry the steps out; returns what is seen then, without asking the server again.
 
     Raises:
-        KfpError: a step failed; those before it are done, and the next observation shows them.
+        KfpError: a step failed; those before it are done, and the error's `seen` shows them.
         ValueError: a run's parameters are not what the pipeline takes.
     """
-    for step in steps:
-        match step:
-            case CreatePipeline():
-                seen = dataclasses.replace(seen, pipeline=_create_pipeline(client, wanted))
-            case UploadVersion():
-                seen = dataclasses.replace(seen, version=_upload_version(client, wanted, seen))
-            case CreateExperiment():
-                seen = dataclasses.replace(seen, experiment=_create_experiment(client, wanted))
-            case TerminateRun(run):
-                _terminate(client, run)
-                if seen.latest and seen.latest.run_id == run.run_id:
-                    stopped = dataclasses.replace(seen.latest, state=RunState.CANCELING)
-                    seen = dataclasses.replace(seen, latest=stopped)
-            case SubmitRun(request):
-                run = _submit(client, wanted, seen, request)
-                seen = dataclasses.replace(seen, runs={**seen.runs, request.name: run}, latest=run)
-            case CreateSchedule():
-                created = _create_schedule(client, wanted, seen)
-                seen = dataclasses.replace(seen, schedules=(created, *seen.schedules))
-            case SwitchSchedule(schedule, enabled):
-                change = client.enable_recurring_run if enabled else client.disable_recurring_run
-                change(schedule.recurring_run_id)
-                seen = _with_schedule(
-                    seen, schedule, dataclasses.replace(schedule, enabled=enabled)
-                )
-            case DeleteSchedule(schedule):
-                _delete_schedule(client, schedule)
-                seen = _with_schedule(seen, schedule, None)
+    try:
+        for step in steps:
+            seen = _take(client, wanted, seen, step)
+    except KfpError as error:
+        error.seen = seen
+        raise
     return seen
+
+
+def _take(client: Client, wanted: Wanted, seen: Observed, step: Step) -> Observed:
+    """Carry one step out; returns what is seen then."""
+    match step:
+        case CreatePipeline():
+            return dataclasses.replace(seen, pipeline=_create_pipeline(client, wanted))
+        case UploadVersion():
+            return dataclasses.replace(seen, version=_upload_version(client, wanted, seen))
+        case CreateExperiment():
+            return dataclasses.replace(seen, experiment=_create_experiment(client, wanted))
+        case TerminateRun(run):
+            _terminate(client, run)
+            if seen.latest is None or seen.latest.run_id != run.run_id:
+                return seen
+            stopped = dataclasses.replace(seen.latest, state=RunState.CANCELING)
+            return dataclasses.replace(seen, latest=stopped)
+        case SubmitRun(request):
+            run = _submit(client, wanted, seen, request)
+            return dataclasses.replace(seen, runs={**seen.runs, request.name: run}, latest=run)
+        case CreateSchedule():
+            created = _create_schedule(client, wanted, seen)
+            return dataclasses.replace(seen, schedules=(created, *seen.schedules))
+        case SwitchSchedule(schedule, enabled):
+            change = client.enable_recurring_run if enabled else client.disable_recurring_run
+            change(schedule.recurring_run_id)
+            changed = dataclasses.replace(schedule, enabled=enabled)
+            return _with_schedule(seen, schedule, changed)
+        case DeleteSchedule(schedule):
+            _delete_schedule(client, schedule)
+            return _with_schedule(seen, schedule, None)
 
 
 def withdraw(client: Client, experiment: str, schedule_prefix: str = "schedule-") -> None:
@@ -467,7 +511,8 @@ def _created_or_found(create: Callable[[], _Found], find: Callable[[], _Found | 
     """A name that is taken now, or an answer that got lost: what is wanted may be there."""
     try:
         return create()
-    except (ConflictError, UnreachableError):
+    # ServerError: a proxy on the way may have waited no longer for a server that did it.
+    except (ConflictError, ServerError, UnreachableError):
         found = find()
         if found is None:
             raise

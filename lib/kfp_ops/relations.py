@@ -12,14 +12,36 @@ the charms kfp-api and minio.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
+import re
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import cast
 
 import ops
 import yaml
 
+from kfp_ops.texts import shown
+
 SUPPORTED_VERSIONS = "- v1\n"
+# Without names in other scripts (xn--) and those that end in a number, which clients take for one of
+# IP's many forms and stop at.
+_LABEL = r"(?!-|xn--)[a-z0-9_\-]{1,63}(?<!-)"
+_DNS_NAME = re.compile(
+    rf"(?=.{{1,253}}\Z)({_LABEL}\.)*(?!(\d+|0x[0-9a-f]*)\.?\Z){_LABEL}\.?",
+    re.ASCII | re.IGNORECASE,
+)
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?")
+_KEY = re.compile(r"[!-~]+")
+# What YAML's constructors raise for a scalar that is not of its type, besides YAMLError.
+_NOT_YAML = (
+    yaml.YAMLError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    ValueError,
+)
 
 
 class RelationDataError(ValueError):
@@ -36,7 +58,7 @@ class KfpApi:
     @property
     def url(self) -> str:
         """The address of the REST API."""
-        return f"http://{self.service_name}:{self.service_port}"
+        return f"http://{_in_url(self.service_name)}:{self.service_port}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,8 +75,25 @@ class ObjectStorage:
     @property
     def url(self) -> str:
         """The endpoint's address, usable from every namespace."""
-        host = f"{self.service}.{self.namespace}" if self.namespace else self.service
-        return f"{'https' if self.secure else 'http'}://{host}:{self.port}"
+        host = _qualified(self.service, self.namespace)
+        return f"{'https' if self.secure else 'http'}://{_in_url(host)}:{self.port}"
+
+
+def _qualified(service: str, namespace: str) -> str:
+    return f"{service}.{namespace}" if namespace else service
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_host(host: str) -> bool:
+    """Whether it is a DNS name or an IP address."""
+    try:
+        # A zone, as in fe80::1%eth0, has no place in a URL.
+        return bool(ipaddress.ip_address(host)) and "%" not in host
+    except ValueError:
+        return bool(_DNS_NAME.fullmatch(host))
 
 
 class SdiRequirer:
@@ -89,13 +128,12 @@ class SdiRequirer:
         Raises:
             RelationDataError: it is no YAML object.
         """
-        relation = relation or self._relation
-        said = relation.data[relation.app].get("data") if relation else None
+        said = _said(relation or self._relation, "data")
         if not said:
             return None
         try:
             data = yaml.safe_load(said)
-        except yaml.YAMLError as error:
+        except _NOT_YAML as error:
             raise self._wrong("not YAML") from error
         if not isinstance(data, dict):
             raise self._wrong("not a YAML object")
@@ -103,6 +141,26 @@ class SdiRequirer:
 
     def _wrong(self, why: str) -> RelationDataError:
         return RelationDataError(f"relation {self.relation_name}: its data is wrong: {why}")
+
+    def _host(self, data: Mapping[str, object], key: str) -> str:
+        """A DNS name or an IP address, in the namespace that is given with it."""
+        host = self._text(data, key)
+        if not _is_host(_qualified(host, self._namespace(data))):
+            raise self._wrong(f"{key} is neither a DNS name nor an IP address")
+        return host
+
+    def _namespace(self, data: Mapping[str, object]) -> str:
+        value = data.get("namespace") or ""
+        if value and not (isinstance(value, str) and _NAMESPACE.fullmatch(value)):
+            raise self._wrong("namespace is not one of Kubernetes")
+        return str(value)
+
+    def _key(self, data: Mapping[str, object], key: str) -> str:
+        value = self._text(data, key)
+        if not _KEY.fullmatch(value):
+            # It is a secret: what it is instead is not told.
+            raise self._wrong(f"{key} has other characters than printable ASCII without spaces")
+        return value
 
     def _text(self, data: Mapping[str, object], key: str) -> str:
         value = data.get(key)
@@ -192,11 +250,13 @@ class TrainedModelRequirer:
             RelationDataError: the remote application wrote something else.
         """
         relation = next(iter(self._charm.model.relations[self.relation_name]), None)
-        said = relation.data[relation.app].get("model") if relation else None
+        said = _said(relation, "model")
         if not said:
             return None
         try:
             data = json.loads(said)
+            # JSON can hold halves of characters, which can be written nowhere.
+            json.dumps(data, ensure_ascii=False).encode()
             return TrainedModel(
                 name=str(data["name"]),
                 version=int(data["version"]),
@@ -206,10 +266,23 @@ class TrainedModelRequirer:
                 run_id=str(data.get("run_id", "")),
                 signature=data.get("signature") or {},
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (
+            AttributeError,
+            KeyError,
+            OverflowError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise RelationDataError(
-                f"relation {self.relation_name}: its data is wrong: {error!r}"
+                f"relation {self.relation_name}: its data is wrong: {shown(repr(error), 200)}"
             ) from error
+
+
+def _said(relation: ops.Relation | None, key: str) -> str | None:
+    """What the remote application wrote; of a relation that breaks it may be unknown who that was."""
+    app = relation.app if relation else None
+    return relation.data[app].get(key) if relation and app else None
 
 
 def write(bag: MutableMapping[str, str], data: Mapping[str, str]) -> None:
@@ -238,7 +311,7 @@ class KfpApiRequirer(SdiRequirer):
         if data is None:
             return None
         return KfpApi(
-            service_name=self._text(data, "service-name"),
+            service_name=self._host(data, "service-name"),
             service_port=self._port(data, "service-port"),
         )
 
@@ -261,12 +334,11 @@ class ObjectStorageRequirer(SdiRequirer):
         data = self._data(relation)
         if data is None:
             return None
-        namespace = data.get("namespace")
         return ObjectStorage(
-            service=self._text(data, "service"),
+            service=self._host(data, "service"),
             port=self._port(data, "port"),
-            access_key=self._text(data, "access-key"),
-            secret_key=self._text(data, "secret-key"),
+            access_key=self._key(data, "access-key"),
+            secret_key=self._key(data, "secret-key"),
             secure=data.get("secure") is True,
-            namespace=namespace if isinstance(namespace, str) else "",
+            namespace=self._namespace(data),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -161,7 +162,8 @@ class Runs:
                     reason,
                 )
         # Its states are told from its new beginning.
-        self._store.update("runs", run_id, state="PENDING", history="[]", finished_at=None)
+        history = json.dumps([{"update_time": self._store.now(), "state": "PENDING"}])
+        self._store.update("runs", run_id, state="PENDING", history=history, finished_at=None)
         self._changed("retried", run_id)
         return {}
 

@@ -27,6 +27,8 @@ DOCUMENTED = {
     "GET /apis/v2beta1/pipelines/names/NAME": ({"namespace"}, set(), set()),
     "POST /apis/v2beta1/pipelines": (set(), {"namespace"}, set()),
     "GET /apis/v2beta1/pipelines/ID/versions": ({"filter"}, set(), {("EQUALS", "name")}),
+    # One filter for all lists: IN is on record with the names of pipelines.
+    "GET /apis/v2beta1/runs": (set(), set(), {("IN", "state")}),
     "POST /apis/v2beta1/runs": (set(), {"description"}, set()),
     "POST /apis/v2beta1/recurringruns": (set(), {"description"}, set()),
 }
@@ -38,8 +40,13 @@ CALLS = {
     "find_experiment": lambda client: client.find_experiment("n"),
     "create_experiment": lambda client: client.create_experiment("n", "d"),
     "find_run": lambda client: client.find_run(ID, "n"),
+    "find_runs": lambda client: client.find_runs(ID, "n", limit=5),
     "list_runs": lambda client: client.list_runs(
-        ID, limit=5, name_contains="n", state=RunState.RUNNING, oldest_first=True
+        ID,
+        limit=5,
+        name_contains="n",
+        state=(RunState.RUNNING, RunState.PENDING),
+        oldest_first=True,
     ),
     "get_run": lambda client: client.get_run(ID),
     "create_run": lambda client: client.create_run(**NEW, description="d", service_account="s"),

@@ -231,6 +231,13 @@ def test_long_words_of_the_server_are_cut(httpserver, client):
     assert len(str(caught.value)) < 400
 
 
+def test_words_of_the_server_that_cannot_be_shown_are_marked(httpserver, client):
+    body = '{"code": 13, "message": "a\\u0000b\\u001b[2J"}'
+    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data(body, status=500)
+    with pytest.raises(kfp_ops.ServerError, match="500 a\ufffdb\ufffd\\[2J"):
+        client.get_run("r")
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -184,6 +184,63 @@ def test_a_run_that_takes_nobodys_place_is_never_repeated(state):
     assert plan(wanted(ONE), seen) == []
 
 
+# One wish is one run --------------------------------------------------------------------------------
+
+
+def twice(request, *states):
+    """All is there, and of one wanted name runs in these states, newest first."""
+    runs = tuple(
+        dataclasses.replace(member(request.name, state), run_id=f"id-{number}")
+        for number, state in enumerate(states)
+    )
+    seen = Observed(
+        pipeline=PIPELINE,
+        version=VERSION,
+        experiment=EXPERIMENT,
+        runs={request.name: runs[-1]},
+        named={request.name: runs},
+        families={family: runs for family in (request.supersedes, request.family) if family},
+    )
+    return seen, runs
+
+
+ALONE = pytest.mark.parametrize(
+    "request_", [ONE, LATEST, RunRequest(name="r-1", parameters={}, family="r-")]
+)
+
+
+@ALONE
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "PAUSED"])
+def test_of_active_runs_of_one_name_the_oldest_stays(request_, state):
+    seen, (newest, newer, _) = twice(request_, state, "RUNNING", "PENDING")
+    assert plan(wanted(request_), seen) == [TerminateRun(newest), TerminateRun(newer)]
+
+
+@ALONE
+@pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "CANCELING"])
+def test_one_active_run_stays_beside_those_that_ended(request_, state):
+    for states in ([state, "RUNNING"], ["RUNNING", state]):
+        seen, _ = twice(request_, *states)
+        assert (
+            plan(
+                wanted(request_),
+                dataclasses.replace(seen, runs={request_.name: member(request_.name, "RUNNING")}),
+            )
+            == []
+        )
+
+
+def test_a_run_too_many_that_is_overdue_is_terminated_once():
+    seen, (newer, _) = twice(ONE, "RUNNING", "RUNNING")
+    seen = dataclasses.replace(seen, overdue=(newer,))
+    assert plan(wanted(ONE), seen) == [TerminateRun(newer)]
+
+
+def test_runs_of_a_name_that_nobody_wants_go_on():
+    seen, _ = twice(ONE, "RUNNING", "RUNNING")
+    assert plan(wanted(), seen) == []
+
+
 # Runs that keep a distance ------------------------------------------------------------------------
 
 DAY = datetime.timedelta(days=1)

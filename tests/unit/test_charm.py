@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import functools
 import json
+import math
 import re
 
 import httpx
@@ -858,7 +859,13 @@ def test_predict_says_what_it_cannot_tell(act, three, params, says):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"classes": [], "label": [0], "predicted": [0], "confidence": [1]}, {"label": 1}]
+    "wrong",
+    [
+        {},
+        {"classes": [], "label": [0], "predicted": [0], "confidence": [1]},
+        {"label": 1},
+        {"classes": ["a"], "label": [0], "predicted": [math.inf], "confidence": [1]},
+    ],
 )
 def test_predictions_that_are_none_are_told(act, three, registry, wrong):
     registry.put("3/predictions.json", wrong)
@@ -1090,6 +1097,14 @@ def test_a_failed_run_is_blocked_with_its_step_and_not_repeated(ctx, state, sand
     assert len(runs()) == 1
 
 
+MANIFEST = {
+    "schema_version": 1,
+    "run_id": "x",
+    "metrics": {"test": {"accuracy": 0.9}},
+    "verdict": {"status": "accepted", "reasons": []},
+}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -1098,14 +1113,48 @@ def test_a_failed_run_is_blocked_with_its_step_and_not_repeated(ctx, state, sand
         {"schema_version": 1, "run_id": "x", "metrics": {}, "verdict": {}},
         {"schema_version": 1, "run_id": "x", "metrics": [], "verdict": []},
         ["a list"],
+        {**MANIFEST, "created_at": "2026-01-01T00:00:00"},
+        {**MANIFEST, "created_at": "0001-01-01T00:00:00+14:00"},
+        {**MANIFEST, "metrics": {"test": {"accuracy": "x" * 5000}}},
+        {**MANIFEST, "metrics": {"test": {"accuracy": 10**400}}},
+        {**MANIFEST, "schema_version": "\ud800" * 5000},
     ],
+    ids=lambda wrong: str(wrong)[:40],
 )
-def test_a_manifest_that_is_none_is_told_and_nothing_breaks(ctx, state, registry, wrong, runs):
+def test_a_manifest_that_is_none_is_told_and_nothing_breaks(ctx, configured, registry, wrong, runs):
     registry.put("3/manifest.json", wrong)
     registry.put("champion/00000001.json", {"version": 3})
-    out = ctx.run(ctx.on.config_changed(), state)
+    out = ctx.run(ctx.on.config_changed(), configured(retrain_after=1))
     assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert len(out.unit_status.message.encode()) < 500
     assert len(runs()) == 1  # training does not depend on it
+
+
+def test_what_the_registry_says_can_be_shown(ctx, state, act, runs, registry, sandbox):
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    registry(run["run_id"], accuracy=0.5, reasons=["a\x00b\ud800", "x" * 200_000])
+    sandbox.set_run_state(run["run_id"], "SUCCEEDED")
+    told = act("get-run")["reasons"]
+    assert told.startswith("a\ufffdb\ufffd; xxx")
+    assert len(told) < 1000
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b"9" * 5000])
+def test_an_object_that_is_no_json_is_told(ctx, state, registry, content):
+    obstore.put(registry.store, "champion/00000001.json", content)
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert "champion/00000001.json is not a JSON object" in out.unit_status.message
+
+
+@pytest.mark.parametrize("number", [math.inf, math.nan])
+def test_a_report_with_numbers_without_end_is_told(ctx, state, act, runs, registry, number):
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    report = {"schema_version": 1, "run_id": "m", "version": 1, "images": number, "drift": {}}
+    registry.put(f"monitoring/{run['run_id']}/report.json", report)
+    with pytest.raises(ops.testing.ActionFailed, match="a report is not complete"):
+        act("get-run")
 
 
 @pytest.mark.parametrize("pointer", [{}, {"version": 7}, {"version": "../../x"}, {"version": None}])

@@ -109,7 +109,7 @@ BAD = {
     "image_number": [-1, 10000],
     "retrain_after": [-1, 3651],
     "retrain_interval": [0, -1, 8761],
-    "monitor_data": ["data", "/a", "http://h/x", "s3://", "s3://b/../c", "s3://B"],
+    "monitor_data": ["data", "/a", "http://h/x", "s3://", "s3://b/../c", "s3://b/./c", "s3://B"],
     "monitor_schedule": ["0 0 3 * * 0", "@never", "* * * *", "0 0 30 2 *"],
     "run_timeout": [-1, 43201],
     "serving": ["", "KServe", "yes"],
@@ -123,7 +123,7 @@ BAD = {
     "workspace_size": ["0", "1", "255Mi", "17Ti", "1gb", "1Gi ", "{{$.pipeline_job_uuid}}"],
     "storage_class": ["Upper", "a b", "-a", "a.", "a..b", 254 * "a", "a\n"],
     "registry_bucket": ["", "a", "Upper", "a_b", "-ab"],
-    "registry_prefix": ["", "/abs", "a//b", "a/", "a/../b", "a b"],
+    "registry_prefix": ["", "/abs", "a//b", "a/", "a/../b", ".", "a/./b", "a b"],
     "schedule": [
         "0 0 3 * * 0",
         "* * * *",

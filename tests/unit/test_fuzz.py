@@ -40,6 +40,9 @@ TEXT = st.one_of(
             "0-99999999999 * * * *",
             "@daily",
             "s3://b/../c",
+            "s3://b/./c",
+            ".",
+            "a/./b",
             "http://[",
             "https://h:99999/",
             "a\x00b",
@@ -65,8 +68,8 @@ CONFIGS = st.fixed_dictionaries(
 )
 
 
-def related(api_port, s3_port, access_key="a", secret_key="s"):
-    """Both relations, published by servers on loopback."""
+def related(api_port, s3_port, access_key="a", secret_key="s", **more):
+    """Both relations, published by servers on loopback, with more of object storage."""
     api = {"service-name": "127.0.0.1", "service-port": str(api_port)}
     storage = {
         "access-key": access_key,
@@ -75,6 +78,7 @@ def related(api_port, s3_port, access_key="a", secret_key="s"):
         "port": s3_port,
         "secure": False,
         "service": "127.0.0.1",
+        **more,
     }
     return {
         ops.testing.Relation(
@@ -215,6 +219,27 @@ def test_what_is_taken_is_submitted(context, servers, config, note):
     assume(len(note) <= 1000)
     context.run(context.on.action("train", params={"note": note}), state(servers, config))
     assert context.action_results["run-name"].startswith("train-")
+
+
+@fuzz(40)
+@given(
+    host=st.sampled_from(["127.0.0.1", "s3.invalid"]) | st.from_regex(r"\A[a-z0-9.:x\-]{1,8}\Z"),
+    namespace=st.none() | TEXT,
+    key=TEXT | st.from_regex(r"\A[!-~]{1,9}\Z"),
+)
+@example(host="a", namespace="0x1", key="k")
+@example(host="xn--a", namespace=None, key="k")
+@example(host="foo bar", namespace=None, key="k")
+@example(host="127.0.0.1", namespace=None, key="k\n")
+@example(host="127.0.0.1", namespace=None, key="k\x00")
+def test_any_object_storage_is_refused_or_asked(context, servers, host, namespace, key):
+    api = next(each for each in servers if each.endpoint == "kfp-api")
+    told = related(1, 1, key, key, service=host, namespace=namespace)
+    storage = next(each for each in told if each.endpoint == "object-storage")
+    out = context.run(context.on.update_status(), state({api, storage}, {}))
+    kinds = (ops.testing.BlockedStatus, ops.testing.WaitingStatus)
+    assert isinstance(out.unit_status, kinds)
+    assert "object" in out.unit_status.message
 
 
 def test_what_is_fuzzed_is_all_there_is():

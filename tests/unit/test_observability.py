@@ -63,6 +63,19 @@ def container_of(state):
     return state.get_container("pushgateway")
 
 
+@pytest.mark.parametrize(
+    "error", [ops.pebble.TimeoutError("too slow"), ops.pebble.ProtocolError("no answer")]
+)
+def test_a_pebble_that_does_not_do_it_is_asked_again_later(ctx, state, gateway, error, monkeypatch):
+    def replan(_):
+        raise error
+
+    monkeypatch.setattr(ops.Container, "replan", replan)
+    up = with_container(state)
+    ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    assert any(f"no pushgateway yet: {error}" in log.message for log in ctx.juju_log)
+
+
 def test_the_pushgateway_runs_with_a_health_check(ctx, state, gateway):
     up = with_container(state)
     out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)

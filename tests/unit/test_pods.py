@@ -170,6 +170,19 @@ def test_pods_of_other_runs_and_of_runs_that_succeeded_are_not_looked_at(
     assert len(kubernetes.requests) == before
 
 
+def test_what_a_pod_says_can_be_shown_whatever_it_is(act, kubernetes, submitted, pod, sandbox):
+    # GIVEN a step that failed, whose log no tool of Juju takes as an argument
+    message = "m\x00\ud800" * 100_000
+    pod("train-1", phase="Failed", containerStatuses=ended(1, "Err\x00or", message=message))
+    kubernetes.logs["train-1"] = "a line\n" * 100_000 + "\x1b[31mred\x00 \u2603\n"
+    sandbox.set_run_state(submitted, "FAILED")
+    # WHEN an operator asks, THEN its end is told without what cannot be shown
+    told = act("get-run")
+    assert told["log"].endswith("a line\n\ufffd[31mred\ufffd \u2603\n")
+    assert "Err\ufffdor (exit code 1): \ufffd[31mred\ufffd \u2603" in told["trouble"]
+    assert max(len(text.encode()) for text in told.values()) < 100_000
+
+
 def test_without_the_right_to_look_the_status_is_kubeflows(sandbox, kubernetes, submitted, told):
     kubernetes.refuse[f"GET {PODS}"] = 403
     sandbox.set_run_state(submitted, "FAILED")

@@ -1,0 +1,173 @@
+"""The steps, carried out against a server that keeps no promise."""
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+from kfp_ops import (
+    Client,
+    KfpError,
+    Observed,
+    PipelineSpec,
+    RunRequest,
+    RunState,
+    Schedule,
+    ServerError,
+    Wanted,
+    act,
+    observe,
+    plan,
+)
+from sandbox import Sandbox
+from tests.unit.conftest import FaultProxy
+
+ROOT = Path(__file__).parents[2]
+ONE = RunRequest(name="one", parameters={})
+NIGHTLY = Schedule(name="schedule-n", cron="0 0 3 * * *", parameters={})
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    with Sandbox(tmp_path / "sandbox", execute=False) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def proxy(sandbox):
+    with FaultProxy(sandbox.api_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def client(proxy):
+    with Client(f"http://127.0.0.1:{proxy.port}") as client:
+        yield client
+
+
+def wanted(**more):
+    spec = PipelineSpec.load(ROOT / "examples/digits/src/pipelines/digits.yaml")
+    return Wanted(pipeline="p", spec=spec, experiment="e", **more)
+
+
+def carried_out(client, what):
+    seen = observe(client, what)
+    return act(client, what, seen, plan(what, seen))
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_what_a_proxy_says_of_a_server_that_did_it_is_looked_into(proxy, client, status):
+    # GIVEN a proxy that does not wait for what is created, though it is
+    proxy.trouble = lambda moment, _, method, __: (
+        status if (moment, method) == ("after", "POST") else None
+    )
+    # WHEN all is asked for, THEN it is there, once
+    done = carried_out(client, wanted(runs=(ONE,), schedule=NIGHTLY))
+    assert done.runs["one"].display_name == "one"
+    there = observe(client, wanted(runs=(ONE,), schedule=NIGHTLY))
+    assert there.runs["one"].run_id == done.runs["one"].run_id
+    assert there.schedules == done.schedules
+    assert len(client.list_runs(there.experiment.experiment_id, limit=9)) == 1
+
+
+def test_what_the_server_did_not_do_stays_its_error(proxy, client):
+    proxy.trouble = lambda moment, _, method, __: (
+        500 if (moment, method) == ("before", "POST") else None
+    )
+    with pytest.raises(ServerError) as caught:
+        carried_out(client, wanted(runs=(ONE,)))
+    assert caught.value.seen == Observed()
+
+
+def submit_twice(proxy, client, request):
+    """Two leaders, of which neither saw the other's run; returns it, the older first."""
+    what = wanted(runs=(request,))
+    carried_out(client, wanted(schedule=NIGHTLY))
+    unseen = observe(client, what)
+    return [act(client, what, unseen, plan(what, unseen)).runs[request.name] for _ in range(2)]
+
+
+@pytest.mark.parametrize("request_", [ONE, RunRequest(name="c-1", parameters={}, supersedes="c-")])
+def test_of_two_runs_of_one_wish_one_stays_and_is_told(proxy, client, request_):
+    # GIVEN one wish that was submitted twice
+    submit_twice(proxy, client, request_)
+    # WHEN an event comes, and another
+    done = carried_out(client, wanted(runs=(request_,)))
+    again = observe(client, wanted(runs=(request_,)))
+    # THEN one run goes on, and it is the one that is told
+    named = client.find_runs(done.experiment.experiment_id, request_.name)
+    assert sorted(run.state for run in named) == [RunState.CANCELING, RunState.PENDING]
+    (stays,) = (run for run in named if run.state is RunState.PENDING)
+    assert done.runs[request_.name].run_id == done.latest.run_id == stays.run_id
+    assert again.runs[request_.name].run_id == again.latest.run_id == stays.run_id
+    assert plan(wanted(runs=(request_,)), again) == []
+
+
+def test_to_look_for_runs_too_many_takes_no_call_more(proxy, client):
+    def calls():
+        before = len(proxy.seen)
+        observe(client, wanted(runs=(ONE,)))
+        return len(proxy.seen) - before
+
+    carried_out(client, wanted(runs=(ONE,)))
+    settled = calls()
+    submit_twice(proxy, client, ONE)
+    assert calls() == settled
+
+
+AN_HOUR = datetime.timedelta(hours=1)
+
+
+def overdue(client, after):
+    """The runs that are seen as overdue so long after they were submitted."""
+    deadline = datetime.datetime.now(datetime.timezone.utc) + after
+    return [run.run_id for run in observe(client, wanted(runs=(ONE,), deadline=deadline)).overdue]
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+def test_a_run_that_goes_on_or_waits_is_overdue(client, sandbox, state):
+    run = carried_out(client, wanted(runs=(ONE,))).runs["one"]
+    sandbox.set_run_state(run.run_id, state)
+    assert overdue(client, -AN_HOUR) == []
+    assert overdue(client, AN_HOUR) == [run.run_id]
+
+
+@pytest.mark.parametrize("state", ["CANCELING", "SUCCEEDED", "FAILED"])
+def test_a_run_that_ends_or_ended_is_not_overdue(client, sandbox, state):
+    run = carried_out(client, wanted(runs=(ONE,))).runs["one"]
+    sandbox.set_run_state(run.run_id, state)
+    assert overdue(client, AN_HOUR) == []
+
+
+def test_the_time_of_a_retried_run_begins_anew(client, httpserver):
+    # GIVEN a run as it is on record after :retry
+    run = {
+        "run_id": "r",
+        "display_name": "one",
+        "state": "RUNNING",
+        "created_at": "2026-11-24T02:04:30Z",
+        "state_history": [{"update_time": "2026-11-24T02:05:13Z", "state": "RUNNING"}],
+    }
+    httpserver.expect_request("/apis/v2beta1/runs").respond_with_json({"runs": [run]})
+    httpserver.expect_request("/apis/v2beta1/recurringruns").respond_with_json({})
+    experiments = {"experiments": [{"experiment_id": "e"}]}
+    httpserver.expect_request("/apis/v2beta1/experiments").respond_with_json(experiments)
+    # WHEN the deadline lies between, THEN the run has its time
+    retried = datetime.datetime(2026, 11, 24, 2, 5, 13, tzinfo=datetime.timezone.utc)
+    with Client(httpserver.url_for("/")) as client:
+        for deadline, number in ((retried, 0), (retried + datetime.timedelta(seconds=1), 1)):
+            seen = observe(client, wanted(runs=(ONE,), deadline=deadline))
+            assert len(seen.overdue) == number
+
+
+def test_an_error_says_what_was_there_before_it(proxy, client):
+    # GIVEN a server that takes runs, and no schedules
+    proxy.trouble = lambda moment, _, method, path: (
+        500 if (moment, method) == ("before", "POST") and "recurringruns" in path else None
+    )
+    # WHEN both are asked for, THEN the error knows the run
+    with pytest.raises(KfpError) as caught:
+        carried_out(client, wanted(runs=(ONE,), schedule=NIGHTLY))
+    run = caught.value.seen.runs["one"]
+    assert client.get_run(run.run_id).display_name == "one"
+    assert caught.value.seen.latest == run
