@@ -23,6 +23,7 @@ from kfp_ops import ObjectStorage
 SCHEMA_VERSION = 1
 # Of the file with the test images: docs/reference/registry.md.
 IDX_HEADER, IMAGE_BYTES = 16, 784
+_PROBE = "probe.json"
 
 
 class RegistryError(Exception):
@@ -292,7 +293,8 @@ class Registry:
 
         Raises:
             NoSuchModelError: there is no such version.
-            RegistryError: the registry cannot be reached, or the champion moved meanwhile.
+            RegistryError: the registry cannot be reached, the champion moved meanwhile, or the
+                server ignores conditions.
         """
         champion = self.champion()
         if champion and champion.version == version:
@@ -304,7 +306,7 @@ class Registry:
 
         Raises:
             NoSuchModelError: there was no other champion.
-            RegistryError: the registry cannot be reached, or the champion moved meanwhile.
+            RegistryError: as `promote`.
         """
         champion = self.champion()
         for move in reversed(self._numbers("champion")):
@@ -321,6 +323,7 @@ class Registry:
         if manifest is None:
             raise NoSuchModelError(f"there is no version {version}")
         result = _result(manifest)
+        self._check_server()
         sequence = champion.sequence + 1 if champion else 1
         moved = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         move = {
@@ -329,14 +332,29 @@ class Registry:
             "moved_at": moved.replace("+00:00", "Z"),
             "reason": reason,
         }
+        # Like the pipeline's: whoever puts the next number first has moved the champion.
+        if not self._create(_move(sequence), move):
+            raise RegistryError("the champion was moved meanwhile; look again first")
+        return Champion(version=version, result=result, sequence=sequence)
+
+    def _check_server(self) -> None:
+        """Be sure that the server does not put what is there already: one call, at first two."""
+        if self._create(_PROBE, {}) and self._create(_PROBE, {}):
+            raise RegistryError(
+                f"object storage {self._where} ignores `If-None-Match: *`, so two could move the "
+                "champion at once: keep the registry on Amazon S3, a MinIO of 2024-08 or later, or "
+                "another S3 server with conditional writes"
+            )
+
+    def _create(self, path: str, data: Mapping[str, object]) -> bool:
+        """Put an object if it is not there; False when it is."""
         try:
-            # Like the pipeline's: whoever puts the next number first has moved the champion.
-            obstore.put(self._store, _move(sequence), json.dumps(move).encode(), mode="create")
-        except AlreadyExistsError as error:
-            raise RegistryError("the champion was moved meanwhile; look again first") from error
+            obstore.put(self._store, path, json.dumps(data).encode(), mode="create")
+        except AlreadyExistsError:
+            return False
         except (BaseError, OSError) as error:
             raise self._unreachable(error) from error
-        return Champion(version=version, result=result, sequence=sequence)
+        return True
 
     def _numbers(self, prefix: str) -> list[int]:
         """The numbers of the objects PREFIX/00000001.json and so on, ascending."""

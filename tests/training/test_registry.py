@@ -230,6 +230,52 @@ def test_what_versions_share_is_kept_once(registry, store):
     assert registry.versions() == []
 
 
+@pytest.fixture
+def forgetful(monkeypatch):
+    """Every server ignores `If-None-Match: *`, as some do."""
+    put = obstore.put
+    monkeypatch.setattr(
+        obstore, "put", lambda store, path, content, mode=None: put(store, path, content)
+    )
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_server_that_ignores_conditions_is_told_before_anything_is_written(place, store, files):
+    # GIVEN an S3 server that puts objects whether they are there or not
+    registry = Registry.open(*place)
+    # WHEN a run publishes THEN it is told which server that is, and what to use
+    with pytest.raises(RegistryError, match="ignores `If-None-Match") as told:
+        registry.publish("run-1", files, manifest("run-1"))
+    assert place[0] in str(told.value)
+    assert place[1] in str(told.value)
+    assert "MinIO of 2024-08" in str(told.value)
+    # AND nothing but what it was tried with is there
+    assert [entry["path"] for entry in obstore.list(store).collect()] == ["probe.json"]
+
+
+def test_a_champion_is_not_moved_where_conditions_are_ignored(place, files, request):
+    Registry.open(*place).publish("run-1", files, manifest("run-1"))
+    request.getfixturevalue("forgetful")
+    registry = Registry.open(*place)
+    with pytest.raises(RegistryError, match="ignores `If-None-Match"):
+        registry.move_champion(1, after=0, reason="why")
+    assert registry.champion() is None
+
+
+def test_a_server_is_tried_with_one_call_and_by_each_registry_once(place, files, monkeypatch):
+    Registry.open(*place).publish("run-1", files, manifest("run-1"))
+    registry, put, paths = Registry.open(*place), obstore.put, []
+
+    def counted(store, path, *args, **kwargs):
+        paths.append(path)
+        return put(store, path, *args, **kwargs)
+
+    monkeypatch.setattr(obstore, "put", counted)
+    registry.publish("run-2", files, manifest("run-2"))
+    registry.promote(2, lambda _: True, "why")
+    assert paths.count("probe.json") == 1
+
+
 # Retention -------------------------------------------------------------------------------------
 
 

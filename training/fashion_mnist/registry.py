@@ -11,9 +11,10 @@ Layout under its address (docs/reference/registry.md)::
     champion/00000003.json     the third move of the champion pointer
     removed/00000007.json      version 7 was removed, or is about to be
     monitoring/RUN/report.json what a monitoring run saw in production images
+    probe.json                 by which servers are tried that ignore conditions
 
-Nothing is ever overwritten: each object is put only if it is not there, which S3 servers and
-directories do alike. A crash leaves at most a number that nobody uses.
+Nothing is ever overwritten: each object is put only if it is not there, which directories do, and S3
+servers that honour `If-None-Match: *`; where one does not, nothing is published or promoted.
 
 A version is removed in the opposite order of its making. First its tombstone, by which everyone can
 tell that it goes; then its manifest, without which it does not count; then its files. Were the
@@ -41,6 +42,7 @@ from fashion_mnist.storage import open_store
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 _KEPT_MOVES = 100
+_PROBE = "probe.json"
 
 
 class RegistryError(RuntimeError):
@@ -71,15 +73,19 @@ class Registry:
 
     Args:
         store: an obstore store; `Registry.open` makes one from an address.
+        where: what errors call it.
     """
 
-    def __init__(self, store: Any):
+    def __init__(self, store: Any, where: str = "object storage"):
         self._store = store
+        self._where = where
+        self._is_trusted = False
 
     @classmethod
     def open(cls, address: str, endpoint: str = "") -> Registry:
         """The registry at an address; see `storage.open_store`."""
-        return cls(open_store(address, endpoint))
+        where = f"{address} at {endpoint}" if endpoint else address
+        return cls(open_store(address, endpoint), where)
 
     # Runs ---------------------------------------------------------------------------------------
 
@@ -112,7 +118,9 @@ class Registry:
 
         Raises:
             ValueError: the directory holds nothing.
+            RegistryError: the server ignores conditions.
         """
+        self._check_server()
         done = self._read(f"runs/{run_id}/version.json")
         if done is not None:
             return int(done["version"])
@@ -265,8 +273,10 @@ class Registry:
 
         Raises:
             LostRaceError: it has moved since.
-            RegistryError: there is no such version, or it is being removed.
+            RegistryError: there is no such version, it is being removed, or the server ignores
+                conditions.
         """
+        self._check_server()
         manifest = self.manifest(version)
         move = {
             "version": version,
@@ -319,6 +329,22 @@ class Registry:
         raise LostRaceError(f"the champion moved {attempts} times while version {version} waited")
 
     # Objects ------------------------------------------------------------------------------------
+
+    def _check_server(self) -> None:
+        """Be sure that the server does not put what is there already: one call, at first two.
+
+        Raises:
+            RegistryError: it does, so that two could take the same number or move the champion.
+        """
+        if self._is_trusted:
+            return
+        if self._create(_PROBE, {}) and self._create(_PROBE, {}):
+            raise RegistryError(
+                f"{self._where} ignores `If-None-Match: *` and would let two runs take one version: "
+                "keep the registry on Amazon S3, a MinIO of 2024-08 or later, or another S3 server "
+                "with conditional writes (docs/reference/registry.md)"
+            )
+        self._is_trusted = True
 
     def _claim(self, run_id: str) -> int:
         number = max(self._numbers("claims"), default=0) + 1
