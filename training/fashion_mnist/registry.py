@@ -42,6 +42,11 @@ from fashion_mnist.storage import open_store
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 _KEPT_MOVES = 100
+# A step publish takes minutes: one that has put nothing for a day is dead. Until half of that another
+# attempt goes on where it was, so that nobody works on what is being swept.
+ABANDONED = datetime.timedelta(days=1)
+# So many of the newest numbers are looked at for what a dead step left.
+_LOOKED_BACK = 100
 _PROBE = "probe.json"
 
 
@@ -108,7 +113,8 @@ class Registry:
     def publish(self, run_id: str, files: Path, manifest: Mapping[str, Any]) -> int:
         """Make a version of a run's model; returns its number.
 
-        Publishing the same run again gives the same version.
+        Publishing the same run again gives the same version, and finishes it where an earlier
+        attempt died: what that one has put stays as it is.
 
         Args:
             run_id: the run that made it.
@@ -118,7 +124,7 @@ class Registry:
 
         Raises:
             ValueError: the directory holds nothing.
-            RegistryError: the server ignores conditions.
+            RegistryError: the server ignores conditions, or the version was swept meanwhile.
         """
         self._check_server()
         done = self._read(f"runs/{run_id}/version.json")
@@ -127,16 +133,18 @@ class Registry:
         paths = sorted(path for path in files.rglob("*") if path.is_file())
         if not paths:
             raise ValueError(f"{files} is empty; there is no model to publish")
-        version = self._claim(run_id)
-        kept: dict[str, dict[str, Any]] = {}
-        for path in paths:
-            content = path.read_bytes()
-            name = path.relative_to(files).as_posix()
-            if name.startswith(f"{SERVING}/"):
-                name = name.replace("/", f"/{version}/", 1)
-            kept[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-            obstore.put(self._store, f"{version}/{name}", content)
-        self._create(f"{version}/{MANIFEST}", {**manifest, "version": version, "files": kept})
+        version = self._claimed(run_id) or self._claim(run_id)
+        if self._read(f"{version}/{MANIFEST}") is None:
+            kept: dict[str, dict[str, Any]] = {}
+            for path in paths:
+                name = path.relative_to(files).as_posix()
+                if name.startswith(f"{SERVING}/"):
+                    name = name.replace("/", f"/{version}/", 1)
+                content = self._put(f"{version}/{name}", path.read_bytes())
+                kept[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            self._create(f"{version}/{MANIFEST}", {**manifest, "version": version, "files": kept})
+        if self._is_removed(version):
+            raise RegistryError(f"version {version} was swept while it was made; publish again")
         if not self._create(f"runs/{run_id}/version.json", {"version": version}):
             # The same run was published twice at once; the first to say so counts.
             return int((self._read(f"runs/{run_id}/version.json") or {})["version"])
@@ -221,6 +229,18 @@ class Registry:
         left = self._begun()
         return [version for version in sorted(chosen & left) if self._remove(version)]
 
+    def sweep(self) -> list[int]:
+        """Remove what steps left that died before their version counted; returns the numbers.
+
+        It has to be older than a day, and is looked for among the newest hundred numbers.
+        """
+        gone: list[int] = []
+        for version in sorted(self._begun())[-_LOOKED_BACK:]:
+            if self._read(f"{version}/{MANIFEST}") is None and self._age(version) > ABANDONED:
+                self._remove(version)
+                gone.append(version)
+        return gone
+
     def _remove(self, version: int) -> bool:
         """Remove one version, unless it serves or served last; True when it is gone."""
         if version in self._serving():
@@ -284,7 +304,8 @@ class Registry:
             "moved_at": now(),
             "reason": reason,
         }
-        if not self._create(_move(after + 1), move):
+        # A put whose answer was lost is tried again and meets itself.
+        if not self._create(_move(after + 1), move) and self._read(_move(after + 1)) != move:
             raise LostRaceError(f"the champion moved while version {version} was judged")
         # Whoever removes it puts the tombstone and then looks at the moves; the other way round
         # here, one of the two sees the other.
@@ -348,9 +369,33 @@ class Registry:
 
     def _claim(self, run_id: str) -> int:
         number = max(self._numbers("claims"), default=0) + 1
-        while not self._create(f"claims/{number:08d}.json", {"run_id": run_id}):
+        while not self._create(_claim(number), {"run_id": run_id}):
+            # A put whose answer was lost is tried again and meets itself.
+            if self._takes(number, run_id):
+                break
             number += 1
         return number
+
+    def _claimed(self, run_id: str) -> int | None:
+        """The number that an earlier attempt of a run took, and that is whole or can be made so."""
+        for number in sorted(self._numbers("claims"), reverse=True)[:_LOOKED_BACK]:
+            if not self._takes(number, run_id) or self._is_removed(number):
+                continue
+            is_whole = self._read(f"{number}/{MANIFEST}") is not None
+            if is_whole or self._age(number) < ABANDONED / 2:
+                return number
+        return None
+
+    def _takes(self, number: int, run_id: str) -> bool:
+        return (self._read(_claim(number)) or {}).get("run_id") == run_id
+
+    def _age(self, version: int) -> datetime.timedelta:
+        """How long ago something was put of a version, whole or not."""
+        time = datetime.datetime.now(datetime.timezone.utc)
+        put = [e["last_modified"] for page in obstore.list(self._store, str(version)) for e in page]
+        with contextlib.suppress(FileNotFoundError):
+            put.append(obstore.head(self._store, _claim(version))["last_modified"])
+        return time - max(put, default=time)
 
     def _moves(self) -> list[int]:
         return self._numbers("champion")
@@ -377,6 +422,14 @@ class Registry:
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 obstore.delete(self._store, path)
+
+    def _put(self, path: str, content: bytes) -> bytes:
+        """Put an object if it is not there; returns what is there then."""
+        try:
+            obstore.put(self._store, path, content, mode="create")
+        except AlreadyExistsError:
+            return bytes(obstore.get(self._store, path).bytes())
+        return content
 
     def _create(self, path: str, data: Mapping[str, Any]) -> bool:
         """Put an object if it is not there; False when it is."""
@@ -408,6 +461,10 @@ class Registry:
 def now() -> str:
     """The time, RFC 3339, UTC, whole seconds."""
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _claim(number: int) -> str:
+    return f"claims/{number:08d}.json"
 
 
 def _move(sequence: int) -> str:
