@@ -84,11 +84,14 @@ class Checkpoints:
         said = json.dumps({"training": state.training, "history": list(state.history)})
         np.savez(body, *state.values, said=np.array(said))
         content = body.getvalue()
+        began, pause = time.monotonic(), 0.0
         try:
             obstore.put(self._store, self._path, hashlib.sha256(content).digest() + content)
         except _STORAGE as error:
             self._log(f"no checkpoint is kept, another attempt begins anew: {_first_line(error)}")
-        self._last = time.monotonic()
+            # Storage that is gone for good costs a tenth of the time.
+            pause = 9 * (time.monotonic() - began)
+        self._last = time.monotonic() + pause
 
     def load(self) -> State | None:
         """The newest state; None where there is none that can be read."""
