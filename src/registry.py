@@ -188,7 +188,7 @@ class Registry:
                 manifest = self._read(f"{version}/manifest.json")
                 if manifest is not None:
                     return Champion(version=version, result=_result(manifest), sequence=moves[-1])
-                if self._read(f"removed/{version:08d}.json") is not None:
+                if self._read(_tombstone(version)) is not None:
                     # It was promoted in the moment that the pipeline removed it: that does not count.
                     continue
             raise RegistryError(f"{self._where}: {_move(move)} names a version that is not there")
@@ -292,7 +292,7 @@ class Registry:
         """Make a version the champion; it stays if it is.
 
         Raises:
-            NoSuchModelError: there is no such version.
+            NoSuchModelError: there is no such version, or it is being removed.
             RegistryError: the registry cannot be reached, the champion moved meanwhile, or the
                 server ignores conditions.
         """
@@ -333,8 +333,12 @@ class Registry:
             "reason": reason,
         }
         # Like the pipeline's: whoever puts the next number first has moved the champion.
-        if not self._create(_move(sequence), move):
+        # A put whose answer was lost is tried again and meets itself.
+        if not self._create(_move(sequence), move) and self._read(_move(sequence)) != move:
             raise RegistryError("the champion was moved meanwhile; look again first")
+        # Like the pipeline's: whoever removes it puts the tombstone and then looks at the moves.
+        if self._read(_tombstone(version)) is not None:
+            raise NoSuchModelError(f"version {version} is being removed; the champion stays")
         return Champion(version=version, result=result, sequence=sequence)
 
     def _check_server(self) -> None:
@@ -389,6 +393,10 @@ class Registry:
 
 def _move(sequence: int) -> str:
     return f"champion/{sequence:08d}.json"
+
+
+def _tombstone(version: int) -> str:
+    return f"removed/{version:08d}.json"
 
 
 def _check_schema(said: Mapping[str, object], what: str) -> None:

@@ -924,6 +924,26 @@ def test_a_server_that_ignores_conditions_moves_no_champion(
     assert act("list-models")["champion"] == "3"
 
 
+def test_a_version_that_is_removed_while_it_is_promoted_leaves_the_champion(
+    act, three, registry, monkeypatch
+):
+    # GIVEN a step that removes version 1 between our look and our move
+    put = obstore.put
+
+    def remove_first(store, path, *args, **kwargs):
+        if path.startswith("champion/"):
+            monkeypatch.setattr(obstore, "put", put)
+            registry.put("removed/00000001.json", {"version": 1})
+            obstore.delete(store, "1/manifest.json")
+        return put(store, path, *args, **kwargs)
+
+    monkeypatch.setattr(obstore, "put", remove_first)
+    # WHEN we promote it THEN that is told, and who served serves
+    with pytest.raises(ops.testing.ActionFailed, match="version 1 is being removed"):
+        act("promote", version=1)
+    assert act("list-models")["champion"] == "3"
+
+
 def test_a_move_asks_the_server_once_whether_it_honours_conditions(act, three, monkeypatch):
     put, paths = obstore.put, []
 
