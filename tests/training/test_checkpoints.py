@@ -241,13 +241,18 @@ def test_what_is_done_is_removed_and_what_died_long_ago(place, kept, store, monk
     # GIVEN a checkpoint of this run, and of another that may be going on
     fit(kept[0])
     obstore.put(store, "checkpoints/run-2/state", b"x")
+    obstore.put(store, "work/run-3/0a1b2c3d/task.npz", b"x")
     obstore.put(store, "runs/run-1/manifest.json", b"{}")
     # WHEN this step ends well
     kept[0].clear()
     # THEN only its own is gone
     paths = sorted(entry["path"] for page in obstore.list(store) for entry in page)
-    assert paths == ["checkpoints/run-2/state", "runs/run-1/manifest.json"]
-    # AND the other one with the next step that ends well after a week
+    assert paths == [
+        "checkpoints/run-2/state",
+        "runs/run-1/manifest.json",
+        "work/run-3/0a1b2c3d/task.npz",
+    ]
+    # AND the other one, and what killed workers shared, with the next step that ends well after a week
     monkeypatch.setattr(module, "KEPT", datetime.timedelta(seconds=-60))
     kept[0].clear()
     paths = [entry["path"] for page in obstore.list(store) for entry in page]
