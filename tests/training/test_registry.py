@@ -22,6 +22,8 @@ from fashion_mnist import registry as module
 from fashion_mnist.registry import LostRaceError, Registry, RegistryError
 from fashion_mnist.storage import open_store
 
+# However young, a version may go.
+NOW = datetime.timedelta(0)
 PUBLISHER = Path(__file__).parent / "publisher.py"
 
 
@@ -188,8 +190,18 @@ def test_a_manifest_cannot_name_files_outside(registry, store, tmp_path):
         registry.fetch(1, tmp_path / "back")
 
 
-def test_many_publishers_at_once_make_a_version_each_and_one_champion(registry, files):
-    versions = []
+def test_many_publishers_at_once_make_a_version_each_and_one_champion(
+    registry, store, files, monkeypatch
+):
+    # GIVEN six who all saw an empty registry before one of them puts the first claim, or moves first
+    put, versions, together = obstore.put, [], threading.Barrier(6)
+
+    def at_once(store, path, *args, **kwargs):
+        if path in ("claims/00000001.json", "champion/00000001.json"):
+            together.wait(60)
+        return put(store, path, *args, **kwargs)
+
+    monkeypatch.setattr(obstore, "put", at_once)
 
     def publish(run):
         version = registry.publish(run, files, manifest(run))
@@ -201,8 +213,14 @@ def test_many_publishers_at_once_make_a_version_each_and_one_champion(registry, 
         thread.start()
     for thread in threads:
         thread.join()
+    # THEN each has a number of its own, and the moves follow one another up to the best
     assert sorted(versions) == [1, 2, 3, 4, 5, 6]
     assert registry.versions() == [1, 2, 3, 4, 5, 6]
+    moves = [entry["path"] for entry in obstore.list(store, "champion").collect()]
+    moved = [
+        json.loads(bytes(obstore.get(store, path).bytes()))["version"] for path in sorted(moves)
+    ]
+    assert moved == sorted(set(moved))
     assert registry.champion().version == 6
 
 
@@ -364,19 +382,45 @@ def six(registry, files):
 
 @pytest.mark.usefixtures("six")
 def test_retention_keeps_the_newest_the_champion_and_the_one_before_it(registry, store, tmp_path):
-    assert registry.prune(0) == []
-    assert registry.prune(2) == [2, 4]
+    assert registry.prune(0, older_than=NOW) == []
+    assert registry.prune(2, older_than=NOW) == [2, 4]
     assert registry.versions() == [1, 3, 5, 6]
     assert obstore.list(store, "2").collect() == []
     for version in registry.versions():
         registry.fetch(version, tmp_path / str(version))
-    assert registry.prune(2) == []
+    assert registry.prune(2, older_than=NOW) == []
     assert registry.champion().version == 1
 
 
 @pytest.mark.usefixtures("six")
+def test_retention_spares_what_was_just_published(registry):
+    # GIVEN versions that another run, or an operator, may be about to promote
+    assert registry.prune(1) == []
+    # WHEN one is promoted THEN it serves
+    assert registry.promote(2, lambda _: True, "the operator says so")
+    # AND a removal that was begun is finished all the same
+    assert registry.prune(3, older_than=NOW) == [3]
+    assert registry.prune(1, older_than=datetime.timedelta(hours=1)) == []
+
+
+def test_the_history_tells_since_when_a_version_serves_after_many_moves(registry, store, files):
+    # GIVEN a version that served first and not since, while two others took turns
+    for run in "abcd":
+        registry.publish(run, files, manifest(run))
+    registry.move_champion(1, after=0, reason="first")
+    for after in range(1, 25):
+        registry.move_champion(2 + after % 2, after=after, reason="turns")
+    obstore.put(store, "removed/00000003.json", b"{}")
+    # THEN it is told of it, nothing of one that never served, and one that goes is left out
+    said = {manifest["version"]: since for manifest, since in registry.history(3)}
+    assert said.keys() == {1, 2, 4}
+    assert said[1].endswith("Z")
+    assert said[4] == ""
+
+
+@pytest.mark.usefixtures("six")
 def test_a_removed_version_stays_away(registry, files, tmp_path):
-    registry.prune(2)
+    registry.prune(2, older_than=NOW)
     with pytest.raises(RegistryError, match="is not there"):
         registry.fetch(2, tmp_path / "back")
     with pytest.raises(RegistryError, match="is not there"):
@@ -393,7 +437,7 @@ def test_a_version_that_is_promoted_while_it_goes_leaves_the_old_champion(regist
     def then_prune(self, version):
         said = read(self, version)
         monkeypatch.setattr(Registry, "manifest", read)
-        assert registry.prune(2) == [2, 4]
+        assert registry.prune(2, older_than=NOW) == [2, 4]
         return said
 
     monkeypatch.setattr(Registry, "manifest", then_prune)
@@ -420,18 +464,19 @@ def test_a_version_that_was_promoted_just_before_it_would_go_stays(registry, mon
 
     monkeypatch.setattr(Registry, "_create", promote_first)
     # WHEN old versions are removed THEN it is not among them, and neither is the one before it
-    assert registry.prune(2) == [2]
+    assert registry.prune(2, older_than=NOW) == [2]
     assert registry.versions() == [1, 3, 4, 5, 6]
     assert registry.champion().version == 4
     # AND 3, which served before, may go now
-    assert registry.prune(2) == [3]
+    assert registry.prune(2, older_than=NOW) == [3]
 
 
 # Processes that die, and processes at once -----------------------------------------------------
 
 
-def publisher(place, files, run, *, keep=1, dies_at=0):
-    command = [sys.executable, PUBLISHER, *place, run, files, str(keep), str(dies_at)]
+def publisher(place, files, run, *, keep=1, dies_at=0, meeting=""):
+    how = [run, files, str(keep), str(dies_at), meeting]
+    command = [sys.executable, PUBLISHER, *place, *how]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -500,9 +545,11 @@ def test_a_kill_while_old_versions_go_leaves_a_champion_and_is_made_good(
 def test_publishers_in_processes_at_once_make_a_version_each_and_one_champion(
     place, files, registry, tmp_path
 ):
-    running = [publisher(place, files, f"run-{n}", keep=2) for n in range(3)]
+    meeting = str(tmp_path / "meeting")
+    running = [publisher(place, files, f"run-{n}", keep=0, meeting=meeting) for n in range(3)]
     for process in running:
         _, error = process.communicate(timeout=60)
         assert process.returncode == 0, error
     assert whole(registry, tmp_path / "all") == 3
-    assert {1, 2, 3} >= set(registry.versions()) >= {2, 3}
+    assert registry.versions() == [1, 2, 3]
+    assert {registry.manifest(n)["run_id"] for n in (1, 2, 3)} == {"run-0", "run-1", "run-2"}

@@ -45,6 +45,8 @@ _KEPT_MOVES = 100
 # A step publish takes minutes: one that has put nothing for a day is dead. Until half of that another
 # attempt goes on where it was, so that nobody works on what is being swept.
 ABANDONED = datetime.timedelta(days=1)
+# A version that is younger is not removed: its run, or an operator, may be about to promote it.
+SETTLED = datetime.timedelta(days=1)
 # So many of the newest numbers are looked at for what a dead step left.
 _LOOKED_BACK = 100
 _PROBE = "probe.json"
@@ -177,14 +179,18 @@ class Registry:
     def history(self, limit: int = 20) -> list[tuple[Mapping[str, Any], str]]:
         """The manifests of the newest versions, oldest first, and when each became the champion last.
 
-        The second is RFC 3339, UTC, and empty for a version that never served.
+        The second is RFC 3339, UTC, and empty for a version that never served, as far as the moves
+        tell that are kept. A version that is being removed is left out.
         """
         since: dict[int, str] = {}
-        for sequence in sorted(self._moves())[-limit:]:
-            move = self._read(_move(sequence)) or {}
-            since[int(move["version"])] = str(move.get("moved_at", ""))
+        for sequence in sorted(self._moves()):
+            # Another step may remove the oldest meanwhile.
+            move = self._read(_move(sequence))
+            if move is not None:
+                since[int(move["version"])] = str(move.get("moved_at", ""))
+        removed = set(self._numbers("removed"))
         found: list[tuple[Mapping[str, Any], str]] = []
-        for version in sorted(self._begun(), reverse=True):
+        for version in sorted(self._begun() - removed, reverse=True):
             manifest = self._read(f"{version}/{MANIFEST}") if len(found) < limit else None
             if manifest is not None:
                 found.insert(0, (manifest, since.get(version, "")))
@@ -214,18 +220,21 @@ class Registry:
             path.write_bytes(content)
         return manifest
 
-    def prune(self, keep: int) -> list[int]:
+    def prune(self, keep: int, *, older_than: datetime.timedelta = SETTLED) -> list[int]:
         """Remove old versions; returns the numbers of those that went.
 
         The newest stay, and so do, however old, the champion and the one that served before it,
-        to which a rollback goes. What an earlier call left undone is finished.
+        to which a rollback goes. So does what was just published, since another run may be about to
+        promote it. What an earlier call left undone is finished.
 
         Args:
             keep: how many of the newest versions stay; 0 keeps all.
+            older_than: how old a version must be to go.
         """
         if not keep:
             return []
-        chosen = {*self._numbers("removed"), *self.versions()[:-keep]}
+        old = [version for version in self.versions()[:-keep] if self._age(version) >= older_than]
+        chosen = {*self._numbers("removed"), *old}
         left = self._begun()
         return [version for version in sorted(chosen & left) if self._remove(version)]
 
