@@ -27,6 +27,7 @@ SCHEMA_VERSION = 1
 IDX_HEADER, IMAGE_BYTES = 16, 784
 # What reading what others wrote can end in; JSON has numbers without end and nests without end.
 _INCOMPLETE = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
+_PROBE = "probe.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,7 +184,7 @@ class Registry:
                 manifest = self._read(f"{version}/manifest.json")
                 if manifest is not None:
                     return Champion(version=version, result=_result(manifest), sequence=moves[-1])
-                if self._read(f"removed/{version:08d}.json") is not None:
+                if self._read(_tombstone(version)) is not None:
                     # It was promoted in the moment that the pipeline removed it: that does not count.
                     continue
             raise RegistryError(f"{self._where}: {_move(move)} names a version that is not there")
@@ -288,8 +289,9 @@ class Registry:
         """Make a version the champion; it stays if it is.
 
         Raises:
-            NoSuchModelError: there is no such version.
-            RegistryError: the registry cannot be reached, or the champion moved meanwhile.
+            NoSuchModelError: there is no such version, or it is being removed.
+            RegistryError: the registry cannot be reached, the champion moved meanwhile, or the
+                server ignores conditions.
         """
         champion = self.champion()
         if champion and champion.version == version:
@@ -301,7 +303,7 @@ class Registry:
 
         Raises:
             NoSuchModelError: there was no other champion.
-            RegistryError: the registry cannot be reached, or the champion moved meanwhile.
+            RegistryError: as `promote`.
         """
         champion = self.champion()
         for move in reversed(self._numbers("champion")):
@@ -318,6 +320,7 @@ class Registry:
         if manifest is None:
             raise NoSuchModelError(f"there is no version {version}")
         result = _result(manifest)
+        self._check_server()
         sequence = champion.sequence + 1 if champion else 1
         moved = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         move = {
@@ -326,14 +329,33 @@ class Registry:
             "moved_at": moved.replace("+00:00", "Z"),
             "reason": reason,
         }
+        # Like the pipeline's: whoever puts the next number first has moved the champion.
+        # A put whose answer was lost is tried again and meets itself.
+        if not self._create(_move(sequence), move) and self._read(_move(sequence)) != move:
+            raise RegistryError("the champion was moved meanwhile; look again first")
+        # Like the pipeline's: whoever removes it puts the tombstone and then looks at the moves.
+        if self._read(_tombstone(version)) is not None:
+            raise NoSuchModelError(f"version {version} is being removed; the champion stays")
+        return Champion(version=version, result=result, sequence=sequence)
+
+    def _check_server(self) -> None:
+        """Be sure that the server does not put what is there already: one call, at first two."""
+        if self._create(_PROBE, {}) and self._create(_PROBE, {}):
+            raise RegistryError(
+                f"object storage {self._where} ignores `If-None-Match: *`, so two could move the "
+                "champion at once: keep the registry on Amazon S3, a MinIO of 2024-08 or later, or "
+                "another S3 server with conditional writes"
+            )
+
+    def _create(self, path: str, data: Mapping[str, object]) -> bool:
+        """Put an object if it is not there; False when it is."""
         try:
-            # Like the pipeline's: whoever puts the next number first has moved the champion.
-            obstore.put(self._store, _move(sequence), json.dumps(move).encode(), mode="create")
-        except AlreadyExistsError as error:
-            raise RegistryError("the champion was moved meanwhile; look again first") from error
+            obstore.put(self._store, path, json.dumps(data).encode(), mode="create")
+        except AlreadyExistsError:
+            return False
         except (BaseError, OSError) as error:
             raise self._unreachable(error) from error
-        return Champion(version=version, result=result, sequence=sequence)
+        return True
 
     def _numbers(self, prefix: str) -> list[int]:
         """The numbers of the objects PREFIX/00000001.json and so on, ascending."""
@@ -369,6 +391,10 @@ class Registry:
 
 def _move(sequence: int) -> str:
     return f"champion/{sequence:08d}.json"
+
+
+def _tombstone(version: int) -> str:
+    return f"removed/{version:08d}.json"
 
 
 def _check_schema(said: Mapping[str, object], what: str) -> None:

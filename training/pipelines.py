@@ -141,7 +141,8 @@ def _train(
             report=evaluate.outputs["report"],
             manifest=evaluate.outputs["manifest"],
         )
-        _runs(publish, cpu="2", memory="3Gi", minutes=20, retries=0)
+        # 2.5 does not try it again within a condition, later servers do.
+        _runs(publish, cpu="2", memory="3Gi", minutes=20, retries=3)
         _reads_storage(publish)
 
     predict = components.predict(
@@ -213,7 +214,7 @@ def _tuned(trials: int, parallelism: int, space: str, **arguments: Any) -> None:
                 s3_endpoint=s3_endpoint,
                 dataset=ingest.outputs["dataset"],
             )
-            _runs(trial, cpu="4", memory="4Gi", minutes=240, retries=0)
+            _runs(trial, cpu="4", memory="4Gi", minutes=240, retries=3)
             _reads_storage(trial)
         # Trials leave their results in object storage, which is the same with every server.
         choose = components.choose(

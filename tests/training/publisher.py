@@ -1,12 +1,15 @@
 """A publisher in a process of its own, which dies by kill -9 before its nth write.
 
-`python publisher.py ADDRESS ENDPOINT RUN FILES KEEP N`; N 0 lets it live. It prints how many writes
-there were, and dies silently.
+`python publisher.py ADDRESS ENDPOINT RUN FILES KEEP N MEETING`; N 0 lets it live. It prints how many
+writes there were, and dies silently. It removes versions however young. MEETING is a folder where three
+such processes wait for each other before each puts the first claim, and again before the first move.
 """
 
+import datetime
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
@@ -15,7 +18,7 @@ import obstore
 
 from fashion_mnist.registry import Registry
 
-address, endpoint, run, files, keep, dies_at = sys.argv[1:]
+address, endpoint, run, files, keep, dies_at, meeting = sys.argv[1:]
 writes = 0
 
 
@@ -25,14 +28,27 @@ def deadly(write):
         writes += 1
         if writes == int(dies_at):
             os.kill(os.getpid(), signal.SIGKILL)
+        if meeting and args[1] in ("claims/00000001.json", "champion/00000001.json"):
+            meet(Path(meeting) / Path(args[1]).parent)
         return write(*args, **kwargs)
 
     return call
+
+
+def meet(place):
+    """Wait until three are there."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / run).touch()
+    end = time.monotonic() + 60
+    while len(list(place.iterdir())) < 3:
+        assert time.monotonic() < end, "the others did not come"
+        time.sleep(0.01)
 
 
 obstore.put, obstore.delete = deadly(obstore.put), deadly(obstore.delete)
 registry = Registry.open(address, endpoint)
 version = registry.publish(run, Path(files), {"schema_version": 1, "run_id": run})
 registry.promote(version, lambda champion: champion is None or champion.version < version, run)
-registry.prune(int(keep))
+registry.sweep()
+registry.prune(int(keep), older_than=datetime.timedelta(0))
 print(writes)

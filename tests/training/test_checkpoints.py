@@ -218,17 +218,41 @@ def test_a_state_is_kept_no_sooner_than_asked(tmp_path, monkeypatch):
     assert due == [False, False, True] * 2
 
 
+def test_storage_that_is_waited_for_in_vain_costs_a_tenth_of_the_time(tmp_path, monkeypatch):
+    # GIVEN checkpoints at each chance, on a server that is gone, which takes five minutes to see
+    now = [100.0]
+
+    def wait(*_, **__):
+        now[0] += 300
+        refuse()
+
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(obstore, "put", wait)
+    kept = Checkpoints(str(tmp_path), "run-1", every=0)
+    # WHEN one could not be kept THEN the training goes on for a while before the next
+    kept.save(State("x", [np.zeros(1)], []))
+    now[0] += 2600
+    assert not kept.is_due
+    now[0] += 200
+    assert kept.is_due
+
+
 def test_what_is_done_is_removed_and_what_died_long_ago(place, kept, store, monkeypatch):
     # GIVEN a checkpoint of this run, and of another that may be going on
     fit(kept[0])
     obstore.put(store, "checkpoints/run-2/state", b"x")
+    obstore.put(store, "work/run-3/0a1b2c3d/task.npz", b"x")
     obstore.put(store, "runs/run-1/manifest.json", b"{}")
     # WHEN this step ends well
     kept[0].clear()
     # THEN only its own is gone
     paths = sorted(entry["path"] for page in obstore.list(store) for entry in page)
-    assert paths == ["checkpoints/run-2/state", "runs/run-1/manifest.json"]
-    # AND the other one with the next step that ends well after a week
+    assert paths == [
+        "checkpoints/run-2/state",
+        "runs/run-1/manifest.json",
+        "work/run-3/0a1b2c3d/task.npz",
+    ]
+    # AND the other one, and what killed workers shared, with the next step that ends well after a week
     monkeypatch.setattr(module, "KEPT", datetime.timedelta(seconds=-60))
     kept[0].clear()
     paths = [entry["path"] for page in obstore.list(store) for entry in page]

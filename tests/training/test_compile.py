@@ -86,6 +86,11 @@ def test_a_killed_training_is_tried_again():
     assert secret["secretName"] == pipelines.SECRET
 
 
+def test_a_publish_that_was_cut_off_is_tried_again():
+    tasks = SPEC["components"]["comp-condition-1"]["dag"]["tasks"]
+    assert tasks["publish"]["retryPolicy"]["maxRetryCount"] == 3
+
+
 def test_monitoring_is_one_step():
     spec = json_format.ParseDict(MONITOR, pipeline_spec_pb2.PipelineSpec())
     assert spec.pipeline_info.name == "fashion-mnist-monitor"

@@ -1,6 +1,7 @@
 """Production images against a champion that was trained: clean, shifted, labelled and malformed ones."""
 
 import dataclasses
+import datetime
 import gzip
 import io
 import json
@@ -16,6 +17,7 @@ from fashion_mnist import (
     export,
     judging,
     monitoring,
+    storage,
     training,
 )
 from fashion_mnist.data import DataError
@@ -270,6 +272,7 @@ def test_a_bucket_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setattr(storage, "PATIENCE", datetime.timedelta(seconds=1))
     with pytest.raises(DataError, match="s3://not-there cannot be read"):
         monitoring.load("s3://not-there", "http://127.0.0.1:1")
 

@@ -924,6 +924,58 @@ def test_a_move_that_comes_between_is_told_and_kept(act, three, sandbox, registr
     assert act("list-models")["champion"] == "2"
 
 
+@pytest.mark.parametrize(("action", "params"), [("promote", {"version": 1}), ("rollback", {})])
+def test_a_server_that_ignores_conditions_moves_no_champion(
+    act, three, sandbox, monkeypatch, action, params
+):
+    # GIVEN an S3 server that puts objects whether they are there or not
+    put = obstore.put
+    monkeypatch.setattr(
+        obstore, "put", lambda store, path, content, mode: put(store, path, content)
+    )
+    # WHEN we move the champion THEN it is told which server that is, and what to use
+    with pytest.raises(ops.testing.ActionFailed, match="ignores `If-None-Match") as failed:
+        act(action, **params)
+    assert sandbox.s3_url in failed.value.message
+    assert "MinIO of 2024-08" in failed.value.message
+    assert act("list-models")["champion"] == "3"
+
+
+def test_a_version_that_is_removed_while_it_is_promoted_leaves_the_champion(
+    act, three, registry, monkeypatch
+):
+    # GIVEN a step that removes version 1 between our look and our move
+    put = obstore.put
+
+    def remove_first(store, path, *args, **kwargs):
+        if path.startswith("champion/"):
+            monkeypatch.setattr(obstore, "put", put)
+            registry.put("removed/00000001.json", {"version": 1})
+            obstore.delete(store, "1/manifest.json")
+        return put(store, path, *args, **kwargs)
+
+    monkeypatch.setattr(obstore, "put", remove_first)
+    # WHEN we promote it THEN that is told, and who served serves
+    with pytest.raises(ops.testing.ActionFailed, match="version 1 is being removed"):
+        act("promote", version=1)
+    assert act("list-models")["champion"] == "3"
+
+
+def test_a_move_asks_the_server_once_whether_it_honours_conditions(act, three, monkeypatch):
+    put, paths = obstore.put, []
+
+    def counted(store, path, *args, **kwargs):
+        paths.append(path)
+        return put(store, path, *args, **kwargs)
+
+    act("promote", version=1)
+    monkeypatch.setattr(obstore, "put", counted)
+    act("list-models")
+    assert paths == []
+    act("rollback")
+    assert paths == ["probe.json", "champion/00000005.json"]
+
+
 @pytest.mark.parametrize(
     ("action", "params", "words"),
     [

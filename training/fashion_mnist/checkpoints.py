@@ -28,6 +28,8 @@ EVERY = 15.0
 # Runs that died for good leave an object each. No attempt comes later than this.
 KEPT = datetime.timedelta(days=7)
 _FOLDER = "checkpoints"
+# Where many workers share data, which a step that was killed leaves behind (`workers`).
+_SHARED = "work"
 _SUM = hashlib.sha256().digest_size
 _STORAGE = (OSError, obstore.exceptions.BaseError)
 
@@ -84,11 +86,14 @@ class Checkpoints:
         said = json.dumps({"training": state.training, "history": list(state.history)})
         np.savez(body, *state.values, said=np.array(said))
         content = body.getvalue()
+        began, pause = time.monotonic(), 0.0
         try:
             obstore.put(self._store, self._path, hashlib.sha256(content).digest() + content)
         except _STORAGE as error:
             self._log(f"no checkpoint is kept, another attempt begins anew: {_first_line(error)}")
-        self._last = time.monotonic()
+            # Storage that is gone for good costs a tenth of the time.
+            pause = 9 * (time.monotonic() - began)
+        self._last = time.monotonic() + pause
 
     def load(self) -> State | None:
         """The newest state; None where there is none that can be read."""
@@ -110,10 +115,11 @@ class Checkpoints:
         """Remove the state, and what runs left that died more than a week ago."""
         oldest = datetime.datetime.now(datetime.timezone.utc) - KEPT
         try:
-            for page in obstore.list(self._store, _FOLDER):
-                for entry in page:
-                    if entry["path"] == self._path or entry["last_modified"] < oldest:
-                        obstore.delete(self._store, entry["path"])
+            for folder in (_FOLDER, _SHARED):
+                for page in obstore.list(self._store, folder):
+                    for entry in page:
+                        if entry["path"] == self._path or entry["last_modified"] < oldest:
+                            obstore.delete(self._store, entry["path"])
         except _STORAGE as error:
             self._log(f"a checkpoint is left behind: {_first_line(error)}")
 

@@ -172,6 +172,8 @@ def publish(
         print(f"version {version} serves, accuracy {said.accuracy:.4f}")
     else:
         print(f"version {version} is kept; another model became better meanwhile")
+    for dead in place.sweep():
+        print(f"what a step left of version {dead} before it died is removed")
     for old in place.prune(keep_versions):
         print(f"version {old} is removed; the newest {keep_versions} are kept")
 

@@ -11,9 +11,10 @@ Layout under its address (docs/reference/registry.md)::
     champion/00000003.json     the third move of the champion pointer
     removed/00000007.json      version 7 was removed, or is about to be
     monitoring/RUN/report.json what a monitoring run saw in production images
+    probe.json                 by which servers are tried that ignore conditions
 
-Nothing is ever overwritten: each object is put only if it is not there, which S3 servers and
-directories do alike. A crash leaves at most a number that nobody uses.
+Nothing is ever overwritten: each object is put only if it is not there, which directories do, and S3
+servers that honour `If-None-Match: *`; where one does not, nothing is published or promoted.
 
 A version is removed in the opposite order of its making. First its tombstone, by which everyone can
 tell that it goes; then its manifest, without which it does not count; then its files. Were the
@@ -41,6 +42,14 @@ from fashion_mnist.storage import open_store
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 _KEPT_MOVES = 100
+# A step publish takes minutes: one that has put nothing for a day is dead. Until half of that another
+# attempt goes on where it was, so that nobody works on what is being swept.
+ABANDONED = datetime.timedelta(days=1)
+# A version that is younger is not removed: its run, or an operator, may be about to promote it.
+SETTLED = datetime.timedelta(days=1)
+# So many of the newest numbers are looked at for what a dead step left.
+_LOOKED_BACK = 100
+_PROBE = "probe.json"
 
 
 class RegistryError(RuntimeError):
@@ -71,15 +80,19 @@ class Registry:
 
     Args:
         store: an obstore store; `Registry.open` makes one from an address.
+        where: what errors call it.
     """
 
-    def __init__(self, store: Any):
+    def __init__(self, store: Any, where: str = "object storage"):
         self._store = store
+        self._where = where
+        self._is_trusted = False
 
     @classmethod
     def open(cls, address: str, endpoint: str = "") -> Registry:
         """The registry at an address; see `storage.open_store`."""
-        return cls(open_store(address, endpoint))
+        where = f"{address} at {endpoint}" if endpoint else address
+        return cls(open_store(address, endpoint), where)
 
     # Runs ---------------------------------------------------------------------------------------
 
@@ -102,7 +115,8 @@ class Registry:
     def publish(self, run_id: str, files: Path, manifest: Mapping[str, Any]) -> int:
         """Make a version of a run's model; returns its number.
 
-        Publishing the same run again gives the same version.
+        Publishing the same run again gives the same version, and finishes it where an earlier
+        attempt died: what that one has put stays as it is.
 
         Args:
             run_id: the run that made it.
@@ -112,23 +126,27 @@ class Registry:
 
         Raises:
             ValueError: the directory holds nothing.
+            RegistryError: the server ignores conditions, or the version was swept meanwhile.
         """
+        self._check_server()
         done = self._read(f"runs/{run_id}/version.json")
         if done is not None:
             return int(done["version"])
         paths = sorted(path for path in files.rglob("*") if path.is_file())
         if not paths:
             raise ValueError(f"{files} is empty; there is no model to publish")
-        version = self._claim(run_id)
-        kept: dict[str, dict[str, Any]] = {}
-        for path in paths:
-            content = path.read_bytes()
-            name = path.relative_to(files).as_posix()
-            if name.startswith(f"{SERVING}/"):
-                name = name.replace("/", f"/{version}/", 1)
-            kept[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-            obstore.put(self._store, f"{version}/{name}", content)
-        self._create(f"{version}/{MANIFEST}", {**manifest, "version": version, "files": kept})
+        version = self._claimed(run_id) or self._claim(run_id)
+        if self._read(f"{version}/{MANIFEST}") is None:
+            kept: dict[str, dict[str, Any]] = {}
+            for path in paths:
+                name = path.relative_to(files).as_posix()
+                if name.startswith(f"{SERVING}/"):
+                    name = name.replace("/", f"/{version}/", 1)
+                content = self._put(f"{version}/{name}", path.read_bytes())
+                kept[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            self._create(f"{version}/{MANIFEST}", {**manifest, "version": version, "files": kept})
+        if self._is_removed(version):
+            raise RegistryError(f"version {version} was swept while it was made; publish again")
         if not self._create(f"runs/{run_id}/version.json", {"version": version}):
             # The same run was published twice at once; the first to say so counts.
             return int((self._read(f"runs/{run_id}/version.json") or {})["version"])
@@ -161,14 +179,18 @@ class Registry:
     def history(self, limit: int = 20) -> list[tuple[Mapping[str, Any], str]]:
         """The manifests of the newest versions, oldest first, and when each became the champion last.
 
-        The second is RFC 3339, UTC, and empty for a version that never served.
+        The second is RFC 3339, UTC, and empty for a version that never served, as far as the moves
+        tell that are kept. A version that is being removed is left out.
         """
         since: dict[int, str] = {}
-        for sequence in sorted(self._moves())[-limit:]:
-            move = self._read(_move(sequence)) or {}
-            since[int(move["version"])] = str(move.get("moved_at", ""))
+        for sequence in sorted(self._moves()):
+            # Another step may remove the oldest meanwhile.
+            move = self._read(_move(sequence))
+            if move is not None:
+                since[int(move["version"])] = str(move.get("moved_at", ""))
+        removed = set(self._numbers("removed"))
         found: list[tuple[Mapping[str, Any], str]] = []
-        for version in sorted(self._begun(), reverse=True):
+        for version in sorted(self._begun() - removed, reverse=True):
             manifest = self._read(f"{version}/{MANIFEST}") if len(found) < limit else None
             if manifest is not None:
                 found.insert(0, (manifest, since.get(version, "")))
@@ -198,20 +220,35 @@ class Registry:
             path.write_bytes(content)
         return manifest
 
-    def prune(self, keep: int) -> list[int]:
+    def prune(self, keep: int, *, older_than: datetime.timedelta = SETTLED) -> list[int]:
         """Remove old versions; returns the numbers of those that went.
 
         The newest stay, and so do, however old, the champion and the one that served before it,
-        to which a rollback goes. What an earlier call left undone is finished.
+        to which a rollback goes. So does what was just published, since another run may be about to
+        promote it. What an earlier call left undone is finished.
 
         Args:
             keep: how many of the newest versions stay; 0 keeps all.
+            older_than: how old a version must be to go.
         """
         if not keep:
             return []
-        chosen = {*self._numbers("removed"), *self.versions()[:-keep]}
+        old = [version for version in self.versions()[:-keep] if self._age(version) >= older_than]
+        chosen = {*self._numbers("removed"), *old}
         left = self._begun()
         return [version for version in sorted(chosen & left) if self._remove(version)]
+
+    def sweep(self) -> list[int]:
+        """Remove what steps left that died before their version counted; returns the numbers.
+
+        It has to be older than a day, and is looked for among the newest hundred numbers.
+        """
+        gone: list[int] = []
+        for version in sorted(self._begun())[-_LOOKED_BACK:]:
+            if self._read(f"{version}/{MANIFEST}") is None and self._age(version) > ABANDONED:
+                self._remove(version)
+                gone.append(version)
+        return gone
 
     def _remove(self, version: int) -> bool:
         """Remove one version, unless it serves or served last; True when it is gone."""
@@ -265,8 +302,10 @@ class Registry:
 
         Raises:
             LostRaceError: it has moved since.
-            RegistryError: there is no such version, or it is being removed.
+            RegistryError: there is no such version, it is being removed, or the server ignores
+                conditions.
         """
+        self._check_server()
         manifest = self.manifest(version)
         move = {
             "version": version,
@@ -274,7 +313,8 @@ class Registry:
             "moved_at": now(),
             "reason": reason,
         }
-        if not self._create(_move(after + 1), move):
+        # A put whose answer was lost is tried again and meets itself.
+        if not self._create(_move(after + 1), move) and self._read(_move(after + 1)) != move:
             raise LostRaceError(f"the champion moved while version {version} was judged")
         # Whoever removes it puts the tombstone and then looks at the moves; the other way round
         # here, one of the two sees the other.
@@ -320,11 +360,51 @@ class Registry:
 
     # Objects ------------------------------------------------------------------------------------
 
+    def _check_server(self) -> None:
+        """Be sure that the server does not put what is there already: one call, at first two.
+
+        Raises:
+            RegistryError: it does, so that two could take the same number or move the champion.
+        """
+        if self._is_trusted:
+            return
+        if self._create(_PROBE, {}) and self._create(_PROBE, {}):
+            raise RegistryError(
+                f"{self._where} ignores `If-None-Match: *` and would let two runs take one version: "
+                "keep the registry on Amazon S3, a MinIO of 2024-08 or later, or another S3 server "
+                "with conditional writes (docs/reference/registry.md)"
+            )
+        self._is_trusted = True
+
     def _claim(self, run_id: str) -> int:
         number = max(self._numbers("claims"), default=0) + 1
-        while not self._create(f"claims/{number:08d}.json", {"run_id": run_id}):
+        while not self._create(_claim(number), {"run_id": run_id}):
+            # A put whose answer was lost is tried again and meets itself.
+            if self._takes(number, run_id):
+                break
             number += 1
         return number
+
+    def _claimed(self, run_id: str) -> int | None:
+        """The number that an earlier attempt of a run took, and that is whole or can be made so."""
+        for number in sorted(self._numbers("claims"), reverse=True)[:_LOOKED_BACK]:
+            if not self._takes(number, run_id) or self._is_removed(number):
+                continue
+            is_whole = self._read(f"{number}/{MANIFEST}") is not None
+            if is_whole or self._age(number) < ABANDONED / 2:
+                return number
+        return None
+
+    def _takes(self, number: int, run_id: str) -> bool:
+        return (self._read(_claim(number)) or {}).get("run_id") == run_id
+
+    def _age(self, version: int) -> datetime.timedelta:
+        """How long ago something was put of a version, whole or not."""
+        time = datetime.datetime.now(datetime.timezone.utc)
+        put = [e["last_modified"] for page in obstore.list(self._store, str(version)) for e in page]
+        with contextlib.suppress(FileNotFoundError):
+            put.append(obstore.head(self._store, _claim(version))["last_modified"])
+        return time - max(put, default=time)
 
     def _moves(self) -> list[int]:
         return self._numbers("champion")
@@ -351,6 +431,14 @@ class Registry:
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 obstore.delete(self._store, path)
+
+    def _put(self, path: str, content: bytes) -> bytes:
+        """Put an object if it is not there; returns what is there then."""
+        try:
+            obstore.put(self._store, path, content, mode="create")
+        except AlreadyExistsError:
+            return bytes(obstore.get(self._store, path).bytes())
+        return content
 
     def _create(self, path: str, data: Mapping[str, Any]) -> bool:
         """Put an object if it is not there; False when it is."""
@@ -382,6 +470,10 @@ class Registry:
 def now() -> str:
     """The time, RFC 3339, UTC, whole seconds."""
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _claim(number: int) -> str:
+    return f"claims/{number:08d}.json"
 
 
 def _move(sequence: int) -> str:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
 from obstore.store import LocalStore, S3Store
 
+# A server that is started anew is back by then. obstore's own ten attempts are over in seconds.
+PATIENCE = datetime.timedelta(minutes=5)
+_ATTEMPTS = 1000
+
 
 def open_store(address: str, endpoint: str = "") -> Any:
     """The store at s3://bucket/prefix, or at a directory, which is made.
 
-    Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY and from nowhere else.
+    Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY and from nowhere else. A server that
+    does not answer, or answers with 5xx, is asked again for as long as `PATIENCE`.
 
     Args:
         address: s3://bucket/prefix or a directory.
@@ -23,6 +29,7 @@ def open_store(address: str, endpoint: str = "") -> Any:
     if address.startswith("s3://"):
         bucket, _, prefix = address.removeprefix("s3://").partition("/")
         options: dict[str, Any] = {"prefix": prefix.strip("/")} if prefix.strip("/") else {}
+        options["retry_config"] = {"max_retries": _ATTEMPTS, "retry_timeout": PATIENCE}
         if endpoint:
             options["endpoint"] = endpoint
             options["client_options"] = {"allow_http": endpoint.startswith("http://")}
