@@ -81,7 +81,7 @@ def train(
 ):
     """Train the recipe, on many workers if so asked, and export the model in the forms that serve.
 
-    One worker goes on from where a killed attempt was.
+    One worker goes on from where a killed attempt was. A training that diverged is an error.
     """
     import dataclasses
     import json
@@ -108,6 +108,7 @@ def train(
         run_id=run_id,
         checkpoints=kept,
     )
+    export.check(trained.model, [epoch.loss for epoch in trained.history])
     target = Path(model.path)
     export.export(trained.model, target, model_file, images.train_images)
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
@@ -220,7 +221,7 @@ def evaluate(
     """
     from pathlib import Path
 
-    from fashion_mnist import evaluation, judging
+    from fashion_mnist import CLASS_NAMES, evaluation, judging
 
     judged = judging.judge_model(
         model=Path(model.path),
@@ -239,9 +240,7 @@ def evaluate(
     metrics.log_metric("loss", judged.evaluation.loss)
     for name, recall in judged.evaluation.recall.items():
         metrics.log_metric(f"recall {name}", recall)
-    confusion.log_confusion_matrix(
-        list(judged.evaluation.recall), judged.evaluation.confusion.tolist()
-    )
+    confusion.log_confusion_matrix(list(CLASS_NAMES), judged.evaluation.confusion.tolist())
     return judged.verdict.status
 
 

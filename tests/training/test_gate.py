@@ -24,6 +24,15 @@ def test_evaluation_counts():
     assert said.confusion.sum() == 1000
 
 
+def test_a_class_without_images_has_no_recall_and_no_part_in_the_gate():
+    labels = LABELS[LABELS != 3]
+    said = of_probabilities(np.eye(10, dtype=np.float32)[labels], labels)
+    assert "Dress" not in said.recall
+    assert len(said.recall) == 9
+    gate = Gate(min_accuracy=1, min_recall=1, confidence=0, max_recall_drop=0)
+    assert judge(said, said, labels, gate).status == "accepted"
+
+
 @pytest.mark.parametrize(
     ("better", "worse", "p"),
     [(0, 0, 1.0), (5, 0, 1 / 32), (0, 5, 1.0), (1, 1, 0.75), (3, 1, 5 / 16)],

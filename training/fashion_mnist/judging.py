@@ -59,11 +59,17 @@ def judge_model(
         reason: why the run was started, for the manifest.
 
     Raises:
-        ServingError: the exported model does not load or does not predict.
+        ServingError: the exported model does not load or does not predict, or answers some test
+            image with what is no number.
     """
     images = data.load_saved(dataset)
     prediction.check(model, images.test_images)
     said = evaluation.evaluate(model, images.test_images, images.test_labels)
+    if not math.isfinite(said.loss):
+        raise prediction.ServingError(
+            "the exported model answers some test images with what is no number; train again, with "
+            "a lower learning_rate"
+        )
     champion = Registry.open(registry, s3_endpoint).champion() if registry else None
     other = _answers(champion, registry, s3_endpoint, images)
     verdict = evaluation.judge(said, other, images.test_labels, gate)
@@ -75,12 +81,13 @@ def judge_model(
     facts["reason"] = reason
     facts["metrics"]["int8"] = _int8(model / lite.FILE, images, said)
     facts["data"] |= data_validation.load_saved(dataset)
+    json.dumps(facts, allow_nan=False)
     if registry:
         kept = Registry.open(registry, s3_endpoint).write_result(run_id, facts)
         # A repeated step abides by what the first one said.
         verdict = Verdict(kept["verdict"]["status"], list(kept["verdict"]["reasons"]))
         facts = dict(kept)
-    manifest.write_text(json.dumps(facts, indent=1))
+    manifest.write_text(json.dumps(facts, indent=1, allow_nan=False))
     shown = {
         "title": f"Run {run_id}",
         "evaluation": said,
@@ -255,7 +262,7 @@ def code_fingerprint() -> str:
 def _card(facts: Mapping[str, Any]) -> dict[str, object]:
     """What a model card tells: use, limits, data, figures, and how it was made."""
     metrics, counts = facts["metrics"], facts["data"]["counts"]
-    recall = {name: share for name, share in metrics["recall"].items() if not math.isnan(share)}
+    recall = metrics["recall"]
     worst = min(recall, key=lambda name: recall[name])
     return {
         "intended use": "telling ten kinds of clothing apart in 28 x 28 grey images; nothing else",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import io
-import math
 import tempfile
 import zipfile
 import zlib
@@ -184,11 +183,7 @@ def compare(
         "histogram": _shares(pixels),
         "predicted": dict(zip(CLASS_NAMES, _shares(predicted), strict=True)),
         "accuracy": said.accuracy if said else None,
-        "recall": {
-            name: value
-            for name, value in (said.recall if said else {}).items()
-            if not math.isnan(value)
-        },
+        "recall": said.recall if said else {},
         "reference": {
             "mean": before["train"]["mean"],
             "histogram": list(before["train"]["histogram"]),

@@ -1,0 +1,136 @@
+"""The steps as Kubeflow calls them: what they hand on, and what they refuse."""
+
+import dataclasses
+import json
+
+import pytest
+from kfp import dsl
+
+from fashion_mnist import data, export
+from fashion_mnist.evaluation import Gate
+from training import components
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    """Makes an artifact of a kind at a path of its own."""
+
+    def make(kind, name):
+        return kind(name=name, uri=str(tmp_path / name))
+
+    return make
+
+
+@pytest.fixture
+def keep(tmp_path, artifact):
+    """Keeps a data set as the step ingest does."""
+
+    def run(dataset):
+        data.save(dataset, tmp_path / "dataset")
+        return artifact(dsl.Dataset, "dataset")
+
+    return run
+
+
+@pytest.fixture
+def train(artifact):
+    """Trains as the step does; returns its artifacts."""
+
+    def run(dataset, **settings):
+        given = {
+            "recipe": "quick",
+            "epochs": 2,
+            "batch_size": 50,
+            "learning_rate": 0.01,
+            **settings,
+        }
+        model, metrics = artifact(dsl.Model, "model"), artifact(dsl.Metrics, "metrics")
+        components.train.python_func(
+            **given,
+            seed=1,
+            model_file="model.keras",
+            workers=1,
+            tuning="",
+            run_id="r",
+            registry="",
+            s3_endpoint="",
+            workspace="",
+            dataset=dataset,
+            model=model,
+            metrics=metrics,
+        )
+        return model, metrics
+
+    return run
+
+
+@pytest.fixture
+def evaluate(artifact):
+    """Evaluates as the step does; returns its artifacts by name."""
+    kinds = {
+        "metrics": dsl.Metrics,
+        "confusion": dsl.ClassificationMetrics,
+        "summary": dsl.Markdown,
+        "report": dsl.HTML,
+        "manifest": dsl.Artifact,
+    }
+
+    def run(dataset, model, registry=""):
+        made = {name: artifact(kind, name) for name, kind in kinds.items()}
+        gate = dataclasses.asdict(Gate(min_accuracy=0, min_recall=0))
+        components.evaluate.python_func(
+            **gate,
+            run_id="r",
+            registry=registry,
+            s3_endpoint="",
+            seed=1,
+            reason="",
+            dataset=dataset,
+            model=model,
+            **made,
+        )
+        return made
+
+    return run
+
+
+def is_json(value):
+    return json.dumps(value, allow_nan=False)
+
+
+def test_a_training_that_diverged_fails_and_says_what_to_do(toy, keep, train):
+    dataset = keep(data.load(str(toy)))
+    with pytest.raises(export.DivergedError, match=r"loss of epoch 1 of 2 .*lower learning_rate"):
+        train(dataset, recipe="notebook", learning_rate=1e36)
+
+
+def test_weights_that_are_no_numbers_are_not_exported(toy, keep, train):
+    # GIVEN one step, whose loss was measured before its gradients spoilt the weights
+    dataset = keep(data.load(str(toy)))
+    with pytest.raises(export.DivergedError, match=r"last step.*lower learning_rate"):
+        train(dataset, recipe="notebook", epochs=1, batch_size=600, learning_rate=float("inf"))
+
+
+def test_a_class_without_test_images_has_no_recall(toy, tmp_path, keep, train, evaluate):
+    # GIVEN test images without a class, which were let pass
+    whole = data.load(str(toy))
+    there = whole.test_labels != 3
+    some = dataclasses.replace(
+        whole, test_images=whole.test_images[there], test_labels=whole.test_labels[there]
+    )
+    dataset = keep(some)
+    # WHEN a model is judged by them
+    made = evaluate(dataset, train(dataset)[0], registry=str(tmp_path / "registry"))
+    # THEN nothing that is handed on has what is no number
+    for name in ("metrics", "confusion"):
+        is_json(made[name].metadata)
+    facts = json.loads((tmp_path / "manifest").read_text())
+    kept = json.loads((tmp_path / "registry" / "runs" / "r" / "manifest.json").read_text())
+    assert is_json(facts)
+    assert facts == kept
+    assert len(facts["metrics"]["recall"]) == 9
+    assert "Dress" not in facts["metrics"]["recall"]
+    assert "recall Dress" not in made["metrics"].metadata
+    # AND who reads it is told
+    assert "| Dress | not known |" in (tmp_path / "summary").read_text()
+    assert "<td>Dress</td><td>not known</td>" in (tmp_path / "report").read_text()
