@@ -106,3 +106,35 @@ def test_an_accepted_model_tells_why():
 def test_what_is_asked_for_is_enough(gate, candidate, champion):
     other = None if champion is None else answers(champion)
     assert judge(answers(candidate), other, LABELS, gate).status == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("small", "status"),
+    [
+        # All nine that changed are newly wrong: 0.009, and allowed are 0.003 and 2 * 3 / 1000.
+        (range(109), "accepted"),
+        (range(110), "rejected"),
+        # 100 changed, which explains 0.020: 22 net may be lost, and 24 not.
+        (range(39, 161), "accepted"),
+        (range(38, 162), "rejected"),
+        (range(200), "rejected"),
+        ([], "accepted"),
+    ],
+)
+def test_eight_bit_integers_may_lose_little(small, status):
+    gate = Gate(min_accuracy=0, min_recall=0, max_int8_loss=0.003)
+    verdict = judge(answers(range(100)), None, LABELS, gate, small=answers(small))
+    assert verdict.status == status
+
+
+def test_what_eight_bit_integers_lose_is_told():
+    gate = Gate(min_accuracy=0, min_recall=0, max_int8_loss=0.0)
+    verdict = judge(answers([]), None, LABELS, gate, small=answers(range(4)))
+    assert verdict.status == "accepted"
+    assert verdict.reasons[-1] == (
+        "eight-bit integers lose 0.0040 of accuracy, at most 0.0000 and 0.0040 by chance are allowed"
+    )
+    verdict = judge(answers([]), None, LABELS, gate, small=answers(range(5)))
+    assert verdict.reasons == [
+        "eight-bit integers lose 0.0050 of accuracy, at most 0.0000 and 0.0045 by chance are allowed"
+    ]

@@ -235,6 +235,24 @@ def test_the_manifest_has_what_int8_costs(judge):
     assert small["agreement"] > 0.97
 
 
+def test_a_ruined_int8_model_is_not_promoted_however_good_the_model(
+    judge, registry, models, tmp_path
+):
+    # GIVEN a good model with the int8 form of a worse one beside it
+    mixed = tmp_path / "mixed"
+    shutil.copytree(models["better"], mixed)
+    shutil.copy(models["worse"] / lite.FILE, mixed / lite.FILE)
+    models["mixed"] = mixed
+    judge("champion")
+    said = judge("mixed")
+    assert said["verdict"]["status"] == "rejected"
+    (reason,) = said["verdict"]["reasons"]
+    assert reason.startswith(
+        f"eight-bit integers lose {said['metrics']['int8']['accuracy_loss']:.4f}"
+    )
+    assert registry.champion().version == 1
+
+
 def test_a_convolutional_network_in_bfloat16_becomes_int8_too():
     chance = np.random.default_rng(2)
     images = chance.integers(0, 256, (200, 28, 28)).astype(np.uint8)

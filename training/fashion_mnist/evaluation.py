@@ -104,12 +104,15 @@ class Gate:
         confidence: how sure it must be that the model is better than the champion, 0 to 1; 0 takes
             any.
         max_recall_drop: how much recall a class may lose against the champion, 0 to 1.
+        max_int8_loss: how much accuracy the model in eight-bit integers may lose against the model
+            itself, 0 to 1; what chance explains at two standard deviations is added.
     """
 
     min_accuracy: float = 0.85
     min_recall: float = 0.5
     confidence: float = 0.95
     max_recall_drop: float = 0.05
+    max_int8_loss: float = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +129,16 @@ class Verdict:
 
 
 def judge(
-    candidate: Evaluation, champion: Evaluation | None, labels: np.ndarray, gate: Gate
+    candidate: Evaluation,
+    champion: Evaluation | None,
+    labels: np.ndarray,
+    gate: Gate,
+    *,
+    small: Evaluation | None = None,
 ) -> Verdict:
     """The gate: absolute thresholds, then the change against the model that serves.
 
-    Both models have answered the same images. The candidate must be better by more than chance
+    All models have answered the same images. The candidate must be better by more than chance
     explains (McNemar's test, exact, one-sided), and its worst class must not fall far.
 
     Args:
@@ -138,6 +146,7 @@ def judge(
         champion: the serving model's; None leaves the absolute thresholds.
         labels: uint8 (n,).
         gate: the thresholds.
+        small: the answers of the candidate in eight-bit integers; None leaves that rule out.
     """
     wrong: list[str] = []
     right: list[str] = []
@@ -154,9 +163,17 @@ def judge(
         lowest >= gate.min_recall,
         f"lowest recall {lowest:.4f} ({worst}), at least {gate.min_recall:.4f} is asked for",
     )
+    if small is not None:
+        better, worse = _changed(small, candidate, labels)
+        # Each changed answer is as likely better as worse where nothing is lost.
+        chance = 2 * math.sqrt(better + worse) / len(labels)
+        rule(
+            (worse - better) / len(labels) <= gate.max_int8_loss + chance,
+            f"eight-bit integers lose {(worse - better) / len(labels):.4f} of accuracy, at most "
+            f"{gate.max_int8_loss:.4f} and {chance:.4f} by chance are allowed",
+        )
     if champion is not None:
-        better = int(((candidate.predictions == labels) & (champion.predictions != labels)).sum())
-        worse = int(((candidate.predictions != labels) & (champion.predictions == labels)).sum())
+        better, worse = _changed(candidate, champion, labels)
         p = mcnemar(better, worse)
         rule(
             p <= 1 - gate.confidence,
@@ -171,6 +188,12 @@ def judge(
             f"at least {-gate.max_recall_drop:+.4f} is asked for",
         )
     return Verdict("rejected", wrong) if wrong else Verdict("accepted", right)
+
+
+def _changed(said: Evaluation, other: Evaluation, labels: np.ndarray) -> tuple[int, int]:
+    """How many images one gets right and the other does not, and the other way round."""
+    right, was_right = said.predictions == labels, other.predictions == labels
+    return int((right & ~was_right).sum()), int((~right & was_right).sum())
 
 
 def mcnemar(better: int, worse: int) -> float:

@@ -72,14 +72,23 @@ def judge_model(
         )
     champion = Registry.open(registry, s3_endpoint).champion() if registry else None
     other = _answers(champion, registry, s3_endpoint, images)
-    verdict = evaluation.judge(said, other, images.test_labels, gate)
-    print(f"test accuracy {said.accuracy:.4f}")
+    small = evaluation.of_probabilities(
+        lite.LiteModel(model / lite.FILE).probabilities(images.test_images), images.test_labels
+    )
+    verdict = evaluation.judge(said, other, images.test_labels, gate, small=small)
+    print(f"test accuracy {said.accuracy:.4f}, {small.accuracy:.4f} in eight-bit integers")
     print(f"verdict {verdict.status}: {'; '.join(verdict.reasons)}")
 
     trained = json.loads((model / "training.json").read_text())
     facts = _manifest(run_id, images, said, gate, verdict, champion, trained, seed)
     facts["reason"] = reason
-    facts["metrics"]["int8"] = _int8(model / lite.FILE, images, said)
+    facts["metrics"]["int8"] = {
+        "file": lite.FILE,
+        "bytes": (model / lite.FILE).stat().st_size,
+        "accuracy": small.accuracy,
+        "accuracy_loss": said.accuracy - small.accuracy,
+        "agreement": float((small.predictions == said.predictions).mean()),
+    }
     facts["data"] |= data_validation.load_saved(dataset)
     json.dumps(facts, allow_nan=False)
     if registry:
@@ -192,21 +201,6 @@ def _answers(
     with tempfile.TemporaryDirectory() as folder:
         Registry.open(registry, s3_endpoint).fetch(champion.version, Path(folder))
         return evaluation.evaluate(Path(folder), images.test_images, images.test_labels)
-
-
-def _int8(path: Path, images: data.Dataset, said: Evaluation) -> dict[str, Any]:
-    """What the LiteRT model is worth on the test images, and against the SavedModel's answers."""
-    small = evaluation.of_probabilities(
-        lite.LiteModel(path).probabilities(images.test_images), images.test_labels
-    )
-    print(f"test accuracy {small.accuracy:.4f} in eight-bit integers")
-    return {
-        "file": path.name,
-        "bytes": path.stat().st_size,
-        "accuracy": small.accuracy,
-        "accuracy_loss": said.accuracy - small.accuracy,
-        "agreement": float((small.predictions == said.predictions).mean()),
-    }
 
 
 def _manifest(
