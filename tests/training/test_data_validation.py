@@ -183,7 +183,7 @@ def test_a_flipped_bit_in_a_compressed_file_is_an_anomaly(toy, tmp_path):
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 0x10
     path.write_bytes(raw)
-    assert kinds(inspect(str(tmp_path / "idx")).anomalies) == {("truncated", "train")}
+    assert kinds(inspect(str(tmp_path / "idx")).anomalies) == {("damaged", "train")}
 
 
 def test_a_missing_file_is_no_anomaly_but_an_error(tmp_path):

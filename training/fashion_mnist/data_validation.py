@@ -33,8 +33,9 @@ class Anomaly:
     """Something about the data that is not as it should be.
 
     Attributes:
-        kind: "truncated", "format", "shape", "dtype", "counts", "label-range", "checksum",
-            "missing-class", "duplicates", "leak", "labels", "class-balance", "skew" or "drift".
+        kind: "truncated", "damaged", "size", "format", "shape", "dtype", "counts", "label-range",
+            "checksum", "missing-class", "duplicates", "leak", "labels", "class-balance", "skew" or
+            "drift".
         split: "train" or "test".
         message: a sentence with figures.
     """
