@@ -58,6 +58,7 @@ def _train(
     max_duplicates: float = 0.001,
     max_drift: float = 0.1,
     max_agreement_drop: float = 0.02,
+    max_mean_shift: float = 0.05,
     max_int8_loss: float = 0.01,
     allow_anomalies: bool = False,
     promote: bool = True,
@@ -82,6 +83,7 @@ def _train(
         max_duplicates=max_duplicates,
         max_drift=max_drift,
         max_agreement_drop=max_agreement_drop,
+        max_mean_shift=max_mean_shift,
         allow_anomalies=allow_anomalies,
         workspace=workspace,
     )
