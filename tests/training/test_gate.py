@@ -1,5 +1,8 @@
 """The gate: absolute thresholds, and the change against the champion."""
 
+import math
+import time
+
 import numpy as np
 import pytest
 
@@ -39,6 +42,20 @@ def test_a_class_without_images_has_no_recall_and_no_part_in_the_gate():
 )
 def test_mcnemar_is_the_binomial_tail(better, worse, p):
     assert mcnemar(better, worse) == pytest.approx(p)
+
+
+@pytest.mark.parametrize("changed", [1, 2, 9, 60])
+def test_mcnemar_is_exact_for_each_count(changed):
+    for better in range(changed + 1):
+        tail = sum(math.comb(changed, k) for k in range(better, changed + 1))
+        assert mcnemar(better, changed - better) == tail / 2**changed
+
+
+def test_mcnemar_of_all_test_images_takes_no_time():
+    started = time.process_time()
+    # Far beyond what a float can hold before the division.
+    assert mcnemar(5000, 4900) == pytest.approx(0.16, abs=0.01)
+    assert time.process_time() - started < 1
 
 
 def test_a_first_model_needs_the_threshold_only():
