@@ -34,6 +34,7 @@ def ingest(
     max_agreement_drop: float,
     max_mean_shift: float,
     allow_anomalies: bool,
+    image_number: int,
     workspace: str,
     dataset: dsl.Output[dsl.Dataset],
     summary: dsl.Output[dsl.Markdown],
@@ -56,6 +57,7 @@ def ingest(
             max_mean_shift=max_mean_shift,
         ),
         allow_anomalies=allow_anomalies,
+        image_number=image_number,
         dataset=Path(dataset.path),
         report=Path(report.path),
     )

@@ -85,6 +85,7 @@ def _train(
         max_agreement_drop=max_agreement_drop,
         max_mean_shift=max_mean_shift,
         allow_anomalies=allow_anomalies,
+        image_number=image_number,
         workspace=workspace,
     )
     _runs(ingest, cpu="1", memory="2Gi", minutes=20, retries=3)

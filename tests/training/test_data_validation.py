@@ -236,6 +236,15 @@ def test_the_step_passes_with_the_anomalies_in_its_report(tmp_path, toy):
     assert kept["drift"]["classes"] < 0.1
 
 
+@pytest.mark.parametrize("number", [-1, 200])
+def test_a_test_image_that_is_not_there_is_told_before_anything_is_trained(
+    tmp_path, toy, registry, number
+):
+    with pytest.raises(ValueError, match=f"image_number must be 0 to 199, not {number}"):
+        ingest(tmp_path, toy, registry=registry, image_number=number)
+    ingest(tmp_path, toy, registry=registry, image_number=199)
+
+
 def test_the_champions_data_are_what_data_are_held_against(tmp_path, toy, registry, usual):
     assert "no anomalies" in ingest(tmp_path, toy, registry=registry)
     assert "the data of version 1" in (tmp_path / "report.html").read_text()
