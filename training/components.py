@@ -117,6 +117,7 @@ def train(
     export.export(trained.model, target, model_file, images.train_images)
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
     facts = {"history": history, "seconds": trained.seconds, "recipe": dataclasses.asdict(chosen)}
+    facts["environment"] = export.environment()
     facts |= {"workers": workers} | ({"tuning": json.loads(tuning)} if tuning else {})
     (target / "training.json").write_text(json.dumps(facts, indent=1))
     keep(workspace, "model", target)

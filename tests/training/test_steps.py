@@ -2,13 +2,18 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import pytest
 from kfp import dsl
 
-from fashion_mnist import data, export
+from fashion_mnist import data, data_validation, export, judging
 from fashion_mnist.evaluation import Gate
+from fashion_mnist.registry import Registry
 from training import components
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "registry.md"
 
 
 @pytest.fixture
@@ -27,6 +32,7 @@ def keep(tmp_path, artifact):
 
     def run(dataset):
         data.save(dataset, tmp_path / "dataset")
+        data_validation.save(tmp_path / "dataset", data_validation.statistics(dataset), [])
         return artifact(dsl.Dataset, "dataset")
 
     return run
@@ -42,6 +48,7 @@ def train(artifact):
             "epochs": 2,
             "batch_size": 50,
             "learning_rate": 0.01,
+            "tuning": "",
             **settings,
         }
         model, metrics = artifact(dsl.Model, "model"), artifact(dsl.Metrics, "metrics")
@@ -50,7 +57,6 @@ def train(artifact):
             seed=1,
             model_file="model.keras",
             workers=1,
-            tuning="",
             run_id="r",
             registry="",
             s3_endpoint="",
@@ -127,10 +133,42 @@ def test_a_class_without_test_images_has_no_recall(toy, tmp_path, keep, train, e
     facts = json.loads((tmp_path / "manifest").read_text())
     kept = json.loads((tmp_path / "registry" / "runs" / "r" / "manifest.json").read_text())
     assert is_json(facts)
-    assert facts == kept
+    assert facts == {**kept, "predicted": facts["predicted"]}
+    assert facts["environment"].keys() == {"python", "tensorflow", "keras", "numpy", "threads"}
     assert len(facts["metrics"]["recall"]) == 9
     assert "Dress" not in facts["metrics"]["recall"]
     assert "recall Dress" not in made["metrics"].metadata
     # AND who reads it is told
     assert "| Dress | not known |" in (tmp_path / "summary").read_text()
     assert "<td>Dress</td><td>not known</td>" in (tmp_path / "report").read_text()
+
+
+def test_the_reference_has_every_field_of_the_manifest(toy, tmp_path, keep, train, evaluate):
+    # GIVEN what comes of a run that tuned, and was published
+    dataset = keep(data.load(str(toy)))
+    best = {"trials": 1, "best": 0, "val_accuracy": 0.9}
+    model, _ = train(dataset, tuning=json.dumps(best))
+    made = evaluate(dataset, model, registry=str(tmp_path / "registry"))
+    judging.publish(
+        model=tmp_path / "model",
+        dataset=tmp_path / "dataset",
+        run_id="r",
+        registry=str(tmp_path / "registry"),
+        s3_endpoint="",
+        gate=Gate(min_accuracy=0, min_recall=0),
+        report=tmp_path / "report",
+        manifest=tmp_path / made["manifest"].name,
+    )
+    facts = Registry.open(str(tmp_path / "registry")).manifest(1)
+    # THEN each field has a row, and each within it is named in that row
+    text = REFERENCE.read_text()
+    told = text[
+        text.index("The manifest (`schema_version` 1)") : text.index("The report of a monitoring")
+    ]
+    rows = [line.split("|")[1:3] for line in told.splitlines() if line.startswith("| `")]
+    names = {name for first, _ in rows for name in re.findall(r"`([^`]+)`", first)}
+    assert {name for name in names if "." not in name} == facts.keys() - {"schema_version"}
+    for field in ("pipeline", "environment", "tuning", "gate", "verdict", "metrics", "data"):
+        own = " ".join(first + what for first, what in rows if f"`{field}" in first)
+        words = {word.removeprefix(f"{field}.") for word in re.findall(r"`([^`]+)`", own)}
+        assert facts[field].keys() <= words, field

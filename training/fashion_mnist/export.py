@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,22 @@ def check(model: Any, losses: Sequence[float]) -> None:
         raise DivergedError(
             "training diverged in its last step: weights are no numbers; use a lower learning_rate"
         )
+
+
+def environment() -> dict[str, str | int]:
+    """What the weights depend on besides recipe, data and seed: versions, and threads."""
+    import keras
+    import tensorflow as tf
+
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        # 0 is TensorFlow's word for as many as there are processors for it.
+        "threads": threads or len(os.sched_getaffinity(0)),
+    }
 
 
 def export(model: Any, directory: Path, model_file: str, images: np.ndarray) -> None:
