@@ -32,7 +32,9 @@ def ingest(
     max_duplicates: float,
     max_drift: float,
     max_agreement_drop: float,
+    max_mean_shift: float,
     allow_anomalies: bool,
+    image_number: int,
     workspace: str,
     dataset: dsl.Output[dsl.Dataset],
     summary: dsl.Output[dsl.Markdown],
@@ -52,8 +54,10 @@ def ingest(
             max_duplicates=max_duplicates,
             max_drift=max_drift,
             max_agreement_drop=max_agreement_drop,
+            max_mean_shift=max_mean_shift,
         ),
         allow_anomalies=allow_anomalies,
+        image_number=image_number,
         dataset=Path(dataset.path),
         report=Path(report.path),
     )
@@ -81,7 +85,7 @@ def train(
 ):
     """Train the recipe, on many workers if so asked, and export the model in the forms that serve.
 
-    One worker goes on from where a killed attempt was.
+    One worker goes on from where a killed attempt was. A training that diverged is an error.
     """
     import dataclasses
     import json
@@ -108,10 +112,12 @@ def train(
         run_id=run_id,
         checkpoints=kept,
     )
+    export.check(trained.model, [epoch.loss for epoch in trained.history])
     target = Path(model.path)
     export.export(trained.model, target, model_file, images.train_images)
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
     facts = {"history": history, "seconds": trained.seconds, "recipe": dataclasses.asdict(chosen)}
+    facts["environment"] = export.environment()
     facts |= {"workers": workers} | ({"tuning": json.loads(tuning)} if tuning else {})
     (target / "training.json").write_text(json.dumps(facts, indent=1))
     keep(workspace, "model", target)
@@ -203,6 +209,7 @@ def evaluate(
     min_recall: float,
     confidence: float,
     max_recall_drop: float,
+    max_int8_loss: float,
     seed: int,
     reason: str,
     dataset: dsl.Input[dsl.Dataset],
@@ -220,7 +227,7 @@ def evaluate(
     """
     from pathlib import Path
 
-    from fashion_mnist import evaluation, judging
+    from fashion_mnist import CLASS_NAMES, evaluation, judging
 
     judged = judging.judge_model(
         model=Path(model.path),
@@ -228,7 +235,7 @@ def evaluate(
         run_id=run_id,
         registry=registry,
         s3_endpoint=s3_endpoint,
-        gate=evaluation.Gate(min_accuracy, min_recall, confidence, max_recall_drop),
+        gate=evaluation.Gate(min_accuracy, min_recall, confidence, max_recall_drop, max_int8_loss),
         seed=seed,
         report=Path(report.path),
         manifest=Path(manifest.path),
@@ -239,9 +246,7 @@ def evaluate(
     metrics.log_metric("loss", judged.evaluation.loss)
     for name, recall in judged.evaluation.recall.items():
         metrics.log_metric(f"recall {name}", recall)
-    confusion.log_confusion_matrix(
-        list(judged.evaluation.recall), judged.evaluation.confusion.tolist()
-    )
+    confusion.log_confusion_matrix(list(CLASS_NAMES), judged.evaluation.confusion.tolist())
     return judged.verdict.status
 
 

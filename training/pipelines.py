@@ -58,6 +58,8 @@ def _train(
     max_duplicates: float = 0.001,
     max_drift: float = 0.1,
     max_agreement_drop: float = 0.02,
+    max_mean_shift: float = 0.05,
+    max_int8_loss: float = 0.01,
     allow_anomalies: bool = False,
     promote: bool = True,
     reason: str = "",
@@ -81,7 +83,9 @@ def _train(
         max_duplicates=max_duplicates,
         max_drift=max_drift,
         max_agreement_drop=max_agreement_drop,
+        max_mean_shift=max_mean_shift,
         allow_anomalies=allow_anomalies,
+        image_number=image_number,
         workspace=workspace,
     )
     _runs(ingest, cpu="1", memory="2Gi", minutes=20, retries=3)
@@ -117,6 +121,7 @@ def _train(
         min_recall=min_recall,
         confidence=confidence,
         max_recall_drop=max_recall_drop,
+        max_int8_loss=max_int8_loss,
         seed=seed,
         reason=reason,
         dataset=ingest.outputs["dataset"],

@@ -97,6 +97,57 @@ def test_monitoring_is_one_step():
     assert set(spec.root.dag.tasks) == {"monitor"}
 
 
+# How often each step is tried again, and after how many minutes it is ended.
+STEPS = {
+    "ingest": (3, 20),
+    "train": (3, 120),
+    "evaluate": (3, 20),
+    "publish": (0, 20),
+    "predict": (1, 10),
+    "suggest": (1, 10),
+    "trial": (0, 240),
+    "choose": (3, 10),
+    "monitor": (1, 30),
+    # What the server does itself.
+    "createpvc": (0, None),
+    "deletepvc": (0, None),
+}
+
+
+@pytest.fixture(params=sorted(compiling.COMPILED))
+def committed(request):
+    return list(yaml.safe_load_all((COMMITTED / request.param).read_text()))
+
+
+def tasks_of(spec):
+    """Every task of every DAG, by the name of its component; bodies of conditions and loops apart."""
+    for dag in (spec["root"], *spec["components"].values()):
+        for name, task in dag.get("dag", {}).get("tasks", {}).items():
+            component = spec["components"][task["componentRef"]["name"]]
+            if "executorLabel" in component:
+                yield name, component["executorLabel"], task
+
+
+def test_no_step_is_cached(committed):
+    # False is left out of what is compiled; where nothing was said it would be true.
+    tasks = list(tasks_of(committed[0]))
+    assert tasks
+    cached = [name for name, _, task in tasks if task.get("cachingOptions", {}).get("enableCache")]
+    assert cached == []
+
+
+def test_each_step_is_tried_again_and_ended_as_the_table_says(committed):
+    spec, platform = committed
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    found = {}
+    for name, executor, task in tasks_of(spec):
+        seconds = executors.get(executor, {}).get("activeDeadlineSeconds")
+        retries = task.get("retryPolicy", {}).get("maxRetryCount", 0)
+        found[name] = (retries, seconds and int(seconds) / 60)
+    assert found == {name: STEPS[name] for name in found}
+    assert len(found) == len(spec["deploymentSpec"]["executors"])
+
+
 @pytest.mark.parametrize(
     ("spec", "name"),
     [
@@ -104,7 +155,7 @@ def test_monitoring_is_one_step():
         *((SPEC, name) for name in ("train", "evaluate", "ingest", "predict", "publish")),
     ],
 )
-def test_each_step_is_limited_pinned_and_not_cached(spec, name):
+def test_each_step_is_limited_and_pinned(spec, name):
     container = spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
     assert {"resourceCpuLimit", "resourceMemoryLimit"} <= container["resources"].keys()
     assert "--require-hashes" in container["command"][2]

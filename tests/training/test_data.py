@@ -2,12 +2,18 @@
 
 import gzip
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import obstore
 import pytest
 
 from fashion_mnist import data
+from fashion_mnist.storage import open_store
 
+ROOT = Path(__file__).parents[2]
 IMAGES, LABELS = data.FILES["train-images"], data.FILES["train-labels"]
 
 
@@ -77,6 +83,62 @@ def test_a_cut_gzip_file_is_named(copy):
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(data.DataError, match="fetch it again"):
         data.load(str(copy))
+
+
+def test_a_file_that_decompresses_to_too_much_is_told_and_takes_no_memory(copy):
+    # GIVEN a file of 1.5 MB that holds 1.5 GB
+    with gzip.open(copy / IMAGES, "wb", 6) as file:
+        for _ in range(1500):
+            file.write(bytes(1_000_000))
+    # THEN it is refused by its size, in less memory than it would take
+    code = (
+        "import resource, sys; from fashion_mnist import data\n"
+        "try: data.load(sys.argv[1])\n"
+        "except data.DataError as error: print(error.kind, error.split, error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, copy],
+        cwd=ROOT / "training",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told, kilobytes = said.stdout.splitlines()
+    assert told.startswith("size train ")
+    assert f"{IMAGES}: it has more than {data.MAX_BYTES} bytes" in told
+    assert int(kilobytes) < 700_000
+
+
+@pytest.mark.parametrize("where", ["directory", "s3", "http"])
+def test_a_file_that_is_too_large_is_not_read(copy, s3, httpserver, monkeypatch, where):
+    # GIVEN the files in a directory, on an S3 server and on a web server
+    address, endpoint = s3
+    store = open_store(address, endpoint)
+    for file in data.FILES.values():
+        content = (copy / file).read_bytes()
+        obstore.put(store, file, content)
+        httpserver.expect_request(f"/{file}").respond_with_data(content)
+    source = {"directory": str(copy), "s3": address, "http": httpserver.url_for("/").rstrip("/")}
+    assert len(data.load(source[where], s3_endpoint=endpoint).train_images) == 600
+    monkeypatch.setattr(data, "MAX_BYTES", 100_000)
+    with pytest.raises(data.DataError, match=f"{IMAGES}: it has more than 100000 bytes") as caught:
+        data.load(source[where], s3_endpoint=endpoint)
+    assert caught.value.kind == "size"
+
+
+def test_what_is_in_the_cache_answers_for_the_official_address_only(toy, tmp_path, httpserver):
+    # GIVEN a cache with what is not at the address
+    for file in data.FILES.values():
+        (tmp_path / file).write_bytes((toy / file).read_bytes())
+    address = httpserver.url_for("/").rstrip("/")
+    # THEN the address is asked, and has nothing
+    with pytest.raises(data.DataError, match="cannot be downloaded"):
+        data.load(address, cache=tmp_path)
+    # AND the cache stands for the official one, whose checksums it is held to
+    with pytest.raises(data.DataError, match="is not the published") as caught:
+        data.load(data.OFFICIAL, cache=tmp_path)
+    assert caught.value.kind == "checksum"
 
 
 def test_labels_in_place_of_images_are_told(copy):

@@ -183,7 +183,7 @@ def test_a_flipped_bit_in_a_compressed_file_is_an_anomaly(toy, tmp_path):
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 0x10
     path.write_bytes(raw)
-    assert kinds(inspect(str(tmp_path / "idx")).anomalies) == {("truncated", "train")}
+    assert kinds(inspect(str(tmp_path / "idx")).anomalies) == {("damaged", "train")}
 
 
 def test_a_missing_file_is_no_anomaly_but_an_error(tmp_path):
@@ -236,6 +236,15 @@ def test_the_step_passes_with_the_anomalies_in_its_report(tmp_path, toy):
     assert kept["drift"]["classes"] < 0.1
 
 
+@pytest.mark.parametrize("number", [-1, 200])
+def test_a_test_image_that_is_not_there_is_told_before_anything_is_trained(
+    tmp_path, toy, registry, number
+):
+    with pytest.raises(ValueError, match=f"image_number must be 0 to 199, not {number}"):
+        ingest(tmp_path, toy, registry=registry, image_number=number)
+    ingest(tmp_path, toy, registry=registry, image_number=199)
+
+
 def test_the_champions_data_are_what_data_are_held_against(tmp_path, toy, registry, usual):
     assert "no anomalies" in ingest(tmp_path, toy, registry=registry)
     assert "the data of version 1" in (tmp_path / "report.html").read_text()
@@ -273,6 +282,94 @@ def test_a_sample_of_the_published_set_has_no_anomalies(published):
         sha256={},
     )
     assert validate(sample) == []
+
+
+def brighter(images):
+    return np.minimum(images.astype(int) + 10, 255).astype(np.uint8)
+
+
+@official
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_brightness_that_moves_within_the_bins_of_the_histogram(published, split):
+    # GIVEN images brighter by less than a bin, which the stability index does not see
+    images = brighter(getattr(published, f"{split}_images"))
+    wrong = dataclasses.replace(published, **{f"{split}_images": images}, sha256={})
+    found = validate(wrong)
+    assert ("drift", split) in kinds(found)
+    assert {anomaly.kind for anomaly in found} == {"drift", "skew"}
+    assert all("standard deviations of pixels" in str(anomaly) for anomaly in found)
+
+
+@official
+def test_statistics_of_versions_from_before_serve_as_reference(published):
+    old = {
+        split: {name: value for name, value in said.items() if name != "spread"}
+        for split, said in reference.PUBLISHED.items()
+    }
+    assert validate(published, earlier=old) == []
+
+
+def draw(published, seed, train, test):
+    """A random part of the published training images, as a data set."""
+    chosen = np.random.default_rng(seed).permutation(60000)[: train + test]
+    images, labels = published.train_images[chosen], published.train_labels[chosen]
+    return dataclasses.replace(
+        published,
+        train_images=images[:train],
+        train_labels=labels[:train],
+        test_images=images[train:],
+        test_labels=labels[train:],
+        sha256={},
+    )
+
+
+@official
+@pytest.mark.parametrize(("train", "test"), [(600, 100), (3000, 500), (6000, 1000)])
+def test_a_small_champion_of_the_same_data_gives_no_false_alarm(published, train, test):
+    found = [
+        validate(
+            draw(published, seed, train, test),
+            earlier=statistics(draw(published, 100 + seed, train, test)),
+        )
+        for seed in range(8)
+    ]
+    assert found == [[]] * 8
+
+
+def relabelled(sample, chance):
+    labels = sample.train_labels.copy()
+    hit = chance.random(len(labels)) < 0.1
+    labels[hit] = (labels[hit] + chance.integers(1, 10, hit.sum())) % 10
+    return {"train_labels": labels}
+
+
+def swapped(sample, chance):
+    coats_as_pullovers = np.array([0, 1, 4, 3, 2, 5, 6, 7, 8, 9], np.uint8)
+    return {"train_labels": coats_as_pullovers[sample.train_labels]}
+
+
+def rare(sample, chance):
+    kept = (sample.train_labels != 3) | (chance.random(len(sample.train_labels)) < 0.1)
+    return {"train_labels": sample.train_labels[kept], "train_images": sample.train_images[kept]}
+
+
+@official
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (relabelled, "labels"),
+        (swapped, "labels"),
+        (rare, "class-balance"),
+        (lambda sample, _: {"train_images": brighter(sample.train_images)}, "drift"),
+    ],
+    ids=["relabelled", "swapped", "rare", "brighter"],
+)
+def test_what_changed_is_found_against_a_small_champion(published, change, kind, seed):
+    earlier = statistics(draw(published, 100 + seed, 6000, 1000))
+    sample = draw(published, seed, 6000, 1000)
+    more = change(sample, np.random.default_rng(seed))
+    assert (kind, "train") in kinds(validate(dataclasses.replace(sample, **more), earlier=earlier))
 
 
 @official

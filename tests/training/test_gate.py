@@ -1,5 +1,8 @@
 """The gate: absolute thresholds, and the change against the champion."""
 
+import math
+import time
+
 import numpy as np
 import pytest
 
@@ -24,12 +27,35 @@ def test_evaluation_counts():
     assert said.confusion.sum() == 1000
 
 
+def test_a_class_without_images_has_no_recall_and_no_part_in_the_gate():
+    labels = LABELS[LABELS != 3]
+    said = of_probabilities(np.eye(10, dtype=np.float32)[labels], labels)
+    assert "Dress" not in said.recall
+    assert len(said.recall) == 9
+    gate = Gate(min_accuracy=1, min_recall=1, confidence=0, max_recall_drop=0)
+    assert judge(said, said, labels, gate).status == "accepted"
+
+
 @pytest.mark.parametrize(
     ("better", "worse", "p"),
     [(0, 0, 1.0), (5, 0, 1 / 32), (0, 5, 1.0), (1, 1, 0.75), (3, 1, 5 / 16)],
 )
 def test_mcnemar_is_the_binomial_tail(better, worse, p):
     assert mcnemar(better, worse) == pytest.approx(p)
+
+
+@pytest.mark.parametrize("changed", [1, 2, 9, 60])
+def test_mcnemar_is_exact_for_each_count(changed):
+    for better in range(changed + 1):
+        tail = sum(math.comb(changed, k) for k in range(better, changed + 1))
+        assert mcnemar(better, changed - better) == tail / 2**changed
+
+
+def test_mcnemar_of_all_test_images_takes_no_time():
+    started = time.process_time()
+    # Far beyond what a float can hold before the division.
+    assert mcnemar(5000, 4900) == pytest.approx(0.16, abs=0.01)
+    assert time.process_time() - started < 1
 
 
 def test_a_first_model_needs_the_threshold_only():
@@ -97,3 +123,35 @@ def test_an_accepted_model_tells_why():
 def test_what_is_asked_for_is_enough(gate, candidate, champion):
     other = None if champion is None else answers(champion)
     assert judge(answers(candidate), other, LABELS, gate).status == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("small", "status"),
+    [
+        # All nine that changed are newly wrong: 0.009, and allowed are 0.003 and 2 * 3 / 1000.
+        (range(109), "accepted"),
+        (range(110), "rejected"),
+        # 100 changed, which explains 0.020: 22 net may be lost, and 24 not.
+        (range(39, 161), "accepted"),
+        (range(38, 162), "rejected"),
+        (range(200), "rejected"),
+        ([], "accepted"),
+    ],
+)
+def test_eight_bit_integers_may_lose_little(small, status):
+    gate = Gate(min_accuracy=0, min_recall=0, max_int8_loss=0.003)
+    verdict = judge(answers(range(100)), None, LABELS, gate, small=answers(small))
+    assert verdict.status == status
+
+
+def test_what_eight_bit_integers_lose_is_told():
+    gate = Gate(min_accuracy=0, min_recall=0, max_int8_loss=0.0)
+    verdict = judge(answers([]), None, LABELS, gate, small=answers(range(4)))
+    assert verdict.status == "accepted"
+    assert verdict.reasons[-1] == (
+        "eight-bit integers lose 0.0040 of accuracy, at most 0.0000 and 0.0040 by chance are allowed"
+    )
+    verdict = judge(answers([]), None, LABELS, gate, small=answers(range(5)))
+    assert verdict.reasons == [
+        "eight-bit integers lose 0.0050 of accuracy, at most 0.0000 and 0.0045 by chance are allowed"
+    ]

@@ -80,8 +80,12 @@ def models(images, tmp_path_factory):
         "better": write("better", train(6000)),
         "ruined": write("ruined", train(6000, spoil=True)),
     }
+    weights = champion.model.get_weights()
     shake_until_better(champion.model, images)
-    return {**written, "lucky": write("lucky", champion)}
+    written["lucky"] = write("lucky", champion)
+    champion.model.set_weights(weights)
+    shake_to_a_twin(champion.model, images)
+    return {**written, "twin": write("twin", champion)}
 
 
 def shake_until_better(model, images):
@@ -99,11 +103,30 @@ def shake_until_better(model, images):
     pytest.fail("no shaking made the model better")
 
 
+def shake_to_a_twin(model, images):
+    """Change weights until one test image in fifty has another answer, and as many are right."""
+
+    def answers():
+        return model(images.test_images).numpy().argmax(axis=1)
+
+    def right(said):
+        return int((said == images.test_labels).sum())
+
+    before, weights = answers(), model.get_weights()
+    chance = np.random.default_rng(6)
+    for _ in range(200):
+        model.set_weights([w * chance.normal(1, 0.05, w.shape) for w in weights])
+        now = answers()
+        if (now != before).mean() > 0.02 and abs(right(now) - right(before)) <= 1:
+            return
+    pytest.fail("no shaking made a model that is as good")
+
+
 @pytest.fixture
 def judge(models, dataset, tmp_path):
     """Judges and publishes a model, as the steps evaluate and publish do; returns the manifest."""
 
-    def run(name, gate=GATE, **how):
+    def run(name, gate=GATE, publishes="", **how):
         common = {
             "model": models[name],
             "dataset": dataset,
@@ -116,7 +139,7 @@ def judge(models, dataset, tmp_path):
         }
         said = judging.judge_model(**common, seed=1)
         if said.verdict.status == "accepted":
-            judging.publish(**common, **how)
+            judging.publish(**{**common, "model": models[publishes or name]}, **how)
         return json.loads((tmp_path / f"{name}.json").read_text())
 
     return run
@@ -215,6 +238,13 @@ def test_the_manifest_tells_by_what_it_was_judged(judge):
     assert set(said["metrics"]["recall"]) == set(CLASS_NAMES)
 
 
+def test_a_model_that_was_swapped_after_it_was_judged_does_not_serve(judge, registry):
+    # GIVEN another model in the place of the one that was judged, which has as many answers right
+    with pytest.raises(RuntimeError, match=r"\d+ of 2000 test images another answer"):
+        judge("champion", publishes="twin")
+    assert registry.champion() is None
+
+
 @pytest.mark.parametrize("name", ["champion", "better"])
 def test_the_int8_model_agrees_with_the_saved_model(images, models, name):
     whole = evaluate(models[name], images.test_images, images.test_labels)
@@ -233,6 +263,24 @@ def test_the_manifest_has_what_int8_costs(judge):
     assert small["accuracy_loss"] == pytest.approx(said["test"]["accuracy"] - small["accuracy"])
     assert abs(small["accuracy_loss"]) < 0.01
     assert small["agreement"] > 0.97
+
+
+def test_a_ruined_int8_model_is_not_promoted_however_good_the_model(
+    judge, registry, models, tmp_path
+):
+    # GIVEN a good model with the int8 form of a worse one beside it
+    mixed = tmp_path / "mixed"
+    shutil.copytree(models["better"], mixed)
+    shutil.copy(models["worse"] / lite.FILE, mixed / lite.FILE)
+    models["mixed"] = mixed
+    judge("champion")
+    said = judge("mixed")
+    assert said["verdict"]["status"] == "rejected"
+    (reason,) = said["verdict"]["reasons"]
+    assert reason.startswith(
+        f"eight-bit integers lose {said['metrics']['int8']['accuracy_loss']:.4f}"
+    )
+    assert registry.champion().version == 1
 
 
 def test_a_convolutional_network_in_bfloat16_becomes_int8_too():

@@ -234,6 +234,25 @@ def npz(**arrays):
     return content.getvalue()
 
 
+def compressed_npz(**arrays):
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    return content.getvalue()
+
+
+def flipped(content):
+    """Content with one bit of its last checksum changed."""
+    return content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]
+
+
+def announcing(*shape):
+    """The head of a .npy file without what it announces."""
+    content = io.BytesIO()
+    said = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(content, said)
+    return content.getvalue()
+
+
 @pytest.mark.parametrize(
     ("files", "kind", "says"),
     [
@@ -247,6 +266,9 @@ def npz(**arrays):
         ({"a.npy": npy(np.array([{}]))}, "truncated", "a.npy: truncated or damaged"),
         ({"a.npy.gz": gzip.compress(npy(GOOD))[:-9]}, "truncated", "a.npy.gz: truncated"),
         ({"a.npz": npz(images=GOOD)[:-9]}, "truncated", "a.npz: truncated or damaged"),
+        ({"a.npy": npz(images=GOOD)}, "truncated", "a.npy: truncated or damaged"),
+        ({"a.npy": announcing(10**15, 28, 28)}, "truncated", "a.npy: truncated or damaged"),
+        ({"a.npy.gz": flipped(gzip.compress(npy(GOOD)))}, "damaged", "a.npy.gz: damaged"),
         ({"a.npz": npz(pictures=GOOD)}, "format", "a.npz: it has no array images"),
         ({"a.npz": npz(images=GOOD, labels=np.zeros(2, int))}, "counts", r"int64 \(2,\), for 3"),
         ({"a.npz": npz(images=GOOD, labels=np.zeros(3))}, "counts", "its labels are float64"),
@@ -266,6 +288,26 @@ def test_what_is_malformed_is_told_with_its_file(batch, files, kind, says):
     with pytest.raises(DataError, match=says) as caught:
         monitoring.load(str(batch))
     assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.npy.gz", "a-idx3-ubyte.gz"])
+def test_what_is_too_large_is_told_before_it_is_read(batch, monkeypatch, name):
+    # GIVEN a file that is small as it lies there, unless nothing compresses it
+    images = np.zeros((200, 28, 28), np.uint8)
+    content = {
+        "a.npz": compressed_npz(images=images),
+        "a.npy": npy(images),
+        "a.npy.gz": gzip.compress(npy(images)),
+        "a-idx3-ubyte.gz": gzip.compress(idx(images)),
+    }
+    (batch / name).write_bytes(content[name])
+    assert len(monitoring.load(str(batch)).images) == 200
+    # WHEN it holds more than is read
+    monkeypatch.setattr(data, "MAX_BYTES", 100_000)
+    assert (batch / name).stat().st_size < 10_000 or name == "a.npy"
+    with pytest.raises(DataError, match=f"{name}: it has more than 100000 bytes") as caught:
+        monitoring.load(str(batch))
+    assert caught.value.kind == "size"
 
 
 def test_a_bucket_that_is_not_there_is_told(monkeypatch):

@@ -113,6 +113,21 @@ def test_a_trial_is_judged_on_images_that_it_was_not_trained_on_and_not_twice(pl
     assert "trial 0" not in capsys.readouterr().out
 
 
+def test_a_trial_that_diverged_is_the_last_of_its_accuracy(place, toy, tmp_path):
+    # GIVEN a trial whose loss is no number
+    where = place()
+    wild = {**BASE, "recipe": "notebook", "epochs": 1, "batch_size": 50, "learning_rate": 1e36}
+    share = json.dumps([{"trial": 1, **wild}])
+    tuning.run_trials(share, data.load(str(toy)), seed=1, **where)
+    kept = json.loads((tmp_path / "tuning" / "r1" / "1.json").read_text())
+    assert kept["loss"] is None
+    # THEN it is ranked by its accuracy, and behind any that is as good
+    place(said(0, kept["val_accuracy"], loss=9.0))
+    ranked = tuning.results(2, **where)
+    assert [each["trial"] for each in ranked] == [0, 1]
+    assert "<td>diverged</td>" in tuning.table(ranked)
+
+
 @pytest.mark.slow
 def test_the_pipeline_tunes_trains_on_two_workers_and_publishes_for_real(toy, tmp_path):
     spec = PipelineSpec.load(COMPILED)

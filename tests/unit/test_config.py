@@ -21,7 +21,14 @@ MONITOR = PipelineSpec.load(ROOT / "src" / "pipelines" / "monitor.yaml")
 FIELDS = {field.name.replace("_", "-"): field for field in dataclasses.fields(TrainerConfig)}
 # Limits whose defaults serve; who wants others submits the pipeline with them.
 PIPELINES_OWN = {
-    *("max_duplicates", "max_agreement_drop", "confidence", "max_recall_drop"),
+    *(
+        "max_duplicates",
+        "max_agreement_drop",
+        "confidence",
+        "max_recall_drop",
+        "max_int8_loss",
+        "max_mean_shift",
+    ),
 }
 
 

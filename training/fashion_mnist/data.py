@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import io
 import math
 import os
 import zlib
@@ -35,15 +36,16 @@ SHA256 = {
 }
 SIDE = 28
 CLASSES = 10
-_MAX_BYTES = 256 * 1024 * 1024
+# Of a file, as it is kept and decompressed; the largest of the published ones has 47 MB.
+MAX_BYTES = 256 * 1024 * 1024
 
 
 class DataError(ValueError):
     """The data cannot be had, or is not what it should be.
 
     Attributes:
-        kind: what is wrong with a file that was read: "truncated", "format", "shape", "counts",
-            "label-range" or "checksum"; empty where it could not be had at all.
+        kind: what is wrong with a file that was read: "truncated", "damaged", "size", "format",
+            "shape", "counts", "label-range" or "checksum"; empty where it could not be had at all.
         split: "train" or "test"; empty where that is not known.
     """
 
@@ -110,7 +112,7 @@ def load(source: str = "", *, s3_endpoint: str = "", cache: Path | None = None) 
         for name, file in FILES.items():
             content, etag = _content(source, file, s3_endpoint, cache)
             etags |= {file: etag} if etag else {}
-            raw = _decompress(content, f"{source}/{file}")
+            raw = decompress(content, f"{source}/{file}")
             sums[name] = hashlib.sha256(raw).hexdigest()
             if official and sums[name] != SHA256[name]:
                 raise DataError(
@@ -296,11 +298,12 @@ def _content(source: str, file: str, s3_endpoint: str, cache: Path | None) -> tu
     if source.startswith("s3://"):
         return _from_s3(source, file, s3_endpoint)
     if source.startswith(("http://", "https://")):
-        kept = cache / file if cache is not None else None
+        # The files of other addresses have the same names.
+        kept = cache / file if cache is not None and source == OFFICIAL else None
         if kept is not None and kept.is_file():
-            return kept.read_bytes(), ""
+            return _read(kept), ""
         return _download(where)
-    return _find(source, file).read_bytes(), ""
+    return _read(_find(source, file)), ""
 
 
 def _download(url: str) -> tuple[bytes, str]:
@@ -310,15 +313,14 @@ def _download(url: str) -> tuple[bytes, str]:
 
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - http(s) only
-            content = answer.read(_MAX_BYTES + 1)
+            content = answer.read(MAX_BYTES + 1)
             etag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
     except (urllib.error.URLError, OSError) as error:
         raise DataError(
             f"{url} cannot be downloaded ({error}); name another source, or install Debian's "
             "dataset-fashion-mnist"
         ) from error
-    if len(content) > _MAX_BYTES:
-        raise DataError(f"{url} is larger than {_MAX_BYTES} bytes; it is not Fashion-MNIST")
+    check_size(len(content), url)
     return content, etag
 
 
@@ -329,6 +331,7 @@ def _from_s3(source: str, file: str, endpoint: str) -> tuple[bytes, str]:
 
     try:
         answer = obstore.get(open_store(source, endpoint), file)
+        check_size(answer.meta["size"], f"{source}/{file}")
         return bytes(answer.bytes()), answer.meta["e_tag"] or ""
     except (FileNotFoundError, obstore.exceptions.BaseError) as error:
         first = str(error).strip().splitlines()[0]
@@ -337,15 +340,41 @@ def _from_s3(source: str, file: str, endpoint: str) -> tuple[bytes, str]:
         ) from error
 
 
-def _decompress(content: bytes, name: str) -> bytes:
+def decompress(content: bytes, name: str) -> bytes:
+    """What a gzip file holds, or the content itself where it is none; no more memory than MAX_BYTES.
+
+    Raises:
+        DataError: it is truncated, damaged, or holds more than MAX_BYTES.
+    """
     if content[:2] != b"\x1f\x8b":
         return content
     try:
-        return gzip.decompress(content)
-    except (EOFError, OSError, zlib.error) as error:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            raw = file.read(MAX_BYTES + 1)
+    except EOFError as error:
+        raise DataError(f"{name}: truncated ({error}); fetch it again", "truncated") from error
+    except (OSError, zlib.error) as error:
+        raise DataError(f"{name}: damaged ({error}); fetch it again", "damaged") from error
+    check_size(len(raw), name)
+    return raw
+
+
+def check_size(size: int, name: str) -> None:
+    """See that a file is not larger than what is read at all.
+
+    Raises:
+        DataError: it has more bytes than MAX_BYTES.
+    """
+    if size > MAX_BYTES:
         raise DataError(
-            f"{name}: truncated or damaged ({error}); fetch it again", "truncated"
-        ) from error
+            f"{name}: it has more than {MAX_BYTES} bytes, the most that is read; use smaller files",
+            "size",
+        )
+
+
+def _read(path: Path) -> bytes:
+    check_size(path.stat().st_size, str(path))
+    return path.read_bytes()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -33,8 +33,9 @@ class Anomaly:
     """Something about the data that is not as it should be.
 
     Attributes:
-        kind: "truncated", "format", "shape", "dtype", "counts", "label-range", "checksum",
-            "missing-class", "duplicates", "leak", "labels", "class-balance", "skew" or "drift".
+        kind: "truncated", "damaged", "size", "format", "shape", "dtype", "counts", "label-range",
+            "checksum", "missing-class", "duplicates", "leak", "labels", "class-balance", "skew" or
+            "drift".
         split: "train" or "test".
         message: a sentence with figures.
     """
@@ -57,14 +58,19 @@ class Limits:
         max_drift: population stability index of pixels and of classes, against the reference and
             between the splits. Below 0.1 is commonly read as no change, above 0.25 as a large one.
         max_agreement_drop: how much smaller than in the reference the share of images may be that
-            lie nearest to the mean image of their own class, 0 to 1; what chance explains at three
-            standard deviations is added. Each percent of labels that are wrong takes about 0.7
-            percent.
+            lie nearest to the mean image of their own class, 0 to 1. Each percent of labels that are
+            wrong takes about 0.7 percent.
+        max_mean_shift: how far the mean of pixels may move, in standard deviations of pixels (the
+            standardised mean difference), with the classes weighed alike.
+
+    What chance explains at three standard deviations in as many images, both here and in the reference,
+    is added to each but the first.
     """
 
     max_duplicates: float = 0.001
     max_drift: float = 0.1
     max_agreement_drop: float = 0.02
+    max_mean_shift: float = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +114,8 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
     """What a data set is like, as JSON, by split ("train", "test").
 
     Each split has: `images` (how many); `shape` and `dtype` of one image; `counts` by class;
-    `mean` and `deviation` of pixels (0 to 255); `histogram`, shares of pixels in 16 equal bins;
+    `mean` and `deviation` of pixels (0 to 255); `spread`, the standard deviation of images' means
+    within their class; `histogram`, shares of pixels in 16 equal bins;
     `duplicates`, images that were in the split before; `leaked`, test images that are among the
     training images; `agreement` by class, the share of its images that lie nearest (Euclidean) to
     the class's own mean training image; `class_images` by class, the mean image as 7 x 7 bytes,
@@ -125,6 +132,8 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
         distinct = {image.tobytes() for image in images}
         hits = _nearest(images, means) == labels
         own_means = _class_means(images, labels)
+        brightness = images.mean(axis=(1, 2))
+        within = brightness - own_means.mean(axis=(1, 2))[labels]
         said[split] = {
             "images": len(images),
             "shape": list(images.shape[1:]),
@@ -132,6 +141,7 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
             "counts": {name: int(counts[i]) for i, name in enumerate(CLASS_NAMES)},
             "mean": round(mean, 4),
             "deviation": round(math.sqrt(shares @ (np.arange(256) - mean) ** 2), 4),
+            "spread": round(float(within.std()), 4),
             "histogram": [round(float(v), 6) for v in shares.reshape(BINS, -1).sum(axis=1)],
             "duplicates": len(images) - len(distinct),
             "leaked": len(distinct & seen) if split == "test" else 0,
@@ -171,32 +181,13 @@ def validate(
     found = found or statistics(dataset)
     earlier = earlier or reference.PUBLISHED
     wrong += _checksums(dataset)
-    for split in ("train", "test"):
+    for split, images, labels in _splits(dataset):
         wrong += _classes(split, found[split], earlier[split], limits)
         wrong += _copies(split, found[split], limits)
+        wrong += _swapped(split, images, labels, found[split], earlier[split])
         wrong += _labels(split, found[split], earlier[split], limits)
-        index = stability_index(found[split]["histogram"], earlier[split]["histogram"])
-        if index > limits.max_drift:
-            wrong.append(
-                Anomaly(
-                    "drift",
-                    split,
-                    f"its pixels (mean {found[split]['mean']:.1f}) differ from those of the reference "
-                    f"(mean {earlier[split]['mean']:.1f}): stability index {index:.3f}, at most "
-                    f"{limits.max_drift:.3f} is usual",
-                )
-            )
-    index = stability_index(found["test"]["histogram"], found["train"]["histogram"])
-    if index > limits.max_drift:
-        wrong.append(
-            Anomaly(
-                "skew",
-                "test",
-                f"its pixels (mean {found['test']['mean']:.1f}) differ from the training images' "
-                f"(mean {found['train']['mean']:.1f}): stability index {index:.3f}, at most "
-                f"{limits.max_drift:.3f} is usual",
-            )
-        )
+        wrong += _pixels("drift", split, found[split], earlier[split], "the reference's", limits)
+    wrong += _pixels("skew", "test", found["test"], found["train"], "the training images'", limits)
     return wrong
 
 
@@ -213,6 +204,28 @@ def stability_index(now: Any, before: Any) -> float:
     p = np.maximum(np.asarray(now, float) / np.sum(now), _SMALL)
     q = np.maximum(np.asarray(before, float) / np.sum(before), _SMALL)
     return float(((p - q) * np.log(p / q)).sum())
+
+
+def mean_shift(found: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """The standardised mean difference of pixels, as if the other had the same shares of classes.
+
+    Args:
+        found: statistics of a split.
+        other: those of the split to hold it against.
+
+    Returns:
+        the difference of means over the other's standard deviation of pixels; 0 where they have no
+        class in common.
+    """
+    both = [name for name in found["class_images"] if name in other["class_images"]]
+    weights = np.array([found["counts"][name] for name in both], float)
+    if not both or not other["deviation"]:
+        return 0.0
+    now, before = (
+        np.array([np.mean(list(bytes.fromhex(said["class_images"][name]))) for name in both])
+        for said in (found, other)
+    )
+    return float((now - before) @ weights / weights.sum() / other["deviation"])
 
 
 def drift(found: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, float]:
@@ -306,16 +319,57 @@ def _classes(
     ]
     if wrong:
         return wrong
-    index = stability_index(list(found["counts"].values()), _in_order(earlier["counts"]))
-    if index > limits.max_drift:
+    # One image more in each class, since an empty one would count for more than it tells.
+    now, before = (np.array(_in_order(each["counts"])) + 1 for each in (found, earlier))
+    index = stability_index(now, before)
+    most_usual = limits.max_drift + _index_by_chance(now, before)
+    if index > most_usual:
         least = min(found["counts"], key=lambda name: found["counts"][name])
         most = max(found["counts"], key=lambda name: found["counts"][name])
         said = (
             f"classes have from {found['counts'][least]} ({least}) to {found['counts'][most]} "
             f"({most}) images: stability index {index:.3f} against the reference, at most "
-            f"{limits.max_drift:.3f} is usual"
+            f"{most_usual:.3f} is usual"
         )
         wrong.append(Anomaly("class-balance", split, said))
+    return wrong
+
+
+def _index_by_chance(now: np.ndarray, before: np.ndarray) -> float:
+    """The stability index that two samples of one distribution stay below, at three deviations.
+
+    Over 1/n + 1/m it is distributed as chi-squared with k - 1 degrees of freedom (Yurdakul, "Statistical
+    Properties of Population Stability Index", 2018).
+    """
+    free = len(now) - 1
+    return (free + 3 * math.sqrt(2 * free)) * (1 / now.sum() + 1 / before.sum())
+
+
+def _pixels(
+    kind: str,
+    split: str,
+    found: Mapping[str, Any],
+    other: Mapping[str, Any],
+    whose: str,
+    limits: Limits,
+) -> list[Anomaly]:
+    """How pixels are distributed, and their mean, which moves within the histogram's bins."""
+    wrong: list[Anomaly] = []
+    said = f"its pixels (mean {found['mean']:.1f}) differ from {whose} (mean {other['mean']:.1f}): "
+    index = stability_index(found["histogram"], other["histogram"])
+    if index > limits.max_drift:
+        usual = f"stability index {index:.3f}, at most {limits.max_drift:.3f} is usual"
+        wrong.append(Anomaly(kind, split, said + usual))
+    shift = mean_shift(found, other)
+    # Versions from before have no spread in their statistics.
+    spread = max(found["spread"], other.get("spread", 0)) / (other["deviation"] or 1)
+    most = limits.max_mean_shift + 3 * spread * math.sqrt(1 / found["images"] + 1 / other["images"])
+    if abs(shift) > most:
+        usual = (
+            f"at equal classes the mean moved by {shift:+.3f} standard deviations of pixels, at most "
+            f"{most:.3f} is usual"
+        )
+        wrong.append(Anomaly(kind, split, said + usual))
     return wrong
 
 
@@ -340,21 +394,20 @@ def _copies(split: str, found: Mapping[str, Any], limits: Limits) -> list[Anomal
 def _labels(
     split: str, found: Mapping[str, Any], earlier: Mapping[str, Any], limits: Limits
 ) -> list[Anomaly]:
-    """Labels that were swapped: mean images that are another class's, and images far from theirs."""
+    """Labels that may be wrong: images far from the mean of their class."""
     wrong: list[Anomaly] = []
-    for name, other in _look_alikes(found["class_images"], earlier["class_images"]).items():
-        if other != name:
-            said = (
-                f"the mean image of {name} is that of {other} in the reference; labels are swapped"
-            )
-            wrong.append(Anomaly("labels", split, said))
     rows = [
-        (name, found["agreement"][name], earlier["agreement"][name], found["counts"][name])
+        (
+            *(name, found["agreement"][name], earlier["agreement"][name]),
+            *(found["counts"][name], earlier["counts"][name]),
+        )
         for name in found["agreement"]
         if name in earlier["agreement"]
     ]
-    for name, share, before, count in [*rows, *_overall(rows)]:
-        chance = 3 * math.sqrt(before * (1 - before) / count)
+    for name, share, before, count, of in [*rows, *_overall(rows)]:
+        # One hit and one miss more, since none of few images does not mean that there is none.
+        both = (share * count + before * of + 1) / (count + of + 2)
+        chance = 3 * math.sqrt(both * (1 - both) * (1 / count + 1 / of))
         if before - share > limits.max_agreement_drop + chance:
             said = (
                 f"of {name}, {share:.1%} lie nearest to the mean image of their class, and "
@@ -365,25 +418,53 @@ def _labels(
     return wrong
 
 
-def _overall(rows: list[tuple[str, float, float, int]]) -> list[tuple[str, float, float, int]]:
+def _overall(
+    rows: list[tuple[str, float, float, int, int]],
+) -> list[tuple[str, float, float, int, int]]:
     """The rows of all classes as one, each class with its own weight; none of none."""
     count = sum(row[3] for row in rows)
     if not count:
         return []
     share = sum(row[1] * row[3] for row in rows) / count
     before = sum(row[2] * row[3] for row in rows) / count
-    return [("all images", share, before, count)]
+    return [("all images", share, before, count, sum(row[4] for row in rows))]
 
 
-def _look_alikes(found: Mapping[str, str], earlier: Mapping[str, str]) -> dict[str, str]:
-    """For each class, the reference's class whose mean image is most like its own.
+def _swapped(
+    split: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    found: Mapping[str, Any],
+    earlier: Mapping[str, Any],
+) -> list[Anomaly]:
+    """Classes whose mean image is most like that of another class in the reference.
 
-    What all classes have in common is taken off first, so that brightness plays no part.
+    What all classes have in common is taken off first, so that brightness plays no part. A class that
+    lies between two is not counted as swapped as long as chance explains it.
     """
-    names = [name for name in CLASS_NAMES if name in found and name in earlier]
-    ours, theirs = (_centred([said[name] for name in names]) for said in (found, earlier))
-    distances = ((ours[:, None] - theirs[None]) ** 2).sum(axis=2)
-    return {name: names[int(distances[i].argmin())] for i, name in enumerate(names)}
+    names = [
+        name for name in CLASS_NAMES if all(name in s["class_images"] for s in (found, earlier))
+    ]
+    ours, theirs = (
+        _centred([said["class_images"][name] for name in names]) for said in (found, earlier)
+    )
+    nearest = ((ours[:, None] - theirs[None]) ** 2).sum(axis=2).argmin(axis=1)
+    wrong: list[Anomaly] = []
+    for own, other in enumerate(nearest.tolist()):
+        if other == own:
+            continue
+        towards = theirs[other] - theirs[own]
+        beyond = (ours[own] - (theirs[own] + theirs[other]) / 2) @ towards
+        some = images[labels == CLASS_NAMES.index(names[own])]
+        counts = found["counts"][names[own]], earlier["counts"][names[own]]
+        chance = (_blocks(some) @ towards).std() * math.sqrt(1 / counts[0] + 1 / counts[1])
+        if beyond > 3 * chance:
+            said = (
+                f"the mean image of {names[own]} is that of {names[other]} in the reference; labels are "
+                "swapped"
+            )
+            wrong.append(Anomaly("labels", split, said))
+    return wrong
 
 
 def _centred(images: list[str]) -> np.ndarray:
@@ -413,8 +494,14 @@ def _nearest(images: np.ndarray, means: np.ndarray) -> np.ndarray:
 
 def _shrink(image: np.ndarray) -> np.ndarray:
     """A mean image (28, 28) as uint8 (7, 7)."""
-    side = image.shape[0] // _BLOCK
-    return image.reshape(side, _BLOCK, side, _BLOCK).mean(axis=(1, 3)).round().astype(np.uint8)
+    return _blocks(image[None]).reshape(-1, image.shape[1] // _BLOCK).round().astype(np.uint8)
+
+
+def _blocks(images: np.ndarray) -> np.ndarray:
+    """The means of blocks of images (n, 28, 28): (n, 49)."""
+    side = images.shape[1] // _BLOCK
+    blocks = images.reshape(-1, side, _BLOCK, side, _BLOCK).mean(axis=(2, 4))
+    return blocks.reshape(len(images), -1)
 
 
 def _in_order(counts: Mapping[str, int]) -> list[int]:

@@ -18,7 +18,8 @@ class Evaluation:
     Attributes:
         accuracy: share that is right, 0 to 1.
         loss: mean cross-entropy.
-        recall: for each class by name, the share of its images that are found.
+        recall: for each class by name, the share of its images that are found; a class without images
+            is not in it.
         confusion: int (10, 10); row is the label, column the prediction.
         predictions: uint8 (n,).
         probabilities: float32 (n, 10).
@@ -68,8 +69,9 @@ def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Evaluatio
         accuracy=float((predictions == labels).mean()),
         loss=float(-np.log(np.clip(chosen, 1e-7, 1)).mean()),
         recall={
-            name: float(confusion[i, i] / counts[i]) if counts[i] else math.nan
+            name: float(confusion[i, i] / counts[i])
             for i, name in enumerate(CLASS_NAMES)
+            if counts[i]
         },
         confusion=confusion,
         predictions=predictions,
@@ -102,12 +104,15 @@ class Gate:
         confidence: how sure it must be that the model is better than the champion, 0 to 1; 0 takes
             any.
         max_recall_drop: how much recall a class may lose against the champion, 0 to 1.
+        max_int8_loss: how much accuracy the model in eight-bit integers may lose against the model
+            itself, 0 to 1; what chance explains at two standard deviations is added.
     """
 
     min_accuracy: float = 0.85
     min_recall: float = 0.5
     confidence: float = 0.95
     max_recall_drop: float = 0.05
+    max_int8_loss: float = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,11 +129,16 @@ class Verdict:
 
 
 def judge(
-    candidate: Evaluation, champion: Evaluation | None, labels: np.ndarray, gate: Gate
+    candidate: Evaluation,
+    champion: Evaluation | None,
+    labels: np.ndarray,
+    gate: Gate,
+    *,
+    small: Evaluation | None = None,
 ) -> Verdict:
     """The gate: absolute thresholds, then the change against the model that serves.
 
-    Both models have answered the same images. The candidate must be better by more than chance
+    All models have answered the same images. The candidate must be better by more than chance
     explains (McNemar's test, exact, one-sided), and its worst class must not fall far.
 
     Args:
@@ -136,6 +146,7 @@ def judge(
         champion: the serving model's; None leaves the absolute thresholds.
         labels: uint8 (n,).
         gate: the thresholds.
+        small: the answers of the candidate in eight-bit integers; None leaves that rule out.
     """
     wrong: list[str] = []
     right: list[str] = []
@@ -147,22 +158,29 @@ def judge(
         candidate.accuracy >= gate.min_accuracy,
         f"accuracy {candidate.accuracy:.4f}, at least {gate.min_accuracy:.4f} is asked for",
     )
-    known = {name: value for name, value in candidate.recall.items() if not math.isnan(value)}
-    worst = min(known, key=lambda name: known[name])
+    worst, lowest = min(candidate.recall.items(), key=lambda item: item[1])
     rule(
-        known[worst] >= gate.min_recall,
-        f"lowest recall {known[worst]:.4f} ({worst}), at least {gate.min_recall:.4f} is asked for",
+        lowest >= gate.min_recall,
+        f"lowest recall {lowest:.4f} ({worst}), at least {gate.min_recall:.4f} is asked for",
     )
+    if small is not None:
+        better, worse = _changed(small, candidate, labels)
+        # Each changed answer is as likely better as worse where nothing is lost.
+        chance = 2 * math.sqrt(better + worse) / len(labels)
+        rule(
+            (worse - better) / len(labels) <= gate.max_int8_loss + chance,
+            f"eight-bit integers lose {(worse - better) / len(labels):.4f} of accuracy, at most "
+            f"{gate.max_int8_loss:.4f} and {chance:.4f} by chance are allowed",
+        )
     if champion is not None:
-        better = int(((candidate.predictions == labels) & (champion.predictions != labels)).sum())
-        worse = int(((candidate.predictions != labels) & (champion.predictions == labels)).sum())
+        better, worse = _changed(candidate, champion, labels)
         p = mcnemar(better, worse)
         rule(
             p <= 1 - gate.confidence,
             f"{better} images newly right and {worse} newly wrong against the champion "
             f"({champion.accuracy:.4f}): p = {p:.3g}, at most {1 - gate.confidence:.3g} is asked for",
         )
-        drops = {name: champion.recall[name] - value for name, value in known.items()}
+        drops = {name: champion.recall[name] - value for name, value in candidate.recall.items()}
         most = max(drops, key=lambda name: drops[name])
         rule(
             drops[most] <= gate.max_recall_drop,
@@ -172,11 +190,21 @@ def judge(
     return Verdict("rejected", wrong) if wrong else Verdict("accepted", right)
 
 
+def _changed(said: Evaluation, other: Evaluation, labels: np.ndarray) -> tuple[int, int]:
+    """How many images one gets right and the other does not, and the other way round."""
+    right, was_right = said.predictions == labels, other.predictions == labels
+    return int((right & ~was_right).sum()), int((~right & was_right).sum())
+
+
 def mcnemar(better: int, worse: int) -> float:
     """How likely chance alone makes at least `better` of the changed answers right (one-sided).
 
     McNemar (1947), exact: the binomial distribution with one half.
     """
     changed = better + worse
-    tail = sum(math.comb(changed, k) for k in range(better, changed + 1))
+    # Each coefficient from the one before it: computed anew, thousands of them take seconds.
+    term = tail = 1
+    for k in range(changed, better, -1):
+        term = term * k // (changed - k + 1)
+        tail += term
     return tail / 2**changed if changed else 1.0

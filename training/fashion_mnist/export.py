@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,48 @@ import numpy as np
 from fashion_mnist import SERVING, lite
 
 _SAMPLES = 500
+
+
+class DivergedError(RuntimeError):
+    """Training led to a loss or to weights that are no numbers."""
+
+
+def check(model: Any, losses: Sequence[float]) -> None:
+    """See that a model was trained to something that can be exported.
+
+    Args:
+        model: see `training.build`.
+        losses: of each epoch.
+
+    Raises:
+        DivergedError: a loss or a weight is infinite or no number.
+    """
+    spoilt = [number for number, loss in enumerate(losses, 1) if not math.isfinite(loss)]
+    if spoilt:
+        raise DivergedError(
+            f"training diverged: the loss of epoch {spoilt[0]} of {len(losses)} is "
+            f"{losses[spoilt[0] - 1]}; use a lower learning_rate"
+        )
+    if not all(np.isfinite(weights).all() for weights in model.get_weights()):
+        raise DivergedError(
+            "training diverged in its last step: weights are no numbers; use a lower learning_rate"
+        )
+
+
+def environment() -> dict[str, str | int]:
+    """What the weights depend on besides recipe, data and seed: versions, and threads."""
+    import keras
+    import tensorflow as tf
+
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        # 0 is TensorFlow's word for as many as there are processors for it.
+        "threads": threads or len(os.sched_getaffinity(0)),
+    }
 
 
 def export(model: Any, directory: Path, model_file: str, images: np.ndarray) -> None:

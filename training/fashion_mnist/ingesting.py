@@ -20,6 +20,7 @@ def ingest(
     allow_anomalies: bool,
     dataset: Path,
     report: Path,
+    image_number: int = 0,
 ) -> str:
     """Read the files, hold them against the champion's, and keep them with their statistics.
 
@@ -31,12 +32,14 @@ def ingest(
         allow_anomalies: report anomalies and go on, where the data can be read at all.
         dataset: the directory that the data set and its statistics go to.
         report: where the HTML report goes.
+        image_number: which test image the run will predict at its end.
 
     Returns:
         a summary as Markdown.
 
     Raises:
         DataError: the data cannot be had, or there are anomalies, which the message lists.
+        ValueError: there is no such test image.
     """
     champion = Registry.open(registry, s3_endpoint).champion() if registry else None
     kept = champion.manifest.get("data", {}).get("statistics") if champion else None
@@ -53,6 +56,10 @@ def ingest(
             "correct the data, or raise the pipeline's limits, or let them pass with its parameter "
             "allow_anomalies"
         )
+    count = len(said.dataset.test_images)
+    if not 0 <= image_number < count:
+        # Told now, since the step that predicts comes after a model may have been promoted.
+        raise ValueError(f"image_number must be 0 to {count - 1}, not {image_number}")
     data.save(said.dataset, dataset)
     data_validation.save(dataset, said.statistics, said.anomalies, kept)
     found = said.dataset

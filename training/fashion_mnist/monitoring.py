@@ -7,9 +7,7 @@ images of the champion, and of predicted classes against its predictions for the
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import io
-import math
 import tempfile
 import zipfile
 import zlib
@@ -27,7 +25,11 @@ from fashion_mnist.report import monitoring_report
 from fashion_mnist.storage import open_store
 
 _MAX_IMAGES = 100_000
-_MAX_BYTES = 256 * 1024 * 1024
+# What reading an array raises where it is none, or none of a size that fits.
+_DAMAGED = (
+    *(EOFError, KeyError, MemoryError, OSError, RuntimeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,11 +186,7 @@ def compare(
         "histogram": _shares(pixels),
         "predicted": dict(zip(CLASS_NAMES, _shares(predicted), strict=True)),
         "accuracy": said.accuracy if said else None,
-        "recall": {
-            name: value
-            for name, value in (said.recall if said else {}).items()
-            if not math.isnan(value)
-        },
+        "recall": said.recall if said else {},
         "reference": {
             "mean": before["train"]["mean"],
             "histogram": list(before["train"]["histogram"]),
@@ -265,22 +263,23 @@ def _arrays(
 ) -> dict[str, np.ndarray]:
     """The arrays in a file, as `images` and `labels`."""
     where = f"{source}/{path}"
-    content = bytes(obstore.get(store, path).bytes())
+    answer = obstore.get(store, path)
+    data.check_size(answer.meta["size"], where)
+    content = data.decompress(bytes(answer.bytes()), where)
     try:
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise DataError(f"{where}: it is larger than {_MAX_BYTES} bytes; split it")
         if kind == "idx":
             array = data.parse_idx(content, where, dimensions=1 if labels else 3)
             return {"labels" if labels else "images": array}
-        loaded = np.load(io.BytesIO(content), allow_pickle=False)
         if kind == "npy":
-            return {"labels" if labels else "images": loaded}
+            array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+            return {"labels" if labels else "images": array}
+        with zipfile.ZipFile(io.BytesIO(content)) as members:
+            data.check_size(sum(member.file_size for member in members.infolist()), where)
+        loaded = np.load(io.BytesIO(content), allow_pickle=False)
         return {name: loaded[name] for name in ("images", "labels") if name in loaded.files}
     except DataError:
         raise
-    except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         first = (str(error).strip().splitlines() or [repr(error)])[0]
         raise DataError(
             f"{where}: truncated or damaged ({first[:200]}); put it there again", "truncated"

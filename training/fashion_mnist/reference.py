@@ -24,6 +24,7 @@ PUBLISHED: dict[str, Any] = {
         },
         "mean": 72.9404,
         "deviation": 90.0212,
+        "spread": 24.3744,
         "histogram": [
             0.538141,
             0.016572,
@@ -87,6 +88,7 @@ PUBLISHED: dict[str, Any] = {
         },
         "mean": 73.1466,
         "deviation": 89.8733,
+        "spread": 24.1807,
         "histogram": [
             0.535818,
             0.016076,

@@ -132,8 +132,8 @@ def summary(
         "|---|---|" + ("---|" if champion else ""),
     ]
     for name in CLASS_NAMES:
-        before = f" {champion.recall[name]:.4f} |" if champion else ""
-        lines.append(f"| {name} | {evaluation.recall[name]:.4f} |{before}")
+        before = f" {_known(champion.recall, name)} |" if champion else ""
+        lines.append(f"| {name} | {_known(evaluation.recall, name)} |{before}")
     lines += ["", "## Model card", "", "| | |", "|---|---|"]
     lines += [f"| {_cell(name)} | {_cell(fact)} |" for name, fact in (facts or {}).items()]
     return "\n".join(lines) + "\n"
@@ -234,7 +234,7 @@ def monitoring_report(
     )
     rows = "".join(
         f"<tr><td>{say(name)}</td><td>{share:.1%}</td><td>{before['predicted'][name]:.1%}</td>"
-        f"<td>{_recall(facts, name)}</td><td>{_recall(before, name)}</td></tr>"
+        f"<td>{_known(facts['recall'], name)}</td><td>{_known(before['recall'], name)}</td></tr>"
         for name, share in facts["predicted"].items()
     )
     sure = probabilities.max(axis=1)
@@ -320,8 +320,8 @@ def page(title: str, body: str) -> str:
     )
 
 
-def _recall(facts: Mapping[str, Any], name: str) -> str:
-    return f"{facts['recall'][name]:.4f}" if name in facts["recall"] else "not known"
+def _known(recall: Mapping[str, float], name: str) -> str:
+    return f"{recall[name]:.4f}" if name in recall else "not known"
 
 
 def _share(split: Mapping[str, Any], name: str) -> str:
@@ -366,9 +366,9 @@ def _by_class(said: Evaluation, champion: Evaluation | None, champion_name: str)
     other = html.escape(champion_name or "champion")
     more = f"<th>recall of {other}</th><th>change</th>" if champion else ""
     rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{said.recall[name]:.4f}</td>"
+        f"<tr><td>{html.escape(name)}</td><td>{_known(said.recall, name)}</td>"
         f"<td>{precision[i]:.4f}</td><td>{f1[i]:.4f}</td><td>{said.confusion[i].sum()}</td>"
-        + (_change(said.recall[name], champion.recall[name]) if champion else "")
+        + (_change(said.recall, champion.recall, name) if champion else "")
         + "</tr>"
         for i, name in enumerate(CLASS_NAMES)
     )
@@ -378,7 +378,10 @@ def _by_class(said: Evaluation, champion: Evaluation | None, champion_name: str)
     )
 
 
-def _change(now: float, before: float) -> str:
+def _change(said: Mapping[str, float], earlier: Mapping[str, float], name: str) -> str:
+    if name not in said:
+        return "<td>not known</td><td></td>"
+    now, before = said[name], earlier[name]
     kind = "accepted" if now > before else "rejected" if now < before else ""
     return f'<td>{before:.4f}</td><td class="{kind}">{now - before:+.4f}</td>'
 

@@ -114,7 +114,7 @@ def run_trials(
         said = {
             **trial,
             "val_accuracy": last.val_accuracy,
-            "loss": last.loss,
+            "loss": last.loss if math.isfinite(last.loss) else None,
             "fit_seconds": trained.seconds,
         }
         print(f"trial {number}: val_accuracy {last.val_accuracy:.4f}")
@@ -124,6 +124,8 @@ def run_trials(
 def results(trials: int, *, registry: str, s3_endpoint: str, run_id: str) -> list[dict[str, Any]]:
     """What came of the trials, the best first; of two that are as good, the one of less loss.
 
+    The loss of a trial that diverged is None, which is more than any.
+
     Raises:
         ValueError: one left no result.
     """
@@ -132,7 +134,11 @@ def results(trials: int, *, registry: str, s3_endpoint: str, run_id: str) -> lis
     lost = [str(number) for number, said in enumerate(found) if said is None]
     if lost:
         raise ValueError(f"trials {', '.join(lost)} left no result; see the steps `trial`")
-    return sorted((s for s in found if s), key=lambda said: (-said["val_accuracy"], said["loss"]))
+
+    def rank(said: Mapping[str, Any]) -> tuple[float, float]:
+        return -said["val_accuracy"], math.inf if said["loss"] is None else said["loss"]
+
+    return sorted((said for said in found if said), key=rank)
 
 
 def table(ranked: Sequence[Mapping[str, Any]]) -> str:
@@ -153,6 +159,8 @@ def table(ranked: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _shown(value: object) -> str:
+    if value is None:
+        return "diverged"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -1,0 +1,109 @@
+"""The reports in a real browser, which says what is wrong with them in its console."""
+
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from fashion_mnist import CLASS_NAMES, data, data_validation, evaluation, report
+from fashion_mnist.evaluation import Verdict
+
+CHROMIUM = shutil.which("chromium")
+HOSTILE = "</title><script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+LABELS = (np.arange(200) % 10).astype(np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (200, 28, 28)).astype(np.uint8)
+PROBABILITIES = np.full((200, 10), 0.1, np.float32)
+SAID = evaluation.of_probabilities(PROBABILITIES, LABELS)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+]
+
+
+def model_report():
+    return report.html_report(
+        title=HOSTILE,
+        evaluation=SAID,
+        images=IMAGES,
+        labels=LABELS,
+        history=[{"loss": 0.5, "accuracy": 0.8, "seconds": 1.0}],
+        verdict=Verdict("rejected", [HOSTILE]),
+        facts={HOSTILE: HOSTILE},
+    )
+
+
+def data_report():
+    whole = data.Dataset(IMAGES, LABELS, IMAGES, LABELS, source=HOSTILE, sha256={})
+    found = data_validation.statistics(whole)
+    return report.data_report(
+        title=HOSTILE,
+        statistics=found,
+        anomalies=[HOSTILE],
+        images=IMAGES,
+        labels=LABELS,
+        earlier=found,
+        earlier_name=HOSTILE,
+    )
+
+
+def monitoring_report():
+    shares = dict.fromkeys(CLASS_NAMES, 0.1)
+    usual = {
+        "mean": 1.0,
+        "histogram": [1 / 16] * 16,
+        "predicted": shares,
+        "accuracy": 0.9,
+        "recall": {},
+    }
+    facts = {
+        **usual,
+        "version": 1,
+        "source": HOSTILE,
+        "created_at": HOSTILE,
+        "run_id": HOSTILE,
+        "drift": {HOSTILE: 0.5},
+        "drifted": [HOSTILE],
+        "images": 200,
+        "labelled": 0,
+        "confidence": 0.1,
+        "accuracy": None,
+        "max_drift": 0.1,
+        "reference": usual,
+    }
+    return report.monitoring_report(facts, IMAGES, PROBABILITIES)
+
+
+def open_page(page, folder):
+    """Opens a page; returns the elements that came of it and what the browser's console says."""
+    (folder / "page.html").write_text(page, encoding="utf-8")
+    options = [
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *("--enable-logging=stderr", "--v=0", f"--user-data-dir={folder / 'profile'}"),
+    ]
+    said = subprocess.run(
+        [CHROMIUM, *options, "--dump-dom", (folder / "page.html").as_uri()],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return said.stdout, [line for line in said.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.parametrize("make", [model_report, data_report, monitoring_report])
+def test_a_report_opens_without_an_error_and_runs_nothing(make, tmp_path):
+    elements, console = open_page(make(), tmp_path)
+    assert console == []
+    assert "<script" not in elements
+    assert '<img src="x"' not in elements
+    assert elements.count("<h2") >= 3
+    assert "nan" not in re.sub(r'src="[^"]*"', "", elements)
+
+
+def test_the_browser_tells_of_what_is_wrong(tmp_path):
+    _, console = open_page("<!doctype html><script>wrong()</script>", tmp_path)
+    assert any("wrong is not defined" in line for line in console)

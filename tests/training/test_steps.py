@@ -1,0 +1,174 @@
+"""The steps as Kubeflow calls them: what they hand on, and what they refuse."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from kfp import dsl
+
+from fashion_mnist import data, data_validation, export, judging
+from fashion_mnist.evaluation import Gate
+from fashion_mnist.registry import Registry
+from training import components
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "registry.md"
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    """Makes an artifact of a kind at a path of its own."""
+
+    def make(kind, name):
+        return kind(name=name, uri=str(tmp_path / name))
+
+    return make
+
+
+@pytest.fixture
+def keep(tmp_path, artifact):
+    """Keeps a data set as the step ingest does."""
+
+    def run(dataset):
+        data.save(dataset, tmp_path / "dataset")
+        data_validation.save(tmp_path / "dataset", data_validation.statistics(dataset), [])
+        return artifact(dsl.Dataset, "dataset")
+
+    return run
+
+
+@pytest.fixture
+def train(artifact):
+    """Trains as the step does; returns its artifacts."""
+
+    def run(dataset, **settings):
+        given = {
+            "recipe": "quick",
+            "epochs": 2,
+            "batch_size": 50,
+            "learning_rate": 0.01,
+            "tuning": "",
+            **settings,
+        }
+        model, metrics = artifact(dsl.Model, "model"), artifact(dsl.Metrics, "metrics")
+        components.train.python_func(
+            **given,
+            seed=1,
+            model_file="model.keras",
+            workers=1,
+            run_id="r",
+            registry="",
+            s3_endpoint="",
+            workspace="",
+            dataset=dataset,
+            model=model,
+            metrics=metrics,
+        )
+        return model, metrics
+
+    return run
+
+
+@pytest.fixture
+def evaluate(artifact):
+    """Evaluates as the step does; returns its artifacts by name."""
+    kinds = {
+        "metrics": dsl.Metrics,
+        "confusion": dsl.ClassificationMetrics,
+        "summary": dsl.Markdown,
+        "report": dsl.HTML,
+        "manifest": dsl.Artifact,
+    }
+
+    def run(dataset, model, registry=""):
+        made = {name: artifact(kind, name) for name, kind in kinds.items()}
+        gate = dataclasses.asdict(Gate(min_accuracy=0, min_recall=0))
+        components.evaluate.python_func(
+            **gate,
+            run_id="r",
+            registry=registry,
+            s3_endpoint="",
+            seed=1,
+            reason="",
+            dataset=dataset,
+            model=model,
+            **made,
+        )
+        return made
+
+    return run
+
+
+def is_json(value):
+    return json.dumps(value, allow_nan=False)
+
+
+def test_a_training_that_diverged_fails_and_says_what_to_do(toy, keep, train):
+    dataset = keep(data.load(str(toy)))
+    with pytest.raises(export.DivergedError, match=r"loss of epoch 1 of 2 .*lower learning_rate"):
+        train(dataset, recipe="notebook", learning_rate=1e36)
+
+
+def test_weights_that_are_no_numbers_are_not_exported(toy, keep, train):
+    # GIVEN one step, whose loss was measured before its gradients spoilt the weights
+    dataset = keep(data.load(str(toy)))
+    with pytest.raises(export.DivergedError, match=r"last step.*lower learning_rate"):
+        train(dataset, recipe="notebook", epochs=1, batch_size=600, learning_rate=float("inf"))
+
+
+def test_a_class_without_test_images_has_no_recall(toy, tmp_path, keep, train, evaluate):
+    # GIVEN test images without a class, which were let pass
+    whole = data.load(str(toy))
+    there = whole.test_labels != 3
+    some = dataclasses.replace(
+        whole, test_images=whole.test_images[there], test_labels=whole.test_labels[there]
+    )
+    dataset = keep(some)
+    # WHEN a model is judged by them
+    made = evaluate(dataset, train(dataset)[0], registry=str(tmp_path / "registry"))
+    # THEN nothing that is handed on has what is no number
+    for name in ("metrics", "confusion"):
+        is_json(made[name].metadata)
+    facts = json.loads((tmp_path / "manifest").read_text())
+    kept = json.loads((tmp_path / "registry" / "runs" / "r" / "manifest.json").read_text())
+    assert is_json(facts)
+    assert facts == {**kept, "predicted": facts["predicted"]}
+    assert facts["environment"].keys() == {"python", "tensorflow", "keras", "numpy", "threads"}
+    assert len(facts["metrics"]["recall"]) == 9
+    assert "Dress" not in facts["metrics"]["recall"]
+    assert "recall Dress" not in made["metrics"].metadata
+    # AND who reads it is told
+    assert "| Dress | not known |" in (tmp_path / "summary").read_text()
+    assert "<td>Dress</td><td>not known</td>" in (tmp_path / "report").read_text()
+
+
+def test_the_reference_has_every_field_of_the_manifest(toy, tmp_path, keep, train, evaluate):
+    # GIVEN what comes of a run that tuned, and was published
+    dataset = keep(data.load(str(toy)))
+    best = {"trials": 1, "best": 0, "val_accuracy": 0.9}
+    model, _ = train(dataset, tuning=json.dumps(best))
+    made = evaluate(dataset, model, registry=str(tmp_path / "registry"))
+    judging.publish(
+        model=tmp_path / "model",
+        dataset=tmp_path / "dataset",
+        run_id="r",
+        registry=str(tmp_path / "registry"),
+        s3_endpoint="",
+        gate=Gate(min_accuracy=0, min_recall=0),
+        report=tmp_path / "report",
+        manifest=tmp_path / made["manifest"].name,
+    )
+    facts = Registry.open(str(tmp_path / "registry")).manifest(1)
+    # THEN each field has a row, and each within it is named in that row
+    text = REFERENCE.read_text()
+    told = text[
+        text.index("The manifest (`schema_version` 1)") : text.index("The report of a monitoring")
+    ]
+    rows = [line.split("|")[1:3] for line in told.splitlines() if line.startswith("| `")]
+    names = {name for first, _ in rows for name in re.findall(r"`([^`]+)`", first)}
+    assert {name for name in names if "." not in name} == facts.keys() - {"schema_version"}
+    for field in ("pipeline", "environment", "tuning", "gate", "verdict", "metrics", "data"):
+        own = " ".join(first + what for first, what in rows if f"`{field}" in first)
+        words = {word.removeprefix(f"{field}.") for word in re.findall(r"`([^`]+)`", own)}
+        assert facts[field].keys() <= words, field
