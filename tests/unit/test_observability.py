@@ -278,6 +278,18 @@ def test_the_dashboard_gets_a_link_to_the_experiment(ctx, state, runs):
     assert (link["location"], link["type"]) == ("menu", "item")
 
 
+def test_the_link_stays_while_the_server_is_away(ctx, state, proxy):
+    # GIVEN a dashboard with a link
+    relation = ops.testing.Relation("dashboard-links", remote_app_name="kubeflow-dashboard")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    state = ctx.run(ctx.on.relation_created(relation), state)
+    told = state.get_relation(relation.id).local_app_data
+    # WHEN the server answers nothing, THEN the dashboard is not woken
+    proxy.trouble = lambda *_: 503
+    state = ctx.run(ctx.on.update_status(), state)
+    assert state.get_relation(relation.id).local_app_data == told
+
+
 class Server(ops.CharmBase):
     """A charm that would serve the model."""
 
@@ -319,6 +331,24 @@ def test_a_charm_that_serves_reads_the_champion_and_each_move_of_it(ctx, state, 
     out = ctx.run(ctx.on.action("rollback"), out)
     told = out.get_relation(relation.id).local_app_data
     assert json.loads(told["model"])["version"] == 2
+
+
+def test_a_model_that_is_in_another_registry_is_not_told_any_more(ctx, state, three, proxy):
+    # GIVEN a charm that knows of the champion
+    relation = ops.testing.Relation("trained-model", remote_app_name="server")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    state = ctx.run(ctx.on.relation_created(relation), state)
+    assert state.get_relation(relation.id).local_app_data["model"]
+    # WHEN the options name a registry without one, which is not known at first
+    other = {**state.config, "registry-prefix": "models/other"}
+    state = dataclasses.replace(state, config=other)
+    proxy.trouble = lambda *_: 503
+    state = ctx.run(ctx.on.config_changed(), state)
+    assert state.get_relation(relation.id).local_app_data["model"]
+    # THEN it hears of none, once that is seen
+    proxy.trouble = lambda *_: None
+    state = ctx.run(ctx.on.update_status(), state)
+    assert "model" not in state.get_relation(relation.id).local_app_data
 
 
 def test_without_a_champion_nothing_is_told(ctx, state, serve):

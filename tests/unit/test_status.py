@@ -2,10 +2,12 @@
 
 import dataclasses
 import datetime
+import typing
 
 import ops
 import pytest
 
+import errors
 import kfp_ops
 import status
 from config import TrainerConfig
@@ -319,3 +321,7 @@ def test_a_silent_relation_is_waited_for():
         status.problem(NoDataError("kfp-api", "kfp-api", is_related=True), Commands(app="trainer")),
         ops.WaitingStatus,
     )
+
+
+def test_each_problem_is_caught():
+    assert typing.get_args(errors.Problem) == errors.PROBLEMS
