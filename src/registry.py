@@ -197,8 +197,9 @@ class Registry:
             RegistryError: the registry cannot be reached, or a manifest is not one.
         """
         found: dict[int, Result] = {}
-        for version in reversed(self._numbers("claims")):
-            # A number that was taken by a step which then died has no manifest.
+        # Not by claims, which outlive what was removed.
+        for version in reversed(self._folders()):
+            # One whose step died on the way has no manifest.
             manifest = self._read(f"{version}/manifest.json")
             if manifest is not None:
                 found[version] = _result(manifest)
@@ -363,6 +364,15 @@ class Registry:
             listed: object = obstore.list(self._store, prefix)  # pyright: ignore[reportUnknownMemberType]
             pages = cast("Iterable[Sequence[Mapping[str, str]]]", listed)
             names = [PurePosixPath(entry["path"]).stem for page in pages for entry in page]
+        except (BaseError, OSError) as error:
+            raise self._unreachable(error) from error
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def _folders(self) -> list[int]:
+        """The numbers of the folders of versions, ascending."""
+        try:
+            listed: object = obstore.list_with_delimiter(self._store)  # pyright: ignore[reportUnknownMemberType]
+            names = cast("Mapping[str, Sequence[str]]", listed)["common_prefixes"]
         except (BaseError, OSError) as error:
             raise self._unreachable(error) from error
         return sorted(int(name) for name in names if name.isdecimal())

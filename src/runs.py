@@ -14,6 +14,7 @@ from connection import Connection
 from errors import KubernetesError, NoSuccessError, NoSuchRunError
 from formatting import figures, moment, table
 from kfp_ops import (
+    AnswerError,
     NotFoundError,
     RequestError,
     Run,
@@ -117,8 +118,9 @@ def follow(
         clock: seconds that only grow.
 
     Raises:
-        KfpError: the server does not know the run, or does not allow it. That it cannot be reached
-            for a while is told, and waited for.
+        KfpError: the server does not know the run, or does not allow it. That it, or Kubernetes,
+            cannot be reached or makes no sense for a while is told, and waited for.
+        KubernetesForbiddenError: the charm may have no token any more.
     """
     names = wishes.steps(run.parameters)
     last, end = "", clock() + 60 * minutes
@@ -130,7 +132,10 @@ def follow(
             going = sorted(name for name, state in steps.items() if not state.is_final)
             said = f"{run.state.value}, {ended} of {len(names)} steps done"
             said += f": {', '.join(going)}" if going else ""
-        except (UnreachableError, ServerError) as error:
+        except kube.KubernetesForbiddenError:
+            raise
+        # KubernetesError: there is no new token for a while.
+        except (UnreachableError, ServerError, AnswerError, kube.KubernetesError) as error:
             said = str(error)
         if said != last:
             tell(f"run {_name(run)} {said}")

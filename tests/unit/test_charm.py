@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import re
+from unittest import mock
 
 import httpx
 import obstore
@@ -14,10 +15,12 @@ import ops.testing
 import pytest
 import yaml
 
+import kube
 import runs as kfp_runs
 from charm import FashionMnistTrainerCharm
 from fashion_mnist.registry import Registry as PipelineRegistry
-from tests.unit.conftest import bare
+from kfp_ops import AnswerError, ForbiddenError, Run, RunState, ServerError, UnreachableError
+from tests.unit.conftest import FaultProxy, bare, sdi
 
 
 def events(ctx, relation):
@@ -644,6 +647,41 @@ def test_train_with_wait_follows_the_run_to_its_end(ctx, configured, act, life, 
     assert len(said) == 5
 
 
+UNREACHABLE = kube.KubernetesError("cannot reach Kubernetes")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        UNREACHABLE,
+        AnswerError("not JSON"),
+        UnreachableError("no answer"),
+        ServerError("x", 500, ""),
+    ],
+)
+def test_trouble_that_passes_is_told_and_waited_for(trouble):
+    # GIVEN a run that ends while it cannot be looked at for a moment
+    run = Run(run_id="r", display_name="train-1", state=RunState.RUNNING)
+    ended = dataclasses.replace(run, state=RunState.SUCCEEDED)
+    client = mock.Mock(get_run=mock.Mock(side_effect=[run, trouble, trouble, ended]))
+    told = []
+    # WHEN it is followed, THEN to its end
+    there = mock.Mock(client=client)
+    assert kfp_runs.follow(there, run, 1, told.append, pause=lambda _: None) == ended
+    assert len(told) == 3
+    assert str(trouble) in told[1]
+
+
+@pytest.mark.parametrize(
+    "refusal", [kube.KubernetesForbiddenError("no"), ForbiddenError("x", 403, "no")]
+)
+def test_a_refusal_ends_the_wait(refusal):
+    run = Run(run_id="r", display_name="train-1", state=RunState.RUNNING)
+    there = mock.Mock(client=mock.Mock(get_run=mock.Mock(side_effect=refusal)))
+    with pytest.raises(type(refusal)):
+        kfp_runs.follow(there, run, 1, lambda _: None, pause=lambda _: None)
+
+
 def test_train_with_wait_fails_with_the_run(ctx, configured, act, life):
     life("RUNNING", "FAILED")
     with pytest.raises(ops.testing.ActionFailed) as failed:
@@ -803,6 +841,29 @@ def test_list_models_tells_the_newest_first_and_which_serves(act, three):
         ["v3", "0.9300", "Shirt 0.8000", "-", "2026-01-01T00:00:00+00:00", "run-3", "serves"],
         ["v2", "0.9200", "Shirt 0.8000", "-", "2026-01-01T00:00:00+00:00", "run-2"],
     ]
+
+
+def test_versions_that_were_removed_cost_list_models_nothing(
+    act, three, registry, object_storage, state
+):
+    # GIVEN the claims of versions that are not there any more,
+    def asked():
+        requests.clear()
+        act("list-models", state=watched)
+        return len(requests)
+
+    requests = []
+    data = yaml.safe_load(object_storage.remote_app_data["data"])
+    with FaultProxy(f"http://{data['service']}:{data['port']}") as proxy:
+        requests = proxy.seen
+        there = sdi("object-storage", "minio", {**data, "port": proxy.port})
+        others = {each for each in state.relations if each is not object_storage}
+        watched = dataclasses.replace(state, relations={there, *others})
+        before = asked()
+        for number in range(100, 130):
+            registry.put(f"claims/{number:08d}.json", {"run_id": "gone"})
+        # WHEN models are listed, THEN no more is asked for than before
+        assert asked() == before
 
 
 def test_list_models_compares_reasons_and_times(act, registry, three):
