@@ -288,7 +288,7 @@ def _said(relation: ops.Relation | None, key: str) -> str | None:
 def write(bag: MutableMapping[str, str], data: Mapping[str, str]) -> None:
     """Write to a databag what is not in it yet, so that nobody is woken without need."""
     for key, value in data.items():
-        if bag.get(key) != value:
+        if bag.get(key, "") != value:
             bag[key] = value
 
 
