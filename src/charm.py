@@ -19,7 +19,7 @@ import ops
 import status
 from config import TrainerConfig
 from errors import PROBLEMS, NoDataError, OptionError
-from kfp_ops import KfpApiRequirer, ObjectStorageRequirer, RelationDataError, write
+from kfp_ops import KfpApiRequirer, KfpError, ObjectStorageRequirer, RelationDataError, write
 from situation import Situation
 from status import Commands
 
@@ -153,7 +153,9 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         try:
             situation = self._converge(asked or {})
         except PROBLEMS as error:
-            situation = Situation(problem=error)
+            # A run that was submitted before something else went wrong is there.
+            seen = error.seen if isinstance(error, KfpError) else None
+            situation = Situation(problem=error, runs=seen.runs if seen else {})
         self._tell(situation)
         return situation
 

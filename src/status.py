@@ -212,7 +212,7 @@ def _why(situation: Situation, run: kfp_ops.Run) -> str:
 
 def _unsuccessful(situation: Situation, run: kfp_ops.Run, commands: Commands) -> ops.StatusBase:
     told, why = f"{_serves(situation)}run {run.display_name}", _why(situation, run)
-    took = run.finished_at - run.created_at if run.finished_at and run.created_at else None
+    took = run.finished_at - run.begun_at if run.finished_at and run.begun_at else None
     timeout = situation.config.timeout if situation.config else None
     if took and timeout and took >= timeout:
         # The server tells nothing of a deadline: a run that was terminated ends as any that failed.

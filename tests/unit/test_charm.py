@@ -172,6 +172,24 @@ def test_what_an_action_asked_for_in_vain_is_not_promised(ctx, state, sandbox):
         assert "tried again" not in failed.value.message
 
 
+@pytest.mark.parametrize(
+    ("moment", "thing"), [("after", "/runs"), ("before", "/recurringruns")], ids=["lost", "later"]
+)
+def test_a_run_that_was_submitted_is_told_whatever_went_wrong(
+    ctx, configured, proxy, runs, moment, thing
+):
+    # GIVEN a proxy that loses the answer to the run, or a server that takes no schedule
+    state = configured(schedule="@daily", train_on_change=False)
+    failing = (moment, "POST", thing)
+    proxy.trouble = lambda when, _, method, path: (
+        504 if (when, method, path[-len(thing) :]) == failing else None
+    )
+    # WHEN a run is asked for, THEN it is told
+    ctx.run(ctx.on.action("train"), state)
+    (run,) = runs()
+    assert ctx.action_results["run-id"] == run["run_id"]
+
+
 def test_an_unreachable_server_is_waited_for(ctx, state, sandbox, runs):
     sandbox.stop()
     out = ctx.run(ctx.on.config_changed(), state)
