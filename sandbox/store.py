@@ -175,7 +175,9 @@ class Store:
             run = self.get("runs", run_id)
             if run is None or (expected and run["state"] not in expected):
                 return False
-            history = [*json.loads(run["history"]), {"update_time": self.now(), "state": state}]
+            history = json.loads(run["history"])
+            if not history or history[-1]["state"] != state:
+                history.append({"update_time": self.now(), "state": state})
             final = state in ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
             self.update(
                 "runs",

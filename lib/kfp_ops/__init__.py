@@ -113,6 +113,10 @@ def __getattr__(name: str) -> object:
     return found
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
+
+
 __version__ = "0.1.0"
 __all__ = [
     "AnswerError",

@@ -161,8 +161,8 @@ class Runs:
                     "retried",
                     reason,
                 )
-        # Its states are told from its new beginning.
-        history = json.dumps([{"update_time": self._store.now(), "state": "PENDING"}])
+        # The server tells its states from its new beginning, and calls it running at once.
+        history = json.dumps([{"update_time": self._store.now(), "state": "RUNNING"}])
         self._store.update("runs", run_id, state="PENDING", history=history, finished_at=None)
         self._changed("retried", run_id)
         return {}

@@ -102,10 +102,10 @@ STEPS = {
     "ingest": (3, 20),
     "train": (3, 120),
     "evaluate": (3, 20),
-    "publish": (0, 20),
+    "publish": (3, 20),
     "predict": (1, 10),
     "suggest": (1, 10),
-    "trial": (0, 240),
+    "trial": (3, 240),
     "choose": (3, 10),
     "monitor": (1, 30),
     # What the server does itself.
