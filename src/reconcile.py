@@ -87,14 +87,14 @@ def _gather(there: Connection, monitored: Observed, evidence: Evidence) -> Evide
     Raises:
         KfpError: the server cannot be reached or does not allow it.
     """
-    succeeded = (
-        there.client.list_runs(monitored.experiment.experiment_id, state=RunState.SUCCEEDED)
-        if monitored.experiment
-        else []
-    )
-    champion = evidence.champion
     if evidence.problem:
         return evidence
+    champion, experiment = evidence.champion, monitored.experiment
+    succeeded = (
+        there.client.list_runs(experiment.experiment_id, state=RunState.SUCCEEDED)
+        if experiment
+        else []
+    )
     try:
         for run in succeeded:
             evidence = dataclasses.replace(evidence, report=there.registry.report(run.run_id))

@@ -11,7 +11,7 @@ import kube
 import pods
 import wishes
 from connection import Connection
-from errors import KubernetesError, NoSuccessError, NoSuchRunError
+from errors import KubernetesError, KubernetesForbiddenError, NoSuccessError, NoSuchRunError
 from formatting import figures, moment, table
 from kfp_ops import (
     AnswerError,
@@ -132,10 +132,10 @@ def follow(
             going = sorted(name for name, state in steps.items() if not state.is_final)
             said = f"{run.state.value}, {ended} of {len(names)} steps done"
             said += f": {', '.join(going)}" if going else ""
-        except kube.KubernetesForbiddenError:
+        except KubernetesForbiddenError:
             raise
         # KubernetesError: there is no new token for a while.
-        except (UnreachableError, ServerError, AnswerError, kube.KubernetesError) as error:
+        except (UnreachableError, ServerError, AnswerError, KubernetesError) as error:
             said = str(error)
         if said != last:
             tell(f"run {_name(run)} {said}")

@@ -31,7 +31,7 @@ class Judged:
 
 # A version's own answers to the test images, which the charm's action predict reads.
 PREDICTIONS = "predictions.json"
-# Share of answers that another processor may change, where convolutions in bfloat16 round otherwise.
+# Share of answers that another processor may change, which may take float32's sums in another order.
 _MAX_CHANGED = 0.005
 
 
