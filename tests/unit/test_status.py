@@ -44,7 +44,7 @@ def lasted(state=RunState.CANCELED, **how_long):
     """A run that ended so after so long."""
     begin = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
     end = begin + datetime.timedelta(**how_long)
-    return dataclasses.replace(run(state), created_at=begin, finished_at=end)
+    return dataclasses.replace(run(state), created_at=begin, begun_at=begin, finished_at=end)
 
 
 @pytest.mark.parametrize(
