@@ -24,7 +24,7 @@ BETTER = {"notebook": "fast", "fast": "balanced"}
 
 def configured_run(client: Client, recipe: str, epochs: int) -> Run:
     """The run of this configuration, which an earlier demo may have made."""
-    experiment = client.find_experiment("kubeflow-trainer")
+    experiment = client.find_experiment("kubeflow--trainer")
     for run in client.list_runs(experiment.experiment_id, limit=100) if experiment else []:
         asked = run.parameters.get("recipe"), run.parameters.get("epochs")
         if run.display_name.startswith("config-") and asked == (recipe, epochs):

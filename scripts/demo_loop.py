@@ -122,7 +122,7 @@ class Loop:
         Raises:
             SystemExit: there is none.
         """
-        experiment = self.client.find_experiment("kubeflow-trainer")
+        experiment = self.client.find_experiment("kubeflow--trainer")
         runs = self.client.list_runs(experiment.experiment_id, limit=20) if experiment else []
         for run in runs:
             if run.display_name.startswith(prefix):

@@ -19,7 +19,7 @@ import ops
 import status
 from config import TrainerConfig
 from errors import PROBLEMS, NoDataError, OptionError
-from kfp_ops import KfpApiRequirer, KfpError, ObjectStorageRequirer, RelationDataError, write
+from kfp_ops import KfpApiRequirer, ObjectStorageRequirer, RelationDataError, write
 from situation import Situation
 from status import Commands
 
@@ -28,6 +28,7 @@ from status import Commands
 if TYPE_CHECKING:
     from announcements import Announcement
     from connection import Connection
+    from kfp_ops import Run
     from observability import Topology
     from profiles import Profile
     from wishes import Asked, Wish
@@ -150,12 +151,12 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _reconcile(self, asked: Asked | None = None) -> Situation:
         """See to it that the configuration's run exists, and those that are asked for by name."""
+        runs: dict[str, Run] = {}
         try:
-            situation = self._converge(asked or {})
+            situation = self._converge(asked or {}, runs)
         except PROBLEMS as error:
             # A run that was submitted before something else went wrong is there.
-            seen = error.seen if isinstance(error, KfpError) else None
-            situation = Situation(problem=error, runs=seen.runs if seen else {})
+            situation = Situation(problem=error, runs=runs)
         self._tell(situation)
         return situation
 
@@ -193,14 +194,14 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 for relation in self.model.relations[endpoint]:
                     write(relation.data[self.app], make())
 
-    def _converge(self, asked: Asked) -> Situation:
+    def _converge(self, asked: Asked, runs: dict[str, Run]) -> Situation:
         if self.unit.is_leader():
             self.kfp_api.publish()
             self.object_storage.publish()
         with self._connection() as there:
             from reconcile import reconcile
 
-            return reconcile(there, asked, leads=self.unit.is_leader())
+            return reconcile(there, asked, runs, leads=self.unit.is_leader())
 
     @contextmanager
     def _connection(self) -> Generator[Connection]:

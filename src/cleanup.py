@@ -12,7 +12,7 @@ from connection import Connection, connect, service
 from errors import KubernetesError
 from kfp_ops import KfpError, withdraw
 from profiles import Profile
-from wishes import experiments
+from wishes import CONFIGURATION, experiments
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def end_schedules(url: str, profile: Profile | None, *, model: str, app: str) ->
         app: the application's name.
     """
     try:
-        _end_schedules(url, profile, experiments(model, app))
+        _withdraw(url, profile, experiments(model, app))
     except (KfpError, KubernetesError) as error:
         logger.warning("a schedule may be left in Kubeflow Pipelines: %s", error)
 
@@ -43,20 +43,25 @@ def leave_profiles(profile: Profile, *, model: str, app: str) -> None:
 
 
 def leave_former_profiles(there: Connection) -> None:
-    """Take schedule, service and rights along from profiles that the option named before."""
+    """Take along what was left in profiles that the option named before.
+
+    That is the schedules, the configuration's run if it still goes on, the service and the rights.
+    """
     try:
         for former in there.profile.former() if there.profile else ():
-            _end_schedules(there.client.url, former, there.experiments)
+            _withdraw(there.client.url, former, there.experiments, run_prefix=CONFIGURATION)
             _leave(former, there.experiments[0])
     except (KfpError, KubernetesError) as error:
         # Tried again with the next event; the profile of today is what counts.
         logger.warning("a schedule or service may be left in another profile: %s", error)
 
 
-def _end_schedules(url: str, profile: Profile | None, names: Iterable[str]) -> None:
+def _withdraw(
+    url: str, profile: Profile | None, names: Iterable[str], run_prefix: str | None = None
+) -> None:
     with connect(url, profile) as client:
         for name in names:
-            withdraw(client, name)
+            withdraw(client, name, run_prefix=run_prefix)
 
 
 def _leave(profile: Profile, name: str) -> None:

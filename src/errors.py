@@ -55,7 +55,15 @@ class NoStorageSecretError(KubernetesError):
 
 
 class RegistryError(Exception):
-    """The registry cannot be reached, or holds something else than it should."""
+    """The registry cannot be reached, or does not do what is asked."""
+
+
+class RegistryRefusedError(RegistryError):
+    """Object storage does not take the keys, or has no such bucket."""
+
+
+class RegistryContentError(RegistryError):
+    """The registry holds something else than it should."""
 
 
 class NoSuchModelError(Exception):

@@ -13,7 +13,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from errors import KubernetesError, NoProfilesError, ProfilePendingError
-from kube import connect, delete, errors, found
+from kube import connect, delete, errors, found, full_name
 
 if TYPE_CHECKING:
     import lightkube
@@ -41,7 +41,7 @@ class Profile:
         self._app = app
         self._model = model
         self._owner = owner or f"system:serviceaccount:{model}:{app}"
-        self._binding = f"{model}-{app}-pipelines"
+        self._binding = f"{full_name(model, app)}-pipelines"
         self._token = ("", datetime.datetime.min.replace(tzinfo=datetime.timezone.utc))
 
     def ensure(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import MutableMapping
 
 import models
-import runs
 import schedules
 import sources
 import triggers
@@ -15,19 +15,23 @@ import wishes
 from cleanup import leave_former_profiles
 from connection import Connection
 from errors import KubernetesError, RegistryError, SourceError
-from kfp_ops import Observed, RunState, Wanted, act, observe, plan
+from kfp_ops import Observed, Run, RunState, Wanted, act, observe, plan
+from runs import trouble
 from serving import Served
 from situation import Situation
 from triggers import Evidence
 from wishes import Asked
 
 
-def reconcile(there: Connection, asked: Asked, *, leads: bool) -> Situation:
+def reconcile(
+    there: Connection, asked: Asked, runs: MutableMapping[str, Run], *, leads: bool
+) -> Situation:
     """See to it that all that is wanted exists.
 
     Args:
         there: what to ask, and where to act.
         asked: the runs that are asked for.
+        runs: given those that are wanted and exist, by name, whatever goes wrong afterwards.
         leads: whether this unit acts; others only look.
 
     Raises:
@@ -42,17 +46,21 @@ def reconcile(there: Connection, asked: Asked, *, leads: bool) -> Situation:
 
     def converge(wanted: Wanted) -> Observed:
         seen = observe(there.client, wanted)
-        return act(there.client, wanted, seen, plan(wanted, seen)) if leads else seen
+        runs.update(seen.runs)
+        if not leads:
+            return seen
+        return act(there.client, wanted, seen, plan(wanted, seen), runs.__setitem__)
 
     watched = converge(wishes.monitoring(config, storage, monitoring, asked, now))
     evidence, seen = _gather(there, watched, evidence), Observed()
     for wanted in wishes.wanted(config, storage, training, asked, evidence, now):
-        before, seen = seen, converge(wanted)
-        seen = dataclasses.replace(seen, runs={**before.runs, **seen.runs})
+        seen = converge(wanted)
     if leads:
         leave_former_profiles(there)
     situation = _look(there, seen, watched, evidence)
-    return dataclasses.replace(situation, served=served, problem=situation.problem or refused)
+    return dataclasses.replace(
+        situation, runs=runs, served=served, problem=situation.problem or refused
+    )
 
 
 def _champion(there: Connection) -> Evidence:
@@ -120,12 +128,12 @@ def _look(there: Connection, seen: Observed, monitored: Observed, evidence: Evid
     steps = wishes.steps(run.parameters) if run else frozenset[str]()
     situation = Situation(
         problem=evidence.problem,
-        runs={**seen.runs, **monitored.runs},
         latest=run,
         steps=steps,
+        trained_before=_trained_before(seen),
         champion=evidence.champion,
         schedule=seen.schedules[0].enabled if seen.schedules else None,
-        trouble=runs.trouble(there, run, steps),
+        trouble=trouble(there, run, steps),
         config=there.config,
         report=evidence.report,
         monitor=monitored.latest,
@@ -136,6 +144,14 @@ def _look(there: Connection, seen: Observed, monitored: Observed, evidence: Evid
         return dataclasses.replace(situation, result=there.registry.result(run.run_id))
     except RegistryError as error:
         return dataclasses.replace(situation, problem=error)
+
+
+def _trained_before(seen: Observed) -> Run | None:
+    newest = next(iter(seen.families.get(wishes.CONFIGURATION, ())), None)
+    wanted = (run for name, run in seen.runs.items() if name.startswith(wishes.CONFIGURATION))
+    run = next(wanted, None)
+    is_back = run and newest and run.state is RunState.SUCCEEDED and run.run_id != newest.run_id
+    return run if is_back else None
 
 
 def utc_now() -> datetime.datetime:

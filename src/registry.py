@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -18,7 +19,12 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from errors import NoSuchModelError, RegistryError
+from errors import (
+    NoSuchModelError,
+    RegistryContentError,
+    RegistryError,
+    RegistryRefusedError,
+)
 from kfp_ops import ObjectStorage
 from kfp_ops.texts import line
 
@@ -28,6 +34,15 @@ IDX_HEADER, IMAGE_BYTES = 16, 784
 # What reading what others wrote can end in; JSON has numbers without end and nests without end.
 _INCOMPLETE = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
 _PROBE = "probe.json"
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html: what time alone does not mend.
+_S3_CODE = re.compile(r"<Code>(\w+)</Code>")
+_KEYS = "the keys of relation object-storage are not what it takes"
+_REFUSALS = {
+    "NoSuchBucket": "make the bucket, or name another with the option registry-bucket",
+    "AccessDenied": "let the keys of relation object-storage read and write in this bucket",
+    "InvalidAccessKeyId": _KEYS,
+    "SignatureDoesNotMatch": _KEYS,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,7 +202,9 @@ class Registry:
                 if self._read(_tombstone(version)) is not None:
                     # It was promoted in the moment that the pipeline removed it: that does not count.
                     continue
-            raise RegistryError(f"{self._where}: {_move(move)} names a version that is not there")
+            raise RegistryContentError(
+                f"{self._where}: {_move(move)} names a version that is not there"
+            )
         return None
 
     def versions(self, limit: int) -> dict[int, Result]:
@@ -220,7 +237,9 @@ class Registry:
             try:
                 moved = _time(move.get("moved_at"))
             except _INCOMPLETE as error:
-                raise RegistryError(f"{self._where}: {_move(number)}: {_why(error)}") from error
+                raise RegistryContentError(
+                    f"{self._where}: {_move(number)}: {_why(error)}"
+                ) from error
             if isinstance(version, int) and moved:
                 found[version] = moved
         return found
@@ -260,7 +279,7 @@ class Registry:
             except FileNotFoundError as error:
                 raise NoSuchModelError(f"version {version} kept no test images") from error
             except (BaseError, OSError, ValueError) as error:
-                raise self._unreachable(error) from error
+                raise self._failed(error) from error
             return TestImage(
                 pixels=bytes(pixels),
                 actual=names[int(columns["label"][image_number])],
@@ -284,7 +303,9 @@ class Registry:
             names = cast("list[object]", told["classes"])
             yield columns, [line(str(name), 60) for name in names]
         except _INCOMPLETE as error:
-            raise RegistryError(f"{self._where}: {path} is not complete: {_why(error)}") from error
+            raise RegistryContentError(
+                f"{self._where}: {path} is not complete: {_why(error)}"
+            ) from error
 
     def promote(self, version: int, reason: str) -> Champion:
         """Make a version the champion; it stays if it is.
@@ -342,7 +363,7 @@ class Registry:
     def _check_server(self) -> None:
         """Be sure that the server does not put what is there already: one call, at first two."""
         if self._create(_PROBE, {}) and self._create(_PROBE, {}):
-            raise RegistryError(
+            raise RegistryRefusedError(
                 f"object storage {self._where} ignores `If-None-Match: *`, so two could move the "
                 "champion at once: keep the registry on Amazon S3, a MinIO of 2024-08 or later, or "
                 "another S3 server with conditional writes"
@@ -355,7 +376,7 @@ class Registry:
         except AlreadyExistsError:
             return False
         except (BaseError, OSError) as error:
-            raise self._unreachable(error) from error
+            raise self._failed(error) from error
         return True
 
     def _numbers(self, prefix: str) -> list[int]:
@@ -365,7 +386,7 @@ class Registry:
             pages = cast("Iterable[Sequence[Mapping[str, str]]]", listed)
             names = [PurePosixPath(entry["path"]).stem for page in pages for entry in page]
         except (BaseError, OSError) as error:
-            raise self._unreachable(error) from error
+            raise self._failed(error) from error
         return sorted(int(name) for name in names if name.isdecimal())
 
     def _folders(self) -> list[int]:
@@ -374,7 +395,7 @@ class Registry:
             listed: object = obstore.list_with_delimiter(self._store)  # pyright: ignore[reportUnknownMemberType]
             names = cast("Mapping[str, Sequence[str]]", listed)["common_prefixes"]
         except (BaseError, OSError) as error:
-            raise self._unreachable(error) from error
+            raise self._failed(error) from error
         return sorted(int(name) for name in names if name.isdecimal())
 
     def _read(self, path: str) -> Mapping[str, object] | None:
@@ -384,16 +405,22 @@ class Registry:
             return None
         except (BaseError, OSError, ValueError) as error:
             # ValueError: an id from elsewhere that is no part of a path.
-            raise self._unreachable(error) from error
+            raise self._failed(error) from error
         try:
             data = json.loads(bytes(content))
         except (RecursionError, ValueError):
             data = None
         if not isinstance(data, dict):
-            raise RegistryError(f"{self._where}: {path} is not a JSON object")
+            raise RegistryContentError(f"{self._where}: {path} is not a JSON object")
         return cast("dict[str, object]", data)
 
-    def _unreachable(self, error: Exception) -> RegistryError:
+    def _failed(self, error: Exception) -> RegistryError:
+        # In obstore's error a list that is refused looks like any other; S3's own code is in the text.
+        code = _S3_CODE.search(str(error))
+        if code and code[1] in _REFUSALS:
+            return RegistryRefusedError(
+                f"object storage {self._where} answers {code[1]}: {_REFUSALS[code[1]]}"
+            )
         # obstore's messages go on for a page; the first line says what happened.
         lines = str(error).strip().splitlines() or [repr(error)]
         return RegistryError(f"object storage {self._where} cannot be read: {line(lines[0], 150)}")
@@ -409,7 +436,7 @@ def _tombstone(version: int) -> str:
 
 def _check_schema(said: Mapping[str, object], what: str) -> None:
     if said.get("schema_version") != SCHEMA_VERSION:
-        raise RegistryError(
+        raise RegistryContentError(
             f"a {what} has schema_version {str(said.get('schema_version'))[:40]!r} where this charm "
             f"reads {SCHEMA_VERSION}: upgrade the charm"
         )
@@ -429,7 +456,7 @@ def _report(said: Mapping[str, object]) -> Report:
             recalls=_numbers(said.get("recall", {})),
         )
     except _INCOMPLETE as error:
-        raise RegistryError(f"a report is not complete: {_why(error)}") from error
+        raise RegistryContentError(f"a report is not complete: {_why(error)}") from error
 
 
 def _result(manifest: Mapping[str, object]) -> Result:
@@ -453,7 +480,7 @@ def _result(manifest: Mapping[str, object]) -> Result:
             etags={line(name, 300): str(etag) for name, etag in _items(data.get("etags", {}))},
         )
     except _INCOMPLETE as error:
-        raise RegistryError(f"a manifest is not complete: {_why(error)}") from error
+        raise RegistryContentError(f"a manifest is not complete: {_why(error)}") from error
 
 
 def _why(error: Exception) -> str:

@@ -159,7 +159,7 @@ def check(run: Run) -> None:
 
 def trouble(there: Connection, run: Run | None, steps: frozenset[str]) -> pods.Trouble | None:
     """Why a run failed or does not go on; None where all is well, or Kubernetes may not be asked."""
-    if run is None or (run.state.is_final and run.state is not RunState.FAILED):
+    if run is None or run.state in (RunState.SUCCEEDED, RunState.SKIPPED):
         return None
     try:
         cluster = kube.connect(there.app, there.model)

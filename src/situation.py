@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import kfp_ops
 from errors import Problem
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ class Situation:
         latest: the newest run of this trainer.
         steps: the names of the latest run's steps.
         result: what came of the latest run; None as long as nothing is known.
+        trained_before: the run of this configuration, where it succeeded and a run of another
+            configuration came after it: the charm submits none anew.
         champion: the model that serves.
         served: what KServe says of it, where it is to serve it.
         trouble: what Kubernetes says of the latest run's pods, where something is wrong with them.
@@ -40,6 +44,7 @@ class Situation:
     latest: Run | None = None
     steps: frozenset[str] = frozenset()
     result: Result | None = None
+    trained_before: Run | None = None
     champion: Champion | None = None
     served: Served | None = None
     trouble: Trouble | None = None
@@ -47,6 +52,19 @@ class Situation:
     config: TrainerConfig | None = None
     report: Report | None = None
     monitor: Run | None = None
+
+    @property
+    def outlasted(self) -> datetime.timedelta | None:
+        """How long the latest run took, where it ended without success and `run-timeout` allows less.
+
+        The charm terminates such a run, but the server does not always tell that it was terminated.
+        """
+        run, timeout = self.latest, self.config.timeout if self.config else None
+        if not run or not run.finished_at or not run.begun_at or not timeout:
+            return None
+        took = run.finished_at - run.begun_at
+        failed = run.state in (kfp_ops.RunState.FAILED, kfp_ops.RunState.CANCELED)
+        return took if failed and took >= timeout else None
 
     @property
     def drift(self) -> dict[str, float]:

@@ -22,7 +22,9 @@ from errors import (
     OptionError,
     Problem,
     ProfilePendingError,
+    RegistryContentError,
     RegistryError,
+    RegistryRefusedError,
     ServedModelError,
     SourceError,
 )
@@ -112,17 +114,8 @@ def _problem(error: Problem, commands: Commands, later: str) -> ops.StatusBase:
             )
         case OptionError():
             return ops.BlockedStatus(f"{error}; set it with: {commands.config(error.option)}")
-        case kfp_ops.UnreachableError() | kfp_ops.ServerError() | kfp_ops.AnswerError():
-            return ops.WaitingStatus(f"Kubeflow Pipelines: {error}; {later}")
-        case kfp_ops.UnauthorizedError() | kfp_ops.ForbiddenError():
-            return ops.BlockedStatus(
-                f"Kubeflow Pipelines does not let {commands.app} in: {error}; "
-                f"it needs kubeflow-pipelines-edit in its profile: {commands.config('profile')}"
-            )
         case kfp_ops.KfpError():
-            return ops.BlockedStatus(
-                f"Kubeflow Pipelines refuses: {error}; see: juju debug-log --include {commands.app}"
-            )
+            return _pipelines(error, commands, later)
         case KubernetesForbiddenError():
             return ops.BlockedStatus(f"{error}; allow it with: {commands.trust}")
         case NoProfilesError():
@@ -134,6 +127,13 @@ def _problem(error: Problem, commands: Commands, later: str) -> ops.StatusBase:
             return ops.BlockedStatus(
                 f"{error}; deploy kserve-controller, or do without: "
                 f"juju config {commands.app} serving=none"
+            )
+        case RegistryRefusedError():
+            return ops.BlockedStatus(str(error))
+        case RegistryContentError():
+            elsewhere = commands.config("registry-prefix")
+            return ops.BlockedStatus(
+                f"{error}; mend that, or begin a registry elsewhere: {elsewhere}"
             )
         case ProfilePendingError() | NoStorageSecretError() | RegistryError() | SourceError():
             return ops.WaitingStatus(f"{error}; {later}")
@@ -149,12 +149,31 @@ def _problem(error: Problem, commands: Commands, later: str) -> ops.StatusBase:
             return ops.BlockedStatus(f"{error}; remove the relation and add it again")
 
 
+def _pipelines(error: kfp_ops.KfpError, commands: Commands, later: str) -> ops.StatusBase:
+    match error:
+        case kfp_ops.UnreachableError() | kfp_ops.ServerError() | kfp_ops.AnswerError():
+            return ops.WaitingStatus(f"Kubeflow Pipelines: {error}; {later}")
+        case kfp_ops.UnauthorizedError() | kfp_ops.ForbiddenError():
+            return ops.BlockedStatus(
+                f"Kubeflow Pipelines does not let {commands.app} in: {error}; "
+                f"it needs kubeflow-pipelines-edit in its profile: {commands.config('profile')}"
+            )
+        case _:
+            return ops.BlockedStatus(
+                f"Kubeflow Pipelines refuses: {error}; see: juju debug-log --include {commands.app}"
+            )
+
+
 def of(situation: Situation, commands: Commands) -> ops.StatusBase:
     """The unit's status: the problem, or the latest run, the model that serves, and production."""
     if situation.problem:
         return problem(situation.problem, commands)
     told, served = _training(situation, commands), situation.served
-    more = (*_paused(situation, commands), *_production(situation, commands))
+    more = (
+        *_back(situation, commands),
+        *_paused(situation, commands),
+        *_production(situation, commands),
+    )
     text = line("; ".join([told.message, *more]), _CHARACTERS)
     if served and not served.is_ready and isinstance(told, ops.ActiveStatus):
         return ops.WaitingStatus(text)
@@ -177,6 +196,16 @@ def _training(situation: Situation, commands: Commands) -> ops.StatusBase:
     if situation.trouble:
         return ops.WaitingStatus(f"{going}; {situation.trouble}")
     return ops.ActiveStatus(going)
+
+
+def _back(situation: Situation, commands: Commands) -> list[str]:
+    run = situation.trained_before
+    if run is None:
+        return []
+    return [
+        f"run {run.display_name} trained this configuration before; see: "
+        f"{commands.run('get-run')} run-id={run.run_id}, or train it again: {commands.train}"
+    ]
 
 
 def _paused(situation: Situation, commands: Commands) -> list[str]:
@@ -212,14 +241,11 @@ def _why(situation: Situation, run: kfp_ops.Run) -> str:
 
 def _unsuccessful(situation: Situation, run: kfp_ops.Run, commands: Commands) -> ops.StatusBase:
     told, why = f"{_serves(situation)}run {run.display_name}", _why(situation, run)
-    took = run.finished_at - run.begun_at if run.finished_at and run.begun_at else None
-    timeout = situation.config.timeout if situation.config else None
-    if took and timeout and took >= timeout:
-        # The server tells nothing of a deadline: a run that was terminated ends as any that failed.
+    if situation.outlasted:
         return ops.BlockedStatus(
-            f"{told} was terminated after {took} by run-timeout{why}; see: "
-            f"{commands.run('get-run')}, or raise it: {commands.config('run-timeout')}, then: "
-            f"{commands.train}"
+            f"{told} ended without success after {situation.outlasted}, more than run-timeout "
+            f"allows{why}; see: {commands.run('get-run')}, or raise it: "
+            f"{commands.config('run-timeout')}, then: {commands.train}"
         )
     if run.state is kfp_ops.RunState.CANCELED:
         return ops.ActiveStatus(f"{told} CANCELED; start one: {commands.train}")

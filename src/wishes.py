@@ -12,11 +12,14 @@ import tuning
 from config import TrainerConfig
 from cron import six_fields
 from kfp_ops import ObjectStorage, PipelineSpec, RunRequest, Schedule, Wanted, fingerprint
+from kube import full_name
 from params import MonitorParams, TrainParams, TuneParams
 
 PIPELINE, TUNER = "fashion-mnist-trainer", "fashion-mnist-tuner"
 MONITOR = "fashion-mnist-monitor"
 _COMPILED = Path(__file__).parent / "pipelines"
+# How the names of configurations' runs begin.
+CONFIGURATION = "config-"
 # The steps that train, which options give resources.
 _TRAIN, _TRIAL = "train", "trial"
 
@@ -122,8 +125,9 @@ def monitoring(
 
 def experiments(model: str, app: str) -> tuple[str, str]:
     """The names of the experiments of an application in a Juju model: training, and monitoring."""
+    name = full_name(model, app)
     # A dot, since an application may be called NAME-monitor.
-    return f"{model}-{app}", f"{model}-{app}.monitor"
+    return name, f"{name}.monitor"
 
 
 def steps(parameters: Mapping[str, object]) -> frozenset[str]:
@@ -158,10 +162,10 @@ def _requests(
     if config.train_on_change:
         arguments = _arguments(config, storage, "configuration")
         yield RunRequest(
-            name=f"config-{fingerprint(spec.fingerprint, arguments)}",
+            name=f"{CONFIGURATION}{fingerprint(spec.fingerprint, arguments)}",
             parameters=arguments,
             description="The charm's configuration",
-            supersedes="config-",
+            supersedes=CONFIGURATION,
         )
     for name, params in asked.items():
         yield RunRequest(

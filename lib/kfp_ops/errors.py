@@ -6,20 +6,9 @@ back, and, where there is one, the next step.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from kfp_ops.reconcile import Observed
-
 
 class KfpError(Exception):
-    """Something went wrong between this charm and Kubeflow Pipelines.
-
-    Attributes:
-        seen: where a step of `act` went wrong, what was there after the steps before it.
-    """
-
-    seen: Observed | None = None
+    """Something went wrong between this charm and Kubeflow Pipelines."""
 
 
 class UnreachableError(KfpError):

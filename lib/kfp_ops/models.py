@@ -117,6 +117,8 @@ class Run:
     """A run of a pipeline.
 
     Attributes:
+        state: the server's; a run that ended without success after it was told to stop is CANCELED,
+            which the server calls FAILED. It may have forgotten that it was told: such a run is FAILED.
         created_at: when it was submitted, UTC.
         begun_at: the same, or when it was retried last: its states are told from there on.
         finished_at: when it ended, UTC; None while it runs.
@@ -146,10 +148,15 @@ class Run:
         details = mapping(data, "run_details")
         history = items(data, "state_history")
         created = time(data, "created_at")
+        state = RunState(text(data, "state", ""))
+        if state is RunState.FAILED and any(
+            text(entry, "state", "") == RunState.CANCELING for entry in history
+        ):
+            state = RunState.CANCELED
         return cls(
             run_id=text(data, "run_id"),
             display_name=text(data, "display_name", ""),
-            state=RunState(text(data, "state", "")),
+            state=state,
             description=text(data, "description", ""),
             created_at=created,
             begun_at=(time(history[0], "update_time") if history else None) or created,

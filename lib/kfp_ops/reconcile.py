@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kfp_ops.errors import (
     ConflictError,
-    KfpError,
     NotFoundError,
     RequestError,
     ServerError,
@@ -359,19 +358,31 @@ def _schedule_is_missing(wanted: Wanted, seen: Observed) -> bool:
     return wanted.schedule is not None and _kept(wanted, seen) is None
 
 
-def act(client: Client, wanted: Wanted, seen: Observed, steps: list[Step]) -> Observed:
+def act(
+    client: Client,
+    wanted: Wanted,
+    seen: Observed,
+    steps: list[Step],
+    submitted: Callable[[str, Run], object] | None = None,
+) -> Observed:
     """Carry the steps out; returns what is seen then, without asking the server again.
 
+    Args:
+        client: of the server.
+        wanted: what shall exist.
+        seen: what exists.
+        steps: from `plan`.
+        submitted: called with the name of a wanted run and the run as soon as it is submitted, so that
+            it is known also where a later step fails.
+
     Raises:
-        KfpError: a step failed; those before it are done, and the error's `seen` shows them.
+        KfpError: a step failed; those before it are done.
         ValueError: a run's parameters are not what the pipeline takes.
     """
-    try:
-        for step in steps:
-            seen = _take(client, wanted, seen, step)
-    except KfpError as error:
-        error.seen = seen
-        raise
+    for step in steps:
+        seen = _take(client, wanted, seen, step)
+        if submitted and isinstance(step, SubmitRun):
+            submitted(step.request.name, seen.runs[step.request.name])
     return seen
 
 
@@ -406,18 +417,37 @@ def _take(client: Client, wanted: Wanted, seen: Observed, step: Step) -> Observe
             return _with_schedule(seen, schedule, None)
 
 
-def withdraw(client: Client, experiment: str, schedule_prefix: str = "schedule-") -> None:
-    """Delete the caller's recurring runs, those whose names begin so; runs and all else stay.
+def withdraw(
+    client: Client,
+    experiment: str,
+    schedule_prefix: str = "schedule-",
+    run_prefix: str | None = None,
+) -> None:
+    """Delete the caller's recurring runs, and end runs that nobody wants any more; all else stays.
+
+    Args:
+        client: of the server.
+        experiment: its name; where there is none, nothing is done.
+        schedule_prefix: recurring runs whose names begin so are deleted.
+        run_prefix: runs that go on or wait, and whose names begin so, are terminated; None: none.
 
     Raises:
         KfpError: the server cannot be reached or does not allow it.
     """
     there = client.find_experiment(experiment)
-    if there:
-        named = client.list_recurring_runs(there.experiment_id, name_contains=schedule_prefix)
-        for schedule in named:
-            if schedule.display_name.startswith(schedule_prefix):
-                _delete_schedule(client, schedule)
+    if not there:
+        return
+    named = client.list_recurring_runs(there.experiment_id, name_contains=schedule_prefix)
+    for schedule in named:
+        if schedule.display_name.startswith(schedule_prefix):
+            _delete_schedule(client, schedule)
+    if run_prefix is not None:
+        going = client.list_runs(
+            there.experiment_id, limit=_FAMILY, name_contains=run_prefix, state=_GOING
+        )
+        for run in going:
+            if run.display_name.startswith(run_prefix):
+                _terminate(client, run)
 
 
 def _with_schedule(seen: Observed, old: RecurringRun, new: RecurringRun | None) -> Observed:

@@ -20,7 +20,9 @@ from errors import (
     NoSuchModelError,
     NoSuchRunError,
     ProfilePendingError,
+    RegistryContentError,
     RegistryError,
+    RegistryRefusedError,
     ServedModelError,
     SourceError,
 )
@@ -54,8 +56,12 @@ PROBLEMS = [
     ProfilePendingError("namespace fashion-mnist of the profile is not there yet"),
     KubernetesError("no way to Kubernetes"),
     RegistryError("object storage http://minio:9000 cannot be read"),
+    RegistryRefusedError(
+        "object storage http://minio:9000/mlpipeline answers NoSuchBucket: make it"
+    ),
+    RegistryContentError("http://minio:9000/mlpipeline: 1/manifest.json is not a JSON object"),
     SourceError("data-path s3://bucket/data cannot be looked at: status 403"),
-    NoKServeError("inferenceservice kubeflow-trainer: this cluster has no such kind"),
+    NoKServeError("inferenceservice kubeflow--trainer: this cluster has no such kind"),
     NoStorageSecretError("secret mlpipeline-minio-artifact, whose keys KServe needs, is not there"),
     kfp_ops.RelationDataError("relation kfp-api: its data is wrong: not YAML"),
 ]

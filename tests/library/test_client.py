@@ -170,6 +170,23 @@ def test_a_state_that_is_new_to_us_reads_as_unspecified(httpserver, client):
     assert client.get_run("r").state is RunState.UNSPECIFIED
 
 
+@pytest.mark.parametrize(
+    ("history", "told"),
+    [
+        (["PENDING", "RUNNING", "CANCELING", "FAILED"], RunState.CANCELED),
+        (["PENDING", "RUNNING", "FAILED"], RunState.FAILED),
+        ([], RunState.FAILED),
+    ],
+)
+def test_a_run_that_was_told_to_stop_is_cancelled(httpserver, client, history, told):
+    # The server calls both the same: tests/contract, run-terminated.
+    entries = [{"update_time": "2026-11-24T02:05:13Z", "state": state} for state in history]
+    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_json(
+        {"run_id": "r", "state": "FAILED", "state_history": entries}
+    )
+    assert client.get_run("r").state is told
+
+
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"])
 def test_final_states(state):
     assert RunState(state).is_final

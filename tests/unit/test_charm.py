@@ -270,9 +270,13 @@ def test_a_changed_option_submits_exactly_one_run_with_it(ctx, state, configured
 def test_going_back_to_a_trained_configuration_finds_its_run(ctx, state, configured, sandbox, runs):
     ctx.run(ctx.on.config_changed(), state)
     sandbox.set_run_state(runs()[0]["run_id"], "SUCCEEDED")
-    ctx.run(ctx.on.config_changed(), configured(epochs=3))
-    ctx.run(ctx.on.config_changed(), state)
+    out = ctx.run(ctx.on.config_changed(), configured(epochs=3))
+    assert "before" not in out.unit_status.message
+    out = ctx.run(ctx.on.config_changed(), state)
     assert len(runs()) == 2
+    # AND the operator learns why nothing begins
+    name = runs()[-1]["display_name"]
+    assert f"run {name} trained this configuration before; see: " in out.unit_status.message
 
 
 def test_the_latest_configuration_wins_and_asked_runs_are_left_alone(ctx, state, configured, runs):
@@ -525,7 +529,7 @@ def test_the_run_that_was_terminated_is_told_at_once_and_stays_so(ctx, state, sa
     out = ctx.run(ctx.on.update_status(), state)
     assert f"run {run['display_name']} CANCELING" in out.unit_status.message
     # AND it is not submitted again
-    sandbox.set_run_state(run["run_id"], "CANCELED")
+    sandbox.set_run_state(run["run_id"], "FAILED")
     out = ctx.run(ctx.on.update_status(), state)
     assert f"run {run['display_name']} CANCELED" in out.unit_status.message
     assert len(runs()) == 1
@@ -780,10 +784,16 @@ def test_cancel_run_terminates_it_and_it_is_not_submitted_again(ctx, state, act,
     # THEN the server stops it, and the next events leave it at that
     assert told["state"] == "CANCELING"
     sandbox.set_run_state(told["run-id"], "FAILED")
-    ctx.run(ctx.on.update_status(), state)
+    out = ctx.run(ctx.on.update_status(), state)
     assert [run["run_id"] for run in runs()] == [told["run-id"]]
+    # AND what the operator asked for is no failure, though the server calls it one
+    assert out.unit_status == ops.ActiveStatus(
+        f"run {told['run-name']} CANCELED; start one: juju run trainer/leader train"
+    )
     # AND a second time there is nothing to cancel
-    with pytest.raises(ops.testing.ActionFailed, match="has ended already: FAILED; see: juju run"):
+    with pytest.raises(
+        ops.testing.ActionFailed, match="has ended already: CANCELED; see: juju run"
+    ):
         act("cancel-run")
 
 
@@ -1256,7 +1266,7 @@ def test_a_manifest_that_is_none_is_told_and_nothing_breaks(ctx, configured, reg
     registry.put("3/manifest.json", wrong)
     registry.put("champion/00000001.json", {"version": 3})
     out = ctx.run(ctx.on.config_changed(), configured(retrain_after=1))
-    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
     assert len(out.unit_status.message.encode()) < 500
     assert len(runs()) == 1  # training does not depend on it
 
@@ -1276,6 +1286,33 @@ def test_an_object_that_is_no_json_is_told(ctx, state, registry, content):
     obstore.put(registry.store, "champion/00000001.json", content)
     out = ctx.run(ctx.on.config_changed(), state)
     assert "champion/00000001.json is not a JSON object" in out.unit_status.message
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "says"),
+    [
+        (404, "NoSuchBucket", ops.BlockedStatus, "option registry-bucket"),
+        (403, "AccessDenied", ops.BlockedStatus, "relation object-storage"),
+        (403, "SignatureDoesNotMatch", ops.BlockedStatus, "relation object-storage"),
+        (503, "SlowDown", ops.WaitingStatus, "tried again at the next update-status"),
+    ],
+)
+def test_a_refusal_of_object_storage_says_what_to_do(
+    ctx, state, object_storage, httpserver, runs, status, code, kind, says
+):
+    # GIVEN an S3 server that answers so
+    httpserver.expect_request(re.compile(".*")).respond_with_data(
+        f"<?xml version='1.0'?>\n<Error><Code>{code}</Code></Error>", status=status
+    )
+    address = yaml.safe_load(object_storage.remote_app_data["data"]) | {"port": httpserver.port}
+    data = {**object_storage.remote_app_data, "data": yaml.safe_dump(address)}
+    theirs = dataclasses.replace(object_storage, remote_app_data=data)
+    relations = {theirs if each is object_storage else each for each in state.relations}
+    out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=relations))
+    # THEN the status tells, and the run is submitted all the same
+    assert isinstance(out.unit_status, kind)
+    assert says in out.unit_status.message
+    assert len(runs()) == 1
 
 
 @pytest.mark.parametrize("number", [math.inf, math.nan])

@@ -19,7 +19,7 @@ from sandbox import Sandbox
 from tests.unit.conftest import PUSHGATEWAY, sdi
 
 DATA = "s3://mlpipeline/production"
-EXPERIMENT = "kubeflow-trainer.monitor"
+EXPERIMENT = "kubeflow--trainer.monitor"
 
 
 @pytest.fixture

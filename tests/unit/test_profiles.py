@@ -2,15 +2,21 @@
 
 import dataclasses
 import datetime
+import json
 import re
+from urllib.parse import unquote
 
 import ops
 import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
+
+from tests.unit.conftest import sdi
 
 PROFILE = "/apis/kubeflow.org/v1/profiles/team-a"
 NAMESPACE = "/api/v1/namespaces/team-a"
 BINDING = (
-    "/apis/rbac.authorization.k8s.io/v1/namespaces/team-a/rolebindings/kubeflow-trainer-pipelines"
+    "/apis/rbac.authorization.k8s.io/v1/namespaces/team-a/rolebindings/kubeflow--trainer-pipelines"
 )
 TOKEN = "/api/v1/namespaces/kubeflow/serviceaccounts/trainer/token"
 
@@ -162,6 +168,63 @@ def test_a_profile_that_is_left_keeps_neither_schedule_nor_rights(
         assert any(experiment in path for path in asked), "the schedules there are looked for"
     assert BINDING not in kubernetes.objects
     assert BINDING.replace("team-a", "team-b") in kubernetes.objects
+
+
+@pytest.fixture
+def pipelines():
+    """A server beside Kubernetes' that is told what to answer."""
+    with HTTPServer() as server:
+        yield server
+
+
+def test_the_configurations_run_ends_in_a_profile_that_is_left(
+    ctx, kubernetes, configured, kfp_api, pipelines
+):
+    # GIVEN a multi-user server, which keeps each profile's apart, with runs in both
+    ended = []
+    api = "/apis/v2beta1"
+
+    def runs(request):
+        team = request.args["experiment_id"]
+        rows = [
+            {"run_id": f"{team} {name}", "display_name": name, "state": "RUNNING"}
+            for name in ("config-1", "train-2", "my config-3")
+        ]
+        return Response(json.dumps({"runs": rows}), content_type="application/json")
+
+    def experiments(request):
+        rows = [{"experiment_id": request.args["namespace"]}]
+        monitoring = ".monitor" in request.args["filter"]
+        answer = {} if monitoring else {"experiments": rows}
+        return Response(json.dumps(answer), content_type="application/json")
+
+    def end(request):
+        ended.append(unquote(request.path.split("/")[-1]))
+        return Response("{}", content_type="application/json")
+
+    pipelines.expect_request(f"{api}/experiments").respond_with_handler(experiments)
+    pipelines.expect_request(f"{api}/runs", method="GET").respond_with_handler(runs)
+    pipelines.expect_request(f"{api}/recurringruns").respond_with_json({})
+    pipelines.expect_request(re.compile(f"{api}/runs/.*:terminate")).respond_with_handler(end)
+    server = {"service-name": "127.0.0.1", "service-port": str(pipelines.port)}
+    before, after = (
+        dataclasses.replace(
+            state,
+            relations={
+                sdi("kfp-api", "kfp-api", server) if each is kfp_api else each
+                for each in state.relations
+            },
+        )
+        for state in (
+            configured(profile=team, train_on_change=False) for team in ("team-a", "team-b")
+        )
+    )
+    ctx.run(ctx.on.config_changed(), before)
+    assert ended == []
+    # WHEN the former one is left
+    ctx.run(ctx.on.config_changed(), after)
+    # THEN its configuration's run ends, and no other
+    assert ended == ["team-a config-1:terminate"]
 
 
 def test_a_former_profile_that_refuses_keeps_nothing_from_going_on(

@@ -292,7 +292,7 @@ def test_the_reason_of_a_run_that_cannot_start_is_told(ctx, admin, trusted, in_p
 # KServe ------------------------------------------------------------------------------------------
 
 
-SERVICE = f"{MODEL}-trainer"
+SERVICE = f"{MODEL}--trainer"
 OURS = (InferenceService, Secret, ServiceAccount)
 
 

@@ -8,9 +8,9 @@ import ops
 import pytest
 
 PROFILE = "/api/v1/namespaces/team-a"
-SERVICE = "/apis/serving.kserve.io/v1beta1/namespaces/team-a/inferenceservices/kubeflow-trainer"
-ACCOUNT = f"{PROFILE}/serviceaccounts/kubeflow-trainer"
-SECRET = f"{PROFILE}/secrets/kubeflow-trainer"
+SERVICE = "/apis/serving.kserve.io/v1beta1/namespaces/team-a/inferenceservices/kubeflow--trainer"
+ACCOUNT = f"{PROFILE}/serviceaccounts/kubeflow--trainer"
+SECRET = f"{PROFILE}/secrets/kubeflow--trainer"
 PROFILES_SECRET = f"{PROFILE}/secrets/mlpipeline-minio-artifact"
 OURS = {SERVICE, ACCOUNT, SECRET}
 KEYS = {"accesskey": "the-profiles-own", "secretkey": "the-profiles-secret"}
@@ -42,7 +42,7 @@ def served(kubernetes, httpserver):
             "address": {"url": httpserver.url_for("")},
             **status,
         }
-        path = path or f"/v1/models/kubeflow-trainer/versions/{version}:predict"
+        path = path or f"/v1/models/kubeflow--trainer/versions/{version}:predict"
         answer = {"predictions": [[0.25, 0.75]]} if answer is None else answer
         body = answer if isinstance(answer, str) else json.dumps(answer)
         httpserver.expect_request(path, method="POST").respond_with_data(body, code)
@@ -73,7 +73,7 @@ def test_the_champion_is_put_behind_kserve_with_the_profiles_keys(
     service = kubernetes.objects[SERVICE]
     assert service["apiVersion"] == "serving.kserve.io/v1beta1"
     assert service["spec"]["predictor"] == {
-        "serviceAccountName": "kubeflow-trainer",
+        "serviceAccountName": "kubeflow--trainer",
         "model": {
             "modelFormat": {"name": "tensorflow", "version": "2"},
             "protocolVersion": "v1",
@@ -91,7 +91,7 @@ def test_the_champion_is_put_behind_kserve_with_the_profiles_keys(
         "serving.kserve.io/s3-region": "us-east-1",
         "serving.kserve.io/s3-usevirtualbucket": "false",
     }
-    assert kubernetes.objects[ACCOUNT]["secrets"] == [{"name": "kubeflow-trainer"}]
+    assert kubernetes.objects[ACCOUNT]["secrets"] == [{"name": "kubeflow--trainer"}]
     # It is the first to come, so that whatever is there is found by it.
     ours = [line.split()[1] for line in lines(kubernetes, "PATCH") if line.split()[1] in OURS]
     assert ours == [ACCOUNT, SECRET, SERVICE]
@@ -206,7 +206,7 @@ def test_until_it_is_ready_the_status_has_kserves_reason(
         (f"GET {SERVICE}", 404, ops.BlockedStatus, "juju config trainer serving=none"),
         (f"PATCH {SERVICE}", 404, ops.BlockedStatus, "deploy kserve-controller"),
         (f"PATCH {SERVICE}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
-        (f"PATCH {SERVICE}", 500, ops.WaitingStatus, "inferenceservice kubeflow-trainer in"),
+        (f"PATCH {SERVICE}", 500, ops.WaitingStatus, "inferenceservice kubeflow--trainer in"),
         (f"GET {PROFILES_SECRET}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
         (f"PATCH {SECRET}", 503, ops.WaitingStatus, "tried again at the next update-status"),
         (f"PATCH {ACCOUNT}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
@@ -345,7 +345,7 @@ def test_predict_asks_the_model_that_is_served(act, serving, served, httpserver)
 def test_predict_asks_whoever_has_traffic_while_a_canary_has_a_part(act, ctx, serving, served):
     config = {**serving.config, "canary-traffic": 20}
     state = ctx.run(ctx.on.config_changed(), dataclasses.replace(serving, config=config))
-    served(path="/v1/models/kubeflow-trainer:predict")
+    served(path="/v1/models/kubeflow--trainer:predict")
     told = act("predict", state=state)
     assert (told["served-by"], told["canary-traffic"]) == ("kserve", "20")
     out = ctx.run(ctx.on.update_status(), state)

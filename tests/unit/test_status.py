@@ -11,7 +11,13 @@ import errors
 import kfp_ops
 import status
 from config import TrainerConfig
-from errors import NoDataError, OptionError, RegistryError
+from errors import (
+    NoDataError,
+    OptionError,
+    RegistryContentError,
+    RegistryError,
+    RegistryRefusedError,
+)
 from kfp_ops import Run, RunState, Task
 from pods import Trouble
 from registry import Champion, Report, Result
@@ -209,9 +215,23 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
+            Situation(
+                latest=run(RunState.SUCCEEDED),
+                champion=OLD,
+                trained_before=dataclasses.replace(
+                    run(RunState.SUCCEEDED), display_name="config-0", run_id="old"
+                ),
+            ),
+            ops.ActiveStatus(
+                "v2 0.9000 serves; run config-1 SUCCEEDED without a result in the registry; "
+                "run config-0 trained this configuration before; see: juju run trainer/leader "
+                "get-run run-id=old, or train it again: juju run trainer/leader train"
+            ),
+        ),
+        (
             Situation(latest=lasted(hours=2), config=HOUR),
             ops.BlockedStatus(
-                "run config-1 was terminated after 2:00:00 by run-timeout; see: "
+                "run config-1 ended without success after 2:00:00, more than run-timeout allows; see: "
                 "juju run trainer/leader get-run, or raise it: "
                 "juju config trainer run-timeout=VALUE, then: juju run trainer/leader train"
             ),
@@ -219,8 +239,8 @@ def lasted(state=RunState.CANCELED, **how_long):
         (
             Situation(latest=lasted(RunState.FAILED, hours=2), config=HOUR, trouble=KILLED),
             ops.BlockedStatus(
-                "run config-1 was terminated after 2:00:00 by run-timeout at step train: OOMKilled "
-                "(exit code 137): epoch 3; see: juju run trainer/leader get-run, or raise it: "
+                "run config-1 ended without success after 2:00:00, more than run-timeout allows at "
+                "step train: OOMKilled (exit code 137): epoch 3; see: juju run trainer/leader get-run, or raise it: "
                 "juju config trainer run-timeout=VALUE, then: juju run trainer/leader train"
             ),
         ),
@@ -285,6 +305,16 @@ def api_error(kind, code):
             ["refuses", "juju debug-log --include trainer"],
         ),
         (RegistryError("object storage is away"), ops.WaitingStatus, ["away", "tried again"]),
+        (
+            RegistryRefusedError("object storage answers NoSuchBucket: make it"),
+            ops.BlockedStatus,
+            ["NoSuchBucket: make it"],
+        ),
+        (
+            RegistryContentError("1/manifest.json is not a JSON object"),
+            ops.BlockedStatus,
+            ["not a JSON object", "juju config trainer registry-prefix=VALUE"],
+        ),
         (
             kfp_ops.RelationDataError("relation kfp-api: its data is wrong"),
             ops.BlockedStatus,

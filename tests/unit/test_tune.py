@@ -169,6 +169,19 @@ def test_runs_that_tune_are_listed_told_and_cancelled(ctx, configured, act, sand
     assert act("cancel-run", state=state)["state"] in ("CANCELING", "FAILED")
 
 
+def test_a_tuning_is_told_where_the_trainers_own_pipeline_fails_behind_it(
+    ctx, configured, proxy, runs
+):
+    # GIVEN a server that takes runs, and no schedules
+    state = configured(train_on_change=False, schedule="@daily")
+    proxy.trouble = lambda moment, _, method, path: (
+        500 if (moment, method) == ("before", "POST") and "recurringruns" in path else None
+    )
+    ctx.run(ctx.on.action("tune"), state)
+    (run,) = runs()
+    assert ctx.action_results["run-id"] == run["run_id"]
+
+
 def test_the_action_declares_what_the_dataclass_takes():
     declared = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())["actions"]["tune"]["params"]
     fields = {field.name: field.default for field in dataclasses.fields(TuneParams)}

@@ -27,7 +27,7 @@ COMPILED = Path(wishes.__file__).parent / "pipelines"
 
 
 def wanted(config=DEFAULTS, storage=STORAGE, evidence=NOTHING, **asked):
-    *_, own = wishes.wanted(config, storage, "kubeflow-trainer", asked, evidence, NOON)
+    *_, own = wishes.wanted(config, storage, "kubeflow--trainer", asked, evidence, NOON)
     return own
 
 
@@ -40,7 +40,7 @@ def test_a_configuration_is_a_run_of_the_compiled_pipeline():
     said = wanted()
     # THEN there is one run, with all that they decide
     assert said.pipeline == wishes.PIPELINE
-    assert said.experiment == "kubeflow-trainer"
+    assert said.experiment == "kubeflow--trainer"
     assert said.version == PipelineSpec.load(COMPILED / "train.yaml").fingerprint
     (run,) = said.runs
     assert run.parameters == {
@@ -58,7 +58,7 @@ def test_a_configuration_is_a_run_of_the_compiled_pipeline():
 
 def test_the_same_options_are_the_same_run_whenever_asked():
     (before,), (after,) = (
-        list(wishes.wanted(TrainerConfig(), storage, "kubeflow-trainer", {}, NOTHING, now))[-1].runs
+        list(wishes.wanted(TrainerConfig(), storage, "k--t", {}, NOTHING, now))[-1].runs
         for storage, now in (
             (STORAGE, NOON),
             # As another unit reads it, a day later, from a relation with other keys
@@ -201,7 +201,13 @@ def test_resources_are_those_of_the_step_that_trains():
 
 def test_each_application_in_a_model_has_two_experiments():
     training, monitoring = wishes.experiments("kubeflow", "trainer")
-    assert (training, monitoring) == ("kubeflow-trainer", "kubeflow-trainer.monitor")
+    assert (training, monitoring) == ("kubeflow--trainer", "kubeflow--trainer.monitor")
+
+
+def test_no_two_applications_share_an_experiment():
+    juju = [("a-b", "c"), ("a", "b-c"), ("a", "b-c-monitor"), ("a--b", "c")]
+    names = [name for model, app in juju for name in wishes.experiments(model, app)]
+    assert len(set(names)) == len(names)
 
 
 # Tuning and monitoring -----------------------------------------------------------------------------
@@ -210,7 +216,7 @@ def test_each_application_in_a_model_has_two_experiments():
 def test_tuning_is_a_pipeline_of_its_own_before_the_trainers():
     config = changed(workspace_size="1Gi", storage_class="any", cpu="8", schedule="@daily")
     asked = {"tune-1": TuneParams(trials=3, seed=7, note="better?"), "train-1": TrainParams()}
-    tuning, own = wishes.wanted(config, STORAGE, "kubeflow-trainer", asked, NOTHING, NOON)
+    tuning, own = wishes.wanted(config, STORAGE, "kubeflow--trainer", asked, NOTHING, NOON)
     # THEN the trainer's runs and schedule are what they are without it
     alone = wanted(config, **{"train-1": TrainParams()})
     assert (own.runs, own.schedule, own.version) == (alone.runs, alone.schedule, alone.version)
@@ -233,13 +239,14 @@ def test_tuning_is_a_pipeline_of_its_own_before_the_trainers():
 
 
 def monitoring(config=DEFAULTS, **asked):
-    return wishes.monitoring(config, STORAGE, "kubeflow-trainer.monitor", asked, NOON)
+    return wishes.monitoring(config, STORAGE, "kubeflow--trainer.monitor", asked, NOON)
 
 
 def test_monitoring_runs_in_time_and_when_it_is_asked_for():
     config = changed(monitor_data="s3://bucket/seen", monitor_schedule="0 4 * * *", run_timeout=90)
     said = monitoring(config, one=MonitorParams(monitor_data="s3://other"), two=TrainParams())
-    assert (said.experiment, said.pipeline) == ("kubeflow-trainer.monitor", "fashion-mnist-monitor")
+    assert said.experiment == "kubeflow--trainer.monitor"
+    assert said.pipeline == "fashion-mnist-monitor"
     assert said.deadline == NOON - datetime.timedelta(minutes=90)
     (request,) = said.runs
     assert (request.name, request.parameters["monitor_data"]) == ("one", "s3://other")
