@@ -255,10 +255,6 @@ def publish(
     run_id: str,
     registry: str,
     s3_endpoint: str,
-    min_accuracy: float,
-    min_recall: float,
-    confidence: float,
-    max_recall_drop: float,
     keep_versions: int,
     promote: bool,
     dataset: dsl.Input[dsl.Dataset],
@@ -269,7 +265,7 @@ def publish(
     """Make an accepted model a version, and the champion if it is better; remove old versions."""
     from pathlib import Path
 
-    from fashion_mnist import evaluation, judging
+    from fashion_mnist import judging
 
     judging.publish(
         model=Path(model.path),
@@ -277,7 +273,6 @@ def publish(
         run_id=run_id,
         registry=registry,
         s3_endpoint=s3_endpoint,
-        gate=evaluation.Gate(min_accuracy, min_recall, confidence, max_recall_drop),
         report=Path(report.path),
         manifest=Path(manifest.path),
         keep_versions=keep_versions,

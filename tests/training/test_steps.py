@@ -155,7 +155,6 @@ def test_the_reference_has_every_field_of_the_manifest(toy, tmp_path, keep, trai
         run_id="r",
         registry=str(tmp_path / "registry"),
         s3_endpoint="",
-        gate=Gate(min_accuracy=0, min_recall=0),
         report=tmp_path / "report",
         manifest=tmp_path / made["manifest"].name,
     )

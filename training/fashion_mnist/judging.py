@@ -129,7 +129,6 @@ def publish(
     run_id: str,
     registry: str,
     s3_endpoint: str,
-    gate: Gate,
     report: Path,
     manifest: Path,
     keep_versions: int = 0,
@@ -146,9 +145,8 @@ def publish(
         run_id: the run's.
         registry: s3://bucket/prefix or a directory; empty publishes nothing.
         s3_endpoint: of the S3 server.
-        gate: the thresholds.
         report: the HTML report, kept with the version.
-        manifest: what `judge_model` wrote.
+        manifest: what `judge_model` wrote, with the thresholds that it judged by.
         keep_versions: how many of the newest versions stay, besides the champion and the one before
             it; 0 keeps all.
         promote: False leaves it to an operator to make the version the champion.
@@ -163,6 +161,7 @@ def publish(
     place = Registry.open(registry, s3_endpoint)
     facts = json.loads(manifest.read_text())
     predicted = np.array(list(facts.pop("predicted")), np.uint8)
+    gate = Gate(**facts["gate"])
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "files"
         shutil.copytree(model, files)
