@@ -212,6 +212,8 @@ def evaluate(
     max_int8_loss: float,
     seed: int,
     reason: str,
+    pipeline: str,
+    pipeline_version: str,
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
@@ -240,6 +242,8 @@ def evaluate(
         report=Path(report.path),
         manifest=Path(manifest.path),
         reason=reason,
+        pipeline=pipeline,
+        pipeline_version=pipeline_version,
     )
     Path(summary.path).write_text(judged.summary, encoding="utf-8")
     metrics.log_metric("accuracy", judged.evaluation.accuracy)

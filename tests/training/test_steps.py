@@ -91,6 +91,8 @@ def evaluate(artifact):
             s3_endpoint="",
             seed=1,
             reason="",
+            pipeline="tuner",
+            pipeline_version="0a1b2c3d4e5f",
             dataset=dataset,
             model=model,
             **made,
@@ -159,6 +161,12 @@ def test_the_reference_has_every_field_of_the_manifest(toy, tmp_path, keep, trai
         manifest=tmp_path / made["manifest"].name,
     )
     facts = Registry.open(str(tmp_path / "registry")).manifest(1)
+    assert facts["pipeline"] == {
+        "name": "tuner",
+        "version": "0a1b2c3d4e5f",
+        "code": judging.code_fingerprint(),
+    }
+    assert "| pipeline | tuner, version 0a1b2c3d4e5f |" in (tmp_path / "summary").read_text()
     # THEN each field has a row, and each within it is named in that row
     text = REFERENCE.read_text()
     told = text[

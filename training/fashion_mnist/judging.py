@@ -47,6 +47,8 @@ def judge_model(
     report: Path,
     manifest: Path,
     reason: str = "",
+    pipeline: str = "fashion-mnist-trainer",
+    pipeline_version: str = "",
 ) -> Judged:
     """Evaluate a model, judge it against the champion, and keep what came of the run.
 
@@ -61,6 +63,8 @@ def judge_model(
         report: where the HTML report goes.
         manifest: where the manifest goes, with `predicted`, the answers as digits, for `publish`.
         reason: why the run was started, for the manifest.
+        pipeline: the name of the run's pipeline, for the manifest.
+        pipeline_version: the name of its version, for the manifest; empty where nobody said.
 
     Raises:
         ServingError: the exported model does not load or does not predict, or answers some test
@@ -86,6 +90,7 @@ def judge_model(
     trained = json.loads((model / "training.json").read_text())
     facts = _manifest(run_id, images, said, gate, verdict, champion, trained, seed)
     facts["reason"] = reason
+    facts["pipeline"] = {"name": pipeline, "version": pipeline_version, "code": code_fingerprint()}
     facts["metrics"]["int8"] = {
         "file": lite.FILE,
         "bytes": (model / lite.FILE).stat().st_size,
@@ -228,7 +233,6 @@ def _manifest(
         "model": "fashion-mnist",
         "run_id": run_id,
         "created_at": now(),
-        "pipeline": {"name": "fashion-mnist-trainer", "code": code_fingerprint()},
         "parameters": trained["recipe"],
         "seed": seed,
         "workers": trained.get("workers", 1),
@@ -265,7 +269,7 @@ def code_fingerprint() -> str:
 
 def _card(facts: Mapping[str, Any]) -> dict[str, object]:
     """What a model card tells: use, limits, data, figures, and how it was made."""
-    metrics, counts = facts["metrics"], facts["data"]["counts"]
+    metrics, counts, pipeline = facts["metrics"], facts["data"]["counts"], facts["pipeline"]
     recall = metrics["recall"]
     worst = min(recall, key=lambda name: recall[name])
     return {
@@ -281,7 +285,8 @@ def _card(facts: Mapping[str, Any]) -> dict[str, object]:
         "trained": facts["created_at"],
         "run": facts["run_id"],
         "reason": facts.get("reason") or "not given",
-        "code": facts["pipeline"]["code"],
+        "pipeline": f"{pipeline['name']}, version {pipeline['version'] or 'not given'}",
+        "code": pipeline["code"],
         "seed": facts["seed"],
         **facts["parameters"],
         "seconds to fit": f"{metrics['fit_seconds']:.1f}",
