@@ -5,23 +5,29 @@ archive by one that is the same on every machine. What the steps need beyond Ten
 and, where it is missing, installed by the bootstrap that `compile` puts before them.
 """
 
+# pyright: reportInvalidTypeForm=false
+# The SDK reads a step's outputs from a NamedTuple in its signature; only that travels with the step.
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from kfp import dsl
+from kfp.dsl.python_component import PythonComponent
 
 IMAGE = "docker.io/tensorflow/tensorflow:2.21.0"
 PACKAGE = Path(__file__).parent / "fashion_mnist"
 
 
-def step(function):
+def step(function: Callable[..., Any]) -> PythonComponent:
     """A lightweight component in the training image, which carries the package."""
-    return dsl.component(
+    component = dsl.component(
         function,
         base_image=IMAGE,
         install_kfp_package=False,
         embedded_artifact_path=str(PACKAGE),
     )
+    # It is a decorator only where no function is given.
+    return cast("PythonComponent", component)
 
 
 @step
