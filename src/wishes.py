@@ -59,7 +59,7 @@ def wanted(
     trainings = {name: what for name, what in asked.items() if isinstance(what, TrainParams)}
     if tunings:
         requests = tuple(_tunings(config, storage, tunings))
-        yield Wanted(
+        tuner = Wanted(
             pipeline=TUNER,
             spec=_spec(config, requests[0].parameters, _TRAIN, _TRIAL),
             experiment=experiment,
@@ -67,8 +67,9 @@ def wanted(
             # The schedule in the experiment is the trainer's.
             schedule_prefix="tune-",
         )
+        yield _told_its_version(tuner)
     spec = _spec(config, config.arguments, _TRAIN)
-    yield Wanted(
+    own = Wanted(
         pipeline=PIPELINE,
         spec=spec,
         experiment=experiment,
@@ -79,6 +80,7 @@ def wanted(
         schedule=_schedule(config, spec, storage),
         deadline=_deadline(config, now),
     )
+    yield _told_its_version(own)
 
 
 def monitoring(
@@ -227,6 +229,26 @@ def _recurring(
         parameters=arguments,
         description=f"The charm's schedule: {cron}",
         enabled=enabled,
+    )
+
+
+def _told_its_version(wanted: Wanted) -> Wanted:
+    """The same, but each run is given the name of the pipeline's version, for its manifest.
+
+    The names of runs and schedules carry the specification's fingerprint already, so it comes into the
+    arguments after they are made.
+    """
+
+    def told(arguments: Mapping[str, object]) -> dict[str, object]:
+        return {**arguments, "pipeline_version": wanted.version}
+
+    schedule = wanted.schedule
+    return dataclasses.replace(
+        wanted,
+        runs=tuple(
+            dataclasses.replace(run, parameters=told(run.parameters)) for run in wanted.runs
+        ),
+        schedule=schedule and dataclasses.replace(schedule, parameters=told(schedule.parameters)),
     )
 
 

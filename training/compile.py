@@ -101,7 +101,7 @@ def _read_lock(lock: Path) -> list[dict[str, Any]]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
-        import tomli as tomllib
+        import tomli as tomllib  # pyright: ignore[reportMissingImports] - later Pythons lack it
     packages = tomllib.loads(lock.read_text())["package"]
     for package in packages:
         marks = package.get("resolution-markers", [])

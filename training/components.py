@@ -5,23 +5,29 @@ archive by one that is the same on every machine. What the steps need beyond Ten
 and, where it is missing, installed by the bootstrap that `compile` puts before them.
 """
 
+# pyright: reportInvalidTypeForm=false
+# The SDK reads a step's outputs from a NamedTuple in its signature; only that travels with the step.
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from kfp import dsl
+from kfp.dsl.python_component import PythonComponent
 
 IMAGE = "docker.io/tensorflow/tensorflow:2.21.0"
 PACKAGE = Path(__file__).parent / "fashion_mnist"
 
 
-def step(function):
+def step(function: Callable[..., Any]) -> PythonComponent:
     """A lightweight component in the training image, which carries the package."""
-    return dsl.component(
+    component = dsl.component(
         function,
         base_image=IMAGE,
         install_kfp_package=False,
         embedded_artifact_path=str(PACKAGE),
     )
+    # It is a decorator only where no function is given.
+    return cast("PythonComponent", component)
 
 
 @step
@@ -212,6 +218,8 @@ def evaluate(
     max_int8_loss: float,
     seed: int,
     reason: str,
+    pipeline: str,
+    pipeline_version: str,
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
@@ -240,6 +248,8 @@ def evaluate(
         report=Path(report.path),
         manifest=Path(manifest.path),
         reason=reason,
+        pipeline=pipeline,
+        pipeline_version=pipeline_version,
     )
     Path(summary.path).write_text(judged.summary, encoding="utf-8")
     metrics.log_metric("accuracy", judged.evaluation.accuracy)
@@ -255,10 +265,6 @@ def publish(
     run_id: str,
     registry: str,
     s3_endpoint: str,
-    min_accuracy: float,
-    min_recall: float,
-    confidence: float,
-    max_recall_drop: float,
     keep_versions: int,
     promote: bool,
     dataset: dsl.Input[dsl.Dataset],
@@ -269,7 +275,7 @@ def publish(
     """Make an accepted model a version, and the champion if it is better; remove old versions."""
     from pathlib import Path
 
-    from fashion_mnist import evaluation, judging
+    from fashion_mnist import judging
 
     judging.publish(
         model=Path(model.path),
@@ -277,7 +283,6 @@ def publish(
         run_id=run_id,
         registry=registry,
         s3_endpoint=s3_endpoint,
-        gate=evaluation.Gate(min_accuracy, min_recall, confidence, max_recall_drop),
         report=Path(report.path),
         manifest=Path(manifest.path),
         keep_versions=keep_versions,

@@ -63,6 +63,7 @@ def _train(
     allow_anomalies: bool = False,
     promote: bool = True,
     reason: str = "",
+    pipeline_version: str = "",
     workers: int = 1,
     *,
     workspace: str = "",
@@ -71,7 +72,8 @@ def _train(
     """Ingest, train, evaluate; publish what is accepted; predict one image.
 
     A volume is mounted at `workspace` in the variant that has one. `tune` is called with the step
-    ingest and the settings, adds steps, and returns better settings.
+    ingest and the settings, adds steps, and returns better settings. `pipeline_version` goes to the step
+    that writes the manifest, and to no other.
 
     Returns:
         those steps that work on the workspace, one after another.
@@ -124,6 +126,8 @@ def _train(
         max_int8_loss=max_int8_loss,
         seed=seed,
         reason=reason,
+        pipeline=TUNER if tune else NAME,
+        pipeline_version=pipeline_version,
         dataset=ingest.outputs["dataset"],
         model=train.outputs["model"],
     )
@@ -135,10 +139,6 @@ def _train(
             run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             registry=registry,
             s3_endpoint=s3_endpoint,
-            min_accuracy=min_accuracy,
-            min_recall=min_recall,
-            confidence=confidence,
-            max_recall_drop=max_recall_drop,
             keep_versions=keep_versions,
             promote=promote,
             dataset=ingest.outputs["dataset"],

@@ -98,7 +98,7 @@ class ChampionModel(Model):
         """What the V2 protocol's metadata tell of the output."""
         return [OUTPUT]
 
-    async def predict(
+    async def predict(  # pyright: ignore[reportIncompatibleMethodOverride] - gRPC is not served
         self,
         payload: dict[str, Any] | InferRequest,
         headers: dict[str, str] | None = None,  # noqa: ARG002 - KServe passes them

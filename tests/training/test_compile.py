@@ -136,6 +136,23 @@ def test_no_step_is_cached(committed):
     assert cached == []
 
 
+@pytest.mark.parametrize(
+    ("name", "pipeline"),
+    [
+        ("train.yaml", "fashion-mnist-trainer"),
+        ("train-workspace.yaml", "fashion-mnist-trainer"),
+        ("tune.yaml", "fashion-mnist-tuner"),
+    ],
+)
+def test_only_the_step_that_writes_the_manifest_knows_the_version(name, pipeline):
+    # A step of which nothing else changed may come from the server's cache, should it be turned on.
+    spec, _ = yaml.safe_load_all((COMMITTED / name).read_text())
+    given = {step: task["inputs"].get("parameters", {}) for step, _, task in tasks_of(spec)}
+    assert [step for step in given if "pipeline_version" in given[step]] == ["evaluate"]
+    assert given["evaluate"]["pipeline"]["runtimeValue"]["constant"] == pipeline
+    assert spec["pipelineInfo"]["name"] == pipeline
+
+
 def test_each_step_is_tried_again_and_ended_as_the_table_says(committed):
     spec, platform = committed
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]

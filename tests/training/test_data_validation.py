@@ -112,6 +112,54 @@ def test_a_missing_class(clean, usual):
     assert found == {("missing-class", "train")}
 
 
+@pytest.fixture(scope="module")
+def renamed(usual):
+    """Statistics of the toy data whose classes have other names."""
+    return {
+        split: {
+            **said,
+            **{
+                part: {f"other {name}": value for name, value in said[part].items()}
+                for part in ("counts", "agreement", "class_images")
+            },
+        }
+        for split, said in usual.items()
+    }
+
+
+def only(dataset, kept):
+    """The images of a data set that have some of the labels."""
+    train, test = (np.isin(each, kept) for each in (dataset.train_labels, dataset.test_labels))
+    return dataclasses.replace(
+        dataset,
+        train_images=dataset.train_images[train],
+        train_labels=dataset.train_labels[train],
+        test_images=dataset.test_images[test],
+        test_labels=dataset.test_labels[test],
+    )
+
+
+def test_data_without_any_class_of_the_reference_have_their_anomalies_told(clean):
+    # GIVEN a reference with the first five classes only
+    earlier = statistics(only(clean, range(5)))
+    # WHEN data have only the other five
+    found = validate(only(clean, range(5, 10)), earlier=earlier)
+    # THEN each class that went is told
+    gone = [str(anomaly) for anomaly in found if anomaly.kind == "missing-class"]
+    assert len(gone) == 2 * 5
+    assert gone[0] == (
+        "missing-class in train: no image is of the class T-shirt/top, which the reference has"
+    )
+    # AND no labels are said to be swapped with what is not there
+    assert "labels" not in {anomaly.kind for anomaly in found}
+
+
+def test_classes_of_other_names_are_other_classes(clean, renamed):
+    found = validate(clean, earlier=renamed)
+    assert kinds(found) == {("missing-class", "train"), ("missing-class", "test")}
+    assert "the class other Bag, which the reference has" in " ".join(map(str, found))
+
+
 def test_a_class_that_became_rare(clean, usual):
     kept = (clean.train_labels != 3) | (np.arange(600) % 20 == 3)
     kept[:450] &= clean.train_labels[:450] != 4
@@ -206,15 +254,25 @@ def ingest(tmp_path, source, **options):
 
 
 @pytest.fixture
-def registry(tmp_path, usual):
+def registry_of(tmp_path):
+    """Makes a registry whose champion was trained on data with given statistics."""
+
+    def make(found):
+        files = tmp_path / "files"
+        files.mkdir()
+        (files / "model").write_bytes(b"model")
+        place = Registry.open(str(tmp_path / "registry"))
+        facts = {"schema_version": 1, "run_id": "r", "data": {"statistics": found}}
+        place.move_champion(place.publish("r", files, facts), after=0, reason="first")
+        return str(tmp_path / "registry")
+
+    return make
+
+
+@pytest.fixture
+def registry(registry_of, usual):
     """A registry whose champion was trained on the toy data."""
-    files = tmp_path / "files"
-    files.mkdir()
-    (files / "model").write_bytes(b"model")
-    place = Registry.open(str(tmp_path / "registry"))
-    facts = {"schema_version": 1, "run_id": "r", "data": {"statistics": usual}}
-    place.move_champion(place.publish("r", files, facts), after=0, reason="first")
-    return str(tmp_path / "registry")
+    return registry_of(usual)
 
 
 def test_the_step_fails_with_the_list_of_anomalies(tmp_path, toy):
@@ -249,6 +307,26 @@ def test_the_champions_data_are_what_data_are_held_against(tmp_path, toy, regist
     assert "no anomalies" in ingest(tmp_path, toy, registry=registry)
     assert "the data of version 1" in (tmp_path / "report.html").read_text()
     assert data_validation.load_saved(tmp_path / "dataset")["statistics"] == usual
+
+
+def test_a_champion_whose_classes_have_other_names_is_told_and_may_be_let_pass(
+    tmp_path, toy, registry_of, usual, renamed
+):
+    # GIVEN a champion that was trained on other classes
+    registry = registry_of(renamed)
+    # WHEN data are held against its
+    with pytest.raises(data.DataError) as caught:
+        ingest(tmp_path, toy, registry=registry)
+    # THEN the step fails with the anomalies
+    assert str(caught.value).startswith("20 anomalies in the data:\n- missing-class in train: ")
+    # AND where they are let pass it goes on, with the drift of classes that went
+    ingest(tmp_path, toy, registry=registry, allow_anomalies=True)
+    kept = data_validation.load_saved(tmp_path / "dataset")
+    assert len(kept["anomalies"]) == 20
+    assert kept["drift"]["classes"] > 1
+    assert kept["drift"]["train"] == 0
+    bags = usual["train"]["counts"]["Bag"]
+    assert f"<td>Bag</td><td>{bags} (0)</td>" in (tmp_path / "report.html").read_text()
 
 
 # The published set -----------------------------------------------------------------------------

@@ -124,20 +124,23 @@ def shake_to_a_twin(model, images):
 
 @pytest.fixture
 def judge(models, dataset, tmp_path):
-    """Judges and publishes a model, as the steps evaluate and publish do; returns the manifest."""
+    """Judges and publishes a model, as the steps evaluate and publish do; returns the manifest.
 
-    def run(name, gate=GATE, publishes="", **how):
+    What happens between both steps is done by `meanwhile`.
+    """
+
+    def run(name, gate=GATE, publishes="", meanwhile=lambda: None, **how):
         common = {
             "model": models[name],
             "dataset": dataset,
             "run_id": name,
             "registry": str(tmp_path / "registry"),
             "s3_endpoint": "",
-            "gate": gate,
             "report": tmp_path / f"{name}.html",
             "manifest": tmp_path / f"{name}.json",
         }
-        said = judging.judge_model(**common, seed=1)
+        said = judging.judge_model(**common, gate=gate, seed=1)
+        meanwhile()
         if said.verdict.status == "accepted":
             judging.publish(**{**common, "model": models[publishes or name]}, **how)
         return json.loads((tmp_path / f"{name}.json").read_text())
@@ -204,6 +207,19 @@ def test_an_accepted_model_waits_where_an_operator_promotes(judge, registry):
     judge("better", promote=False)
     assert registry.versions() == [1, 2]
     assert registry.champion().version == 1
+
+
+@pytest.mark.parametrize(("confidence", "serves"), [(0.95, 1), (0.0, 2)])
+def test_a_champion_that_came_meanwhile_is_judged_against_by_the_runs_own_thresholds(
+    judge, registry, confidence, serves
+):
+    # GIVEN a model that was accepted when none served
+    gate = dataclasses.replace(GATE, confidence=confidence, max_recall_drop=1)
+    # WHEN another serves, which is worse by chance alone, before it is published
+    judge("lucky", gate, meanwhile=lambda: judge("champion"))
+    # THEN it takes that one's place only where its run takes any that is better
+    assert registry.versions() == [1, 2]
+    assert registry.champion().version == serves
 
 
 @pytest.mark.parametrize(

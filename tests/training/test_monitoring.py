@@ -56,11 +56,12 @@ def champion(toy, tmp_path_factory):
         "run_id": "first",
         "registry": str(folder / "registry"),
         "s3_endpoint": "",
-        "gate": Gate(min_accuracy=0.5, min_recall=0.3),
         "report": folder / "report.html",
         "manifest": folder / "manifest.json",
     }
-    assert judging.judge_model(**common, seed=1, reason="drift").verdict.status == "accepted"
+    gate = Gate(min_accuracy=0.5, min_recall=0.3)
+    said = judging.judge_model(**common, gate=gate, seed=1, reason="drift")
+    assert said.verdict.status == "accepted"
     judging.publish(**common)
     return str(folder / "registry")
 

@@ -91,6 +91,8 @@ def evaluate(artifact):
             s3_endpoint="",
             seed=1,
             reason="",
+            pipeline="tuner",
+            pipeline_version="0a1b2c3d4e5f",
             dataset=dataset,
             model=model,
             **made,
@@ -155,11 +157,16 @@ def test_the_reference_has_every_field_of_the_manifest(toy, tmp_path, keep, trai
         run_id="r",
         registry=str(tmp_path / "registry"),
         s3_endpoint="",
-        gate=Gate(min_accuracy=0, min_recall=0),
         report=tmp_path / "report",
         manifest=tmp_path / made["manifest"].name,
     )
     facts = Registry.open(str(tmp_path / "registry")).manifest(1)
+    assert facts["pipeline"] == {
+        "name": "tuner",
+        "version": "0a1b2c3d4e5f",
+        "code": judging.code_fingerprint(),
+    }
+    assert "| pipeline | tuner, version 0a1b2c3d4e5f |" in (tmp_path / "summary").read_text()
     # THEN each field has a row, and each within it is named in that row
     text = REFERENCE.read_text()
     told = text[

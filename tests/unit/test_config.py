@@ -68,7 +68,7 @@ def test_a_monitoring_schedule_needs_something_to_look_at():
 
 
 def test_every_option_but_the_charms_own_reaches_the_pipeline():
-    own = {"s3_endpoint": "http://minio:9000", "reason": "action"}
+    own = {"s3_endpoint": "http://minio:9000", "reason": "action", "pipeline_version": "0a1b"}
     arguments = {**TrainerConfig().arguments, **own}
     SPEC.check(arguments)
     assert set(arguments) == set(SPEC.parameters) - PIPELINES_OWN
@@ -77,7 +77,8 @@ def test_every_option_but_the_charms_own_reaches_the_pipeline():
 
 def test_with_a_workspace_its_size_and_class_reach_the_other_pipeline():
     config = TrainerConfig(workspace_size="1Gi", storage_class="fast")
-    arguments = {**config.arguments, "s3_endpoint": "", "reason": "action"}
+    own = {"s3_endpoint": "", "reason": "action", "pipeline_version": "0a1b"}
+    arguments = {**config.arguments, **own}
     IN_WORKSPACE.check(arguments)
     assert set(arguments) == set(IN_WORKSPACE.parameters) - PIPELINES_OWN
     assert set(IN_WORKSPACE.parameters) - set(SPEC.parameters) == {

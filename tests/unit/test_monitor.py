@@ -364,6 +364,9 @@ def test_shifted_images_start_a_run_by_themselves(ctx, tmp_path, monkeypatch):
         path = f"models/fashion-mnist/runs/{second[0]['id']}/manifest.json"
         manifest = json.loads(bytes(obstore.get(store, path).bytes()))
         assert manifest["reason"] == "drift"
+        # AND the version of the pipeline that made it, as it is called where it was uploaded
+        (version,) = sandbox.store.select("versions", "id = ?", [second[0]["version_id"]])
+        assert manifest["pipeline"]["version"] == version["name"]
         assert set(manifest["data"]["etags"]) == set(data.FILES.values())
 
 

@@ -47,6 +47,7 @@ def test_a_configuration_is_a_run_of_the_compiled_pipeline():
         **DEFAULTS.arguments,
         "s3_endpoint": STORAGE.url,
         "reason": "configuration",
+        "pipeline_version": said.version,
     }
     said.spec.check(run.parameters)
     assert run.description == "The charm's configuration"
@@ -103,6 +104,26 @@ def test_the_image_is_that_of_the_option():
         said.version
         == PipelineSpec.load(COMPILED / "train.yaml", image="site.example/tensorflow:1").fingerprint
     )
+
+
+def test_every_run_is_told_the_version_whose_name_is_uploaded():
+    # GIVEN options that make another version, and each way by which a training starts
+    options = changed(
+        training_image="site.example/tensorflow:1", cpu="8", schedule="@daily", retrain_after=7
+    )
+    made = Result(
+        run_id="r", accuracy=0.9, accepted=True, created_at=NOON - datetime.timedelta(days=8)
+    )
+    said = wanted(
+        options,
+        evidence=Evidence(champion=Champion(version=3, result=made)),
+        **{"train-1": TrainParams(epochs=2)},
+    )
+    # THEN all of them are told it
+    given = [*(run.parameters for run in said.runs), said.schedule.parameters]
+    assert [each["reason"] for each in given] == ["configuration", "action", "age", "schedule"]
+    assert {each["pipeline_version"] for each in given} == {said.version}
+    assert said.version != wanted().version
 
 
 def test_each_wish_is_a_run_of_its_own_over_the_options():
@@ -227,6 +248,8 @@ def test_tuning_is_a_pipeline_of_its_own_before_the_trainers():
     tuning.spec.check(request.parameters)
     given = request.parameters
     assert (given["trials"], given["seed"], given["reason"]) == (3, 7, "action")
+    # AND its runs are told the version of this pipeline, not of the trainer's
+    assert given["pipeline_version"] == tuning.version != own.version
     # AND both steps that train have the resources
     resources = dict.fromkeys(("train", "trial"), config.resources)
     compiled = PipelineSpec.load(COMPILED / "tune.yaml", resources=resources)

@@ -108,6 +108,7 @@ def load(source: str = "", *, s3_endpoint: str = "", cache: Path | None = None) 
     arrays: dict[str, np.ndarray] = {}
     sums: dict[str, str] = {}
     etags: dict[str, str] = {}
+    name = next(iter(FILES))  # whose split an error is of
     try:
         for name, file in FILES.items():
             content, etag = _content(source, file, s3_endpoint, cache)

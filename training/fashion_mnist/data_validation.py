@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -233,13 +233,14 @@ def drift(found: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, flo
 
     Args:
         found: the statistics of a data set.
-        earlier: those to hold it against.
+        earlier: those to hold it against; it may have classes of other names.
     """
-    counts = [found["train"]["counts"][name] for name in CLASS_NAMES]
+    now, before = found["train"]["counts"], earlier["train"]["counts"]
+    names = dict.fromkeys((*now, *before))
     return {
         "train": stability_index(found["train"]["histogram"], earlier["train"]["histogram"]),
         "test": stability_index(found["test"]["histogram"], earlier["test"]["histogram"]),
-        "classes": stability_index(counts, _in_order(earlier["train"]["counts"])),
+        "classes": stability_index(_counts(now, names), _counts(before, names)),
     }
 
 
@@ -313,14 +314,14 @@ def _classes(
     split: str, found: Mapping[str, Any], earlier: Mapping[str, Any], limits: Limits
 ) -> list[Anomaly]:
     wrong = [
-        Anomaly("missing-class", split, f"no image has the label {label}, {name}")
-        for label, name in enumerate(CLASS_NAMES)
-        if not found["counts"][name] and earlier["counts"][name]
+        Anomaly("missing-class", split, f"no image is of the class {name}, which the reference has")
+        for name, count in earlier["counts"].items()
+        if count and not found["counts"].get(name)
     ]
     if wrong:
         return wrong
     # One image more in each class, since an empty one would count for more than it tells.
-    now, before = (np.array(_in_order(each["counts"])) + 1 for each in (found, earlier))
+    now, before = (np.array(_counts(each["counts"], CLASS_NAMES)) + 1 for each in (found, earlier))
     index = stability_index(now, before)
     most_usual = limits.max_drift + _index_by_chance(now, before)
     if index > most_usual:
@@ -445,6 +446,9 @@ def _swapped(
     names = [
         name for name in CLASS_NAMES if all(name in s["class_images"] for s in (found, earlier))
     ]
+    if not names:
+        # Nothing can be swapped with what is not there; that the classes are missing is told already.
+        return []
     ours, theirs = (
         _centred([said["class_images"][name] for name in names]) for said in (found, earlier)
     )
@@ -504,5 +508,6 @@ def _blocks(images: np.ndarray) -> np.ndarray:
     return blocks.reshape(len(images), -1)
 
 
-def _in_order(counts: Mapping[str, int]) -> list[int]:
-    return [counts[name] for name in CLASS_NAMES]
+def _counts(counts: Mapping[str, int], names: Iterable[str]) -> list[int]:
+    """The counts of classes in the order of their names; a class that is not there has no images."""
+    return [counts.get(name, 0) for name in names]

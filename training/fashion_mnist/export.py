@@ -78,7 +78,7 @@ def export(model: Any, directory: Path, model_file: str, images: np.ndarray) -> 
     def serve(images: Any) -> dict[str, Any]:
         return {"probabilities": tf.nn.softmax(model(images, training=False))}
 
-    module = tf.Module()
+    module: Any = tf.Module()
     module.model = model
     tf.saved_model.save(module, str(directory / SERVING), signatures={"serving_default": serve})
     model.save(directory / model_file)

@@ -47,6 +47,8 @@ def judge_model(
     report: Path,
     manifest: Path,
     reason: str = "",
+    pipeline: str = "fashion-mnist-trainer",
+    pipeline_version: str = "",
 ) -> Judged:
     """Evaluate a model, judge it against the champion, and keep what came of the run.
 
@@ -61,6 +63,8 @@ def judge_model(
         report: where the HTML report goes.
         manifest: where the manifest goes, with `predicted`, the answers as digits, for `publish`.
         reason: why the run was started, for the manifest.
+        pipeline: the name of the run's pipeline, for the manifest.
+        pipeline_version: the name of its version, for the manifest; empty where nobody said.
 
     Raises:
         ServingError: the exported model does not load or does not predict, or answers some test
@@ -86,6 +90,7 @@ def judge_model(
     trained = json.loads((model / "training.json").read_text())
     facts = _manifest(run_id, images, said, gate, verdict, champion, trained, seed)
     facts["reason"] = reason
+    facts["pipeline"] = {"name": pipeline, "version": pipeline_version, "code": code_fingerprint()}
     facts["metrics"]["int8"] = {
         "file": lite.FILE,
         "bytes": (model / lite.FILE).stat().st_size,
@@ -129,7 +134,6 @@ def publish(
     run_id: str,
     registry: str,
     s3_endpoint: str,
-    gate: Gate,
     report: Path,
     manifest: Path,
     keep_versions: int = 0,
@@ -146,9 +150,8 @@ def publish(
         run_id: the run's.
         registry: s3://bucket/prefix or a directory; empty publishes nothing.
         s3_endpoint: of the S3 server.
-        gate: the thresholds.
         report: the HTML report, kept with the version.
-        manifest: what `judge_model` wrote.
+        manifest: what `judge_model` wrote, with the thresholds that it judged by.
         keep_versions: how many of the newest versions stay, besides the champion and the one before
             it; 0 keeps all.
         promote: False leaves it to an operator to make the version the champion.
@@ -163,6 +166,7 @@ def publish(
     place = Registry.open(registry, s3_endpoint)
     facts = json.loads(manifest.read_text())
     predicted = np.array(list(facts.pop("predicted")), np.uint8)
+    gate = Gate(**facts["gate"])
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "files"
         shutil.copytree(model, files)
@@ -229,7 +233,6 @@ def _manifest(
         "model": "fashion-mnist",
         "run_id": run_id,
         "created_at": now(),
-        "pipeline": {"name": "fashion-mnist-trainer", "code": code_fingerprint()},
         "parameters": trained["recipe"],
         "seed": seed,
         "workers": trained.get("workers", 1),
@@ -266,7 +269,7 @@ def code_fingerprint() -> str:
 
 def _card(facts: Mapping[str, Any]) -> dict[str, object]:
     """What a model card tells: use, limits, data, figures, and how it was made."""
-    metrics, counts = facts["metrics"], facts["data"]["counts"]
+    metrics, counts, pipeline = facts["metrics"], facts["data"]["counts"], facts["pipeline"]
     recall = metrics["recall"]
     worst = min(recall, key=lambda name: recall[name])
     return {
@@ -282,7 +285,8 @@ def _card(facts: Mapping[str, Any]) -> dict[str, object]:
         "trained": facts["created_at"],
         "run": facts["run_id"],
         "reason": facts.get("reason") or "not given",
-        "code": facts["pipeline"]["code"],
+        "pipeline": f"{pipeline['name']}, version {pipeline['version'] or 'not given'}",
+        "code": pipeline["code"],
         "seed": facts["seed"],
         **facts["parameters"],
         "seconds to fit": f"{metrics['fit_seconds']:.1f}",

@@ -30,10 +30,12 @@ def convert(model: Any, images: np.ndarray) -> bytes:
     trained = [tf.constant(variable.numpy()) for variable in whole.trainable_variables]
     fixed = [tf.constant(variable.numpy()) for variable in whole.non_trainable_variables]
 
-    @tf.function(input_signature=[tf.TensorSpec([1, 28, 28], tf.float32, name="images")])
     def serve(image: Any) -> dict[str, Any]:
         logits, _ = whole.stateless_call(trained, fixed, image, training=False)
         return {"probabilities": tf.nn.softmax(logits)}
+
+    form = tf.TensorSpec([1, 28, 28], tf.float32, name="images")
+    graph: Any = tf.function(serve, input_signature=[form])
 
     def samples() -> Any:
         # So that the input's range is 0 to 255, and raw pixels are the quantised input.
@@ -42,7 +44,7 @@ def convert(model: Any, images: np.ndarray) -> bytes:
             yield [image[None].astype(np.float32)]
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [serve.get_concrete_function()], tf.Module()
+        [graph.get_concrete_function()], tf.Module()
     )
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = samples

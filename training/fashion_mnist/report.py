@@ -189,7 +189,7 @@ def data_report(
     )
     for name in CLASS_NAMES:
         counts = "".join(
-            f"<td>{statistics[s]['counts'][name]:,} ({earlier[s]['counts'][name]:,})</td>"
+            f"<td>{statistics[s]['counts'][name]:,} ({earlier[s]['counts'].get(name, 0):,})</td>"
             for s in splits
         )
         shares = "".join(

@@ -206,7 +206,9 @@ def _fused_normalization() -> Any:
                 epsilon=self.epsilon,
                 is_training=True,
             )
-            for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            # They are None only before the layer is built.
+            both: Any = ((self.moving_mean, mean), (self.moving_variance, variance))
+            for moving, now in both:
                 moving.assign(moving * self.momentum + now * (1 - self.momentum))
             return outputs
 
@@ -466,7 +468,7 @@ def _augment(images: Any, seed: Any) -> Any:
     """Mirror half of the images, and shift each by up to one pixel; uint8 (n, 28, 28)."""
     import tensorflow as tf
 
-    count = tf.shape(images)[0]
+    count: Any = tf.shape(images)[0]
     mirrored = tf.random.stateless_uniform([count], seed) < 0.5
     images = tf.where(mirrored[:, None, None], tf.reverse(images, [2]), images)
     shift = tf.random.stateless_uniform([2], seed + 1, 0, 3, tf.int32)

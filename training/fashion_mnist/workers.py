@@ -454,7 +454,8 @@ def _cleared(store: Any) -> Generator[None]:
 
 def _put(store: Any, name: str, arrays: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> None:
     content = io.BytesIO()
-    np.savez(content, said=np.array(json.dumps(said)), **arrays)
+    named: dict[str, Any] = {"said": np.array(json.dumps(said)), **arrays}
+    np.savez(content, **named)
     obstore.put(store, name, content.getvalue())
 
 
