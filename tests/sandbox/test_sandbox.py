@@ -370,3 +370,15 @@ def test_what_was_told_of_a_step_stays_when_another_one_goes_on(tmp_path):
         assert after[: len(before)] == before
         assert len(after) > len(before)
         assert len({task["task_id"] for task in after}) == len(after)
+
+
+def test_the_process_of_a_run_imports_no_servers():
+    said = subprocess.run(
+        [sys.executable, "-c", "import sandbox.run, sys; print(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "sandbox.run" in said.stdout.split()
+    assert {"sandbox.server", "moto", "flask", "werkzeug"}.isdisjoint(said.stdout.split())
