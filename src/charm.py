@@ -183,7 +183,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             import pushgateway
 
             text = metrics.exposition(situation) if self.unit.is_leader() else None
-            pushgateway.push(self.app.name, text)
+            pushgateway.push(self.app.name, text, is_whole=not situation.problem)
         self._announce(news(self._topology, situation))
 
     def _announce(self, announced: Mapping[str, Announcement]) -> None:
@@ -244,12 +244,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     def _topology(self) -> Topology:
         from observability import Topology
 
-        return Topology(
-            model=self.model.name,
-            model_uuid=self.model.uuid,
-            application=self.app.name,
-            charm=self.meta.name,
-        )
+        return Topology.of(self.model, self.app.name, self.meta.name)
 
     @property
     def _commands(self) -> Commands:

@@ -34,6 +34,11 @@ class Topology:
     application: str
     charm: str
 
+    @classmethod
+    def of(cls, model: ops.Model, application: str, charm: str) -> Topology:
+        """That of an application in a model, and of the charm that it was deployed from."""
+        return cls(model=model.name, model_uuid=model.uuid, application=application, charm=charm)
+
     @property
     def labels(self) -> dict[str, str]:
         """The labels that Juju's metrics, rules and logs have in common."""

@@ -77,7 +77,7 @@ def reconcile(
         logger.warning("no pushgateway yet: %s", error)
 
 
-def push(job: str, metrics: bytes | None) -> None:
+def push(job: str, metrics: bytes | None, *, is_whole: bool = True) -> None:
     """Replace what the gateway holds of a job; None takes it away.
 
     Metrics are no reason to fail: what goes wrong is logged, and the next event pushes again.
@@ -85,12 +85,17 @@ def push(job: str, metrics: bytes | None) -> None:
     Args:
         job: the value of the label `job`.
         metrics: in Prometheus' text format.
+        is_whole: False leaves series of other names with their last values, since what could not be
+            seen is not gone.
     """
     import httpx
 
+    # https://github.com/prometheus/pushgateway#put-method: PUT replaces all of a job, POST the names
+    # that are in it.
+    method = "DELETE" if metrics is None else "PUT" if is_whole else "POST"
     try:
         httpx.request(
-            "DELETE" if metrics is None else "PUT",
+            method,
             f"{URL}/metrics/job/{job}",
             content=metrics,
             timeout=5,

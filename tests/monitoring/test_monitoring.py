@@ -143,7 +143,8 @@ class Monitoring:
     def show(self, situation):
         """Push what was seen, and wait until it was scraped."""
         mark = time.time()
-        pushgateway.push("trainer", metrics.exposition(situation))
+        is_whole = not situation.problem
+        pushgateway.push("trainer", metrics.exposition(situation), is_whole=is_whole)
         until(
             lambda: any(float(row["value"][1]) >= mark for row in self.query("push_time_seconds")),
             "the metrics",
@@ -257,6 +258,22 @@ def test_three_rejected_candidates_are_an_alert_until_one_is_accepted(monitoring
     assert set(until(monitoring.alerts, "CandidatesRejected")) == {"CandidatesRejected"}
     monitoring.show(FINE)
     until(lambda: not monitoring.alerts(), "the end of the alert")
+
+
+def test_what_an_outage_hides_keeps_its_last_value(monitoring):
+    # GIVEN a trainer whose newest run failed
+    monitoring.show(dataclasses.replace(FINE, latest=run(RunState.FAILED)))
+    until(monitoring.alerts, "TrainingFailed")
+    # WHEN nothing can be seen, THEN the alert stays, and so does what is known of the champion
+    monitoring.show(Situation(problem=RegistryError("no way")))
+    until(lambda: "TrainerProblem" in monitoring.alerts(), "TrainerProblem")
+    assert set(monitoring.alerts()) == {"TrainingFailed", "TrainerProblem"}
+    (accuracy,) = monitoring.query("fashion_mnist_trainer_champion_accuracy")
+    assert float(accuracy["value"][1]) == 0.93
+    # WHEN all is seen again, THEN what is not there any more goes
+    monitoring.show(dataclasses.replace(FINE, champion=None))
+    until(lambda: not monitoring.alerts(), "the end of the alerts")
+    assert monitoring.query("fashion_mnist_trainer_champion_accuracy") == []
 
 
 def test_what_takes_its_time_is_an_alert_after_it(rules, tmp_path):
