@@ -235,6 +235,7 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
 def test_each_alert_comes_and_goes(monitoring, alert, state, situation):
     # GIVEN a trainer of which all is well
     monitoring.show(FINE)
+    until(lambda: not monitoring.alerts(), "the end of TrainerSilent")
     monitoring.show(FINE)
     assert monitoring.alerts() == {}
     # WHEN something is wrong, THEN that alert comes, and none else
@@ -249,9 +250,22 @@ def test_each_alert_comes_and_goes(monitoring, alert, state, situation):
     until(lambda: not monitoring.alerts(), "the end of the alert")
 
 
+def test_a_trainer_that_never_pushed_is_an_alert(monitoring):
+    # GIVEN a Pushgateway that is empty, as after its restart, THEN the alert comes with its labels
+    told = until(monitoring.alerts, "TrainerSilent")
+    assert set(told) == {"TrainerSilent"}
+    assert told["TrainerSilent"]["state"] == "pending"
+    assert told["TrainerSilent"]["labels"].items() >= TOPOLOGY.labels.items()
+    assert "juju status trainer" in told["TrainerSilent"]["annotations"]["description"]
+    # WHEN the trainer pushes, THEN it goes
+    monitoring.show(FINE)
+    until(lambda: not monitoring.alerts(), "the end of the alert")
+
+
 def test_three_rejected_candidates_are_an_alert_until_one_is_accepted(monitoring):
     for name in ("a", "b"):
         monitoring.show(rejected(name))
+    until(lambda: not monitoring.alerts(), "the end of TrainerSilent")
     monitoring.show(rejected("b"))
     assert monitoring.alerts() == {}
     monitoring.show(rejected("c"))
@@ -316,6 +330,8 @@ def test_what_takes_its_time_is_an_alert_after_it(rules, tmp_path):
             (f'{name}run_state{{state="RUNNING", {labels}}}', "1x20"),
         ),
         case("TrainerSilent", 61, (f"push_time_seconds{{{labels}}}", "0x70")),
+        # Nothing of this trainer, whatever others push.
+        case("TrainerSilent", 15, ('push_time_seconds{juju_application="other"}', "0+60x20")),
     ]
     path = tmp_path / "tests.yaml"
     document = {"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": tests}
