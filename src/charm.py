@@ -8,14 +8,15 @@ leader acts. Nothing is kept in Juju, so an event that is cut off is put right b
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import socket
 from collections.abc import Generator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import ops
 
+import pushgateway
 import status
 from config import TrainerConfig
 from errors import PROBLEMS, NoDataError, OptionError
@@ -156,13 +157,14 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             # A run that was submitted before something else went wrong is there.
             seen = error.seen if isinstance(error, KfpError) else None
             situation = Situation(problem=error, runs=seen.runs if seen else {})
+        workload = pushgateway.trouble(self.unit.get_container(pushgateway.CONTAINER))
+        situation = dataclasses.replace(situation, workload=workload)
         self._tell(situation)
         return situation
 
     def _introduce(self) -> None:
         """Run the workload and tell monitoring of it, which only Juju's changes can alter."""
         import observability
-        import pushgateway
         from announcements import introductions
 
         relations, topology = self.model.relations, self._topology
@@ -170,8 +172,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         pushgateway.reconcile(self.unit.get_container("pushgateway"), loki, topology.labels)
         for relation in relations["metrics-endpoint"]:
             binding = self.model.get_binding(relation)
-            address = str(binding.network.bind_address) if binding else socket.getfqdn()
-            write(relation.data[self.unit], observability.scrape_unit(self.unit.name, address))
+            write(relation.data[self.unit], observability.scrape_unit(self.unit.name, binding))
         self._announce(introductions(topology))
 
     def _tell(self, situation: Situation) -> None:
@@ -180,7 +181,6 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
         if self.unit.get_container("pushgateway").can_connect():
             import metrics
-            import pushgateway
 
             text = metrics.exposition(situation) if self.unit.is_leader() else None
             pushgateway.push(self.app.name, text, is_whole=not situation.problem)

@@ -150,7 +150,22 @@ def _problem(error: Problem, commands: Commands, later: str) -> ops.StatusBase:
 
 
 def of(situation: Situation, commands: Commands) -> ops.StatusBase:
-    """The unit's status: the problem, or the latest run, the model that serves, and production."""
+    """The unit's status: the problem, or the latest run, the model that serves, and production.
+
+    Last comes what keeps the workload from running, which keeps no one from training.
+    """
+    told = _seen(situation, commands)
+    if not situation.workload:
+        return told
+    text = (
+        f"{told.message}; the Pushgateway does not run: {situation.workload}; {_LATER}; see: "
+        f"juju debug-log --include {commands.app}"
+    )
+    kind = type(told) if isinstance(told, ops.BlockedStatus) else ops.WaitingStatus
+    return kind(line(text, _CHARACTERS))
+
+
+def _seen(situation: Situation, commands: Commands) -> ops.StatusBase:
     if situation.problem:
         return problem(situation.problem, commands)
     told, served = _training(situation, commands), situation.served

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import datetime
 import json
 import lzma
 import re
@@ -74,6 +75,74 @@ def test_a_pebble_that_does_not_do_it_is_asked_again_later(ctx, state, gateway, 
     up = with_container(state)
     ctx.run(ctx.on.pebble_ready(container_of(up)), up)
     assert any(f"no pushgateway yet: {error}" in log.message for log in ctx.juju_log)
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """A workload whose program ends at its start; `broken.append` of anything mends it."""
+    mended = []
+    task = ops.pebble.Task(
+        ops.pebble.TaskID("1"),
+        *("start", 'Start service "pushgateway"', "Error", ["no such\x07 file"]),
+        *(ops.pebble.TaskProgress("", 1, 1), datetime.datetime.now(), None),
+    )
+    change = ops.pebble.Change(
+        ops.pebble.ChangeID("1"),
+        *("replan", "Replan", "Error", [task], True, "exited quickly with code 1"),
+        *(datetime.datetime.now(), None),
+    )
+    replan = ops.Container.replan
+
+    def fail(container):
+        if not mended:
+            raise ops.pebble.ChangeError("exited quickly with code 1", change)
+        replan(container)
+
+    monkeypatch.setattr(ops.Container, "replan", fail)
+    return mended
+
+
+def test_a_pushgateway_that_does_not_start_is_told_until_it_does(ctx, state, gateway, broken, runs):
+    # GIVEN a program that ends at its start
+    up = with_container(state)
+    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    # THEN training goes on, and the status says so and why, with what to do
+    assert len(runs()) == 1
+    for event in (ctx.on.update_status(), ctx.on.config_changed()):
+        out = ctx.run(event, out)
+        assert isinstance(out.unit_status, ops.WaitingStatus)
+        assert re.fullmatch(
+            r"run config-\w+ PENDING, 0 of \d steps done; the Pushgateway does not run: exited quickly "
+            r"with code 1 .*no such\ufffd file.*; tried again at the next update-status; see: "
+            r"juju debug-log --include trainer",
+            out.unit_status.message,
+        )
+    # WHEN it can run again, THEN the next event starts it
+    broken.append("with another image")
+    out = ctx.run(ctx.on.update_status(), out)
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert "Pushgateway" not in out.unit_status.message
+    assert container_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
+
+
+def test_a_pushgateway_that_does_not_start_hides_no_problem(ctx, gateway, broken):
+    up = with_container(bare(leader=True))
+    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert out.unit_status.message.startswith("no relation kfp-api; add it with:")
+    assert "; the Pushgateway does not run: " in out.unit_status.message
+
+
+def test_a_pushgateway_that_ended_is_started_again(ctx, state, gateway):
+    up = with_container(state)
+    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    ended = {"pushgateway": ops.pebble.ServiceStatus.ERROR}
+    out = dataclasses.replace(
+        out, containers={dataclasses.replace(container_of(out), service_statuses=ended)}
+    )
+    out = ctx.run(ctx.on.update_status(), out)
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert container_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
 
 
 def test_the_pushgateway_runs_with_a_health_check(ctx, state, gateway):
