@@ -49,10 +49,9 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         self._situation: Situation | None = None
 
         changes = [
-            self.on.config_changed,
-            self.on.leader_elected,
-            self.on.upgrade_charm,
-            self.on.pushgateway_pebble_ready,
+            *(self.on.config_changed, self.on.leader_elected, self.on.upgrade_charm),
+            # Of units that leave others behind only Loki's matter: each gets the log by its address.
+            *(self.on.pushgateway_pebble_ready, self.on.logging_relation_departed),
         ]
         for endpoint in self.meta.relations:
             events = self.on[endpoint]

@@ -338,6 +338,27 @@ def test_the_workloads_log_goes_to_loki(state, gateway, juju, forwarded):
         assert container_of(out).plan.log_targets["loki/0"].services == ["-all"]
 
 
+def test_a_loki_that_leaves_others_behind_gets_no_log_any_more(state, gateway):
+    def sent(state):
+        targets = container_of(state).plan.log_targets
+        return {name: target.services for name, target in targets.items()}
+
+    # GIVEN two units of Loki
+    ctx = ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer", juju_version="3.6.0")
+    units = {number: {"endpoint": json.dumps({"url": f"{LOKI}?{number}"})} for number in (0, 1)}
+    relation = ops.testing.Relation("logging", remote_app_name="loki", remote_units_data=units)
+    up = with_container(dataclasses.replace(state, relations={*state.relations, relation}))
+    out = ctx.run(ctx.on.relation_changed(relation, remote_unit=1), up)
+    assert sent(out) == {"loki/0": ["all"], "loki/1": ["all"]}
+    # WHEN one departs
+    left = dataclasses.replace(out.get_relation(relation.id), remote_units_data={0: units[0]})
+    others = {each for each in out.relations if each.id != left.id}
+    out = dataclasses.replace(out, relations={*others, left})
+    out = ctx.run(ctx.on.relation_departed(left, remote_unit=1, departing_unit=1), out)
+    # THEN the log goes to the other alone
+    assert sent(out) == {"loki/0": ["all"], "loki/1": ["-all"]}
+
+
 # Kubeflow's dashboard and charms that serve ------------------------------------------------------
 
 
