@@ -83,6 +83,8 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
     if result:
         told |= {
             "accuracy": f"{result.accuracy:.4f}",
+            "loss": "" if result.loss is None else f"{result.loss:.4f}",
+            "recall": figures(result.recalls, 4),
             "verdict": "accepted" if result.accepted else "rejected",
             "reasons": "; ".join(result.reasons),
             "reason": result.reason,
@@ -93,6 +95,7 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
             "images": str(report.images),
             "drift": figures(report.drift),
             "accuracy": "" if report.accuracy is None else f"{report.accuracy:.4f}",
+            "recall": figures(report.recalls, 4),
         }
     if wrong:
         told |= {"trouble": str(wrong), "pod": wrong.pod, "log": wrong.log}

@@ -752,7 +752,9 @@ def test_get_run_tells_steps_parameters_and_what_came_of_it(
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
     sandbox.set_run_state(run["run_id"], "SUCCEEDED", {"train": "SUCCEEDED"})
-    registry(run["run_id"], accuracy=0.9213, version=1)
+    recall = {"T-shirt/top": 0.85125, "Bag": 0.99}
+    metrics = {"test": {"accuracy": 0.9213, "loss": 0.25}, "recall": recall}
+    registry(run["run_id"], accuracy=0.9213, version=1, metrics=metrics)
     # WHEN the newest run is asked for, and the same by its id
     told = act("get-run")
     assert act("get-run", run_id=run["run_id"]) == told
@@ -761,7 +763,8 @@ def test_get_run_tells_steps_parameters_and_what_came_of_it(
     assert told["state"] == "SUCCEEDED"
     assert "train SUCCEEDED" in told["steps"]
     assert json.loads(told["parameters"])["recipe"] == "fast"
-    assert told["accuracy"] == "0.9213"
+    assert (told["accuracy"], told["loss"]) == ("0.9213", "0.2500")
+    assert told["recall"] == "Bag 0.9900, T-shirt/top 0.8512"
     assert told["verdict"] == "accepted"
     assert told["created-at"].startswith("20")
     assert run["run_id"] in told["run-url"]
@@ -769,7 +772,7 @@ def test_get_run_tells_steps_parameters_and_what_came_of_it(
 
 def test_get_run_of_a_running_run_leaves_out_what_is_not_known(ctx, state, act):
     ctx.run(ctx.on.config_changed(), state)
-    assert not {"accuracy", "verdict", "finished-at"} & set(act("get-run"))
+    assert not {"accuracy", "loss", "recall", "verdict", "finished-at"} & set(act("get-run"))
 
 
 def test_cancel_run_terminates_it_and_it_is_not_submitted_again(ctx, state, act, sandbox, runs):

@@ -194,6 +194,8 @@ def test_what_came_of_a_run_is_pushed_with_its_name(ctx, state, sandbox, runs, r
     samples = gateway[-1][2]
     labels = (("run_id", run["run_id"]), ("run_name", run["display_name"]))
     assert samples[("fashion_mnist_trainer_run_accuracy", *labels)] == 0.8
+    assert samples[("fashion_mnist_trainer_run_loss", *labels)] == 0.3
+    assert samples[("fashion_mnist_trainer_run_recall", ("class", "Shirt"), *labels)] == 0.8
     assert samples[("fashion_mnist_trainer_run_accepted", *labels)] == 0
     assert samples[("fashion_mnist_trainer_data_drift", ("part", "train"))] == 0.3
 
