@@ -19,6 +19,7 @@ from errors import (
     NoSuccessError,
     NoSuchModelError,
     NoSuchRunError,
+    NotServedError,
     OptionError,
     Problem,
     ProfilePendingError,
@@ -139,14 +140,35 @@ def _problem(error: Problem, commands: Commands, later: str) -> ops.StatusBase:
             return ops.WaitingStatus(f"{error}; {later}")
         case KubernetesError():
             return ops.WaitingStatus(f"Kubernetes: {error}; {later}")
+        case kfp_ops.RelationDataError():
+            return ops.BlockedStatus(f"{error}; remove the relation and add it again")
+        case _:
+            return _answer(error, commands)
+
+
+def _answer(
+    error: NoSuchRunError
+    | NoSuccessError
+    | NoSuchModelError
+    | ServedModelError
+    | NotServedError
+    | NoScheduleError,
+    commands: Commands,
+) -> ops.StatusBase:
+    """What only actions say."""
+    match error:
         case NoSuchRunError() | NoSuccessError() | NoSuchModelError() | ServedModelError():
             return ops.BlockedStatus(f"{error}; see: {commands.run(_LOOK[type(error)])}")
+        case NotServedError(is_due=True):
+            return ops.WaitingStatus(f"{error}; wait until it does: juju status {commands.app}")
+        case NotServedError():
+            return ops.BlockedStatus(
+                f"{error}; have one served with: juju config {commands.app} serving=kserve"
+            )
         case NoScheduleError():
             return ops.BlockedStatus(
                 f"{error}; set it with: juju config {commands.app} {error.setting}"
             )
-        case kfp_ops.RelationDataError():
-            return ops.BlockedStatus(f"{error}; remove the relation and add it again")
 
 
 def of(situation: Situation, commands: Commands) -> ops.StatusBase:
