@@ -75,7 +75,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         self._situation = self._reconcile()
 
     def _on_action(self, event: ops.ActionEvent) -> None:
-        from actions import ACTIONS
+        from actions import ACTIONS, tell
         from wishes import WISHES
 
         name = event.handle.kind.removesuffix("_action")
@@ -102,10 +102,11 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 told = status.problem(problem, self._commands).message if problem else ""
                 # What was moved or noted is so, whatever keeps Kubeflow from following it now.
                 results |= {"pending": told} if told else {}
-            event.set_results(results)
+            tell(event, results)
 
     def _submit(self, event: ops.ActionEvent, kind: str, params: Wish) -> None:
         import runs
+        from actions import tell
         from params import RunParams
 
         params.over(self.load_config(TrainerConfig))
@@ -118,10 +119,10 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             event.fail(status.failure(problem, self._commands) if problem else told)
             return
         with self._connection() as there:
-            event.set_results(runs.submitted(there, run))
+            tell(event, runs.submitted(there, run))
             if params.wait:
                 ended = runs.follow(there, run, params.timeout, event.log)
-                event.set_results(runs.details(there, RunParams(run_id=run.run_id)))
+                tell(event, runs.details(there, RunParams(run_id=run.run_id)))
                 self._situation = self._reconcile()
                 runs.check(ended)
 

@@ -1274,6 +1274,32 @@ def test_what_the_registry_says_can_be_shown(ctx, state, act, runs, registry, sa
     assert len(told) < 1000
 
 
+@pytest.mark.parametrize("action", ["train", "get-run", "cancel-run"])
+def test_no_result_has_what_a_terminal_obeys(ctx, configured, act, action):
+    state = ctx.run(ctx.on.config_changed(), configured(dashboard_url="https://kubeflow/\x1b[2J"))
+    url = act(action, state)["run-url"]
+    assert url.startswith("https://kubeflow/\ufffd[2J/_/pipeline/#/runs/details/")
+
+
+def test_no_result_is_longer_than_juju_takes(act, registry):
+    # GIVEN versions whose lines together are longer than an argument of a program may be
+    result = {"metrics": {"test": {"accuracy": 0.9}}, "verdict": {"status": "", "reasons": []}}
+    wide = {
+        "schema_version": 1,
+        "run_id": "\U0001f45f" * 256,
+        "reason": "\U0001f45f" * 300,
+        **result,
+    }
+    for version in range(1, 101):
+        registry.put(f"{version}/manifest.json", wide)
+    # WHEN they are listed, THEN the newest are told, and that there are more
+    told = act("list-models", limit=100)
+    assert told["count"] == "100"
+    assert told["models"].startswith("v100  0.9000  ")
+    assert told["models"].endswith("\u2026")
+    assert len(told["models"].encode()) < 128 * 1024
+
+
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b"9" * 5000])
 def test_an_object_that_is_no_json_is_told(ctx, state, registry, content):
     obstore.put(registry.store, "champion/00000001.json", content)
