@@ -6,14 +6,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import ops
 
 import models
 import runs
 import schedules
 from connection import Connection
+from kfp_ops.texts import shown
 from params import ListParams, NoParams, PredictParams, PromoteParams, RollbackParams, RunParams
+
+# Characters of a result: what servers, steps and files say may be anybody's, and of any length.
+TEXT = 16_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,3 +49,8 @@ ACTIONS = {
     "promote": Action(params=PromoteParams, answer=models.promote, changes=True),
     "rollback": Action(params=RollbackParams, answer=models.rollback, changes=True),
 }
+
+
+def tell(event: ops.ActionEvent, results: Mapping[str, str]) -> None:
+    """Give an action's results, as Juju's tools take them and a terminal shows them."""
+    event.set_results({name: shown(text, TEXT) for name, text in results.items()})

@@ -8,14 +8,15 @@ leader acts. Nothing is kept in Juju, so an event that is cut off is put right b
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import socket
 from collections.abc import Generator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import ops
 
+import pushgateway
 import status
 from config import TrainerConfig
 from errors import PROBLEMS, NoDataError, OptionError
@@ -29,11 +30,9 @@ if TYPE_CHECKING:
     from announcements import Announcement
     from connection import Connection
     from kfp_ops import Run
-    from observability import Topology
     from profiles import Profile
     from wishes import Asked, Wish
 
-logger = logging.getLogger(__name__)
 # Each request would be several lines of Juju's log.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 logging.getLogger("httpcore").setLevel(logging.WARNING)
@@ -49,10 +48,9 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         self._situation: Situation | None = None
 
         changes = [
-            self.on.config_changed,
-            self.on.leader_elected,
-            self.on.upgrade_charm,
-            self.on.pushgateway_pebble_ready,
+            *(self.on.config_changed, self.on.leader_elected, self.on.upgrade_charm),
+            # Of units that leave others behind only Loki's matter: each gets the log by its address.
+            *(self.on.pushgateway_pebble_ready, self.on.logging_relation_departed),
         ]
         for endpoint in self.meta.relations:
             events = self.on[endpoint]
@@ -76,7 +74,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         self._situation = self._reconcile()
 
     def _on_action(self, event: ops.ActionEvent) -> None:
-        from actions import ACTIONS
+        from actions import ACTIONS, tell
         from wishes import WISHES
 
         name = event.handle.kind.removesuffix("_action")
@@ -103,10 +101,11 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 told = status.problem(problem, self._commands).message if problem else ""
                 # What was moved or noted is so, whatever keeps Kubeflow from following it now.
                 results |= {"pending": told} if told else {}
-            event.set_results(results)
+            tell(event, results)
 
     def _submit(self, event: ops.ActionEvent, kind: str, params: Wish) -> None:
         import runs
+        from actions import tell
         from params import RunParams
 
         params.over(self.load_config(TrainerConfig))
@@ -119,10 +118,10 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             event.fail(status.failure(problem, self._commands) if problem else told)
             return
         with self._connection() as there:
-            event.set_results(runs.submitted(there, run))
+            tell(event, runs.submitted(there, run))
             if params.wait:
                 ended = runs.follow(there, run, params.timeout, event.log)
-                event.set_results(runs.details(there, RunParams(run_id=run.run_id)))
+                tell(event, runs.details(there, RunParams(run_id=run.run_id)))
                 self._situation = self._reconcile()
                 runs.check(ended)
 
@@ -157,35 +156,35 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         except PROBLEMS as error:
             # A run that was submitted before something else went wrong is there.
             situation = Situation(problem=error, runs=runs)
+        workload = pushgateway.trouble(self.unit.get_container(pushgateway.CONTAINER))
+        situation = dataclasses.replace(situation, workload=workload)
         self._tell(situation)
         return situation
 
     def _introduce(self) -> None:
         """Run the workload and tell monitoring of it, which only Juju's changes can alter."""
         import observability
-        import pushgateway
         from announcements import introductions
 
-        relations, topology = self.model.relations, self._topology
+        relations, topology = self.model.relations, observability.Topology.of(self)
         loki = observability.loki_endpoints(relations["logging"], self.model.juju_version)
         pushgateway.reconcile(self.unit.get_container("pushgateway"), loki, topology.labels)
         for relation in relations["metrics-endpoint"]:
             binding = self.model.get_binding(relation)
-            address = str(binding.network.bind_address) if binding else socket.getfqdn()
-            write(relation.data[self.unit], observability.scrape_unit(self.unit.name, address))
+            write(relation.data[self.unit], observability.scrape_unit(self.unit.name, binding))
         self._announce(introductions(topology))
 
     def _tell(self, situation: Situation) -> None:
         """Tell monitoring, Kubeflow's dashboard and charms that serve what is so."""
         from announcements import news
+        from observability import Topology
 
         if self.unit.get_container("pushgateway").can_connect():
             import metrics
-            import pushgateway
 
             text = metrics.exposition(situation) if self.unit.is_leader() else None
-            pushgateway.push(self.app.name, text)
-        self._announce(news(self._topology, situation))
+            pushgateway.push(self.app.name, text, is_whole=not situation.problem)
+        self._announce(news(Topology.of(self), situation))
 
     def _announce(self, announced: Mapping[str, Announcement]) -> None:
         """Let the leader write to the relations that there are."""
@@ -240,17 +239,6 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         name, owner = (str(self.config[option]) for option in ("profile", "profile-owner"))
         app, model = self.app.name, self.model.name
         return Profile(name, app=app, model=model, owner=owner) if name else None
-
-    @property
-    def _topology(self) -> Topology:
-        from observability import Topology
-
-        return Topology(
-            model=self.model.name,
-            model_uuid=self.model.uuid,
-            application=self.app.name,
-            charm=self.meta.name,
-        )
 
     @property
     def _commands(self) -> Commands:

@@ -86,6 +86,14 @@ class ServedModelError(Exception):
     """The served model does not answer, or answers something else than it should."""
 
 
+class NotServedError(Exception):
+    """No served model can be asked. Attributes: is_due (whether it only has to be waited for)."""
+
+    def __init__(self, message: str, *, is_due: bool):
+        super().__init__(message)
+        self.is_due = is_due
+
+
 class NoScheduleError(Exception):
     """There is no schedule, or the options pause it. Attributes: setting (what to set)."""
 
@@ -107,6 +115,7 @@ PROBLEMS = (
     NoSuccessError,
     NoSuchModelError,
     ServedModelError,
+    NotServedError,
     NoScheduleError,
 )
 Problem = (
@@ -121,5 +130,6 @@ Problem = (
     | NoSuccessError
     | NoSuchModelError
     | ServedModelError
+    | NotServedError
     | NoScheduleError
 )

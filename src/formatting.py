@@ -20,6 +20,11 @@ def moment(when: datetime.datetime | None) -> str:
     return when.isoformat(timespec="seconds") if when else ""
 
 
-def figures(drift: Mapping[str, float]) -> str:
-    """Drift, the population stability index by part, in words that are the same each time."""
-    return ", ".join(f"{part} {index:.3f}" for part, index in sorted(drift.items()))
+def figures(values: Mapping[str, float], digits: int = 3) -> str:
+    """Names with a figure each, such as drift by part, in words that are the same each time.
+
+    Args:
+        values: the figures by name.
+        digits: after the decimal point.
+    """
+    return ", ".join(f"{name} {value:.{digits}f}" for name, value in sorted(values.items()))

@@ -54,7 +54,11 @@ def _training(gauge: _Gauge, situation: Situation) -> None:
         gauge("run_trouble", "1 if a pod of the newest run is in trouble", bool(situation.trouble))
         if result:
             gauge("run_accepted", "1 if the gate let it through", result.accepted, **named)
-            gauge("run_accuracy", "of the newest run's model", result.accuracy, **named)
+            told = "of the newest run's model"
+            gauge("run_accuracy", told, result.accuracy, **named)
+            gauge("run_loss", told, result.loss, **named)
+            for name, recall in result.recalls.items():
+                gauge("run_recall", told, recall, **named, **{"class": name})
     if result:
         for part, index in result.drift.items():
             told = "population stability index of the newest run's data against the champion's"

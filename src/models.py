@@ -6,7 +6,7 @@ import datetime
 
 import serving
 from connection import Connection
-from errors import NoSuchModelError, ServedModelError
+from errors import NoSuchModelError, NotServedError, ServedModelError
 from formatting import moment, table
 from params import ListParams, PredictParams, PromoteParams, RollbackParams
 from registry import Champion, Result
@@ -84,54 +84,71 @@ def serve(there: Connection, champion: Champion | None, *, acts: bool) -> Served
 
 
 def predict(there: Connection, params: PredictParams) -> dict[str, str]:
-    """What a version, or the model that serves, sees in a test image.
+    """What a version, or the model that serves, sees in a test image or in an operator's own.
 
     Where KServe serves the champion it is asked; else it is told what the version answered when it
-    was published.
+    was published, which it did for test images alone.
 
     Raises:
         NoSuchModelError: there is no such version or image, or no model serves yet.
         RegistryError: the registry cannot be read.
         KubernetesError: Kubernetes cannot be asked where the champion is served.
+        NotServedError: no model is served that could be asked about an image of the operator's own.
         ServedModelError: the served model does not answer.
     """
-    version = params.version
+    version, number = params.version, params.image_number or 0
     if version is None:
         service = there.service if there.config.serving == "kserve" else None
         served = service.seen() if service else None
+        if params.pixels is not None:
+            _check_ready(there, served)
         if served and served.is_ready:
-            return _asked(there, served, params.image_number)
+            return _asked(there, served, number, params.pixels)
         champion = there.registry.champion()
         if champion is None:
             raise NoSuchModelError("no model serves yet")
         version = champion.version
-    said = there.registry.prediction(version, params.image_number)
+    said = there.registry.prediction(version, number)
     return {
         "version": str(version),
         "served-by": "registry",
-        "image-number": str(params.image_number),
+        "image-number": str(number),
         "prediction": said.predicted,
         "confidence": f"{said.confidence:.4f}",
         "actual": said.actual,
     }
 
 
-def _asked(there: Connection, served: Served, image_number: int) -> dict[str, str]:
-    """What the served model sees in a test image."""
-    image = there.registry.test_image(served.version, image_number)
-    shares = serving.ask(served, image.pixels)
-    if len(shares) != len(image.classes):
-        raise ServedModelError(
-            f"{served.url} knows {len(shares)} classes: {image.classes} are ours"
+def _check_ready(there: Connection, served: Served | None) -> None:
+    if there.config.serving != "kserve":
+        raise NotServedError("no model is served that can be asked about an image", is_due=False)
+    if served is None or not served.is_ready:
+        which, why = (
+            (f"v{served.version}", served.reason) if served else ("a model", "none is there")
         )
+        raise NotServedError(f"KServe does not serve {which} yet: {why}", is_due=True)
+
+
+def _asked(
+    there: Connection, served: Served, image_number: int, own: bytes | None
+) -> dict[str, str]:
+    """What the served model sees in a test image, or in the operator's own."""
+    if own is None:
+        image = there.registry.test_image(served.version, image_number)
+        pixels, classes = image.pixels, image.classes
+        known = {"image-number": str(image_number), "actual": image.actual}
+    else:
+        pixels, classes, known = own, there.registry.classes(served.version), dict[str, str]()
+    shares = serving.ask(served, pixels)
+    if len(shares) != len(classes):
+        raise ServedModelError(f"{served.url} knows {len(shares)} classes: {classes} are ours")
     most = max(range(len(shares)), key=shares.__getitem__)
     told = {
         "version": str(served.version),
         "served-by": "kserve",
-        "image-number": str(image_number),
-        "prediction": image.classes[most],
+        "prediction": classes[most],
         "confidence": f"{shares[most]:.4f}",
-        "actual": image.actual,
+        **known,
     }
     # While the version before has its share, nobody can tell which of the two answered.
     return {**told, "canary-traffic": str(served.canary)} if served.canary else told

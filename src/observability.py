@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import lzma
+import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -33,6 +34,17 @@ class Topology:
     model_uuid: str
     application: str
     charm: str
+
+    @classmethod
+    def of(cls, charm: ops.CharmBase) -> Topology:
+        """That of the application that a charm runs."""
+        model = charm.model
+        return cls(
+            model=model.name,
+            model_uuid=model.uuid,
+            application=charm.app.name,
+            charm=charm.meta.name,
+        )
 
     @property
     def labels(self) -> dict[str, str]:
@@ -61,11 +73,18 @@ def scrape(topology: Topology, port: int) -> dict[str, str]:
     }
 
 
-def scrape_unit(unit: str, address: str) -> dict[str, str]:
-    """What each unit writes to the relation metrics-endpoint."""
+def scrape_unit(unit: str, binding: ops.Binding | None) -> dict[str, str]:
+    """What each unit writes to the relation metrics-endpoint.
+
+    Args:
+        unit: its name.
+        binding: of the relation; without one the host's name has to do for an address.
+    """
     return {
         "prometheus_scrape_unit_name": unit,
-        "prometheus_scrape_unit_address": address,
+        "prometheus_scrape_unit_address": (
+            str(binding.network.bind_address) if binding else socket.getfqdn()
+        ),
         "prometheus_scrape_unit_path": "",
     }
 

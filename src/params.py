@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 
 import tuning
@@ -161,17 +162,38 @@ class RunParams:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictParams:
-    """What the action `predict` is given: a test image, 0 to 9999, and which version to ask."""
+    """What the action `predict` is given: a test image and whom to ask, or an image of one's own.
 
-    image_number: int = 0
+    Attributes:
+        image_number: which test image, 0 to 9999; None is the first.
+        version: whose published answer is told; None asks the model that serves.
+        image: base64 of a PNG file, about which only the served model can be asked.
+    """
+
+    image_number: int | None = None
     version: int | None = None
+    image: str | None = None
 
     def __post_init__(self):
         """Check it; raises OptionError."""
-        if not 0 <= self.image_number <= 9999:
+        if self.image_number is not None and not 0 <= self.image_number <= 9999:
             raise OptionError("image_number", self.image_number, "between 0 and 9999")
         if self.version is not None and self.version < 1:
             raise OptionError("version", self.version, "a number from list-models")
+        if self.image is not None:
+            for name in ("image_number", "version"):
+                value = getattr(self, name)
+                if value is not None:
+                    raise OptionError(name, value, "left out where image is given")
+            # An image that is none is told before anybody is asked.
+            _ = self.pixels
+
+    @functools.cached_property
+    def pixels(self) -> bytes | None:
+        """The image's grey levels, 28 rows of 28 bytes; None where there is none."""
+        import images
+
+        return None if self.image is None else images.pixels(self.image)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 import ops
 
+from kfp_ops.texts import line
+
 logger = logging.getLogger(__name__)
 
 CONTAINER = "pushgateway"
@@ -71,13 +73,35 @@ def reconcile(
             CONTAINER, layer({**dict.fromkeys(before, ""), **endpoints}, labels), combine=True
         )
         container.replan()
-    except ops.pebble.ConnectionError:
-        pass  # it has an event of its own when it comes up
+    except (ops.pebble.ConnectionError, ops.pebble.ChangeError):
+        pass  # it has an event of its own when it comes up, and `trouble` starts it again
     except ops.pebble.Error as error:
         logger.warning("no pushgateway yet: %s", error)
 
 
-def push(job: str, metrics: bytes | None) -> None:
+def trouble(container: ops.Container) -> str:
+    """Why the program does not run although its container is up; empty where all is well.
+
+    One that does not run is started: nobody else does after a start that failed, until Juju changes
+    something.
+
+    Args:
+        container: the workload's. As long as it is not up, or has no plan, its event is still to come.
+    """
+    try:
+        service = container.get_services(CONTAINER).get(CONTAINER)
+        if service and not service.is_running():
+            container.replan()
+    except ops.pebble.ConnectionError:
+        return ""
+    except ops.pebble.Error as error:
+        # With the program's last words, of which a status has room for the first.
+        logger.warning("the pushgateway does not run: %s", error)
+        return line(str(error), 300)
+    return ""
+
+
+def push(job: str, metrics: bytes | None, *, is_whole: bool = True) -> None:
     """Replace what the gateway holds of a job; None takes it away.
 
     Metrics are no reason to fail: what goes wrong is logged, and the next event pushes again.
@@ -85,12 +109,17 @@ def push(job: str, metrics: bytes | None) -> None:
     Args:
         job: the value of the label `job`.
         metrics: in Prometheus' text format.
+        is_whole: False leaves series of other names with their last values, since what could not be
+            seen is not gone.
     """
     import httpx
 
+    # https://github.com/prometheus/pushgateway#put-method: PUT replaces all of a job, POST the names
+    # that are in it.
+    method = "DELETE" if metrics is None else "PUT" if is_whole else "POST"
     try:
         httpx.request(
-            "DELETE" if metrics is None else "PUT",
+            method,
             f"{URL}/metrics/job/{job}",
             content=metrics,
             timeout=5,

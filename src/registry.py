@@ -258,6 +258,16 @@ class Registry:
                 confidence=float(columns["confidence"][image_number]),
             )
 
+    def classes(self, version: int) -> list[str]:
+        """The names of a version's classes, in the order of its probabilities.
+
+        Raises:
+            NoSuchModelError: the version kept no answers, and so no names.
+            RegistryError: the registry cannot be reached, or holds something else.
+        """
+        with self._answers(version, 0) as (_, names):
+            return names
+
     def test_image(self, version: int, image_number: int) -> TestImage:
         """One of the test images that a version was judged by; of all of them no more is read.
 

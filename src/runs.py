@@ -22,13 +22,13 @@ from kfp_ops import (
     ServerError,
     UnreachableError,
 )
-from kfp_ops.texts import line, shown
+from kfp_ops.texts import line
 from params import ListParams, RunParams
 
 # Between two looks at a run that an action waits for.
 POLL_SECONDS = 5
-# Characters of a name, and of any other text: both may be anybody's.
-NAME, TEXT = 128, 16_000
+# Characters of a name, which may be anybody's.
+NAME = 128
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,8 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
     if result:
         told |= {
             "accuracy": f"{result.accuracy:.4f}",
+            "loss": "" if result.loss is None else f"{result.loss:.4f}",
+            "recall": figures(result.recalls, 4),
             "verdict": "accepted" if result.accepted else "rejected",
             "reasons": "; ".join(result.reasons),
             "reason": result.reason,
@@ -93,10 +95,11 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
             "images": str(report.images),
             "drift": figures(report.drift),
             "accuracy": "" if report.accuracy is None else f"{report.accuracy:.4f}",
+            "recall": figures(report.recalls, 4),
         }
     if wrong:
         told |= {"trouble": str(wrong), "pod": wrong.pod, "log": wrong.log}
-    return {name: shown(text, TEXT) for name, text in told.items() if text}
+    return {name: text for name, text in told.items() if text}
 
 
 def follow(

@@ -37,6 +37,7 @@ class Situation:
         config: the options with which it was looked at.
         report: of the newest monitoring that succeeded, on whatever model served then.
         monitor: the newest run of monitoring.
+        workload: why the unit's Pushgateway does not run though it should; empty: it does.
     """
 
     problem: Problem | None = None
@@ -52,6 +53,7 @@ class Situation:
     config: TrainerConfig | None = None
     report: Report | None = None
     monitor: Run | None = None
+    workload: str = ""
 
     @property
     def outlasted(self) -> datetime.timedelta | None:

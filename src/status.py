@@ -19,6 +19,7 @@ from errors import (
     NoSuccessError,
     NoSuchModelError,
     NoSuchRunError,
+    NotServedError,
     OptionError,
     Problem,
     ProfilePendingError,
@@ -139,14 +140,35 @@ def _problem(error: Problem, commands: Commands, later: str) -> ops.StatusBase:
             return ops.WaitingStatus(f"{error}; {later}")
         case KubernetesError():
             return ops.WaitingStatus(f"Kubernetes: {error}; {later}")
+        case kfp_ops.RelationDataError():
+            return ops.BlockedStatus(f"{error}; remove the relation and add it again")
+        case _:
+            return _answer(error, commands)
+
+
+def _answer(
+    error: NoSuchRunError
+    | NoSuccessError
+    | NoSuchModelError
+    | ServedModelError
+    | NotServedError
+    | NoScheduleError,
+    commands: Commands,
+) -> ops.StatusBase:
+    """What only actions say."""
+    match error:
         case NoSuchRunError() | NoSuccessError() | NoSuchModelError() | ServedModelError():
             return ops.BlockedStatus(f"{error}; see: {commands.run(_LOOK[type(error)])}")
+        case NotServedError(is_due=True):
+            return ops.WaitingStatus(f"{error}; wait until it does: juju status {commands.app}")
+        case NotServedError():
+            return ops.BlockedStatus(
+                f"{error}; have one served with: juju config {commands.app} serving=kserve"
+            )
         case NoScheduleError():
             return ops.BlockedStatus(
                 f"{error}; set it with: juju config {commands.app} {error.setting}"
             )
-        case kfp_ops.RelationDataError():
-            return ops.BlockedStatus(f"{error}; remove the relation and add it again")
 
 
 def _pipelines(error: kfp_ops.KfpError, commands: Commands, later: str) -> ops.StatusBase:
@@ -165,7 +187,22 @@ def _pipelines(error: kfp_ops.KfpError, commands: Commands, later: str) -> ops.S
 
 
 def of(situation: Situation, commands: Commands) -> ops.StatusBase:
-    """The unit's status: the problem, or the latest run, the model that serves, and production."""
+    """The unit's status: the problem, or the latest run, the model that serves, and production.
+
+    Last comes what keeps the workload from running, which keeps no one from training.
+    """
+    told = _seen(situation, commands)
+    if not situation.workload:
+        return told
+    text = (
+        f"{told.message}; the Pushgateway does not run: {situation.workload}; {_LATER}; see: "
+        f"juju debug-log --include {commands.app}"
+    )
+    kind = type(told) if isinstance(told, ops.BlockedStatus) else ops.WaitingStatus
+    return kind(line(text, _CHARACTERS))
+
+
+def _seen(situation: Situation, commands: Commands) -> ops.StatusBase:
     if situation.problem:
         return problem(situation.problem, commands)
     told, served = _training(situation, commands), situation.served

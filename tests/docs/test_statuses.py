@@ -19,6 +19,7 @@ from errors import (
     NoSuccessError,
     NoSuchModelError,
     NoSuchRunError,
+    NotServedError,
     ProfilePendingError,
     RegistryContentError,
     RegistryError,
@@ -72,6 +73,8 @@ ANSWERS = [
     NoScheduleError("there is no schedule", "schedule='0 3 * * 0'"),
     NoScheduleError("the option schedule-paused is true", "schedule-paused=false"),
     ServedModelError("the served model does not answer"),
+    NotServedError("no model is served that can be asked about an image", is_due=False),
+    NotServedError("KServe does not serve v3 yet: RevisionMissing", is_due=True),
 ]
 
 

@@ -143,7 +143,8 @@ class Monitoring:
     def show(self, situation):
         """Push what was seen, and wait until it was scraped."""
         mark = time.time()
-        pushgateway.push("trainer", metrics.exposition(situation))
+        is_whole = not situation.problem
+        pushgateway.push("trainer", metrics.exposition(situation), is_whole=is_whole)
         until(
             lambda: any(float(row["value"][1]) >= mark for row in self.query("push_time_seconds")),
             "the metrics",
@@ -234,6 +235,7 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
 def test_each_alert_comes_and_goes(monitoring, alert, state, situation):
     # GIVEN a trainer of which all is well
     monitoring.show(FINE)
+    until(lambda: not monitoring.alerts(), "the end of TrainerSilent")
     monitoring.show(FINE)
     assert monitoring.alerts() == {}
     # WHEN something is wrong, THEN that alert comes, and none else
@@ -248,15 +250,44 @@ def test_each_alert_comes_and_goes(monitoring, alert, state, situation):
     until(lambda: not monitoring.alerts(), "the end of the alert")
 
 
+def test_a_trainer_that_never_pushed_is_an_alert(monitoring):
+    # GIVEN a Pushgateway that is empty, as after its restart, THEN the alert comes with its labels
+    told = until(monitoring.alerts, "TrainerSilent")
+    assert set(told) == {"TrainerSilent"}
+    assert told["TrainerSilent"]["state"] == "pending"
+    assert told["TrainerSilent"]["labels"].items() >= TOPOLOGY.labels.items()
+    assert "juju status trainer" in told["TrainerSilent"]["annotations"]["description"]
+    # WHEN the trainer pushes, THEN it goes
+    monitoring.show(FINE)
+    until(lambda: not monitoring.alerts(), "the end of the alert")
+
+
 def test_three_rejected_candidates_are_an_alert_until_one_is_accepted(monitoring):
     for name in ("a", "b"):
         monitoring.show(rejected(name))
+    until(lambda: not monitoring.alerts(), "the end of TrainerSilent")
     monitoring.show(rejected("b"))
     assert monitoring.alerts() == {}
     monitoring.show(rejected("c"))
     assert set(until(monitoring.alerts, "CandidatesRejected")) == {"CandidatesRejected"}
     monitoring.show(FINE)
     until(lambda: not monitoring.alerts(), "the end of the alert")
+
+
+def test_what_an_outage_hides_keeps_its_last_value(monitoring):
+    # GIVEN a trainer whose newest run failed
+    monitoring.show(dataclasses.replace(FINE, latest=run(RunState.FAILED)))
+    until(monitoring.alerts, "TrainingFailed")
+    # WHEN nothing can be seen, THEN the alert stays, and so does what is known of the champion
+    monitoring.show(Situation(problem=RegistryError("no way")))
+    until(lambda: "TrainerProblem" in monitoring.alerts(), "TrainerProblem")
+    assert set(monitoring.alerts()) == {"TrainingFailed", "TrainerProblem"}
+    (accuracy,) = monitoring.query("fashion_mnist_trainer_champion_accuracy")
+    assert float(accuracy["value"][1]) == 0.93
+    # WHEN all is seen again, THEN what is not there any more goes
+    monitoring.show(dataclasses.replace(FINE, champion=None))
+    until(lambda: not monitoring.alerts(), "the end of the alerts")
+    assert monitoring.query("fashion_mnist_trainer_champion_accuracy") == []
 
 
 def test_what_takes_its_time_is_an_alert_after_it(rules, tmp_path):
@@ -299,6 +330,8 @@ def test_what_takes_its_time_is_an_alert_after_it(rules, tmp_path):
             (f'{name}run_state{{state="RUNNING", {labels}}}', "1x20"),
         ),
         case("TrainerSilent", 61, (f"push_time_seconds{{{labels}}}", "0x70")),
+        # Nothing of this trainer, whatever others push.
+        case("TrainerSilent", 15, ('push_time_seconds{juju_application="other"}', "0+60x20")),
     ]
     path = tmp_path / "tests.yaml"
     document = {"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": tests}

@@ -756,7 +756,9 @@ def test_get_run_tells_steps_parameters_and_what_came_of_it(
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
     sandbox.set_run_state(run["run_id"], "SUCCEEDED", {"train": "SUCCEEDED"})
-    registry(run["run_id"], accuracy=0.9213, version=1)
+    recall = {"T-shirt/top": 0.85125, "Bag": 0.99}
+    metrics = {"test": {"accuracy": 0.9213, "loss": 0.25}, "recall": recall}
+    registry(run["run_id"], accuracy=0.9213, version=1, metrics=metrics)
     # WHEN the newest run is asked for, and the same by its id
     told = act("get-run")
     assert act("get-run", run_id=run["run_id"]) == told
@@ -765,7 +767,8 @@ def test_get_run_tells_steps_parameters_and_what_came_of_it(
     assert told["state"] == "SUCCEEDED"
     assert "train SUCCEEDED" in told["steps"]
     assert json.loads(told["parameters"])["recipe"] == "fast"
-    assert told["accuracy"] == "0.9213"
+    assert (told["accuracy"], told["loss"]) == ("0.9213", "0.2500")
+    assert told["recall"] == "Bag 0.9900, T-shirt/top 0.8512"
     assert told["verdict"] == "accepted"
     assert told["created-at"].startswith("20")
     assert run["run_id"] in told["run-url"]
@@ -773,7 +776,7 @@ def test_get_run_tells_steps_parameters_and_what_came_of_it(
 
 def test_get_run_of_a_running_run_leaves_out_what_is_not_known(ctx, state, act):
     ctx.run(ctx.on.config_changed(), state)
-    assert not {"accuracy", "verdict", "finished-at"} & set(act("get-run"))
+    assert not {"accuracy", "loss", "recall", "verdict", "finished-at"} & set(act("get-run"))
 
 
 def test_cancel_run_terminates_it_and_it_is_not_submitted_again(ctx, state, act, sandbox, runs):
@@ -1279,6 +1282,32 @@ def test_what_the_registry_says_can_be_shown(ctx, state, act, runs, registry, sa
     told = act("get-run")["reasons"]
     assert told.startswith("a\ufffdb\ufffd; xxx")
     assert len(told) < 1000
+
+
+@pytest.mark.parametrize("action", ["train", "get-run", "cancel-run"])
+def test_no_result_has_what_a_terminal_obeys(ctx, configured, act, action):
+    state = ctx.run(ctx.on.config_changed(), configured(dashboard_url="https://kubeflow/\x1b[2J"))
+    url = act(action, state)["run-url"]
+    assert url.startswith("https://kubeflow/\ufffd[2J/_/pipeline/#/runs/details/")
+
+
+def test_no_result_is_longer_than_juju_takes(act, registry):
+    # GIVEN versions whose lines together are longer than an argument of a program may be
+    result = {"metrics": {"test": {"accuracy": 0.9}}, "verdict": {"status": "", "reasons": []}}
+    wide = {
+        "schema_version": 1,
+        "run_id": "\U0001f45f" * 256,
+        "reason": "\U0001f45f" * 300,
+        **result,
+    }
+    for version in range(1, 101):
+        registry.put(f"{version}/manifest.json", wide)
+    # WHEN they are listed, THEN the newest are told, and that there are more
+    told = act("list-models", limit=100)
+    assert told["count"] == "100"
+    assert told["models"].startswith("v100  0.9000  ")
+    assert told["models"].endswith("\u2026")
+    assert len(told["models"].encode()) < 128 * 1024
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b"9" * 5000])

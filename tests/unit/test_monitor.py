@@ -190,11 +190,13 @@ def test_run_timeout_ends_monitoring_too(ctx, act, watching, sandbox, runs, minu
 
 def test_get_run_tells_what_monitoring_saw(act, looked, registry):
     registry("run-1", accuracy=0.9, version=1)
-    run_id = looked(drift={"pixels": 0.3125, "predictions": 0.02}, accuracy=0.75)
+    drift = {"pixels": 0.3125, "predictions": 0.02}
+    run_id = looked(drift=drift, accuracy=0.75, recall={"Shirt": 0.5, "Bag": 1})
     told = act("get-run", run_id=run_id)
     assert told["state"] == "SUCCEEDED"
     assert told["drift"] == "pixels 0.312, predictions 0.020"
     assert (told["version"], told["images"], told["accuracy"]) == ("1", "1000", "0.7500")
+    assert told["recall"] == "Bag 1.0000, Shirt 0.5000"
 
 
 def test_drift_is_told_where_it_is_above_the_limit(ctx, watching, looked, registry):

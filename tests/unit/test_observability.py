@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import datetime
 import json
 import lzma
 import re
@@ -76,6 +77,74 @@ def test_a_pebble_that_does_not_do_it_is_asked_again_later(ctx, state, gateway, 
     assert any(f"no pushgateway yet: {error}" in log.message for log in ctx.juju_log)
 
 
+@pytest.fixture
+def broken(monkeypatch):
+    """A workload whose program ends at its start; `broken.append` of anything mends it."""
+    mended = []
+    task = ops.pebble.Task(
+        ops.pebble.TaskID("1"),
+        *("start", 'Start service "pushgateway"', "Error", ["no such\x07 file"]),
+        *(ops.pebble.TaskProgress("", 1, 1), datetime.datetime.now(), None),
+    )
+    change = ops.pebble.Change(
+        ops.pebble.ChangeID("1"),
+        *("replan", "Replan", "Error", [task], True, "exited quickly with code 1"),
+        *(datetime.datetime.now(), None),
+    )
+    replan = ops.Container.replan
+
+    def fail(container):
+        if not mended:
+            raise ops.pebble.ChangeError("exited quickly with code 1", change)
+        replan(container)
+
+    monkeypatch.setattr(ops.Container, "replan", fail)
+    return mended
+
+
+def test_a_pushgateway_that_does_not_start_is_told_until_it_does(ctx, state, gateway, broken, runs):
+    # GIVEN a program that ends at its start
+    up = with_container(state)
+    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    # THEN training goes on, and the status says so and why, with what to do
+    assert len(runs()) == 1
+    for event in (ctx.on.update_status(), ctx.on.config_changed()):
+        out = ctx.run(event, out)
+        assert isinstance(out.unit_status, ops.WaitingStatus)
+        assert re.fullmatch(
+            r"run config-\w+ PENDING, 0 of \d steps done; the Pushgateway does not run: exited quickly "
+            r"with code 1 .*no such\ufffd file.*; tried again at the next update-status; see: "
+            r"juju debug-log --include trainer",
+            out.unit_status.message,
+        )
+    # WHEN it can run again, THEN the next event starts it
+    broken.append("with another image")
+    out = ctx.run(ctx.on.update_status(), out)
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert "Pushgateway" not in out.unit_status.message
+    assert container_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
+
+
+def test_a_pushgateway_that_does_not_start_hides_no_problem(ctx, gateway, broken):
+    up = with_container(bare(leader=True))
+    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert out.unit_status.message.startswith("no relation kfp-api; add it with:")
+    assert "; the Pushgateway does not run: " in out.unit_status.message
+
+
+def test_a_pushgateway_that_ended_is_started_again(ctx, state, gateway):
+    up = with_container(state)
+    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    ended = {"pushgateway": ops.pebble.ServiceStatus.ERROR}
+    out = dataclasses.replace(
+        out, containers={dataclasses.replace(container_of(out), service_statuses=ended)}
+    )
+    out = ctx.run(ctx.on.update_status(), out)
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert container_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
+
+
 def test_the_pushgateway_runs_with_a_health_check(ctx, state, gateway):
     up = with_container(state)
     out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
@@ -125,6 +194,8 @@ def test_what_came_of_a_run_is_pushed_with_its_name(ctx, state, sandbox, runs, r
     samples = gateway[-1][2]
     labels = (("run_id", run["run_id"]), ("run_name", run["display_name"]))
     assert samples[("fashion_mnist_trainer_run_accuracy", *labels)] == 0.8
+    assert samples[("fashion_mnist_trainer_run_loss", *labels)] == 0.3
+    assert samples[("fashion_mnist_trainer_run_recall", ("class", "Shirt"), *labels)] == 0.8
     assert samples[("fashion_mnist_trainer_run_accepted", *labels)] == 0
     assert samples[("fashion_mnist_trainer_data_drift", ("part", "train"))] == 0.3
 
@@ -160,9 +231,12 @@ def test_what_monitoring_saw_of_the_model_that_serves_is_pushed(
     assert samples[("fashion_mnist_trainer_monitoring_failed",)] == 0
 
 
-def test_a_problem_is_pushed_too(ctx, gateway):
+def test_a_problem_is_pushed_beside_what_was_seen_before(ctx, gateway):
     ctx.run(ctx.on.config_changed(), with_container(bare(leader=True)))
-    assert gateway[-1][2] == {("fashion_mnist_trainer_problem",): 1}
+    # POST leaves series of other names as they are, PUT would take them away
+    method, _, samples = gateway[-1]
+    assert method == "POST"
+    assert samples == {("fashion_mnist_trainer_problem",): 1}
 
 
 def test_a_unit_that_does_not_lead_takes_its_metrics_away(ctx, state, gateway):
@@ -264,6 +338,27 @@ def test_the_workloads_log_goes_to_loki(state, gateway, juju, forwarded):
         # WHEN Loki goes, THEN nothing is sent there any more
         out = ctx.run(ctx.on.relation_broken(out.get_relation(relation.id)), out)
         assert container_of(out).plan.log_targets["loki/0"].services == ["-all"]
+
+
+def test_a_loki_that_leaves_others_behind_gets_no_log_any_more(state, gateway):
+    def sent(state):
+        targets = container_of(state).plan.log_targets
+        return {name: target.services for name, target in targets.items()}
+
+    # GIVEN two units of Loki
+    ctx = ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer", juju_version="3.6.0")
+    units = {number: {"endpoint": json.dumps({"url": f"{LOKI}?{number}"})} for number in (0, 1)}
+    relation = ops.testing.Relation("logging", remote_app_name="loki", remote_units_data=units)
+    up = with_container(dataclasses.replace(state, relations={*state.relations, relation}))
+    out = ctx.run(ctx.on.relation_changed(relation, remote_unit=1), up)
+    assert sent(out) == {"loki/0": ["all"], "loki/1": ["all"]}
+    # WHEN one departs
+    left = dataclasses.replace(out.get_relation(relation.id), remote_units_data={0: units[0]})
+    others = {each for each in out.relations if each.id != left.id}
+    out = dataclasses.replace(out, relations={*others, left})
+    out = ctx.run(ctx.on.relation_departed(left, remote_unit=1, departing_unit=1), out)
+    # THEN the log goes to the other alone
+    assert sent(out) == {"loki/0": ["all"], "loki/1": ["-all"]}
 
 
 # Kubeflow's dashboard and charms that serve ------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # What takes longer to import than an event that asks nobody takes in all.
 LATER = (
-    *("cronsim", "httpcore", "httpx", "lightkube", "obstore", "prometheus_client"),
+    *("cronsim", "httpcore", "httpx", "lightkube", "obstore", "png", "prometheus_client"),
     *("kfp_ops.client", "kfp_ops.models", "kfp_ops.reconcile", "reconcile", "registry", "runs"),
 )
 PROGRAM = """

@@ -260,6 +260,23 @@ def lasted(state=RunState.CANCELED, **how_long):
             ops.ActiveStatus("run config-1 CANCELED; start one: juju run trainer/leader train"),
         ),
         (
+            Situation(latest=run(RunState.PENDING), workload="exited quickly with code 1"),
+            ops.WaitingStatus(
+                "run config-1 PENDING, 0 of 5 steps done; the Pushgateway does not run: exited "
+                "quickly with code 1; tried again at the next update-status; see: "
+                "juju debug-log --include trainer"
+            ),
+        ),
+        (
+            Situation(latest=run(RunState.FAILED), workload="exited quickly with code 1"),
+            ops.BlockedStatus(
+                "run config-1 failed; see: juju run trainer/leader get-run, then: "
+                "juju run trainer/leader train; the Pushgateway does not run: exited quickly with "
+                "code 1; tried again at the next update-status; see: "
+                "juju debug-log --include trainer"
+            ),
+        ),
+        (
             Situation(latest=run(RunState.RUNNING), problem=RegistryError("first this")),
             ops.WaitingStatus("first this; tried again at the next update-status"),
         ),
