@@ -51,6 +51,8 @@ def _training(gauge: _Gauge, situation: Situation) -> None:
         if created and finished and run.state.is_final:
             took = (finished - created).total_seconds()
             gauge("run_duration_seconds", "from submission to end of the newest run", took)
+        told = "1 if the newest run ended without success after more than run-timeout"
+        gauge("run_timed_out", told, situation.outlasted is not None)
         gauge("run_trouble", "1 if a pod of the newest run is in trouble", bool(situation.trouble))
         if result:
             gauge("run_accepted", "1 if the gate let it through", result.accepted, **named)

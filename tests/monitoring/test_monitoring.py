@@ -82,6 +82,14 @@ def run(state, name="r4"):
     return Run(run_id=name, display_name=name, state=state, created_at=NOW)
 
 
+def cancelled(after):
+    """A trainer whose newest run was cancelled so long after its begin; run-timeout is an hour."""
+    ended = dataclasses.replace(run(RunState.CANCELED), begun_at=NOW, finished_at=NOW + after)
+    return dataclasses.replace(
+        FINE, latest=ended, config=TrainerConfig(max_drift=0.2, run_timeout=60)
+    )
+
+
 def rejected(name):
     result = Result(run_id=name, accuracy=0.8, accepted=False)
     return dataclasses.replace(FINE, latest=run(RunState.SUCCEEDED, name), result=result)
@@ -197,6 +205,7 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
     ("alert", "state", "situation"),
     [
         ("TrainingFailed", "firing", dataclasses.replace(FINE, latest=run(RunState.FAILED))),
+        ("TrainingFailed", "firing", cancelled(datetime.timedelta(hours=1))),
         (
             "TrainingStuck",
             "pending",
@@ -248,6 +257,13 @@ def test_each_alert_comes_and_goes(monitoring, alert, state, situation):
     # WHEN all is well again, THEN it goes
     monitoring.show(FINE)
     until(lambda: not monitoring.alerts(), "the end of the alert")
+
+
+def test_a_run_that_someone_cancelled_is_no_alert(monitoring):
+    monitoring.show(cancelled(datetime.timedelta(minutes=5)))
+    until(lambda: not monitoring.alerts(), "the end of TrainerSilent")
+    monitoring.show(cancelled(datetime.timedelta(minutes=6)))
+    assert monitoring.alerts() == {}
 
 
 def test_a_trainer_that_never_pushed_is_an_alert(monitoring):
