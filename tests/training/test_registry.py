@@ -454,15 +454,15 @@ def test_a_version_that_is_promoted_while_it_goes_leaves_the_old_champion(regist
 @pytest.mark.usefixtures("six")
 def test_a_version_that_was_promoted_just_before_it_would_go_stays(registry, monkeypatch):
     # GIVEN one who promotes version 4 between another's look at who serves and the tombstone
-    create = Registry._create
+    put = obstore.put
 
-    def promote_first(self, path, data):
+    def promote_first(store, path, *what, **how):
         if path == "removed/00000004.json":
-            monkeypatch.setattr(Registry, "_create", create)
+            monkeypatch.setattr(obstore, "put", put)
             registry.move_champion(4, after=3, reason="race")
-        return create(self, path, data)
+        return put(store, path, *what, **how)
 
-    monkeypatch.setattr(Registry, "_create", promote_first)
+    monkeypatch.setattr(obstore, "put", promote_first)
     # WHEN old versions are removed THEN it is not among them, and neither is the one before it
     assert registry.prune(2, older_than=NOW) == [2]
     assert registry.versions() == [1, 3, 4, 5, 6]
