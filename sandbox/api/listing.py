@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from sandbox.api.bodies import snake_case
@@ -33,6 +34,8 @@ _VALUES = (
     "long_values",
     "string_values",
 )
+# What the database can hold against a column.
+_Plain = str | int | float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,11 +206,9 @@ def _filter(kind: Kind, text: str) -> tuple[list[str], list[object]]:
     try:
         predicates = json.loads(text)["predicates"]
     except (ValueError, KeyError, TypeError):
-        word = text.split()[0]
-        raise invalid(
-            f'failed to parse valid filter from "{text}": proto: syntax error (line 1:1): '
-            f"invalid value {word}"
-        ) from None
+        predicates = None
+    if not isinstance(predicates, list) or not all(isinstance(each, dict) for each in predicates):
+        raise _unread(text)
     clauses: list[str] = []
     values: list[object] = []
     for predicate in predicates:
@@ -215,6 +216,14 @@ def _filter(kind: Kind, text: str) -> tuple[list[str], list[object]]:
         clauses.append(clause)
         values += used
     return clauses, values
+
+
+def _unread(text: str) -> ApiError:
+    word = next(iter(text.split()), "")
+    return invalid(
+        f'failed to parse valid filter from "{text}": proto: syntax error (line 1:1): '
+        f"invalid value {word}"
+    )
 
 
 def _predicate(kind: Kind, predicate: dict[str, Any], text: str) -> tuple[str, list[object]]:
@@ -240,11 +249,13 @@ def _predicate(kind: Kind, predicate: dict[str, Any], text: str) -> tuple[str, l
     if key not in kind.columns:
         raise invalid(f'no support for filtering on unrecognized field "{key}"')
     column, value = kind.columns[key], predicate[given[0]]
+    several = value.get("values") if isinstance(value, dict) else [value]
+    if not isinstance(several, list) or not all(isinstance(each, _Plain) for each in several):
+        raise _unread(text)
     if key == "status":
         value = str(value).upper()
     if operation == "IN":
-        several = value["values"] if isinstance(value, dict) else [value]
-        return f"{column} IN ({', '.join('?' * len(several))})", list(several)
+        return f"{column} IN ({', '.join('?' * len(several))})", several
     if operation == "IS_SUBSTRING":
         if given[0] != "string_value":
             raise invalid("cannot use non string value type string with operator 3")
@@ -264,6 +275,7 @@ def _write_token(column: str, descending: bool, filters: str, row: Row) -> str:
 
 
 def _read_token(kind: Kind, token: str) -> dict[str, Any]:
+    decoded = b""
     try:
         decoded = base64.b64decode(token)
         state = json.loads(decoded)
@@ -271,10 +283,15 @@ def _read_token(kind: Kind, token: str) -> dict[str, Any]:
         if (
             state.keys() == {"column", "descending", "filter", "value", "id"}
             and state["column"] in kind.columns.values()
+            and isinstance(state["filter"], str)
+            and all(isinstance(state[name], _Plain) for name in ("value", "id"))
         ):
             return state
     except (ValueError, AttributeError):
-        decoded = base64.b64decode(token + "=" * (-len(token) % 4), validate=False)
+        # One character more than whole bytes take stands for nothing.
+        whole = token[: len(token) - (len(token) % 4 == 1)]
+        with suppress(ValueError):
+            decoded = base64.b64decode(whole + "=" * (-len(whole) % 4))
     first = chr(decoded[0]) if decoded else "?"
     character = first if first.isprintable() else f"\\u{ord(first):04x}"
     raise ApiError(

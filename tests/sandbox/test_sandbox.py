@@ -324,6 +324,41 @@ def test_a_list_that_cannot_be_is_refused(tmp_path):
         assert (answer.status_code, "Invalid sorting field" in answer.text) == (400, True)
 
 
+def encoded(state):
+    return base64.b64encode(json.dumps(state).encode()).decode()
+
+
+TOKEN = {"column": "name", "descending": False, "filter": "", "value": "a", "id": "1"}
+PREDICATE = {"key": "name", "operation": "IN", "string_values": {"values": ["a"]}}
+
+
+def predicates(*each):
+    return {"filter": json.dumps({"predicates": each})}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"page_token": "a"},
+        {"page_token": "abcde"},
+        {"page_token": encoded([])},
+        {"page_token": encoded({**TOKEN, "value": {}})},
+        {"page_token": encoded({**TOKEN, "filter": 1.5, "id": []})},
+        {"filter": "[]"},
+        {"filter": '{"predicates": {}}'},
+        predicates("a"),
+        predicates({**PREDICATE, "string_values": {}}),
+        predicates({**PREDICATE, "string_values": {"values": [{}]}}),
+        predicates({**PREDICATE, "string_values": {"values": "a"}}),
+    ],
+    ids=str,
+)
+def test_a_list_is_asked_for_in_words_that_make_no_sense(tmp_path, query):
+    with Sandbox(tmp_path, execute=False) as sandbox:
+        answer = httpx.get(f"{sandbox.api_url}/apis/v2beta1/experiments", params=query)
+        assert answer.status_code == 400, answer.text
+
+
 def test_a_restart_keeps_the_addresses_and_their_ports_unless_they_are_taken(tmp_path):
     # GIVEN a sandbox that ran once
     with Sandbox(tmp_path, execute=False) as sandbox:
