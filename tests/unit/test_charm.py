@@ -1358,7 +1358,7 @@ def test_a_report_with_numbers_without_end_is_told(ctx, state, act, runs, regist
 def test_a_champion_that_is_not_there_is_told(ctx, state, registry, pointer):
     registry.put("champion/00000001.json", pointer)
     out = ctx.run(ctx.on.config_changed(), state)
-    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "names a version that is not there" in out.unit_status.message
 
 

@@ -249,7 +249,7 @@ def test_a_report_that_is_none_is_told_and_the_rest_goes_on(
     registry.put(f"monitoring/{run_id}/report.json", {**report(run_id), **wrong})
     sandbox.set_run_state(run_id, "SUCCEEDED")
     out = ctx.run(ctx.on.update_status(), watching(train_on_change=True))
-    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "a report" in out.unit_status.message
     assert len(runs()) == 2
 

@@ -58,7 +58,9 @@ def _in_float32(model: Any) -> Any:
     import keras
 
     def clone(layer: Any) -> Any:
-        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+        # An operation that is no layer, such as a flip, takes what comes.
+        dtype = {"dtype": "float32"} if isinstance(layer, keras.Layer) else {}
+        return type(layer).from_config({**layer.get_config(), **dtype})
 
     inputs = keras.Input((28, 28), dtype="float32", name="images")
     copy = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone)

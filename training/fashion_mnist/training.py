@@ -134,6 +134,25 @@ def build(recipe: Recipe, seed: int, *, trains: bool = False) -> Any:
     """
     import keras
 
+    layers = list(_layers(recipe, seed, trains=trains))
+    inputs = keras.Input((28, 28), dtype="uint8", name="images")
+
+    def logits(x: Any) -> Any:
+        for layer in layers:
+            x = layer(x)
+        return x
+
+    answer = logits(inputs)
+    if recipe.mirrored and not trains:
+        mirror = logits(keras.ops.flip(inputs, axis=2))
+        answer = keras.layers.Average(dtype="float32")([answer, mirror])
+    return keras.Model(inputs, answer, name="fashion_mnist")
+
+
+def _layers(recipe: Recipe, seed: int, *, trains: bool) -> Iterator[Any]:
+    """What a recipe's network does to images, in its order; see `build`."""
+    import keras
+
     normalization = _fused_normalization() if trains else keras.layers.BatchNormalization
     policy = dtype_policy(recipe) if trains else "float32"
     seeds = iter(range(seed, seed + 1000))
@@ -150,42 +169,38 @@ def build(recipe: Recipe, seed: int, *, trains: bool = False) -> Any:
             size, 3, padding="same", use_bias=False, kernel_initializer=initial(""), dtype=policy
         )
 
-    inputs = keras.Input((28, 28), dtype="uint8", name="images")
-    x = keras.layers.Rescaling(1 / 255, dtype=policy, name="scale")(inputs)
+    yield keras.layers.Rescaling(1 / 255, dtype=policy, name="scale")
     if recipe.layers[0] != "flatten":
-        x = keras.layers.Reshape((28, 28, 1), dtype=policy)(x)
+        yield keras.layers.Reshape((28, 28, 1), dtype=policy)
     for word in recipe.layers:
         kind, _, number = word.partition(" ")
         size = int(number or 0)
         if kind == "flatten":
-            x = keras.layers.Flatten(dtype=policy)(x)
+            yield keras.layers.Flatten(dtype=policy)
         elif kind == "pool":
-            x = keras.layers.MaxPooling2D(dtype=policy)(x)
+            yield keras.layers.MaxPooling2D(dtype=policy)
         elif kind == "dropout":
-            x = keras.layers.Dropout(size / 100, seed=next(seeds), dtype=policy)(x)
+            yield keras.layers.Dropout(size / 100, seed=next(seeds), dtype=policy)
         elif kind == "dense":
-            x = keras.layers.Dense(
+            yield keras.layers.Dense(
                 size, activation="relu", kernel_initializer=initial("notebook"), dtype=policy
-            )(x)
-        elif kind in ("stem", "conv", "bn-dense"):
-            if kind == "bn-dense":
-                x = keras.layers.Dense(
-                    size, use_bias=False, kernel_initializer=initial(""), dtype=policy
-                )(x)
-            else:
-                x = convolution(size)(x)
+            )
+        elif kind == "bn-dense":
+            yield keras.layers.Dense(
+                size, use_bias=False, kernel_initializer=initial(""), dtype=policy
+            )
+            yield keras.layers.BatchNormalization(momentum=0.9, dtype=policy)
+            yield keras.layers.ReLU(dtype=policy)
+        elif kind in ("stem", "conv"):
+            yield convolution(size)
             if kind == "stem":
-                x = keras.layers.MaxPooling2D(dtype=policy)(x)
-            kind_of_layer = normalization if len(x.shape) == 4 else keras.layers.BatchNormalization
-            x = kind_of_layer(momentum=0.9, dtype=policy)(x)
-            x = keras.layers.ReLU(dtype=policy)(x)
+                yield keras.layers.MaxPooling2D(dtype=policy)
+            yield normalization(momentum=0.9, dtype=policy)
+            yield keras.layers.ReLU(dtype=policy)
         else:
             raise ValueError(f"layer {word!r} of recipe {recipe.name!r} is not known")
     scheme = "notebook" if recipe.name == "notebook" else ""
-    logits = keras.layers.Dense(
-        10, kernel_initializer=initial(scheme), dtype="float32", name="logits"
-    )(x)
-    return keras.Model(inputs, logits, name="fashion_mnist")
+    yield keras.layers.Dense(10, kernel_initializer=initial(scheme), dtype="float32", name="logits")
 
 
 def _fused_normalization() -> Any:

@@ -1,0 +1,57 @@
+"""A recipe whose model looks at the mirror image, too."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fashion_mnist import data, evaluation, export, lite, training
+from fashion_mnist.recipes import Recipe
+
+RECIPE = Recipe(
+    name="mirrored",
+    layers=("stem 4", "stem 8", "flatten", "bn-dense 16"),
+    epochs=4,
+    batch_size=50,
+    learning_rate=1e-2,
+    mirrored=True,
+)
+
+
+@pytest.fixture(scope="module")
+def images(toy):
+    return data.load(str(toy))
+
+
+@pytest.fixture(scope="module")
+def model(images):
+    """A model of the recipe, trained."""
+    return training.train(
+        images.train_images, images.train_labels, RECIPE, seed=1, log=lambda _: None
+    ).model
+
+
+def test_it_says_the_mean_of_an_image_and_its_mirror_image(model, images):
+    # GIVEN the same network without the recipe's mirror
+    plain = training.build(dataclasses.replace(RECIPE, mirrored=False), 1)
+    plain.set_weights(model.get_weights())
+    there, back = (
+        plain.predict(some, verbose=0)
+        for some in (images.test_images, images.test_images[:, :, ::-1])
+    )
+    assert np.abs(there - back).mean() > 0.01
+    said = model.predict(images.test_images, verbose=0)
+    np.testing.assert_allclose(said, (there + back) / 2, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_served_and_the_lite_model_do_so_too(model, images, tmp_path):
+    export.export(model, tmp_path, "model.keras", images.train_images)
+    mirrored = np.ascontiguousarray(images.test_images[:, :, ::-1])
+    lite_model = lite.LiteModel(tmp_path / lite.FILE)
+    for answer in (
+        lambda some: evaluation.probabilities(tmp_path, some),
+        lite_model.probabilities,
+    ):
+        there, back = answer(images.test_images), answer(mirrored)
+        np.testing.assert_allclose(there, back, atol=0.02)
+        assert (there.argmax(axis=1) == images.test_labels).mean() > 0.6
