@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +24,20 @@ PAPERS = [
 SHELL = {"shell", "sh", "bash", "console"}
 # here: tests run it. ci: .ci/run does. cluster: it needs one, and its words are checked.
 MARK = re.compile(r"<!-- runs: (here|ci|cluster) -->\s*")
+
+
+def tracked() -> list[str]:
+    """The repository's files, as git knows them and those that it would; without git a test is skipped."""
+    if not shutil.which("git"):
+        pytest.skip("git is not installed")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return listed.stdout.split("\0")[:-1]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,8 @@
 """What is in which directory, as the architecture tells it."""
 
 import re
-import subprocess
 
-from tests.docs.documents import ROOT
+from tests.docs.documents import ROOT, tracked
 
 PAGE = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
 ROWS = [
@@ -15,9 +14,7 @@ ROWS = [
 
 
 def test_each_directory_is_told():
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    files = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    there = {line.partition("/")[0] for line in files.splitlines() if "/" in line}
+    there = {name.partition("/")[0] for name in tracked() if "/" in name}
     told = {folder.partition("/")[0] for folders, _ in ROWS for folder in folders}
     assert there == told
 

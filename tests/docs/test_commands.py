@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import config
-from tests.docs.documents import BLOCKS, PAPERS, ROOT, SHELL, commands, parse
+from tests.docs.documents import BLOCKS, PAPERS, ROOT, SHELL, commands, parse, tracked
 
 CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
 OTHERS = yaml.safe_load((Path(__file__).parent / "juju.yaml").read_text())
@@ -31,13 +31,6 @@ TYPES = {
     "integer": int,
     "number": (int, float),
 }
-FILES = subprocess.run(
-    ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-    cwd=ROOT,
-    stdout=subprocess.PIPE,
-    text=True,
-    check=True,
-).stdout.split("\0")
 
 
 class WrongError(Exception):
@@ -111,7 +104,7 @@ def check_relation(words):
 
 def check_deploy(words):
     for word, follower in zip(words, [*words[1:], ""], strict=True):
-        if word.startswith("./") and word != PACKED and word.removeprefix("./") not in FILES:
+        if word.startswith("./") and word != PACKED and not (ROOT / word).is_file():
             raise WrongError(f"there is no {word}")
         if word == "--resource":
             known(follower.split("=")[0], CHARMCRAFT["resources"], "resource")
@@ -273,7 +266,7 @@ def test_what_ci_is_said_to_run_it_runs(block):
 def checkout(tmp_path_factory):
     """A copy of the repository that commands may write to."""
     there = tmp_path_factory.mktemp("checkout")
-    for name in filter(None, FILES):
+    for name in tracked():
         source, target = ROOT / name, there / name
         if source.exists() or source.is_symlink():
             target.parent.mkdir(parents=True, exist_ok=True)
