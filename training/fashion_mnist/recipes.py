@@ -80,7 +80,7 @@ RECIPES = {
         Recipe(
             name="accurate",
             layers=("stem 32", "stem 64", "flatten", "dropout 30", "bn-dense 256"),
-            epochs=18,
+            epochs=17,
             batch_size=128,
             learning_rate=8e-3,
             label_smoothing=0.05,
