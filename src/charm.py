@@ -168,7 +168,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
         relations, topology = self.model.relations, observability.Topology.of(self)
         loki = observability.loki_endpoints(relations["logging"], self.model.juju_version)
-        pushgateway.reconcile(self.unit.get_container("pushgateway"), loki, topology.labels)
+        pushgateway.reconcile(self.unit.get_container(pushgateway.CONTAINER), loki, topology.labels)
         for relation in relations["metrics-endpoint"]:
             binding = self.model.get_binding(relation)
             write(relation.data[self.unit], observability.scrape_unit(self.unit.name, binding))
@@ -179,7 +179,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         from announcements import news
         from observability import Topology
 
-        if self.unit.get_container("pushgateway").can_connect():
+        if self.unit.get_container(pushgateway.CONTAINER).can_connect():
             import metrics
 
             text = metrics.exposition(situation) if self.unit.is_leader() else None

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from errors import NoKServeError, NoStorageSecretError, ServedModelError
+from images import SIDE
 from kube import delete, errors, found
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 PROFILE_SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - a name
 _KEYS = {"AWS_ACCESS_KEY_ID": "accesskey", "AWS_SECRET_ACCESS_KEY": "secretkey"}
 _VERSION = "app.kubernetes.io/version"
-_SIDE = 28
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,7 +188,7 @@ def ask(served: Served, pixels: bytes) -> list[float]:
     """
     import httpx
 
-    rows = [list(pixels[at : at + _SIDE]) for at in range(0, _SIDE * _SIDE, _SIDE)]
+    rows = [list(pixels[at : at + SIDE]) for at in range(0, SIDE * SIDE, SIDE)]
     which = "" if 0 < served.canary < 100 else f"/versions/{served.version}"
     url = f"{served.url.rstrip('/')}/v1/models/{served.name}{which}:predict"
     try:

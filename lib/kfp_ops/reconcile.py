@@ -220,8 +220,7 @@ def _observe_experiment(
     named: dict[str, tuple[Run, ...]] = {}
     families: dict[str, tuple[Run, ...]] = {}
     for prefix in dict.fromkeys(p for r in wanted.runs for p in (r.supersedes, r.family) if p):
-        found = client.list_runs(experiment_id, limit=_FAMILY, name_contains=prefix)
-        families[prefix] = tuple(r for r in found if r.display_name.startswith(prefix))
+        families[prefix] = _family(client, experiment_id, prefix)
     for request in wanted.runs:
         family = families.get(request.supersedes or request.family, ())
         same = [run for run in family if run.display_name == request.name]
@@ -233,17 +232,29 @@ def _observe_experiment(
     if latest:
         # Of two of one name it is not the one that has to go.
         latest = runs.get(latest.display_name, latest)
-    prefix = wanted.schedule_prefix
-    schedules = client.list_recurring_runs(experiment_id, name_contains=prefix)
     return dataclasses.replace(
         seen,
         runs=runs,
         named=named,
         families=families,
-        schedules=tuple(s for s in schedules if s.display_name.startswith(prefix)),
+        schedules=_schedules(client, experiment_id, wanted.schedule_prefix),
         overdue=_overdue(client, experiment_id, wanted.deadline),
         latest=latest,
     )
+
+
+def _family(
+    client: Client, experiment_id: str, prefix: str, state: Sequence[RunState] = ()
+) -> tuple[Run, ...]:
+    """The newest runs whose names begin so, newest first; `state` leaves those in one of them."""
+    found = client.list_runs(experiment_id, limit=_FAMILY, name_contains=prefix, state=state)
+    return tuple(run for run in found if run.display_name.startswith(prefix))
+
+
+def _schedules(client: Client, experiment_id: str, prefix: str) -> tuple[RecurringRun, ...]:
+    """The recurring runs whose names begin so, newest first."""
+    found = client.list_recurring_runs(experiment_id, name_contains=prefix)
+    return tuple(schedule for schedule in found if schedule.display_name.startswith(prefix))
 
 
 def _counts(named: Sequence[Run]) -> Run:
@@ -437,17 +448,11 @@ def withdraw(
     there = client.find_experiment(experiment)
     if not there:
         return
-    named = client.list_recurring_runs(there.experiment_id, name_contains=schedule_prefix)
-    for schedule in named:
-        if schedule.display_name.startswith(schedule_prefix):
-            _delete_schedule(client, schedule)
+    for schedule in _schedules(client, there.experiment_id, schedule_prefix):
+        _delete_schedule(client, schedule)
     if run_prefix is not None:
-        going = client.list_runs(
-            there.experiment_id, limit=_FAMILY, name_contains=run_prefix, state=_GOING
-        )
-        for run in going:
-            if run.display_name.startswith(run_prefix):
-                _terminate(client, run)
+        for run in _family(client, there.experiment_id, run_prefix, _GOING):
+            _terminate(client, run)
 
 
 def _with_schedule(seen: Observed, old: RecurringRun, new: RecurringRun | None) -> Observed:

@@ -164,11 +164,6 @@ def _layers(recipe: Recipe, seed: int, *, trains: bool) -> Iterator[Any]:
             1 / 3, mode="fan_in", distribution="uniform", seed=next(seeds)
         )
 
-    def convolution(size: int) -> Any:
-        return keras.layers.Conv2D(
-            size, 3, padding="same", use_bias=False, kernel_initializer=initial(""), dtype=policy
-        )
-
     yield keras.layers.Rescaling(1 / 255, dtype=policy, name="scale")
     if recipe.layers[0] != "flatten":
         yield keras.layers.Reshape((28, 28, 1), dtype=policy)
@@ -192,7 +187,14 @@ def _layers(recipe: Recipe, seed: int, *, trains: bool) -> Iterator[Any]:
             yield keras.layers.BatchNormalization(momentum=0.9, dtype=policy)
             yield keras.layers.ReLU(dtype=policy)
         elif kind in ("stem", "conv"):
-            yield convolution(size)
+            yield keras.layers.Conv2D(
+                size,
+                3,
+                padding="same",
+                use_bias=False,
+                kernel_initializer=initial(""),
+                dtype=policy,
+            )
             if kind == "stem":
                 yield keras.layers.MaxPooling2D(dtype=policy)
             yield normalization(momentum=0.9, dtype=policy)
