@@ -22,7 +22,7 @@ from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.core_v1 import Namespace, Pod, ServiceAccount, ServiceAccountToken
 from lightkube.types import PatchType
 
-from fashion_mnist import workers
+from fashion_mnist import tfjob
 from fashion_mnist.training import WorkersError
 from tests.cluster import CLUSTER, connect, until
 
@@ -107,7 +107,7 @@ def cluster(admin, tmp_path_factory):
         authority = Path(said["certificate-authority"])
     else:
         authority.write_bytes(base64.b64decode(said["certificate-authority-data"]))
-    yield workers.Cluster(said["server"], NAMESPACE, lambda: token, authority)
+    yield tfjob.Cluster(said["server"], NAMESPACE, lambda: token, authority)
     admin.delete(Namespace, NAMESPACE)
     if theirs is None:
         admin.delete(CustomResourceDefinition, "tfjobs.kubeflow.org")
@@ -120,11 +120,11 @@ def step(cluster):
     return cluster.call("GET", path)
 
 
-DRY = f"{workers.TFJOBS}?fieldValidation=Strict&dryRun=All"
+DRY = f"{tfjob.TFJOBS}?fieldValidation=Strict&dryRun=All"
 
 
 def test_the_manifest_passes_the_operators_schema(cluster, step):
-    job = workers.tfjob(step, name="train-dry", workers=2, environment={"WORK_ADDRESS": "s3://b"})
+    job = tfjob.manifest(step, name="train-dry", workers=2, environment={"WORK_ADDRESS": "s3://b"})
     assert cluster.call("POST", DRY, job)["spec"]["tfReplicaSpecs"]["Worker"]["replicas"] == 2
 
 
@@ -140,7 +140,7 @@ def test_the_manifest_passes_the_operators_schema(cluster, step):
     ],
 )
 def test_a_manifest_with_a_wrong_field_does_not_pass(cluster, step, spoil, message):
-    job = workers.tfjob(step, name="train-dry", workers=2, environment={})
+    job = tfjob.manifest(step, name="train-dry", workers=2, environment={})
     spoil(job)
     with pytest.raises(WorkersError, match=message):
         cluster.call("POST", DRY, job)
@@ -157,8 +157,8 @@ def test_a_real_tfjob_is_made_followed_and_removed(cluster, admin, monkeypatch, 
     # GIVEN a TFJob that the step made, owned by the step's pod
     monkeypatch.setenv("KFP_POD_NAME", "step")
     monkeypatch.setenv("BOOTSTRAP", 'exec "$0" "$@"')
-    monkeypatch.setattr(workers, "POLL_SECONDS", 0.5)
-    name = workers.start(cluster, 2, {"WORK_ADDRESS": "s3://b/p", "WORK_ENDPOINT": ""})
+    monkeypatch.setattr(tfjob, "POLL_SECONDS", 0.5)
+    name = tfjob.start(cluster, 2, {"WORK_ADDRESS": "s3://b/p", "WORK_ENDPOINT": ""})
     job = admin.get(TFJob, name, namespace=NAMESPACE)
     pod = admin.get(Pod, "step", namespace=NAMESPACE)
     assert job.metadata.ownerReferences[0].uid == pod.metadata.uid
@@ -167,7 +167,7 @@ def test_a_real_tfjob_is_made_followed_and_removed(cluster, admin, monkeypatch, 
 
     def follow():
         try:
-            workers.follow(cluster, name, said.append)
+            tfjob.follow(cluster, name, said.append)
         except WorkersError as error:
             failed.append(str(error))
 

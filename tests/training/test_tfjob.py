@@ -1,0 +1,141 @@
+"""A TFJob: how it is made, sent, followed and removed."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fashion_mnist import tfjob
+from fashion_mnist.training import WorkersError
+
+POD = {
+    "metadata": {"name": "train-1", "uid": "11111111-2222"},
+    "spec": {
+        "serviceAccountName": "default-editor",
+        "imagePullSecrets": [{"name": "regcred"}],
+        "containers": [
+            {"name": "wait", "image": "argoexec"},
+            {
+                "name": "main",
+                "image": "registry.local/tensorflow:2",
+                "resources": {"limits": {"cpu": "4", "memory": "4Gi"}},
+                "env": [
+                    {
+                        "name": "AWS_SECRET_ACCESS_KEY",
+                        "valueFrom": {"secretKeyRef": {"name": "minio", "key": "secretkey"}},
+                    },
+                    {"name": "KFP_POD_NAME", "value": "train-1"},
+                ],
+            },
+        ],
+    },
+}
+
+
+def test_the_tfjobs_workers_are_like_the_step_and_go_with_it():
+    job = tfjob.manifest(POD, name="train-1", workers=3, environment={"WORK_ADDRESS": "s3://b/p"})
+    replicas = job["spec"]["tfReplicaSpecs"]["Worker"]
+    (container,) = replicas["template"]["spec"]["containers"]
+    assert replicas["replicas"] == 3
+    assert job["metadata"]["ownerReferences"][0]["uid"] == "11111111-2222"
+    assert container["image"] == "registry.local/tensorflow:2"
+    assert container["resources"] == {"limits": {"cpu": "4", "memory": "4Gi"}}
+    assert replicas["template"]["spec"]["serviceAccountName"] == "default-editor"
+    assert replicas["template"]["spec"]["imagePullSecrets"] == [{"name": "regcred"}]
+    # AND the keys are references
+    assert [each["name"] for each in container["env"]] == ["AWS_SECRET_ACCESS_KEY", "WORK_ADDRESS"]
+    assert "value" not in container["env"][0]
+
+
+def test_the_workers_command_unpacks_the_package_and_starts_it(tmp_path):
+    job = tfjob.manifest(POD, name="train-1", workers=2, environment={})
+    (container,) = job["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]["containers"]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PACKAGE": tfjob.package(),
+        "PYTHONPATH": str(tmp_path / "package.zip"),
+        "BOOTSTRAP": f'exec {sys.executable} "$@"',
+    }
+    done = subprocess.run(container["command"], env=environment, capture_output=True, text=True)
+    assert f"{tmp_path}/package.zip/fashion_mnist/workers.py" in done.stderr
+    assert "KeyError: 'WORK_ADDRESS'" in done.stderr
+
+
+class Operator:
+    """The API server with a TFJob that goes through these conditions, one a look."""
+
+    def __init__(self, httpserver, *looks):
+        self.looks = list(looks)
+        self.calls = []
+        self.log = []
+        httpserver.expect_request("/api/v1/namespaces/team/pods").respond_with_json(
+            {"items": [{"metadata": {"name": "train-x-worker-0"}}]}
+        )
+        httpserver.expect_request(
+            "/api/v1/namespaces/team/pods/train-x-worker-0/log"
+        ).respond_with_data("out of memory")
+        path = "/apis/kubeflow.org/v1/namespaces/team/tfjobs/train-x"
+        httpserver.expect_request(path).respond_with_handler(self.answer)
+        self.cluster = tfjob.Cluster(httpserver.url_for("").rstrip("/"), "team", lambda: "token")
+
+    def answer(self, request):
+        from werkzeug import Response
+
+        self.calls.append((request.method, request.headers["authorization"]))
+        if request.method == "DELETE":
+            return Response("{}")
+        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        if isinstance(look, int):
+            return Response(json.dumps({"message": "made to refuse"}), look)
+        conditions = [{"type": kind, "status": "True", "message": "so"} for kind in look]
+        return Response(json.dumps({"status": {"conditions": conditions}}))
+
+    def follow(self):
+        clock = iter(range(0, 10**9, 1000))
+        tfjob.follow(self.cluster, "train-x", self.log.append, lambda _: None, lambda: next(clock))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_tfjob_is_followed_to_its_success_and_removed(httpserver):
+    operator = Operator(httpserver, [], 503, ["Created"], ["Created", "Running"], ["Succeeded"])
+    operator.follow()
+    assert operator.calls[-1] == ("DELETE", "Bearer token")
+    said = "\n".join(operator.log)
+    assert "503 made to refuse" in said
+    assert said.index("Created") < said.index("Running") < said.index("Succeeded")
+
+
+@pytest.mark.parametrize(
+    ("looks", "message"),
+    [
+        ([["Created", "Failed"]], "TFJob train-x failed; its workers' logs are above"),
+        ([["Created"]], "did not end within 6600 s"),
+        ([404], "404 made to refuse"),
+    ],
+)
+def test_a_tfjob_that_does_not_succeed_is_an_error_and_removed(httpserver, looks, message):
+    operator = Operator(httpserver, *looks)
+    with pytest.raises(WorkersError, match=message):
+        operator.follow()
+    assert operator.calls[-1][0] == "DELETE"
+    assert ("out of memory" in "".join(operator.log)) == (
+        "Failed" in looks[0] if looks != [404] else False
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(404, "install Kubeflow's Training Operator"), (403, "tfjobs is forbidden")],
+)
+def test_a_cluster_that_takes_no_tfjob_says_what_to_do(httpserver, monkeypatch, status, message):
+    httpserver.expect_request("/api/v1/namespaces/team/pods/train-1").respond_with_json(POD)
+    monkeypatch.setenv("KFP_POD_NAME", "train-1")
+    httpserver.expect_request("/apis/kubeflow.org/v1/namespaces/team/tfjobs").respond_with_json(
+        {"message": "tfjobs is forbidden"}, status
+    )
+    monkeypatch.setenv("BOOTSTRAP", 'exec "$0" "$@"')
+    cluster = tfjob.Cluster(httpserver.url_for("").rstrip("/"), "team", lambda: "token")
+    with pytest.raises(WorkersError, match=message):
+        tfjob.start(cluster, 2, {})

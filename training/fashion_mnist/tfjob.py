@@ -1,0 +1,268 @@
+"""A TFJob of Kubeflow's Training Operator, whose workers are like the step's own pod.
+
+Kubernetes' API is spoken with the standard library: five calls, for which no step has to install a
+client. Source: https://www.kubeflow.org/docs/components/trainer/legacy-v1/user-guides/tensorflow/.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import os
+import secrets
+import ssl
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fashion_mnist.training import WorkersError
+
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+TFJOBS = "/apis/kubeflow.org/v1/namespaces/{namespace}/tfjobs"
+# Seconds that a training may take; the step itself may take no longer.
+DEADLINE = 110 * 60
+POLL_SECONDS = 5
+# Unpacks the package, sees to it that the image has what it needs, and trains.
+_COMMAND = (
+    'printf %s "$PACKAGE" | base64 -d >"$PYTHONPATH"; '
+    'exec sh -ec "$BOOTSTRAP" python3 -m fashion_mnist.workers'
+)
+
+
+class Cluster:
+    """A namespace of a Kubernetes cluster.
+
+    Args:
+        url: of its API server.
+        namespace: the one to work in.
+        token: gives a bearer token for each call.
+        authority: PEM file with the API server's certificate authority; None is the machine's.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        namespace: str,
+        token: Callable[[], str],
+        authority: Path | None = None,
+    ):
+        self.namespace = namespace
+        self._url = url
+        self._token = token
+        self._context = ssl.create_default_context(cafile=authority)
+
+    @classmethod
+    def here(cls) -> Cluster:
+        """The one that this pod is in, with its ServiceAccount's rights."""
+        host, port = (os.environ[f"KUBERNETES_SERVICE_{part}"] for part in ("HOST", "PORT"))
+        return cls(
+            f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
+            (ACCOUNT / "namespace").read_text().strip(),
+            # It is renewed in place.
+            lambda: (ACCOUNT / "token").read_text().strip(),
+            ACCOUNT / "ca.crt",
+        )
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """What the API server answers, decoded where it is JSON.
+
+        Args:
+            method: of HTTP.
+            path: with `{namespace}` in place of the namespace's name.
+            body: sent as JSON.
+
+        Raises:
+            WorkersError: it refuses, with its reason, or it cannot be reached.
+        """
+        request = urllib.request.Request(  # noqa: S310 - always https
+            self._url + path.format(namespace=self.namespace),
+            json.dumps(body).encode() if body is not None else None,
+            {"authorization": f"Bearer {self._token()}", "content-type": "application/json"},
+            method=method,
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=self._context) as answer:  # noqa: S310
+                text = answer.read().decode(errors="replace")
+        except urllib.error.HTTPError as error:
+            said = error.read(2000).decode(errors="replace")
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                said = json.loads(said)["message"]
+            raise RefusedError(error.code, f"{method} {path}: {error.code} {said}") from error
+        except OSError as error:
+            raise RefusedError(0, f"{method} {path}: {error}") from error
+        return json.loads(text) if text.startswith("{") else text
+
+
+class RefusedError(WorkersError):
+    """The API server refused a call; `status` is its status code, 0 where it was not reached."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+def manifest(
+    pod: Mapping[str, Any], *, name: str, workers: int, environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """The TFJob whose workers are like a step's pod. Pure.
+
+    Args:
+        pod: the step's; it owns the TFJob, which goes with it.
+        name: of the TFJob.
+        workers: how many.
+        environment: what the workers need to know, by name; no secrets.
+    """
+    spec = pod["spec"]
+    main = next(each for each in spec["containers"] if each["name"] == "main")
+    # References to a Secret: the keys themselves are not in the manifest.
+    keys = [each for each in main.get("env", []) if each["name"].startswith("AWS_")]
+    container = {
+        "name": "tensorflow",  # the operator looks for this name, and gives it TF_CONFIG
+        "image": main["image"],
+        "command": ["sh", "-ec", _COMMAND],
+        "env": [*keys, *({"name": key, "value": text} for key, text in environment.items())],
+        "resources": main.get("resources", {}),
+    }
+    alike = ("imagePullSecrets", "nodeSelector", "tolerations", "serviceAccountName")
+    return {
+        "apiVersion": "kubeflow.org/v1",
+        "kind": "TFJob",
+        "metadata": {
+            "name": name,
+            "ownerReferences": [
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "name": pod["metadata"]["name"],
+                    "uid": pod["metadata"]["uid"],
+                }
+            ],
+        },
+        "spec": {
+            "runPolicy": {
+                "activeDeadlineSeconds": DEADLINE,
+                "backoffLimit": 0,
+                # Running: what is over keeps its log until the TFJob goes.
+                "cleanPodPolicy": "Running",
+                "ttlSecondsAfterFinished": 3600,
+            },
+            "tfReplicaSpecs": {
+                "Worker": {
+                    "replicas": workers,
+                    "restartPolicy": "Never",
+                    "template": {
+                        # Workers speak to each other by TensorFlow's protocol, past Istio.
+                        "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}},
+                        "spec": {
+                            "containers": [container],
+                            "automountServiceAccountToken": False,
+                            **{key: spec[key] for key in alike if key in spec},
+                        },
+                    },
+                }
+            },
+        },
+    }
+
+
+def start(cluster: Cluster, workers: int, environment: Mapping[str, str]) -> str:
+    """Create the TFJob, whose workers are like this pod; returns its name.
+
+    Raises:
+        WorkersError: the cluster does not take it.
+    """
+    # Kubeflow Pipelines tells it: the host's name is cut off after 63 characters.
+    name = os.environ["KFP_POD_NAME"]
+    pod = cluster.call("GET", f"/api/v1/namespaces/{{namespace}}/pods/{name}")
+    name = f"train-{secrets.token_hex(4)}"
+    more = {
+        **environment,
+        "PACKAGE": package(),
+        # The compiled pipeline tells the step how it was started itself.
+        "BOOTSTRAP": os.environ["BOOTSTRAP"],
+        "PYTHONPATH": "/tmp/package.zip",  # noqa: S108 - in a container of its own
+    }
+    job = manifest(pod, name=name, workers=workers, environment=more)
+    try:
+        cluster.call("POST", f"{TFJOBS}?fieldValidation=Strict", job)
+    except RefusedError as error:
+        if error.status == 404:
+            raise WorkersError(
+                "the cluster knows no TFJob (kubeflow.org/v1): install Kubeflow's Training Operator, "
+                "or train on one worker: juju config trainer workers=1"
+            ) from error
+        raise
+    return name
+
+
+def follow(
+    cluster: Cluster,
+    name: str,
+    log: Callable[[str], None],
+    pause: Callable[[float], object] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Look at a TFJob until it has succeeded, and remove it, whatever comes.
+
+    Args:
+        cluster: where it is.
+        name: its name.
+        log: given a line for each new condition, and the workers' logs when they fail.
+        pause: called with the seconds between two looks.
+        clock: seconds that only grow.
+
+    Raises:
+        WorkersError: it failed, it is gone, or the time is up.
+    """
+    path, last, end = f"{TFJOBS}/{name}", "", clock() + DEADLINE
+    try:
+        while clock() < end:
+            try:
+                status = cluster.call("GET", path).get("status", {})
+            except RefusedError as error:
+                # A server that cannot be reached for a while has not lost it.
+                if error.status not in (0, 429) and error.status < 500:
+                    raise
+                status = {}
+                log(str(error))
+            true = [c for c in status.get("conditions", []) if c.get("status") == "True"]
+            kinds = [condition["type"] for condition in true]
+            if kinds and kinds[-1] != last:
+                last = kinds[-1]
+                log(f"TFJob {name}: {last}, {true[-1].get('message', '')}")
+            if "Failed" in kinds:
+                _tell_logs(cluster, name, log)
+                raise WorkersError(f"TFJob {name} failed; its workers' logs are above")
+            if "Succeeded" in kinds:
+                return
+            pause(POLL_SECONDS)
+        raise WorkersError(f"TFJob {name} did not end within {DEADLINE} s; see why it waits")
+    finally:
+        with contextlib.suppress(WorkersError):
+            cluster.call("DELETE", f"{path}?propagationPolicy=Background")
+
+
+def _tell_logs(cluster: Cluster, name: str, log: Callable[[str], None]) -> None:
+    pods = "/api/v1/namespaces/{namespace}/pods"
+    with contextlib.suppress(WorkersError):
+        label = f"training.kubeflow.org/job-name={name}"
+        for pod in cluster.call("GET", f"{pods}?labelSelector={label}")["items"]:
+            said = pod["metadata"]["name"]
+            with contextlib.suppress(WorkersError):
+                text = cluster.call("GET", f"{pods}/{said}/log?tailLines=20")
+                log(f"{said}:\n{text}")
+
+
+def package() -> str:
+    """This package's sources as base64 of a zip file, from which Python imports."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for path in sorted(Path(__file__).parent.glob("*.py")):
+            archive.write(path, f"fashion_mnist/{path.name}")
+    return base64.b64encode(content.getvalue()).decode()
