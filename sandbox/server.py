@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from obstore.store import S3Store
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from sandbox import HOST
@@ -133,6 +134,19 @@ class Sandbox:
         self._executor.stop()
         self._s3.close()
         self.store.close()
+
+    def objects(self, prefix: str = "") -> S3Store:
+        """The objects in the bucket whose names begin with a prefix, as a client of the S3 server."""
+        return S3Store(
+            BUCKET,
+            prefix=prefix or None,
+            endpoint=self.s3_url,
+            access_key_id=self.access_key,
+            secret_access_key=self.secret_key,
+            region="us-east-1",
+            virtual_hosted_style_request=False,
+            client_options={"allow_http": True},
+        )
 
     def run_log(self, run_id: str) -> Path:
         """The file with what a run's steps print; it is not there before the run begins."""

@@ -163,16 +163,7 @@ def test_the_pipeline_tunes_trains_on_two_workers_and_publishes_for_real(toy, tm
         assert set(run.steps(spec.steps).values()) == {RunState.SUCCEEDED}
 
         # What the sandbox keeps is asked for as the charm asks.
-        store = obstore.store.S3Store(
-            "mlpipeline",
-            prefix="models/toy",
-            endpoint=sandbox.s3_url,
-            access_key_id=sandbox.access_key,
-            secret_access_key=sandbox.secret_key,
-            region="us-east-1",
-            virtual_hosted_style_request=False,
-            client_options={"allow_http": True},
-        )
+        store = sandbox.objects("models/toy")
 
         def read(path):
             return json.loads(bytes(obstore.get(store, path).bytes()))

@@ -13,7 +13,6 @@ import obstore
 import ops.testing
 import pytest
 import yaml
-from obstore.store import S3Store
 from werkzeug import Response
 
 from charm import FashionMnistTrainerCharm
@@ -308,16 +307,7 @@ def configured(state):
 @pytest.fixture
 def registry(sandbox):
     """The model registry as the pipeline would write it."""
-    store = S3Store(
-        "mlpipeline",
-        prefix="models/fashion-mnist",
-        endpoint=sandbox.s3_url,
-        access_key_id=sandbox.access_key,
-        secret_access_key=sandbox.secret_key,
-        region="us-east-1",
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
-    )
+    store = sandbox.objects("models/fashion-mnist")
 
     def put(path, data):
         obstore.put(store, path, json.dumps(data).encode())

@@ -21,7 +21,6 @@ import ops.testing
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from obstore.store import S3Store
 
 from charm import FashionMnistTrainerCharm
 from sandbox import Sandbox
@@ -94,16 +93,7 @@ class Trainer(RuleBasedStateMachine):
 
     def a_model_serves(self):
         """From before all; the day it was made is all that counts here."""
-        store = S3Store(
-            "mlpipeline",
-            prefix="models/fashion-mnist",
-            endpoint=self.sandbox.s3_url,
-            access_key_id=self.sandbox.access_key,
-            secret_access_key=self.sandbox.secret_key,
-            region="us-east-1",
-            virtual_hosted_style_request=False,
-            client_options={"allow_http": True},
-        )
+        store = self.sandbox.objects("models/fashion-mnist")
         manifest = {
             "schema_version": 1,
             "run_id": "before",

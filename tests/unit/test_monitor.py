@@ -11,7 +11,6 @@ import obstore
 import ops
 import ops.testing
 import pytest
-from obstore.store import S3Store
 
 import reconcile
 from fashion_mnist import data
@@ -302,15 +301,7 @@ def finished(sandbox, run_id, seconds=300):
 def test_shifted_images_start_a_run_by_themselves(ctx, tmp_path, monkeypatch):
     """Train, serve, look at production that changed, and train again, in the sandbox."""
     with Sandbox(tmp_path / "sandbox") as sandbox:
-        store = S3Store(
-            "mlpipeline",
-            endpoint=sandbox.s3_url,
-            access_key_id=sandbox.access_key,
-            secret_access_key=sandbox.secret_key,
-            region="us-east-1",
-            virtual_hosted_style_request=False,
-            client_options={"allow_http": True},
-        )
+        store = sandbox.objects()
         host, port = sandbox.s3_url.removeprefix("http://").split(":")
         api = sandbox.api_url.rsplit(":", 1)[1]
         keys = {"access-key": sandbox.access_key, "secret-key": sandbox.secret_key}

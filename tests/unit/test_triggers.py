@@ -8,7 +8,6 @@ import obstore
 import ops
 import ops.testing
 import pytest
-from obstore.store import S3Store
 
 import reconcile
 import sources
@@ -139,13 +138,7 @@ def bucket(sandbox, registry, monkeypatch, tmp_path_factory):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    store = S3Store(
-        "mlpipeline",
-        prefix="data",
-        endpoint=sandbox.s3_url,
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
-    )
+    store = sandbox.objects("data")
     path = tmp_path_factory.mktemp("idx") / "file"
 
     def put(seed):
@@ -185,13 +178,7 @@ def test_etags_outlive_the_artifact(sandbox, bucket, tmp_path):
 def test_the_charm_and_the_step_see_the_same_versions_of_pages(
     httpserver, storage, bucket, sandbox, headers, told
 ):
-    source = S3Store(
-        "mlpipeline",
-        prefix="data",
-        endpoint=sandbox.s3_url,
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
-    )
+    source = sandbox.objects("data")
     for file in FILES:
         content = bytes(obstore.get(source, file).bytes())
         httpserver.expect_request(f"/{file}").respond_with_data(content, headers=headers)
