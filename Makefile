@@ -38,7 +38,8 @@ test: .venv/ready ## Run the tests that need Python packages only, with the cove
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 -m "not slow" tests
 	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(BIN)/coverage report --include="src/*,lib/*"
+	$(BIN)/coverage report --include="training/*"
 
 test-slow: .venv/ready ## Run those that train for real, or build: a minute each
 	$(BIN)/python -m pytest -n 2 -m slow tests

@@ -128,6 +128,12 @@ def test_a_file_that_is_too_large_is_not_read(copy, s3, httpserver, monkeypatch,
     assert caught.value.kind == "size"
 
 
+def test_a_file_that_is_not_in_the_bucket_is_told(s3):
+    address, endpoint = s3
+    with pytest.raises(data.DataError, match=f"{IMAGES} cannot be read .* upload it there"):
+        data.load(f"{address}/nothing", s3_endpoint=endpoint)
+
+
 def test_what_is_in_the_cache_answers_for_the_official_address_only(toy, tmp_path, httpserver):
     # GIVEN a cache with what is not at the address
     for file in data.FILES.values():

@@ -114,3 +114,27 @@ def test_a_damaged_file_of_test_images_is_told(toy, tmp_path, change, says):
     path.write_bytes(gzip.compress(change(gzip.decompress(path.read_bytes()))))
     with pytest.raises(data.DataError, match=says):
         data.load_test_image(str(tmp_path / "idx"), 100)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda tf, images: tf.ones([tf.shape(images)[0], 10]), "export it with its softmax"),
+        (lambda tf, images: tf.ones([tf.shape(images)[0], 9]) / 9, r"gives \(8, 9\) for 8 images"),
+        # Which class it is depends on how many are asked about.
+        (
+            lambda tf, images: tf.one_hot(tf.fill([tf.shape(images)[0]], tf.shape(images)[0]), 10),
+            "an image alone another answer than in a batch",
+        ),
+    ],
+)
+def test_a_model_whose_answers_are_no_probabilities_does_not_serve(tmp_path, answer, message):
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 28, 28], tf.uint8, name="images")])
+    def serve(images):
+        return {"probabilities": answer(tf, images)}
+
+    tf.saved_model.save(tf.Module(), str(tmp_path), signatures={"serving_default": serve})
+    with pytest.raises(prediction.ServingError, match=message):
+        prediction.check(tmp_path, np.zeros((8, 28, 28), np.uint8))

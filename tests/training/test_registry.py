@@ -129,6 +129,26 @@ def test_a_published_version_comes_back_whole(registry, files, tmp_path):
     assert registry.versions() == [1]
 
 
+def test_a_file_that_is_gone_is_named(registry, store, files, tmp_path):
+    registry.publish("a", files, manifest("a"))
+    obstore.delete(store, "1/serving/1/saved_model.pb")
+    with pytest.raises(RegistryError, match=r"version 1: serving/1/saved_model\.pb is not there"):
+        registry.fetch(1, tmp_path / "back")
+
+
+def test_nothing_is_not_published(registry, tmp_path):
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ValueError, match="is empty"):
+        registry.publish("a", tmp_path / "nothing", manifest("a"))
+    assert registry.versions() == []
+
+
+def test_a_manifest_of_another_schema_is_not_read(registry, store):
+    obstore.put(store, "1/manifest.json", json.dumps({"schema_version": 2}).encode())
+    with pytest.raises(RegistryError, match="has schema_version 2"):
+        registry.manifest(1)
+
+
 def test_publishing_a_run_again_gives_the_same_version(registry, files):
     assert registry.publish("run-1", files, manifest("run-1")) == 1
     assert registry.publish("run-1", files, manifest("run-1")) == 1

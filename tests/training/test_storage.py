@@ -56,6 +56,12 @@ def test_a_server_that_is_started_anew_is_waited_for(starting):
     assert bytes(obstore.get(store, "x").bytes()) == b"model"
 
 
+@pytest.mark.parametrize("address", ["", "gs://bucket/models"])
+def test_what_is_no_storage_is_told(address):
+    with pytest.raises(ValueError, match="use s3://BUCKET/PREFIX or a directory"):
+        storage.open_store(address)
+
+
 def test_a_server_that_is_gone_is_told_at_last(monkeypatch):
     monkeypatch.setattr(storage, "PATIENCE", datetime.timedelta(seconds=1))
     store = storage.open_store("s3://mlpipeline/models", "http://127.0.0.1:1")
