@@ -46,6 +46,7 @@ class Executor:
         self._wake = threading.Condition()
         self._stopping = False
         self._running: dict[str, subprocess.Popen[str]] = {}
+        self._lost: set[str] = set()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -69,12 +70,14 @@ class Executor:
             thread.join()
 
     def changed(self, what: str, run_id: str) -> None:
-        """Hear of a run that was submitted, terminated, retried or deleted."""
+        """Hear of a run that was submitted, terminated, retried or deleted, or lost its workflow."""
         with self._wake:
             process = self._running.get(run_id)
-            if what in ("terminated", "deleted") and process:
+            if what == "lost":
+                self._lost.add(run_id)
+            if what in ("terminated", "deleted", "lost") and process:
                 _kill(process)
-            elif what == "terminated":
+            elif what == "terminated" and run_id not in self._lost:
                 self._store.move_run(run_id, "FAILED", expected=("CANCELING",))
             self._wake.notify_all()
 
@@ -133,6 +136,9 @@ class Executor:
             code = process.wait()
         with self._wake:
             del self._running[run["id"]]
+            lost = run["id"] in self._lost
+        if lost:
+            return
         if code == 0:
             self._store.move_run(run["id"], "SUCCEEDED", expected=("RUNNING",))
             return

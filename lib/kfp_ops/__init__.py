@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         CreateSchedule,
         DeleteSchedule,
         Observed,
+        RetireSchedule,
         RunRequest,
         Schedule,
         Step,
@@ -91,9 +92,9 @@ _MODULES = {
     ),
     "models": "Experiment Pipeline PipelineVersion RecurringRun Run RunState Task",
     "reconcile": (
-        "CreateExperiment CreatePipeline CreateSchedule DeleteSchedule Observed RunRequest "
-        "Schedule Step SubmitRun SwitchSchedule TerminateRun UploadVersion Wanted act observe "
-        "plan withdraw"
+        "CreateExperiment CreatePipeline CreateSchedule DeleteSchedule Observed RetireSchedule "
+        "RunRequest Schedule Step SubmitRun SwitchSchedule TerminateRun UploadVersion Wanted act "
+        "observe plan withdraw"
     ),
     "relations": (
         "DashboardLink KfpApi KfpApiRequirer ObjectStorage ObjectStorageRequirer "
@@ -145,6 +146,7 @@ __all__ = [
     "RelationDataError",
     "RequestError",
     "Resources",
+    "RetireSchedule",
     "Run",
     "RunRequest",
     "RunState",

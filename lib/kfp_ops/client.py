@@ -177,18 +177,24 @@ class Client:
         limit: int = 1,
         name_contains: str = "",
         state: RunState | Sequence[RunState] = (),
+        recurring_run_ids: Sequence[str] = (),
         oldest_first: bool = False,
     ) -> list[Run]:
         """The experiment's newest runs, at most `limit`, newest first, without archived ones.
 
-        `state` leaves only those in it, or in one of them; `oldest_first` takes them from the other end.
+        `state` leaves only those in it, or in one of them, and `recurring_run_ids` those of recurring
+        runs; `oldest_first` takes them from the other end.
         """
         states = (state,) if isinstance(state, RunState) else state
+        among = {
+            "state": [each.value for each in states],
+            "recurring_run_id": list(recurring_run_ids),
+        }
         found = self._list(
             "/runs",
             "runs",
             filters={"storage_state": "AVAILABLE"},
-            among={"state": [each.value for each in states]} if states else {},
+            among={key: values for key, values in among.items() if values},
             contains={"name": name_contains} if name_contains else {},
             limit=limit,
             sort_by=OLDEST if oldest_first else NEWEST,
@@ -285,7 +291,11 @@ class Client:
         self._call("POST", f"/recurringruns/{_part(recurring_run_id)}:disable", body={})
 
     def delete_recurring_run(self, recurring_run_id: str) -> None:
-        """Remove it; its runs stay. NotFoundError when there is none."""
+        """Remove it; NotFoundError when there is none.
+
+        Its runs stay, but servers before 2.16 let Kubernetes remove the workflow of one that goes on.
+        Source: https://github.com/kubeflow/pipelines/issues/12573.
+        """
         self._call("DELETE", f"/recurringruns/{_part(recurring_run_id)}")
 
     # The way through ----------------------------------------------------------------------------

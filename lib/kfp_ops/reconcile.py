@@ -114,6 +114,7 @@ class Observed:
             newest first.
         overdue: runs that go on or wait since before the deadline, oldest first.
         schedules: the caller's recurring runs, newest first.
+        busy: ids of those recurring runs that are not wanted and of which a run goes on.
         latest: the newest run in the experiment, whoever asked for it.
     """
 
@@ -127,6 +128,7 @@ class Observed:
     )
     overdue: tuple[Run, ...] = ()
     schedules: tuple[RecurringRun, ...] = ()
+    busy: frozenset[str] = frozenset()
     latest: Run | None = None
     pipeline: Pipeline | None = None
     version: PipelineVersion | None = None
@@ -175,6 +177,13 @@ class SwitchSchedule:
 
 
 @dataclasses.dataclass(frozen=True)
+class RetireSchedule:
+    """Disable a recurring run that is not wanted any more, until it can be deleted."""
+
+    schedule: RecurringRun
+
+
+@dataclasses.dataclass(frozen=True)
 class DeleteSchedule:
     """Disable and delete a recurring run that is not wanted any more."""
 
@@ -189,6 +198,7 @@ Step = (
     | SubmitRun
     | CreateSchedule
     | SwitchSchedule
+    | RetireSchedule
     | DeleteSchedule
 )
 
@@ -198,7 +208,7 @@ _FAMILY = 20
 
 
 def observe(client: Client, wanted: Wanted) -> Observed:
-    """See what exists, in at most 6 calls and three more for each wanted run.
+    """See what exists, in at most 7 calls and three more for each wanted run.
 
     Raises:
         KfpError: the server cannot be reached or does not allow it.
@@ -232,12 +242,15 @@ def _observe_experiment(
     if latest:
         # Of two of one name it is not the one that has to go.
         latest = runs.get(latest.display_name, latest)
+    schedules = _schedules(client, experiment_id, wanted.schedule_prefix)
+    kept = _kept(wanted, schedules)
     return dataclasses.replace(
         seen,
         runs=runs,
         named=named,
         families=families,
-        schedules=_schedules(client, experiment_id, wanted.schedule_prefix),
+        schedules=schedules,
+        busy=_busy(client, experiment_id, [each for each in schedules if each != kept]),
         overdue=_overdue(client, experiment_id, wanted.deadline),
         latest=latest,
     )
@@ -255,6 +268,15 @@ def _schedules(client: Client, experiment_id: str, prefix: str) -> tuple[Recurri
     """The recurring runs whose names begin so, newest first."""
     found = client.list_recurring_runs(experiment_id, name_contains=prefix)
     return tuple(schedule for schedule in found if schedule.display_name.startswith(prefix))
+
+
+def _busy(client: Client, experiment_id: str, schedules: Sequence[RecurringRun]) -> frozenset[str]:
+    """The ids of those recurring runs of which a run goes on."""
+    ids = [schedule.recurring_run_id for schedule in schedules]
+    if not ids:
+        return frozenset()
+    runs = client.list_runs(experiment_id, limit=_FAMILY, state=_GOING, recurring_run_ids=ids)
+    return frozenset(run.recurring_run_id for run in runs)
 
 
 def _counts(named: Sequence[Run]) -> Run:
@@ -298,10 +320,18 @@ def plan(wanted: Wanted, seen: Observed) -> list[Step]:
     # The new schedule before the old one goes: a crash between the two loses no run.
     if new_schedule:
         steps.append(CreateSchedule())
-    kept = _kept(wanted, seen)
+    kept = _kept(wanted, seen.schedules)
     if kept and wanted.schedule and kept.enabled != wanted.schedule.enabled:
         steps.append(SwitchSchedule(kept, wanted.schedule.enabled))
-    return [*steps, *(DeleteSchedule(old) for old in seen.schedules if old != kept)]
+    for old in seen.schedules:
+        if old == kept:
+            continue
+        # With the schedule the server would lose a run of it that goes on.
+        if old.recurring_run_id not in seen.busy:
+            steps.append(DeleteSchedule(old))
+        elif old.enabled:
+            steps.append(RetireSchedule(old))
+    return steps
 
 
 def _missing(wanted: Wanted, seen: Observed) -> list[RunRequest]:
@@ -359,14 +389,14 @@ def _doubles(wanted: Wanted, seen: Observed) -> list[Run]:
     ]
 
 
-def _kept(wanted: Wanted, seen: Observed) -> RecurringRun | None:
+def _kept(wanted: Wanted, schedules: Sequence[RecurringRun]) -> RecurringRun | None:
     """The recurring run that is the wanted one; should there be more, the oldest."""
     name = wanted.schedule.name if wanted.schedule else None
-    return next((s for s in reversed(seen.schedules) if s.display_name == name), None)
+    return next((s for s in reversed(schedules) if s.display_name == name), None)
 
 
 def _schedule_is_missing(wanted: Wanted, seen: Observed) -> bool:
-    return wanted.schedule is not None and _kept(wanted, seen) is None
+    return wanted.schedule is not None and _kept(wanted, seen.schedules) is None
 
 
 def act(
@@ -423,6 +453,9 @@ def _take(client: Client, wanted: Wanted, seen: Observed, step: Step) -> Observe
             change(schedule.recurring_run_id)
             changed = dataclasses.replace(schedule, enabled=enabled)
             return _with_schedule(seen, schedule, changed)
+        case RetireSchedule(schedule):
+            _disable_schedule(client, schedule)
+            return _with_schedule(seen, schedule, dataclasses.replace(schedule, enabled=False))
         case DeleteSchedule(schedule):
             _delete_schedule(client, schedule)
             return _with_schedule(seen, schedule, None)
@@ -433,7 +466,7 @@ def withdraw(
     experiment: str,
     schedule_prefix: str = "schedule-",
     run_prefix: str | None = None,
-) -> None:
+) -> list[RecurringRun]:
     """Delete the caller's recurring runs, and end runs that nobody wants any more; all else stays.
 
     Args:
@@ -442,17 +475,28 @@ def withdraw(
         schedule_prefix: recurring runs whose names begin so are deleted.
         run_prefix: runs that go on or wait, and whose names begin so, are terminated; None: none.
 
+    Returns:
+        recurring runs that are disabled only, since a run of theirs goes on, which the server would
+        lose with them; they can be deleted when it has ended.
+
     Raises:
         KfpError: the server cannot be reached or does not allow it.
     """
     there = client.find_experiment(experiment)
     if not there:
-        return
-    for schedule in _schedules(client, there.experiment_id, schedule_prefix):
-        _delete_schedule(client, schedule)
+        return []
+    schedules = _schedules(client, there.experiment_id, schedule_prefix)
+    busy = _busy(client, there.experiment_id, schedules)
+    left = [schedule for schedule in schedules if schedule.recurring_run_id in busy]
+    for schedule in left:
+        _disable_schedule(client, schedule)
+    for schedule in schedules:
+        if schedule not in left:
+            _delete_schedule(client, schedule)
     if run_prefix is not None:
         for run in _family(client, there.experiment_id, run_prefix, _GOING):
             _terminate(client, run)
+    return left
 
 
 def _with_schedule(seen: Observed, old: RecurringRun, new: RecurringRun | None) -> Observed:
@@ -492,10 +536,17 @@ def _create_schedule(client: Client, wanted: Wanted, seen: Observed) -> Recurrin
     )
 
 
+def _disable_schedule(client: Client, schedule: RecurringRun) -> None:
+    # A server whose ScheduledWorkflow is gone, as with a profile's namespace, cannot disable it any
+    # more; it deletes it all the same.
+    with contextlib.suppress(NotFoundError, ServerError):
+        client.disable_recurring_run(schedule.recurring_run_id)
+
+
 def _delete_schedule(client: Client, schedule: RecurringRun) -> None:
     # Disabled first: a deletion that fails on the way leaves nothing that fires.
+    _disable_schedule(client, schedule)
     with contextlib.suppress(NotFoundError):
-        client.disable_recurring_run(schedule.recurring_run_id)
         client.delete_recurring_run(schedule.recurring_run_id)
 
 

@@ -121,7 +121,11 @@ class RecurringRuns:
             return answers.recurring_run(self._permitted("get", recurring_run_id))
 
     def delete(self, recurring_run_id: str) -> dict[str, Any]:
-        """Remove one; its runs stay."""
+        """Remove one; its runs stay, but one that goes on loses its workflow.
+
+        So do servers before 2.16: https://github.com/kubeflow/pipelines/issues/12573. They never hear of
+        the run again, which stays as it was.
+        """
         # The server says `disable` here.
         with layer("Failed to disable a recurring run: "):
             self._permitted(
@@ -130,6 +134,10 @@ class RecurringRuns:
                 f"Failed to delete recurring run {recurring_run_id}. Check if exists: ",
             )
         self._store.delete("recurring_runs", "id = ?", recurring_run_id)
+        going = "recurring_run_id = ? AND state IN ('PENDING', 'RUNNING')"
+        for run in self._store.select("runs", going, [recurring_run_id]):
+            self._store.move_run(run["id"], "RUNNING")
+            self._changed("lost", run["id"])
         return {}
 
     def enable(self, recurring_run_id: str) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The steps, carried out against a server that keeps no promise."""
 
+import dataclasses
 import datetime
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from kfp_ops import (
     act,
     observe,
     plan,
+    withdraw,
 )
 from sandbox import Sandbox
 from tests.unit.conftest import FaultProxy
@@ -170,3 +173,61 @@ def test_a_run_is_told_before_a_later_step_fails(proxy, client):
     with pytest.raises(ServerError):
         carried_out(client, wanted(runs=(ONE,), schedule=NIGHTLY), submitted)
     assert client.get_run(submitted["one"].run_id).display_name == "one"
+
+
+# Schedules that are not wanted any more -------------------------------------------------------------
+
+
+@pytest.fixture
+def firing(client):
+    """A schedule that fires each second, and the run of it that goes on."""
+    done = carried_out(
+        client, wanted(schedule=dataclasses.replace(NIGHTLY, name="schedule-o", cron="* * * * * *"))
+    )
+    (schedule,) = done.schedules
+    until = time.monotonic() + 60
+    while not (runs := client.list_runs(done.experiment.experiment_id)):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert runs[0].recurring_run_id == schedule.recurring_run_id
+    return schedule, runs[0]
+
+
+def test_an_old_schedule_rests_until_its_run_has_ended(client, sandbox, firing):
+    _, run = firing
+    # WHEN another is wanted while a run of the old one goes on
+    seen = carried_out(client, wanted(schedule=NIGHTLY))
+    # THEN the old one is kept, disabled, for as long
+    assert [each.enabled for each in seen.schedules] == [True, False]
+    settled = observe(client, wanted(schedule=NIGHTLY))
+    assert [each.enabled for each in settled.schedules] == [True, False]
+    assert plan(wanted(schedule=NIGHTLY), settled) == []
+    # AND goes with the next event after that
+    sandbox.set_run_state(run.run_id, "SUCCEEDED")
+    (left,) = carried_out(client, wanted(schedule=NIGHTLY)).schedules
+    assert left.display_name == NIGHTLY.name
+
+
+def test_a_schedule_that_cannot_be_disabled_any_more_is_deleted(client, proxy):
+    # GIVEN a server whose ScheduledWorkflow is gone, which it asks Kubernetes to change
+    carried_out(client, wanted(schedule=NIGHTLY))
+    proxy.trouble = lambda moment, _, __, path: (
+        500 if moment == "before" and path.endswith(":disable") else None
+    )
+    assert carried_out(client, wanted()).schedules == ()
+    assert observe(client, wanted()).schedules == ()
+
+
+def test_what_is_withdrawn_ends_and_a_schedule_with_a_run_rests(client, sandbox, firing):
+    old, run = firing
+    # WHEN all is withdrawn
+    (left,) = withdraw(client, "e")
+    # THEN the schedule fires no more, and its run goes on
+    assert left.recurring_run_id == old.recurring_run_id
+    (there,) = client.list_recurring_runs(run.experiment_id)
+    assert not there.enabled
+    assert client.get_run(run.run_id).state is RunState.PENDING
+    # AND it goes when that has ended
+    sandbox.set_run_state(run.run_id, "FAILED")
+    assert withdraw(client, "e") == []
+    assert client.list_recurring_runs(run.experiment_id) == []

@@ -17,6 +17,7 @@ from kfp_ops import (
     PipelineSpec,
     PipelineVersion,
     RecurringRun,
+    RetireSchedule,
     Run,
     RunRequest,
     RunState,
@@ -320,9 +321,15 @@ def recurring(name, *, enabled=True, number=1):
     return RecurringRun(recurring_run_id=f"{name}{number}", display_name=name, enabled=enabled)
 
 
-def scheduled(schedule, *there):
+def scheduled(schedule, *there, busy=()):
     """The steps when this schedule is wanted and those are there, newest first."""
-    seen = Observed(pipeline=PIPELINE, version=VERSION, experiment=EXPERIMENT, schedules=there)
+    seen = Observed(
+        pipeline=PIPELINE,
+        version=VERSION,
+        experiment=EXPERIMENT,
+        schedules=there,
+        busy=frozenset(busy),
+    )
     return plan(dataclasses.replace(wanted(), schedule=schedule), seen)
 
 
@@ -344,6 +351,15 @@ def test_a_schedule_is_switched(schedule, enabled):
 def test_a_changed_schedule_is_created_before_the_old_one_goes():
     old = recurring("schedule-o")
     assert scheduled(NIGHTLY, old) == [CreateSchedule(), DeleteSchedule(old)]
+
+
+@pytest.mark.parametrize(("schedule", "first"), [(NIGHTLY, [CreateSchedule()]), (None, [])])
+def test_an_old_schedule_goes_no_sooner_than_its_run_has_ended(schedule, first):
+    # The server would lose the run with it.
+    old, resting = recurring("schedule-o"), recurring("schedule-p", enabled=False)
+    both = [old.recurring_run_id, resting.recurring_run_id]
+    assert scheduled(schedule, old, resting, busy=both) == [*first, RetireSchedule(old)]
+    assert scheduled(schedule, resting, busy=both[:1]) == [*first, DeleteSchedule(resting)]
 
 
 def test_without_a_schedule_those_there_go():

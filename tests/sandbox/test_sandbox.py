@@ -269,6 +269,21 @@ def test_schedules_fire_once_at_a_time(sandbox, packages):
     assert sandbox.store.count("runs") == 1
     (run,) = sandbox.store.select("runs")
     assert run["recurring_run_id"] == made["recurring_run_id"]
+    # WHEN it is deleted, THEN the run that goes on loses its workflow, and nobody hears of it again
+    httpx.delete(f"{api}/recurringruns/{made['recurring_run_id']}")
+    httpx.post(f"{api}/runs/{run['id']}:terminate")
+    reference = {"pipeline_id": pipeline["pipeline_id"]}
+    settings = {"parameters": {"seconds": 0}}
+    after = httpx.post(
+        f"{api}/runs",
+        json={
+            "display_name": "after it",
+            "pipeline_version_reference": reference,
+            "runtime_config": settings,
+        },
+    ).json()
+    until(lambda: sandbox.store.get("runs", after["run_id"])["state"] == "SUCCEEDED")
+    assert sandbox.store.get("runs", run["id"])["state"] == "CANCELING"
 
 
 def test_errors_have_the_recorded_forms(tmp_path):
