@@ -19,7 +19,7 @@ import ops
 import pushgateway
 import status
 from config import TrainerConfig
-from errors import PROBLEMS, NoDataError, OptionError
+from errors import PROBLEMS, NoDataError
 from kfp_ops import KfpApiRequirer, ObjectStorageRequirer, RelationDataError, write
 from situation import Situation
 from status import Commands
@@ -90,8 +90,6 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             params = event.load_params(action.params)
             with self._connection() as there:
                 results = action.answer(there, params)
-        except OptionError as error:
-            event.fail(f"{error}; nothing was done: ask again")
         except PROBLEMS as error:
             event.fail(status.failure(error, self._commands))
         else:
@@ -127,20 +125,19 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _on_kfp_api_broken(self, event: ops.RelationBrokenEvent) -> None:
         """Leave no schedule behind: what is here is the last way to it. What serves goes on."""
-        from cleanup import end_schedules
+        from cleanup import end_schedules, is_leaving
 
         with suppress(RelationDataError):
             api = self.kfp_api.get(event.relation)
-            if api and self.unit.is_leader():
+            if api and self.unit.is_leader() and not is_leaving(self.unit.name):
                 end_schedules(api.url, self._profile(), model=self.model.name, app=self.app.name)
 
     def _on_remove(self, _event: ops.RemoveEvent) -> None:
         """Take back the rights in the profile when the application goes; models and runs stay."""
         from cleanup import leave_profiles
 
-        profile = self._profile()
-        if profile and self.unit.is_leader() and self.app.planned_units() == 0:
-            leave_profiles(profile, model=self.model.name, app=self.app.name)
+        if self.unit.is_leader() and self.app.planned_units() == 0:
+            leave_profiles(model=self.model.name, app=self.app.name)
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         if self._situation:
@@ -222,6 +219,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 client=client,
                 storage=storage,
                 profile=profile,
+                namespace=config.profile or api.namespace or self.model.name,
                 app=self.app.name,
                 model=self.model.name,
                 memory=self._memory if config.schedule else {},

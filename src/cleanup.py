@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+import profiles
 from connection import Connection, connect, service
 from errors import KubernetesError
 from kfp_ops import KfpError, withdraw
@@ -17,8 +18,18 @@ from wishes import CONFIGURATION, experiments
 logger = logging.getLogger(__name__)
 
 
+def is_leaving(unit: str) -> bool:
+    """Whether Juju takes this unit away and leaves others: relations break to it alone."""
+    from ops import hookcmds
+
+    stays = {name: goal.status != "dying" for name, goal in hookcmds.goal_state().units.items()}
+    return not stays.pop(unit, True) and any(stays.values())
+
+
 def end_schedules(url: str, profile: Profile | None, *, model: str, app: str) -> None:
     """Delete the schedules of training and monitoring, as long as there is a way to them.
+
+    One whose run goes on is disabled only: the server would lose that run.
 
     Args:
         url: of Kubeflow Pipelines.
@@ -26,17 +37,23 @@ def end_schedules(url: str, profile: Profile | None, *, model: str, app: str) ->
         model: the name of the application's Juju model.
         app: the application's name.
     """
+    for name in experiments(model, app):
+        _end_schedules(url, profile, name)
+
+
+def _end_schedules(url: str, profile: Profile | None, experiment: str) -> None:
     try:
-        _withdraw(url, profile, experiments(model, app))
+        for schedule in _withdraw(url, profile, [experiment]):
+            logger.warning("schedule %s is disabled, and left until its run has ended", schedule)
     except (KfpError, KubernetesError) as error:
         logger.warning("a schedule may be left in Kubeflow Pipelines: %s", error)
 
 
-def leave_profiles(profile: Profile, *, model: str, app: str) -> None:
-    """Take what serves and the application's rights along, from profiles named before, too."""
+def leave_profiles(*, model: str, app: str) -> None:
+    """Take what serves and the application's rights along, from all profiles."""
     name, _ = experiments(model, app)
     try:
-        for each in (profile, *profile.former()):
+        for each in profiles.bound(app=app, model=model):
             _leave(each, name)
     except KubernetesError as error:
         logger.warning("rights or a service may be left in a profile: %s", error)
@@ -45,23 +62,37 @@ def leave_profiles(profile: Profile, *, model: str, app: str) -> None:
 def leave_former_profiles(there: Connection) -> None:
     """Take along what was left in profiles that the option named before.
 
-    That is the schedules, the configuration's run if it still goes on, the service and the rights.
+    That is the schedules, the configuration's run if it still goes on, the service and the rights. Where
+    a run of a schedule goes on, all but these waits for its end.
     """
     try:
-        for former in there.profile.former() if there.profile else ():
-            _withdraw(there.client.url, former, there.experiments, run_prefix=CONFIGURATION)
-            _leave(former, there.experiments[0])
-    except (KfpError, KubernetesError) as error:
+        for former in profiles.bound(app=there.app, model=there.model):
+            if there.profile and former.name == there.profile.name:
+                continue
+            url, names = there.client.url, there.experiments
+            if not _withdraw(url, former, names, run_prefix=CONFIGURATION):
+                _leave(former, names[0])
+    except KubernetesError as error:
+        if there.profile:
+            logger.warning("a schedule or service may be left in another profile: %s", error)
+        else:
+            # With a single-user server it may never have been trusted.
+            logger.debug("no look for former profiles: %s", error)
+    except KfpError as error:
         # Tried again with the next event; the profile of today is what counts.
         logger.warning("a schedule or service may be left in another profile: %s", error)
 
 
 def _withdraw(
     url: str, profile: Profile | None, names: Iterable[str], run_prefix: str | None = None
-) -> None:
+) -> list[str]:
+    """Withdraw what is in the experiments; returns the names of schedules that have to wait."""
     with connect(url, profile) as client:
-        for name in names:
-            withdraw(client, name, run_prefix=run_prefix)
+        return [
+            schedule.display_name
+            for name in names
+            for schedule in withdraw(client, name, run_prefix=run_prefix)
+        ]
 
 
 def _leave(profile: Profile, name: str) -> None:

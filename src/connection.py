@@ -26,6 +26,7 @@ class Connection:
         client: of Kubeflow Pipelines.
         storage: where the registry is.
         profile: in which the trainer works; None on a single-user server.
+        namespace: where the pods of its runs are.
         app: the application's name.
         model: the name of its Juju model.
         memory: what the leader keeps for itself and for leaders to come.
@@ -35,6 +36,7 @@ class Connection:
     client: Client
     storage: ObjectStorage
     profile: Profile | None
+    namespace: str
     app: str
     model: str
     memory: MutableMapping[str, str] = dataclasses.field(default_factory=dict[str, str])
@@ -43,11 +45,6 @@ class Connection:
     def experiments(self) -> tuple[str, str]:
         """The names of the trainer's experiments: training, and monitoring."""
         return experiments(self.model, self.app)
-
-    @property
-    def namespace(self) -> str:
-        """Where the pods of the runs are; a single-user Kubeflow is in the trainer's own model."""
-        return self.config.profile or self.model
 
     @property
     def service(self) -> InferenceService | None:

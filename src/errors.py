@@ -9,11 +9,16 @@ from kfp_ops import KfpError, RelationDataError
 
 
 class OptionError(ValueError):
-    """An option or parameter has a value that it cannot have."""
+    """An option has a value that it cannot have."""
 
     def __init__(self, field: str, value: object, takes: str):
+        self.field, self.value, self.takes = field, value, takes
         self.option = field.replace("_", "-")
         super().__init__(f"{self.option} must be {takes}, not {str(value)[:60]!r}")
+
+
+class ParameterError(OptionError):
+    """A parameter of an action has a value that it cannot have."""
 
 
 class NoDataError(Exception):

@@ -8,7 +8,7 @@ import struct
 import zlib
 from typing import Any, cast
 
-from errors import OptionError
+from errors import ParameterError
 from kfp_ops.texts import line
 
 SIDE = 28
@@ -28,17 +28,17 @@ def pixels(image: str) -> bytes:
         image: base64 of the file; white space in it does not matter.
 
     Raises:
-        OptionError: it is not base64, no PNG file, or of another size or kind.
+        ParameterError: it is not base64, no PNG file, or of another size or kind.
     """
     # Imported here, since no other event and action looks at an image.
     import png  # pyright: ignore[reportMissingTypeStubs]
 
     if len(image) > LONGEST:
-        raise OptionError("image", f"{len(image)} characters", f"at most {LONGEST} characters")
+        raise ParameterError("image", f"{len(image)} characters", f"at most {LONGEST} characters")
     try:
         content = base64.b64decode("".join(image.split()), validate=True)
     except ValueError as error:
-        raise OptionError("image", image, "base64 of a PNG file") from error
+        raise ParameterError("image", image, "base64 of a PNG file") from error
     # What pypng ends in where a file is none, or is cut off.
     wrong = (
         *(png.Error, zlib.error, struct.error, EOFError),
@@ -51,14 +51,14 @@ def pixels(image: str) -> bytes:
         _, _, rows, _ = reader.asRGB8()
         # Behind an image of the right size there may be any number of rows.
         values = bytes(itertools.chain.from_iterable(itertools.islice(rows, SIDE + 1)))
-    except OptionError:
+    except ParameterError:
         raise
     except wrong as error:
-        raise OptionError(
+        raise ParameterError(
             "image", image, f"base64 of a PNG file that can be read ({line(repr(error), 100)})"
         ) from error
     if len(values) != 3 * SIDE * SIDE:
-        raise OptionError("image", f"{len(values) // 3} pixels", f"{SIDE * SIDE} pixels")
+        raise ParameterError("image", f"{len(values) // 3} pixels", f"{SIDE * SIDE} pixels")
     return bytes(map(_luma, values[::3], values[1::3], values[2::3]))
 
 
@@ -66,11 +66,11 @@ def _check(reader: Any) -> None:
     """See to it that a PNG file, of which the header was read, is of the size and kind to read on."""
     if (reader.width, reader.height) != (SIDE, SIDE):
         size = f"{reader.width} x {reader.height}"
-        raise OptionError("image", size, f"a PNG file of {SIDE} x {SIDE} pixels")
+        raise ParameterError("image", size, f"a PNG file of {SIDE} x {SIDE} pixels")
     if reader.bitdepth > 8:
-        raise OptionError("image", f"{reader.bitdepth} bits", "a PNG file of 8 bits a channel")
+        raise ParameterError("image", f"{reader.bitdepth} bits", "a PNG file of 8 bits a channel")
     if reader.alpha or reader.trns:
-        raise OptionError("image", "one with some", "a PNG file without transparency")
+        raise ParameterError("image", "one with some", "a PNG file without transparency")
 
 
 def _luma(red: int, green: int, blue: int) -> int:

@@ -78,13 +78,13 @@ def scrape_unit(unit: str, binding: ops.Binding | None) -> dict[str, str]:
 
     Args:
         unit: its name.
-        binding: of the relation; without one the host's name has to do for an address.
+        binding: of the relation; without an address in it the host's name has to do.
     """
+    # Before the pod has an address there is a binding without one.
+    address = binding.network.bind_address if binding else None
     return {
         "prometheus_scrape_unit_name": unit,
-        "prometheus_scrape_unit_address": (
-            str(binding.network.bind_address) if binding else socket.getfqdn()
-        ),
+        "prometheus_scrape_unit_address": str(address or socket.getfqdn()),
         "prometheus_scrape_unit_path": "",
     }
 

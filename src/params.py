@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import tuning
 from config import TrainerConfig
-from errors import OptionError
+from errors import OptionError, ParameterError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,14 +36,14 @@ class TrainParams:
     timeout: int = 60
 
     def __post_init__(self):
-        """Check what no option checks; raises OptionError."""
+        """Check what no option checks; raises ParameterError."""
         _check_wish(self.note, self.timeout)
 
     def over(self, config: TrainerConfig) -> TrainerConfig:
         """The configuration with these parameters in place.
 
         Raises:
-            OptionError: a parameter has a value that its option cannot have.
+            ParameterError: a parameter has a value that its option cannot have.
         """
         given = {
             field.name: getattr(self, field.name)
@@ -49,7 +51,7 @@ class TrainParams:
             if field.name not in ("note", "wait", "timeout")
             and getattr(self, field.name) is not None
         }
-        return dataclasses.replace(config, **given)
+        return _replaced(config, given)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,28 +77,28 @@ class TuneParams:
     timeout: int = 60
 
     def __post_init__(self):
-        """Check what no option checks; raises OptionError."""
+        """Check what no option checks; raises ParameterError."""
         if not 1 <= self.trials <= 100:
-            raise OptionError("trials", self.trials, "between 1 and 100")
+            raise ParameterError("trials", self.trials, "between 1 and 100")
         if not 1 <= self.parallelism <= 16:
-            raise OptionError("parallelism", self.parallelism, "between 1 and 16")
+            raise ParameterError("parallelism", self.parallelism, "between 1 and 16")
         _check_wish(self.note, self.timeout)
 
     def over(self, config: TrainerConfig) -> TrainerConfig:
         """The configuration with these parameters in place.
 
         Raises:
-            OptionError: a parameter, or a value in the space, is one that its option cannot have.
+            ParameterError: a parameter, or a value in the space, is one that its option cannot have.
         """
-        given = config if self.seed is None else dataclasses.replace(config, seed=self.seed)
+        given = config if self.seed is None else _replaced(config, {"seed": self.seed})
         try:
             for name, value in tuning.values(self.space or tuning.DEFAULT):
                 dataclasses.replace(given, **{name: value})
         except OptionError as error:
-            raise OptionError("space", self.space, f"a space in which {error}") from error
+            raise ParameterError("space", self.space, f"a space in which {error}") from error
         except ValueError as error:
             takes = f"parameters as Katib's Experiment has them ({error})"
-            raise OptionError("space", self.space, takes) from error
+            raise ParameterError("space", self.space, takes) from error
         return given
 
 
@@ -114,20 +116,20 @@ class MonitorParams:
     timeout: int = 60
 
     def __post_init__(self):
-        """Check what no option checks; raises OptionError."""
+        """Check what no option checks; raises ParameterError."""
         _check_wish("", self.timeout)
 
     def over(self, config: TrainerConfig) -> TrainerConfig:
         """The configuration with these parameters in place.
 
         Raises:
-            OptionError: a parameter has a value that its option cannot have, or there is nothing to
+            ParameterError: a parameter has a value that its option cannot have, or there is nothing to
                 look at.
         """
         data = config.monitor_data if self.monitor_data is None else self.monitor_data
         if not data:
-            raise OptionError("monitor_data", data, "s3://BUCKET/PREFIX")
-        return dataclasses.replace(config, monitor_data=data)
+            raise ParameterError("monitor_data", data, "s3://BUCKET/PREFIX")
+        return _replaced(config, {"monitor_data": data})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,9 +144,9 @@ class ListParams:
     limit: int = 10
 
     def __post_init__(self):
-        """Check it; raises OptionError."""
+        """Check it; raises ParameterError."""
         if not 1 <= self.limit <= 100:
-            raise OptionError("limit", self.limit, "between 1 and 100")
+            raise ParameterError("limit", self.limit, "between 1 and 100")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,10 +156,10 @@ class RunParams:
     run_id: str = ""
 
     def __post_init__(self):
-        """Check it; raises OptionError."""
+        """Check it; raises ParameterError."""
         # It becomes part of an address.
         if not re.fullmatch(r"[\w\-]{0,64}", self.run_id, re.ASCII):
-            raise OptionError("run_id", self.run_id, "empty or a run's id")
+            raise ParameterError("run_id", self.run_id, "empty or a run's id")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,16 +177,16 @@ class PredictParams:
     image: str | None = None
 
     def __post_init__(self):
-        """Check it; raises OptionError."""
+        """Check it; raises ParameterError."""
         if self.image_number is not None and not 0 <= self.image_number <= 9999:
-            raise OptionError("image_number", self.image_number, "between 0 and 9999")
+            raise ParameterError("image_number", self.image_number, "between 0 and 9999")
         if self.version is not None and self.version < 1:
-            raise OptionError("version", self.version, "a number from list-models")
+            raise ParameterError("version", self.version, "a number from list-models")
         if self.image is not None:
             for name in ("image_number", "version"):
                 value = getattr(self, name)
                 if value is not None:
-                    raise OptionError(name, value, "left out where image is given")
+                    raise ParameterError(name, value, "left out where image is given")
             # An image that is none is told before anybody is asked.
             _ = self.pixels
 
@@ -204,9 +206,9 @@ class PromoteParams:
     reason: str = "promoted by an operator"
 
     def __post_init__(self):
-        """Check it; raises OptionError."""
+        """Check it; raises ParameterError."""
         if self.version < 1:
-            raise OptionError("version", self.version, "a number from list-models")
+            raise ParameterError("version", self.version, "a number from list-models")
         _check_reason(self.reason)
 
 
@@ -217,17 +219,25 @@ class RollbackParams:
     reason: str = "rolled back by an operator"
 
     def __post_init__(self):
-        """Check it; raises OptionError."""
+        """Check it; raises ParameterError."""
         _check_reason(self.reason)
+
+
+def _replaced(config: TrainerConfig, given: Mapping[str, Any]) -> TrainerConfig:
+    """A configuration that is right, with an action's parameters in place of options of its own."""
+    try:
+        return dataclasses.replace(config, **given)
+    except OptionError as error:
+        raise ParameterError(error.field, error.value, error.takes) from error
 
 
 def _check_wish(note: str, timeout: int) -> None:
     if not 1 <= timeout <= 1440:
-        raise OptionError("timeout", timeout, "between 1 and 1440 minutes")
+        raise ParameterError("timeout", timeout, "between 1 and 1440 minutes")
     if len(note) > 1000:
-        raise OptionError("note", note, "at most 1000 characters")
+        raise ParameterError("note", note, "at most 1000 characters")
 
 
 def _check_reason(reason: str) -> None:
     if not 1 <= len(reason) <= 1000:
-        raise OptionError("reason", reason, "1 to 1000 characters")
+        raise ParameterError("reason", reason, "1 to 1000 characters")

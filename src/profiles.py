@@ -41,7 +41,7 @@ class Profile:
         self._app = app
         self._model = model
         self._owner = owner or f"system:serviceaccount:{model}:{app}"
-        self._binding = f"{full_name(model, app)}-pipelines"
+        self._binding = _binding(model, app)
         self._token = ("", datetime.datetime.min.replace(tzinfo=datetime.timezone.utc))
 
     def ensure(self) -> None:
@@ -116,26 +116,6 @@ class Profile:
         self._token = answer.status.token, answer.status.expirationTimestamp or now
         return answer.status.token
 
-    def former(self) -> list[Profile]:
-        """The other profiles in which this application still has rights: it worked there before.
-
-        Raises:
-            KubernetesForbiddenError: the application is not trusted.
-            KubernetesError: Kubernetes cannot be reached, or answers with another error.
-        """
-        from lightkube.resources.rbac_authorization_v1 import RoleBinding
-
-        with errors(f"rolebindings {self._binding}"):
-            bindings: list[Any] = list(
-                self.kube.list(RoleBinding, namespace="*", fields={"metadata.name": self._binding})  # pyright: ignore[reportUnknownMemberType]
-            )
-        namespaces = sorted(binding.metadata.namespace for binding in bindings)
-        return [
-            Profile(namespace, app=self._app, model=self._model)
-            for namespace in namespaces
-            if namespace != self.name
-        ]
-
     def release(self) -> None:
         """Take back the application's rights in the profile; the profile itself stays.
 
@@ -151,3 +131,27 @@ class Profile:
     def kube(self) -> lightkube.Client:
         """The cluster, as this application."""
         return connect(self._app, self._model)
+
+
+def bound(*, app: str, model: str) -> list[Profile]:
+    """The profiles in which an application has rights: it works in one, and worked in the others.
+
+    Raises:
+        KubernetesForbiddenError: the application is not trusted.
+        KubernetesError: Kubernetes cannot be reached, or answers with another error.
+    """
+    from lightkube.resources.rbac_authorization_v1 import RoleBinding
+
+    name = _binding(model, app)
+    with errors(f"rolebindings {name}"):
+        bindings: list[Any] = list(
+            connect(app, model).list(RoleBinding, namespace="*", fields={"metadata.name": name})  # pyright: ignore[reportUnknownMemberType]
+        )
+    return [
+        Profile(namespace, app=app, model=model)
+        for namespace in sorted(binding.metadata.namespace for binding in bindings)
+    ]
+
+
+def _binding(model: str, app: str) -> str:
+    return f"{full_name(model, app)}-pipelines"

@@ -14,13 +14,27 @@ import volumes
 import wishes
 from cleanup import leave_former_profiles
 from connection import Connection
-from errors import KubernetesError, RegistryError, SourceError
-from kfp_ops import Observed, Run, RunState, Wanted, act, observe, plan
+from errors import PROBLEMS, KubernetesError, RegistryError, SourceError
+from kfp_ops import (
+    Observed,
+    RequestError,
+    Run,
+    RunState,
+    ServerError,
+    Wanted,
+    act,
+    observe,
+    plan,
+)
 from runs import trouble
 from serving import Served
 from situation import Situation
 from triggers import Evidence
 from wishes import Asked
+
+# More than a run takes to end that is told to.
+_ENDING = datetime.timedelta(hours=1)
+_A_DAY = datetime.timedelta(days=1)
 
 
 def reconcile(
@@ -33,13 +47,28 @@ def reconcile(
         asked: the runs that are asked for.
         runs: given those that are wanted and exist, by name, whatever goes wrong afterwards.
         leads: whether this unit acts; others only look.
-
-    Raises:
-        one of `errors.PROBLEMS`.
     """
     # A promotion or rollback reaches those who ask the model also while the pipelines' API is away.
     evidence = _champion(there)
     served, refused = _serve(there, evidence, acts=leads)
+    try:
+        situation = _converge(there, asked, runs, evidence, leads=leads)
+    except PROBLEMS as error:
+        situation = Situation(problem=error, champion=evidence.champion, config=there.config)
+    return dataclasses.replace(
+        situation, runs=runs, served=served, problem=situation.problem or refused
+    )
+
+
+def _converge(
+    there: Connection,
+    asked: Asked,
+    runs: MutableMapping[str, Run],
+    evidence: Evidence,
+    *,
+    leads: bool,
+) -> Situation:
+    """Have in Kubeflow Pipelines what is wanted; see `reconcile`."""
     now, (training, monitoring) = utc_now(), there.experiments
     config, storage = volumes.settled(there), there.storage
     config = dataclasses.replace(config, schedule_paused=schedules.is_paused(there))
@@ -51,16 +80,40 @@ def reconcile(
             return seen
         return act(there.client, wanted, seen, plan(wanted, seen), runs.__setitem__)
 
-    watched = converge(wishes.monitoring(config, storage, monitoring, asked, now))
+    watched, refused = Observed(), None
+    try:
+        watched = converge(wishes.monitoring(config, storage, monitoring, asked, now))
+    except (RequestError, ServerError) as error:
+        # What is wrong with monitoring keeps no one from training.
+        refused = error
     evidence, seen = _gather(there, watched, evidence), Observed()
-    for wanted in wishes.wanted(config, storage, training, asked, evidence, now):
+    *tuning, own = wishes.wanted(config, storage, training, asked, evidence, now)
+    for wanted in (*tuning, own):
         seen = converge(wanted)
     if leads:
         leave_former_profiles(there)
+    name = own.schedule.name if own.schedule else None
+    schedule = next((each for each in seen.schedules if each.display_name == name), None)
     situation = _look(there, seen, watched, evidence)
     return dataclasses.replace(
-        situation, runs=runs, served=served, problem=situation.problem or refused
+        situation,
+        schedule=schedule and schedule.enabled,
+        problem=situation.problem or refused,
+        lost=_is_lost(seen, config.timeout, now),
     )
+
+
+def _is_lost(seen: Observed, timeout: datetime.timedelta, now: datetime.datetime) -> bool:
+    """Whether the latest run was told to end long ago and has not.
+
+    A server whose workflow is gone, as with the namespace of a profile, never hears of its end. Others
+    take a minute. When it was told is not known, but it was at `timeout` at the latest, if any.
+    """
+    run = seen.latest
+    if run is None or run.state is not RunState.CANCELING or run.begun_at is None:
+        return False
+    just_told = run.run_id in {each.run_id for each in seen.overdue}
+    return not just_told and now - run.begun_at > (timeout or _A_DAY) + _ENDING
 
 
 def _champion(there: Connection) -> Evidence:
@@ -132,7 +185,6 @@ def _look(there: Connection, seen: Observed, monitored: Observed, evidence: Evid
         steps=steps,
         trained_before=_trained_before(seen),
         champion=evidence.champion,
-        schedule=seen.schedules[0].enabled if seen.schedules else None,
         trouble=trouble(there, run, steps),
         config=there.config,
         report=evidence.report,

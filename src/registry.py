@@ -148,7 +148,14 @@ def open_store(storage: ObjectStorage, bucket: str, prefix: str) -> S3Store:
         secret_access_key=storage.secret_key,
         region="us-east-1",
         virtual_hosted_style_request=False,
-        client_options={"allow_http": not storage.secure, "timeout": "10s"},
+        client_options={
+            "allow_http": not storage.secure,
+            "timeout": "10s",
+            # The model's proxy settings are in the environment; what is related is not behind a proxy,
+            # and obstore has no other way to say so than a proxy for everybody else.
+            "proxy_url": "http://127.0.0.1:9",
+            "proxy_excludes": storage.host,
+        },
         # A hook does not wait: the next event asks again.
         retry_config={"max_retries": 1, "retry_timeout": datetime.timedelta(seconds=5)},
     )

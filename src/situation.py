@@ -38,6 +38,7 @@ class Situation:
         report: of the newest monitoring that succeeded, on whatever model served then.
         monitor: the newest run of monitoring.
         workload: why the unit's Pushgateway does not run though it should; empty: it does.
+        lost: whether the latest run was told to end long ago and has not: its workflow may be gone.
     """
 
     problem: Problem | None = None
@@ -54,6 +55,7 @@ class Situation:
     report: Report | None = None
     monitor: Run | None = None
     workload: str = ""
+    lost: bool = False
 
     @property
     def outlasted(self) -> datetime.timedelta | None:

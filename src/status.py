@@ -21,6 +21,7 @@ from errors import (
     NoSuchRunError,
     NotServedError,
     OptionError,
+    ParameterError,
     Problem,
     ProfilePendingError,
     RegistryContentError,
@@ -113,6 +114,8 @@ def _problem(error: Problem, commands: Commands, later: str) -> ops.StatusBase:
             return ops.BlockedStatus(
                 f"no relation {endpoint}; add it with: {commands.relate(endpoint, remote)}"
             )
+        case ParameterError():
+            return ops.BlockedStatus(f"{error}; nothing was done: ask again")
         case OptionError():
             return ops.BlockedStatus(f"{error}; set it with: {commands.config(error.option)}")
         case kfp_ops.KfpError():
@@ -225,6 +228,11 @@ def _training(situation: Situation, commands: Commands) -> ops.StatusBase:
         return ops.ActiveStatus(_succeeded(situation, run, commands))
     if run.state in (kfp_ops.RunState.FAILED, kfp_ops.RunState.CANCELED):
         return _unsuccessful(situation, run, commands)
+    if situation.lost:
+        return ops.BlockedStatus(
+            f"{serves}run {run.display_name} was told to end and does not, as if its workflow were "
+            f"gone; see: {commands.run('get-run')}, then: {commands.train}"
+        )
     done = sum(state.is_final for state in run.steps(situation.steps).values())
     going = (
         f"{serves}run {run.display_name} {run.state.value}, "

@@ -39,7 +39,10 @@ def values(space: str) -> Iterator[tuple[str, object]]:
     Raises:
         ValueError: it is no space; the message says what is wrong with it.
     """
-    parameters = json.loads(space)
+    try:
+        parameters = json.loads(space)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(parameters, list) or not parameters:
         raise ValueError("it is no list of parameters")
     names: set[str] = set()
@@ -72,7 +75,7 @@ def _values(name: str, kind: str, feasible: Mapping[str, Any]) -> Iterator[tuple
                 raise ValueError
             if distribution == "logUniform" and low <= 0:
                 raise ValueError
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
             f"feasibleSpace of {name} has a list, or min below max (both above 0 for logUniform)"
         ) from error

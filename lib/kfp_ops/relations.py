@@ -60,6 +60,13 @@ class KfpApi:
         """The address of the REST API."""
         return f"http://{_in_url(self.service_name)}:{self.service_port}"
 
+    @property
+    def namespace(self) -> str:
+        """The namespace of the service, as in ml-pipeline.kubeflow.svc; empty where it is not told."""
+        if _is_address(self.service_name):
+            return ""
+        return self.service_name.partition(".")[2].partition(".")[0]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObjectStorage:
@@ -75,8 +82,12 @@ class ObjectStorage:
     @property
     def url(self) -> str:
         """The endpoint's address, usable from every namespace."""
-        host = _qualified(self.service, self.namespace)
-        return f"{'https' if self.secure else 'http'}://{_in_url(host)}:{self.port}"
+        return f"{'https' if self.secure else 'http'}://{_in_url(self.host)}:{self.port}"
+
+    @property
+    def host(self) -> str:
+        """The service's name with its namespace, or its IP address."""
+        return _qualified(self.service, self.namespace)
 
 
 def _qualified(service: str, namespace: str) -> str:
@@ -89,11 +100,16 @@ def _in_url(host: str) -> str:
 
 def _is_host(host: str) -> bool:
     """Whether it is a DNS name or an IP address."""
+    # A zone, as in fe80::1%eth0, has no place in a URL.
+    return "%" not in host if _is_address(host) else bool(_DNS_NAME.fullmatch(host))
+
+
+def _is_address(host: str) -> bool:
     try:
-        # A zone, as in fe80::1%eth0, has no place in a URL.
-        return bool(ipaddress.ip_address(host)) and "%" not in host
+        ipaddress.ip_address(host)
     except ValueError:
-        return bool(_DNS_NAME.fullmatch(host))
+        return False
+    return True
 
 
 class SdiRequirer:

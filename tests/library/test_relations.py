@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kfp_ops import (
     Client,
+    KfpApi,
     KfpApiRequirer,
     ObjectStorageRequirer,
     RelationDataError,
@@ -27,6 +28,20 @@ STORAGE = {
     "service": "127.0.0.1",
 }
 KFP_API = {"service-name": "127.0.0.1", "service-port": "1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace"),
+    [
+        ("ml-pipeline.kubeflow", "kubeflow"),
+        ("ml-pipeline.kubeflow.svc.cluster.local", "kubeflow"),
+        ("kfp-api", ""),
+        ("10.152.183.7", ""),
+        ("fd00::7", ""),
+    ],
+)
+def test_the_namespace_of_kubeflow_pipelines_is_that_of_its_service(name, namespace):
+    assert KfpApi(service_name=name, service_port=8888).namespace == namespace
 
 
 class Reader(ops.CharmBase):

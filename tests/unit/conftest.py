@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import http.server
 import json
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -207,6 +208,28 @@ def kubernetes(httpserver, tmp_path, monkeypatch):
     path.write_text(yaml.safe_dump(config))
     monkeypatch.setenv("KUBECONFIG", str(path))
     return kubernetes
+
+
+SINCE = "2026-01-01 00:00:00Z"
+
+
+@pytest.fixture(autouse=True)
+def goal_state(tmp_path_factory, monkeypatch):
+    """Juju's tool of that name, which ops.testing does not stand for; called, it is given the units."""
+    folder = tmp_path_factory.mktemp("tools")
+
+    def are(**units):
+        told = {
+            name.replace("_", "/"): {"status": status, "since": SINCE}
+            for name, status in units.items()
+        }
+        (folder / "told").write_text(json.dumps({"units": told, "relations": {}}))
+
+    are(trainer_0="active")
+    (folder / "goal-state").write_text(f"#!/bin/sh\ncat {folder}/told\n")
+    (folder / "goal-state").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return are
 
 
 @pytest.fixture

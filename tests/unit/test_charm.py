@@ -154,6 +154,20 @@ def test_with_the_relation_the_schedule_goes(ctx, configured, kfp_api, schedules
         assert len(schedules()) == 1
 
 
+@pytest.mark.parametrize(("other", "left"), [("active", 1), ("dying", 0)])
+def test_a_unit_that_leaves_others_leaves_them_the_schedule(
+    ctx, configured, kfp_api, schedules, goal_state, other, left
+):
+    # GIVEN a leader that is scaled away, or goes with all of the application
+    state = configured(schedule="@daily")
+    ctx.run(ctx.on.config_changed(), state)
+    goal_state(trainer_0="dying", trainer_1=other)
+    # WHEN its relations break, as they do to each unit that goes
+    ctx.run(ctx.on.relation_broken(kfp_api), state)
+    # THEN the schedule stays for as long as the application does
+    assert len(schedules()) == left
+
+
 def test_a_schedule_that_cannot_be_removed_is_told(ctx, configured, kfp_api, proxy, schedules):
     state = configured(schedule="@daily")
     ctx.run(ctx.on.config_changed(), state)
@@ -161,6 +175,23 @@ def test_a_schedule_that_cannot_be_removed_is_told(ctx, configured, kfp_api, pro
     ctx.run(ctx.on.relation_broken(kfp_api), state)
     assert len(schedules()) == 1
     assert any("a schedule may be left" in log.message for log in ctx.juju_log)
+
+
+@pytest.mark.parametrize("action", ["train", "list-runs", "rollback"])
+def test_an_option_that_cannot_be_is_what_an_action_says_to_mend(ctx, configured, action):
+    with pytest.raises(ops.testing.ActionFailed) as failed:
+        ctx.run(ctx.on.action(action), configured(recipe="magic"))
+    assert failed.value.message.startswith("recipe must be one of")
+    assert failed.value.message.endswith("set it with: juju config trainer recipe=VALUE")
+
+
+def test_object_storage_is_asked_past_the_models_proxy(ctx, state, three, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert "v3 0.9300 serves" in out.unit_status.message
 
 
 def test_what_an_action_asked_for_in_vain_is_not_promised(ctx, state, sandbox):
@@ -519,6 +550,25 @@ def test_a_run_that_goes_on_for_too_long_is_terminated(
     states = {row["display_name"]: row["state"] for row in runs()}
     assert states.pop(first["display_name"]) == ("CANCELING" if minutes else "RUNNING")
     assert list(states.values()) == ["CANCELING" if minutes else "PENDING"]
+
+
+@pytest.mark.parametrize("ago", [datetime.timedelta(hours=8)])
+def test_a_run_that_was_told_to_end_and_never_does_is_told(ctx, state, sandbox, runs, ago):
+    # GIVEN a run whose workflow is gone, so that the server never hears of its end
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    sandbox.set_run_state(run["run_id"], "RUNNING")
+    out = ctx.run(ctx.on.update_status(), state)
+    assert f"run {run['display_name']} CANCELING" in out.unit_status.message
+    # WHEN it has not ended with the next event, THEN the unit says what to do
+    out = ctx.run(ctx.on.update_status(), state)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert f"run {run['display_name']} was told to end and does not" in out.unit_status.message
+    assert out.unit_status.message.endswith("then: juju run trainer/leader train")
+    # AND training again is the way out
+    ctx.run(ctx.on.action("train"), state)
+    out = ctx.run(ctx.on.update_status(), state)
+    assert isinstance(out.unit_status, ops.ActiveStatus)
 
 
 @pytest.mark.parametrize("ago", [datetime.timedelta(hours=7)])

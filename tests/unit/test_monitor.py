@@ -110,6 +110,21 @@ def test_a_change_replaces_the_schedule(ctx, watching, schedules, change):
     assert new["recurring_run_id"] != old["recurring_run_id"]
 
 
+def test_a_server_that_refuses_what_monitoring_needs_keeps_no_one_from_training(
+    ctx, watching, proxy, runs
+):
+    # GIVEN a schedule of monitoring that the server does not make
+    proxy.trouble = lambda moment, _, method, path: (
+        500 if (moment, method) == ("before", "POST") and path.endswith("/recurringruns") else None
+    )
+    # WHEN there is a new configuration, THEN it is trained
+    out = ctx.run(ctx.on.config_changed(), watching(train_on_change=True))
+    assert [run["display_name"][:7] for run in runs()] == ["config-"]
+    # AND the refusal is told
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert "recurringruns" in out.unit_status.message
+
+
 def test_without_the_option_the_schedule_goes(ctx, watching, schedules):
     ctx.run(ctx.on.config_changed(), watching())
     ctx.run(ctx.on.config_changed(), watching(monitor_schedule=""))

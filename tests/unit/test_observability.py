@@ -6,6 +6,7 @@ import datetime
 import json
 import lzma
 import re
+import socket
 from pathlib import Path
 
 import ops
@@ -285,6 +286,15 @@ def test_other_units_tell_their_address_alone(ctx, state):
     assert ours.local_unit_data["prometheus_scrape_unit_address"] == "192.0.2.0"
 
 
+def test_a_unit_without_an_address_yet_tells_its_name(ctx, state):
+    relation = ops.testing.Relation("metrics-endpoint", remote_app_name="prometheus")
+    nowhere = ops.testing.Network("metrics-endpoint", bind_addresses=[])
+    state = dataclasses.replace(state, relations={*state.relations, relation}, networks={nowhere})
+    out = ctx.run(ctx.on.relation_created(relation), state)
+    data = out.get_relation(relation.id).local_unit_data
+    assert data["prometheus_scrape_unit_address"] == socket.getfqdn()
+
+
 def test_grafana_gets_a_dashboard_that_shows_metrics_that_there_are(ctx, state):
     relation = ops.testing.Relation("grafana-dashboard", remote_app_name="grafana")
     state = dataclasses.replace(state, relations={*state.relations, relation})
@@ -424,6 +434,16 @@ def test_a_charm_that_serves_reads_the_champion_and_each_move_of_it(ctx, state, 
     assert "'shape': [-1, 28, 28]" in read
     # WHEN an operator goes back, THEN the relation tells
     out = ctx.run(ctx.on.action("rollback"), out)
+    told = out.get_relation(relation.id).local_app_data
+    assert json.loads(told["model"])["version"] == 2
+
+
+def test_a_move_of_the_champion_is_told_while_the_pipelines_api_is_away(ctx, state, three, proxy):
+    relation = ops.testing.Relation("trained-model", remote_app_name="server")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    state = ctx.run(ctx.on.relation_created(relation), state)
+    proxy.trouble = lambda *_: 503
+    out = ctx.run(ctx.on.action("rollback"), state)
     told = out.get_relation(relation.id).local_app_data
     assert json.loads(told["model"])["version"] == 2
 

@@ -258,11 +258,59 @@ def test_a_unit_that_is_not_the_last_leaves_them(ctx, kubernetes, in_profile, ch
 
 
 def test_removal_goes_on_where_kubernetes_refuses(ctx, kubernetes, in_profile):
+    ctx.run(ctx.on.config_changed(), in_profile)
     kubernetes.refuse[f"DELETE {BINDING}"] = 403
     ctx.run(ctx.on.remove(), dataclasses.replace(in_profile, planned_units=0))
     assert any("made to refuse" in log.message for log in ctx.juju_log)
 
 
-def test_removal_from_a_single_user_server_has_nothing_to_take_back(ctx, kubernetes, state):
-    ctx.run(ctx.on.remove(), dataclasses.replace(state, planned_units=0))
-    assert not kubernetes.requests
+@pytest.mark.parametrize("is_told", [True, False])
+def test_what_was_left_in_a_profile_goes_also_where_there_is_none_any_more(
+    ctx, kubernetes, in_profile, configured, is_told
+):
+    # GIVEN a trainer that worked in a profile
+    ctx.run(ctx.on.config_changed(), in_profile)
+    assert BINDING in kubernetes.objects
+    # WHEN the option is emptied, or the application goes before it hears of that
+    single = configured(profile="")
+    if is_told:
+        ctx.run(ctx.on.config_changed(), single)
+    else:
+        ctx.run(ctx.on.remove(), dataclasses.replace(single, planned_units=0))
+    # THEN its rights there are taken back
+    assert BINDING not in kubernetes.objects
+
+
+def test_a_single_user_trainer_that_may_not_ask_kubernetes_is_well(ctx, kubernetes, state):
+    kubernetes.refuse["GET /apis/rbac.authorization.k8s.io/v1/rolebindings"] = 403
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert not [log for log in ctx.juju_log if log.level == "WARNING"]
+
+
+def test_a_profile_that_is_left_is_bound_until_the_run_of_its_schedule_has_ended(
+    ctx, kubernetes, configured, proxy, sandbox, schedules, runs
+):
+    # GIVEN a schedule in a profile, of which a run goes on
+    ctx.run(ctx.on.config_changed(), configured(profile="team-a", schedule="@daily"))
+    (schedule,) = schedules()
+    experiment = schedule["experiment_id"]
+    row = sandbox.store.get("recurring_runs", schedule["recurring_run_id"])
+    passed_on = ("namespace", "pipeline_id", "version_id", "spec", "parameters")
+    run = sandbox.store.add_run(
+        **{name: row[name] for name in passed_on},
+        pipeline_root="",
+        service_account="",
+        experiment_id=experiment,
+        name="of the schedule",
+        recurring_run_id=row["id"],
+    )
+    # WHEN another profile is named, THEN the schedule rests, and the rights stay for its run's end
+    moved = configured(profile="team-b")
+    ctx.run(ctx.on.config_changed(), moved)
+    assert BINDING in kubernetes.objects
+    assert [each["status"] for each in schedules()] == ["DISABLED"]
+    sandbox.set_run_state(run["id"], "SUCCEEDED")
+    ctx.run(ctx.on.update_status(), moved)
+    assert BINDING not in kubernetes.objects
+    assert schedules() == []

@@ -128,6 +128,8 @@ def test_tune_on_another_unit_says_whom_to_ask(ctx, state, runs):
         ({"space": feasible(min="1", max="2", distribution="normal")}, "feasibleSpace"),
         ({"space": space(parameterType="discrete", feasibleSpace={"list": []})}, "has a list"),
         ({"space": space(feasibleSpace="1-4")}, "feasibleSpace of epochs"),
+        ({"space": feasible(min="1", max=float("inf"))}, "feasibleSpace of epochs"),
+        ({"space": "[" * 100_000}, "nested too deeply"),
         ({"space": feasible(min="1", max="5000")}, "epochs must be between 0 and 1000"),
     ],
 )
