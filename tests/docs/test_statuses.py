@@ -20,6 +20,7 @@ from errors import (
     NoSuchModelError,
     NoSuchRunError,
     NotServedError,
+    ParameterError,
     ProfilePendingError,
     RegistryContentError,
     RegistryError,
@@ -67,6 +68,7 @@ PROBLEMS = [
     kfp_ops.RelationDataError("relation kfp-api: its data is wrong: not YAML"),
 ]
 ANSWERS = [
+    ParameterError("limit", 0, "between 1 and 100"),
     NoSuchRunError("no run"),
     NoSuccessError("run a failed"),
     NoSuchModelError("none"),

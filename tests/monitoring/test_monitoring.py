@@ -215,6 +215,7 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
                 trouble=Trouble(step="train", pod="p", reason="ImagePullBackOff"),
             ),
         ),
+        ("TrainingStuck", "pending", dataclasses.replace(FINE, latest=run(RunState.CANCELING))),
         (
             "ModelStale",
             "firing",

@@ -64,6 +64,13 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
+            Situation(champion=OLD, latest=run(RunState.CANCELING), lost=True),
+            ops.BlockedStatus(
+                "v2 0.9000 serves; run config-1 was told to end and does not, as if its workflow were "
+                "gone; see: juju run trainer/leader get-run, then: juju run trainer/leader train"
+            ),
+        ),
+        (
             Situation(
                 latest=run(RunState.PENDING),
                 schedule=False,
