@@ -216,6 +216,20 @@ def test_each_form_is_read_with_its_labels(batch, production, images_name, label
     assert found.files == [images_name]
 
 
+def test_an_npz_is_read_whatever_it_is_called(batch, production):
+    # GIVEN images with their labels, in files that are called so
+    images, labels = production
+    np.savez(batch / "day-with-labels.npz", images=images, labels=labels)
+    np.savez(batch / "images.npz", images=images[:100])
+    # AND labels of other files, which are IDX or .npy
+    (batch / "b-labels-idx1-ubyte").write_bytes(idx(labels))
+    (batch / "labels.npy").write_bytes(npy(labels))
+    # THEN all images are read, and labels where they are within
+    found = monitoring.load(str(batch))
+    assert sorted(found.files) == ["day-with-labels.npz", "images.npz"]
+    assert (len(found.images), (found.labels >= 0).sum()) == (700, 600)
+
+
 def test_the_newest_files_are_read_first_and_no_more_than_asked_for(batch, production):
     for age, name in enumerate(["new", "old", "older"]):
         np.save(batch / f"{name}.npy", np.full((100, 28, 28), age, np.uint8))
@@ -271,6 +285,7 @@ def announcing(*shape):
         ({"a.npy": announcing(10**15, 28, 28)}, "truncated", "a.npy: truncated or damaged"),
         ({"a.npy.gz": flipped(gzip.compress(npy(GOOD)))}, "damaged", "a.npy.gz: damaged"),
         ({"a.npz": npz(pictures=GOOD)}, "format", "a.npz: it has no array images"),
+        ({"labels.npz": npz(labels=np.zeros(3, int))}, "format", "labels.npz: it has no array"),
         ({"a.npz": npz(images=GOOD, labels=np.zeros(2, int))}, "counts", r"int64 \(2,\), for 3"),
         ({"a.npz": npz(images=GOOD, labels=np.zeros(3))}, "counts", "its labels are float64"),
         ({"a.npz": npz(images=GOOD, labels=np.array([0, 1, 10]))}, "label-range", "from 0 to 10"),

@@ -71,8 +71,8 @@ def load(source: str, s3_endpoint: str = "", *, max_images: int = _MAX_IMAGES) -
         for entry in listed:
             path = entry["path"]
             kind = _kind(path)
-            if kind and "labels" not in PurePosixPath(path).name:
-                beside = there.get(_labels_of(path), "")
+            if kind and not _is_of_labels(path, kind):
+                beside = "" if kind == "npz" else there.get(_labels_of(path), "")
                 found.append((*_read(store, source, path, kind, beside), path))
             if sum(len(images) for images, _, _ in found) >= max_images:
                 break
@@ -211,6 +211,11 @@ def _kind(path: str) -> str:
     if name.endswith((".npy", ".npz")):
         return name[-3:]
     return "idx" if name.endswith(("idx3-ubyte", "idx1-ubyte", ".idx3", ".idx1")) else ""
+
+
+def _is_of_labels(path: str, kind: str) -> bool:
+    """Whether a file has the labels of another one; an .npz has its own beside its images."""
+    return kind != "npz" and "labels" in PurePosixPath(path).name
 
 
 def _labels_of(path: str) -> str:
