@@ -86,7 +86,9 @@ def test_sources_of_1970_as_they_are_in_a_pod_are_packed_whole(tmp_path):
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(io.BytesIO(base64.b64decode(done.stdout))) as archive:
         packed = {name: archive.read(name) for name in archive.namelist()}
-    assert packed == {f"fashion_mnist/{path.name}": path.read_bytes() for path in sources.glob("*.py")}
+    assert packed == {
+        f"fashion_mnist/{path.name}": path.read_bytes() for path in sources.glob("*.py")
+    }
 
 
 class Operator:
