@@ -59,6 +59,7 @@ class TrainerConfig:
         retrain_interval: hours that lie at least between two such runs.
         monitor_data: where images from production lie; empty: nowhere.
         monitor_schedule: when to look at them: like schedule.
+        monitor_images: how many of the newest are looked at.
         run_timeout: minutes after which a run that still goes on is terminated; 0: never.
         serving: kserve lets KServe serve the champion in the profile; none: nobody.
         canary_traffic: percent of requests that a new champion gets at first; 0: all.
@@ -98,6 +99,7 @@ class TrainerConfig:
     retrain_interval: int = 24
     monitor_data: str = ""
     monitor_schedule: str = ""
+    monitor_images: int = 10000
     run_timeout: int = 360
     serving: str = "none"
     canary_traffic: int = 0
@@ -127,6 +129,8 @@ class TrainerConfig:
         self._matches("data_path", _DATA, "empty, http(s)://, s3://BUCKET/PREFIX or a directory")
         self._comes_true("schedule")
         self._comes_true("monitor_schedule")
+        # The pipeline needs 500 to tell drift from chance, and has the memory for so many.
+        self._between("monitor_images", 500, 100000)
         self._matches("monitor_data", _OBJECTS, "empty or s3://BUCKET/PREFIX")
         if self.monitor_schedule and not self.monitor_data:
             raise OptionError("monitor_data", "", "s3://BUCKET/PREFIX where there is a schedule")
@@ -195,6 +199,7 @@ class TrainerConfig:
         """The monitoring pipeline's arguments that options decide."""
         return {
             "monitor_data": self.monitor_data,
+            "max_images": self.monitor_images,
             "max_drift": float(self.max_drift),
             "registry": self.arguments["registry"],
         }

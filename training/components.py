@@ -324,6 +324,7 @@ def monitor(
     s3_endpoint: str,
     max_drift: float,
     min_images: int,
+    max_images: int,
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
 ):
@@ -339,6 +340,7 @@ def monitor(
         s3_endpoint=s3_endpoint,
         max_drift=max_drift,
         min_images=min_images,
+        max_images=max_images,
         report=Path(report.path),
     )
     for part, index in said["drift"].items():

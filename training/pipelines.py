@@ -262,6 +262,7 @@ def monitor_pipeline(
     s3_endpoint: str = "",
     max_drift: float = 0.1,
     min_images: int = 500,
+    max_images: int = 10_000,
 ):
     """One step, since each costs two pods.
 
@@ -275,6 +276,7 @@ def monitor_pipeline(
         s3_endpoint=s3_endpoint,
         max_drift=max_drift,
         min_images=min_images,
+        max_images=max_images,
     )
     _runs(monitor, cpu="2", memory="3Gi", minutes=30, retries=1)
     _reads_storage(monitor)

@@ -25,7 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
-from kserve import InferOutput, InferRequest, InferResponse, Model, ModelRepository
+from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model, ModelRepository
 from kserve.errors import InvalidInput
 from kserve.logging import configure_logging
 from kserve.model_server import app
@@ -151,9 +151,16 @@ def _of_v2(payload: InferRequest) -> np.ndarray:
     if named[0].datatype != INPUT["datatype"]:
         raise InvalidInput(f"images has datatype {named[0].datatype}; send raw pixels as UINT8")
     try:
-        return _checked(named[0].as_numpy())
+        return _checked(_pixels(named[0]))
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(f"images cannot be read: {error}") from error
+
+
+def _pixels(tensor: InferInput) -> np.ndarray:
+    """What a tensor holds, as it was sent: KServe would cut 0.9 to 0 and make 255 of -1 in JSON."""
+    if tensor.data is None:
+        return tensor.as_numpy()  # binary, and so bytes
+    return np.array(tensor.data).reshape(tensor.shape)
 
 
 def _checked(images: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -52,6 +53,33 @@ def test_statistics_say_what_the_data_are_like(clean, usual):
     assert train["agreement"]["Bag"] == 1
     assert len(bytes.fromhex(train["class_images"]["Bag"])) == 49
     assert json.loads(json.dumps(usual)) == usual
+
+
+def test_statistics_take_little_memory_beside_the_images(clean):
+    # GIVEN many more images than are looked at at once, half of which are copies
+    chance = np.random.default_rng(0)
+
+    def many(count):
+        some = chance.integers(0, 256, (count // 2, 28, 28), np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        images = np.concatenate([some, some])
+        return dataclasses.replace(clean, train_images=images, train_labels=labels)
+
+    def peak(dataset):
+        tracemalloc.start()
+        found = statistics(dataset)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        count = len(dataset.train_images)
+        assert found["train"]["duplicates"] == count // 2
+        assert sum(found["train"]["histogram"]) == pytest.approx(1, abs=1e-4)
+        return most
+
+    # THEN each image more costs less than half of itself, so that those of a file of data.MAX_BYTES,
+    # kept and decompressed, pass the step's 2Gi
+    few, more = many(20_000), many(60_000)
+    growth = peak(more) - peak(few)
+    assert growth < (more.train_images.nbytes - few.train_images.nbytes) / 2
 
 
 def test_swapped_labels_of_two_classes(clean, usual):

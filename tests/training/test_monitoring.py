@@ -142,6 +142,26 @@ def test_other_kinds_of_clothing_have_drifted_in_what_is_predicted(look, batch, 
     assert said["reference"]["predicted"]["Bag"] > 0.05
 
 
+def test_drift_is_told_while_it_is_new_and_not_when_it_is_over(look, batch, production):
+    # GIVEN weeks of images as they were, and a day of others
+    images, labels = production
+    for age, day in enumerate([images[labels < 3], *[images] * 6]):
+        np.save(batch / f"{age}.npy", day)
+        os.utime(batch / f"{age}.npy", (10**9 - age, 10**9 - age))
+    # WHEN about a day is looked at THEN it has drifted, which all of them together hide
+    assert look(batch, max_images=150)["drifted"] == ["predictions"]
+    assert look(batch, max_images=4000)["drifted"] == []
+    # AND when images are as they were again, those of that day are not looked at any more
+    np.save(batch / "today.npy", images)
+    assert look(batch, max_images=150)["drifted"] == []
+
+
+def test_a_window_that_is_too_small_for_what_is_needed_is_told(look, batch, production):
+    np.save(batch / "images.npy", production[0])
+    with pytest.raises(ValueError, match="max_images is 400, fewer than the 500"):
+        look(batch, min_images=500, max_images=400)
+
+
 def test_the_limit_is_the_callers(look, batch, production):
     images, labels = production
     np.save(batch / "images.npy", images[labels < 5])
@@ -216,7 +236,21 @@ def test_each_form_is_read_with_its_labels(batch, production, images_name, label
     assert found.files == [images_name]
 
 
-def test_the_newest_files_are_read_first_and_no_more_than_asked_for(batch, production):
+def test_an_npz_is_read_whatever_it_is_called(batch, production):
+    # GIVEN images with their labels, in files that are called so
+    images, labels = production
+    np.savez(batch / "day-with-labels.npz", images=images, labels=labels)
+    np.savez(batch / "images.npz", images=images[:100])
+    # AND labels of other files, which are IDX or .npy
+    (batch / "b-labels-idx1-ubyte").write_bytes(idx(labels))
+    (batch / "labels.npy").write_bytes(npy(labels))
+    # THEN all images are read, and labels where they are within
+    found = monitoring.load(str(batch))
+    assert sorted(found.files) == ["day-with-labels.npz", "images.npz"]
+    assert (len(found.images), (found.labels >= 0).sum()) == (700, 600)
+
+
+def test_the_newest_files_are_read_first_and_no_more_than_asked_for(batch):
     for age, name in enumerate(["new", "old", "older"]):
         np.save(batch / f"{name}.npy", np.full((100, 28, 28), age, np.uint8))
         os.utime(batch / f"{name}.npy", (10**9 - age, 10**9 - age))
@@ -224,6 +258,14 @@ def test_the_newest_files_are_read_first_and_no_more_than_asked_for(batch, produ
     assert found.files == ["new.npy", "old.npy"]
     assert found.images[:, 0, 0].tolist() == [0] * 100 + [1] * 50
     assert len(found.labels) == 150
+
+
+def test_of_a_file_with_more_than_fit_the_last_are_read(batch, production):
+    # GIVEN one file, to which images are added
+    np.savez(batch / "all.npz", images=production[0], labels=production[1])
+    found = monitoring.load(str(batch), max_images=50)
+    assert np.array_equal(found.images, production[0][-50:])
+    assert np.array_equal(found.labels, production[1][-50:])
 
 
 GOOD = np.zeros((3, 28, 28), np.uint8)
@@ -271,6 +313,7 @@ def announcing(*shape):
         ({"a.npy": announcing(10**15, 28, 28)}, "truncated", "a.npy: truncated or damaged"),
         ({"a.npy.gz": flipped(gzip.compress(npy(GOOD)))}, "damaged", "a.npy.gz: damaged"),
         ({"a.npz": npz(pictures=GOOD)}, "format", "a.npz: it has no array images"),
+        ({"labels.npz": npz(labels=np.zeros(3, int))}, "format", "labels.npz: it has no array"),
         ({"a.npz": npz(images=GOOD, labels=np.zeros(2, int))}, "counts", r"int64 \(2,\), for 3"),
         ({"a.npz": npz(images=GOOD, labels=np.zeros(3))}, "counts", "its labels are float64"),
         ({"a.npz": npz(images=GOOD, labels=np.array([0, 1, 10]))}, "label-range", "from 0 to 10"),

@@ -189,13 +189,46 @@ def test_what_is_no_image_is_refused_over_v1(serving, body, says):
         ({"datatype": "FP32", "shape": [1, 28, 28], "data": [0.5] * 784}, "FP32"),
         ({"shape": [1, 784], "data": [0] * 784}, "[1, 784]"),
         ({"shape": [2, 28, 28], "data": [0] * 784}, "cannot be read"),
-        ({"shape": [1, 28, 28], "data": [300] * 784}, "cannot be read"),
+        ({"shape": [1, 28, 28], "data": [300] * 784}, "0 to 255"),
+        ({"shape": [1, 28, 28], "data": [-1] * 784}, "0 to 255"),
+        ({"shape": [1, 28, 28], "data": [-0.5] * 784}, "whole number"),
+        ({"shape": [1, 28, 28], "data": ["a"] * 784}, "whole number"),
+        ({"shape": [1, 28, 28], "data": [[[0] * 28] * 28, [0]]}, "cannot be read"),
     ],
 )
 def test_what_is_no_image_is_refused_over_v2(serving, tensor, says):
     answer = serving.v2(**tensor)
     assert answer.status_code == 400, answer.text
     assert says in answer.json()["error"]
+
+
+def test_normalised_images_are_refused_alike_over_both_protocols(serving):
+    # GIVEN an image as many a model wants it, of which 0 and 1 alone are left as whole numbers
+    image = serving.images.test_images[:1] / 255
+    # WHEN it is sent under the name of raw pixels
+    answers = [serving.v1(image), serving.v2(shape=[1, 28, 28], data=image.ravel().tolist())]
+    # THEN it gets no answer of the model, and is told what to send
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert all("send raw pixels" in answer.json()["error"] for answer in answers)
+
+
+def test_binary_tensors_get_the_answers_that_numbers_get(serving):
+    # GIVEN the same image as bytes after the JSON, as the protocol's binary extension has it
+    image = serving.images.test_images[:1]
+    tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 28, 28]}
+    tensor["parameters"] = {"binary_data_size": image.size}
+    header = json.dumps({"inputs": [tensor]}).encode()
+    answer = httpx.post(
+        f"{serving.url}/v2/models/fashion-mnist/infer",
+        content=header + image.tobytes(),
+        headers={
+            "content-type": "application/octet-stream",
+            "inference-header-content-length": str(len(header)),
+        },
+    )
+    assert answer.status_code == 200, answer.text
+    numbers = serving.v2(shape=[1, 28, 28], data=image.ravel().tolist())
+    assert answer.json()["outputs"] == numbers.json()["outputs"]
 
 
 def test_another_model_is_not_there(serving):

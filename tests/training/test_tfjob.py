@@ -1,9 +1,14 @@
 """A TFJob: how it is made, sent, followed and removed."""
 
+import base64
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +66,29 @@ def test_the_workers_command_unpacks_the_package_and_starts_it(tmp_path):
     done = subprocess.run(container["command"], env=environment, capture_output=True, text=True)
     assert f"{tmp_path}/package.zip/fashion_mnist/workers.py" in done.stderr
     assert "KeyError: 'WORK_ADDRESS'" in done.stderr
+
+
+def test_sources_of_1970_as_they_are_in_a_pod_are_packed_whole(tmp_path):
+    # GIVEN the package as the compiled pipeline unpacks it: its archive has no dates
+    sources = tmp_path / "fashion_mnist"
+    shutil.copytree(Path(tfjob.__file__).parent, sources)
+    for path in sources.glob("*.py"):
+        os.utime(path, (0, 0))
+    # WHEN the step there packs it for its workers
+    command = "from fashion_mnist import tfjob; print(tfjob.package())"
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    # THEN they get every source as it is
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(done.stdout))) as archive:
+        packed = {name: archive.read(name) for name in archive.namelist()}
+    assert packed == {
+        f"fashion_mnist/{path.name}": path.read_bytes() for path in sources.glob("*.py")
+    }
 
 
 class Operator:

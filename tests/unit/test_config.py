@@ -58,6 +58,7 @@ def test_what_monitoring_is_given_is_what_its_pipeline_takes():
     MONITOR.check(arguments)
     assert set(MONITOR.parameters) - set(arguments) == {"min_images"}
     assert MONITOR.parameters["max_drift"].default == TrainerConfig().max_drift
+    assert MONITOR.parameters["max_images"].default == TrainerConfig().monitor_images
 
 
 def test_a_monitoring_schedule_needs_something_to_look_at():
@@ -119,6 +120,7 @@ BAD = {
     "retrain_interval": [0, -1, 8761],
     "monitor_data": ["data", "/a", "http://h/x", "s3://", "s3://b/../c", "s3://b/./c", "s3://B"],
     "monitor_schedule": ["0 0 3 * * 0", "@never", "* * * *", "0 0 30 2 *"],
+    "monitor_images": [499, 100001],
     "run_timeout": [-1, 43201],
     "serving": ["", "KServe", "yes"],
     "canary_traffic": [-1, 101],
@@ -179,6 +181,7 @@ GOOD = {
     "retrain_interval": [1, 8760],
     "monitor_data": ["", "s3://bucket", "s3://bucket/a/b"],
     "monitor_schedule": [""],
+    "monitor_images": [500, 10000, 100000],
     "serving": ["none", "kserve"],
     "canary_traffic": [0, 100],
     "run_timeout": [0, 43200],

@@ -80,7 +80,7 @@ def looked(act, watching, sandbox, registry):
 def test_the_schedule_is_one_recurring_run_in_an_experiment_of_its_own(
     ctx, watching, schedules, ask
 ):
-    state = watching(max_drift=0.3)
+    state = watching(max_drift=0.3, monitor_images=2000)
     ctx.run(ctx.on.config_changed(), state)
     ctx.run(ctx.on.update_status(), state)
     (schedule,) = schedules()
@@ -88,6 +88,7 @@ def test_the_schedule_is_one_recurring_run_in_an_experiment_of_its_own(
     parameters = schedule["runtime_config"]["parameters"]
     assert parameters["monitor_data"] == DATA
     assert parameters["max_drift"] == 0.3
+    assert parameters["max_images"] == 2000
     assert parameters["registry"] == "s3://mlpipeline/models/fashion-mnist"
     names = {
         row["experiment_id"]: row["display_name"]
@@ -101,7 +102,10 @@ def test_both_schedules_live_side_by_side(ctx, watching, schedules):
     assert len({row["experiment_id"] for row in schedules()}) == len(schedules()) == 2
 
 
-@pytest.mark.parametrize("change", [{"monitor_schedule": "@hourly"}, {"monitor_data": DATA + "2"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"monitor_schedule": "@hourly"}, {"monitor_data": DATA + "2"}, {"monitor_images": 5000}],
+)
 def test_a_change_replaces_the_schedule(ctx, watching, schedules, change):
     ctx.run(ctx.on.config_changed(), watching())
     (old,) = schedules()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from fashion_mnist.data import DataError, Dataset
 BINS = 16
 # Class means are kept as 7 x 7 pixels: each stands for a block of 4 x 4.
 _BLOCK = 4
+# So many images are widened at once.
+_BATCH = 5000
 _SMALL = 1e-6
 
 
@@ -122,14 +124,15 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
     hexadecimal.
     """
     means = _class_means(dataset.train_images, dataset.train_labels)
-    seen = {image.tobytes() for image in dataset.train_images}
+    # Not the images themselves: a copy of each takes as much memory again as all of them.
+    seen = set(data.digests(dataset.train_images))
     said: dict[str, Any] = {}
     for split, images, labels in _splits(dataset):
         counts = np.bincount(labels, minlength=data.CLASSES)
-        pixels = np.bincount(images.reshape(-1), minlength=256)
+        pixels = _histogram(images)
         shares = pixels / pixels.sum()
         mean = float(shares @ np.arange(256))
-        distinct = {image.tobytes() for image in images}
+        distinct = seen if split == "train" else set(data.digests(images))
         hits = _nearest(images, means) == labels
         own_means = _class_means(images, labels)
         brightness = images.mean(axis=(1, 2))
@@ -476,6 +479,20 @@ def _centred(images: list[str]) -> np.ndarray:
     return pixels - pixels.mean(axis=0)
 
 
+def _batches(images: np.ndarray) -> Iterator[np.ndarray]:
+    """The images in parts, since what is computed of them is eight times as large."""
+    for at in range(0, len(images), _BATCH):
+        yield images[at : at + _BATCH]
+
+
+def _histogram(images: np.ndarray) -> np.ndarray:
+    """How many pixels have each of the 256 values."""
+    return sum(
+        (np.bincount(some.reshape(-1), minlength=256) for some in _batches(images)),
+        np.zeros(256, int),
+    )
+
+
 def _class_means(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Mean images, float32 (10, 28, 28); those of classes without images are not a number."""
     means = np.full((data.CLASSES, *images.shape[1:]), np.nan, np.float32)
@@ -489,8 +506,8 @@ def _nearest(images: np.ndarray, means: np.ndarray) -> np.ndarray:
     known = np.flatnonzero(~np.isnan(means[:, 0, 0]))
     flat = means[known].reshape(len(known), -1).astype(np.float64)
     nearest: list[np.ndarray] = []
-    for at in range(0, len(images), 5000):
-        pixels = images[at : at + 5000].reshape(-1, flat.shape[1]).astype(np.float64)
+    for some in _batches(images):
+        pixels = some.reshape(-1, flat.shape[1]).astype(np.float64)
         # The square of the image itself is the same for all classes.
         nearest.append(known[((flat**2).sum(axis=1) - 2 * pixels @ flat.T).argmin(axis=1)])
     return np.concatenate(nearest)

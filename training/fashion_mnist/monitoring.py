@@ -24,7 +24,8 @@ from fashion_mnist.registry import SCHEMA_VERSION, Champion, Registry, RegistryE
 from fashion_mnist.report import monitoring_report
 from fashion_mnist.storage import open_store
 
-_MAX_IMAGES = 100_000
+# More would hide what is new among what is old; fewer tell less about each class.
+MAX_IMAGES = 10_000
 # What reading an array raises where it is none, or none of a size that fits.
 _DAMAGED = (
     *(EOFError, KeyError, MemoryError, OSError, RuntimeError, ValueError),
@@ -47,7 +48,7 @@ class Batch:
     files: list[str]
 
 
-def load(source: str, s3_endpoint: str = "", *, max_images: int = _MAX_IMAGES) -> Batch:
+def load(source: str, s3_endpoint: str = "", *, max_images: int = MAX_IMAGES) -> Batch:
     """Read the newest images under a prefix, and the labels that lie beside them.
 
     Images are IDX files (NAME-idx3-ubyte) and .npy of uint8 (n, 28, 28), or .npz with an array
@@ -57,7 +58,8 @@ def load(source: str, s3_endpoint: str = "", *, max_images: int = _MAX_IMAGES) -
     Args:
         source: s3://bucket/prefix or a directory.
         s3_endpoint: of the S3 server.
-        max_images: the newest that are read; older ones are left out.
+        max_images: the newest that are read; older ones are left out. Of a file with more than fit
+            its last are taken, since who adds to a file does so at its end.
 
     Raises:
         DataError: there are no images, or a file is not what its name says; the message names it.
@@ -68,13 +70,16 @@ def load(source: str, s3_endpoint: str = "", *, max_images: int = _MAX_IMAGES) -
         listed.sort(key=lambda entry: (entry["last_modified"], entry["path"]), reverse=True)
         there = {_stem(entry["path"]): entry["path"] for entry in listed}
         found: list[tuple[np.ndarray, np.ndarray, str]] = []
+        room = max_images
         for entry in listed:
             path = entry["path"]
             kind = _kind(path)
-            if kind and "labels" not in PurePosixPath(path).name:
-                beside = there.get(_labels_of(path), "")
-                found.append((*_read(store, source, path, kind, beside), path))
-            if sum(len(images) for images, _, _ in found) >= max_images:
+            if kind and not _is_of_labels(path, kind):
+                beside = "" if kind == "npz" else there.get(_labels_of(path), "")
+                images, labels = _read(store, source, path, kind, beside)
+                found.append((images[-room:], labels[-room:], path))
+                room -= len(found[-1][0])
+            if room <= 0:
                 break
     except (obstore.exceptions.BaseError, OSError, ValueError) as error:
         if isinstance(error, DataError):
@@ -88,9 +93,7 @@ def load(source: str, s3_endpoint: str = "", *, max_images: int = _MAX_IMAGES) -
             "counts",
         )
     images, labels, files = zip(*found, strict=True)
-    return Batch(
-        np.concatenate(images)[:max_images], np.concatenate(labels)[:max_images], list(files)
-    )
+    return Batch(np.concatenate(images), np.concatenate(labels), list(files))
 
 
 def monitor(
@@ -102,6 +105,7 @@ def monitor(
     max_drift: float,
     min_images: int,
     report: Path,
+    max_images: int = MAX_IMAGES,
 ) -> dict[str, Any]:
     """Hold production images against the champion's data, and keep what came of it.
 
@@ -113,6 +117,7 @@ def monitor(
         max_drift: population stability index above which something has drifted.
         min_images: fewer are an error, since they tell nothing.
         report: where the HTML report goes.
+        max_images: how many of the newest images are looked at.
 
     Returns:
         what is kept as `monitoring/RUN/report.json`; see docs/reference/registry.md.
@@ -120,14 +125,20 @@ def monitor(
     Raises:
         DataError: the images cannot be had, are none, or are too few.
         RegistryError: no model serves.
+        ValueError: fewer images would be looked at than are needed.
     """
+    if max_images < min_images:
+        raise ValueError(
+            f"max_images is {max_images}, fewer than the {min_images} that are needed (min_images); "
+            "raise it, or lower min_images"
+        )
     place = Registry.open(registry, s3_endpoint)
     champion = place.champion()
     if champion is None:
         raise RegistryError(
             "no model serves yet that images could be held against; train one first"
         )
-    batch = load(source, s3_endpoint)
+    batch = load(source, s3_endpoint, max_images=max_images)
     if len(batch.images) < min_images:
         raise DataError(
             f"{source} has {len(batch.images)} images, and {min_images} are needed to tell drift from "
@@ -211,6 +222,11 @@ def _kind(path: str) -> str:
     if name.endswith((".npy", ".npz")):
         return name[-3:]
     return "idx" if name.endswith(("idx3-ubyte", "idx1-ubyte", ".idx3", ".idx1")) else ""
+
+
+def _is_of_labels(path: str, kind: str) -> bool:
+    """Whether a file has the labels of another one; an .npz has its own beside its images."""
+    return kind != "npz" and "labels" in PurePosixPath(path).name
 
 
 def _labels_of(path: str) -> str:
