@@ -99,6 +99,9 @@ def _production(gauge: _Gauge, situation: Situation) -> None:
         for part, index in report.drift.items():
             gauge("production_drift", f"population stability index {told}", index, part=part)
         gauge("production_images", "how many the newest monitoring saw", report.images)
+        if report.accuracy is not None:
+            told = "1 if production's accuracy is far less than that on the test images"
+            gauge("production_inaccurate", told, report.is_inaccurate)
         told = "on production images with labels"
         gauge("production_accuracy", told, report.accuracy)
         for name, recall in report.recalls.items():

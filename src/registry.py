@@ -103,6 +103,7 @@ class Report:
         created_at: when it was written, UTC.
         accuracy: on the images that have labels, 0 to 1; None where none has.
         recalls: of those, 0 to 1, by class.
+        is_inaccurate: whether that is less than on the test images by more than the run allows.
     """
 
     run_id: str
@@ -112,6 +113,7 @@ class Report:
     created_at: datetime.datetime | None = None
     accuracy: float | None = None
     recalls: Mapping[str, float] = dataclasses.field(default_factory=dict[str, float])
+    is_inaccurate: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -471,6 +473,7 @@ def _report(said: Mapping[str, object]) -> Report:
             created_at=_time(said.get("created_at")),
             accuracy=None if accuracy is None else float(cast("float", accuracy)),
             recalls=_numbers(said.get("recall", {})),
+            is_inaccurate="accuracy" in cast("list[object]", said.get("drifted", [])),
         )
     except _INCOMPLETE as error:
         raise RegistryContentError(f"a report is not complete: {_why(error)}") from error

@@ -72,7 +72,7 @@ class Situation:
 
     @property
     def drift(self) -> dict[str, float]:
-        """What of production drifted away from the model that serves: the index by part."""
+        """What of production drifted away from the model that serves; see `triggers.drift`."""
         # Imported here, since most events have nothing of production to tell.
         import triggers
 

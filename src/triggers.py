@@ -95,13 +95,18 @@ def due(config: TrainerConfig, evidence: Evidence, now: datetime.datetime) -> li
 def drift(
     config: TrainerConfig, champion: Champion | None, report: Report | None
 ) -> dict[str, float]:
-    """What of production differs from what the model that serves was made for: the index by part.
+    """What of production differs from what the model that serves was made for.
 
-    A report on another model says nothing of the one that serves.
+    That is the population stability index by part, and `accuracy` where the model is far less accurate
+    on production's labelled images than on the test images. A report on another model says nothing of
+    the one that serves.
     """
     if not champion or not report or report.version != champion.version:
         return {}
-    return {part: index for part, index in report.drift.items() if index > config.max_drift}
+    drifted = {part: index for part, index in report.drift.items() if index > config.max_drift}
+    if report.is_inaccurate and report.accuracy is not None:
+        drifted["accuracy"] = report.accuracy
+    return drifted
 
 
 _Told = Iterator[tuple[str, object, str]]

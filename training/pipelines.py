@@ -261,6 +261,7 @@ def monitor_pipeline(
     registry: str,
     s3_endpoint: str = "",
     max_drift: float = 0.1,
+    max_accuracy_drop: float = 0.05,
     min_images: int = 500,
     max_images: int = 10_000,
 ):
@@ -275,6 +276,7 @@ def monitor_pipeline(
         registry=registry,
         s3_endpoint=s3_endpoint,
         max_drift=max_drift,
+        max_accuracy_drop=max_accuracy_drop,
         min_images=min_images,
         max_images=max_images,
     )

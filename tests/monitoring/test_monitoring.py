@@ -238,6 +238,11 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
             "firing",
             dataclasses.replace(FINE, config=TrainerConfig(max_drift=0.14)),
         ),
+        (
+            "ProductionInaccurate",
+            "firing",
+            dataclasses.replace(FINE, report=dataclasses.replace(PRODUCTION, is_inaccurate=True)),
+        ),
         ("MonitoringFailed", "firing", dataclasses.replace(FINE, monitor=run(RunState.FAILED))),
         ("TrainerProblem", "pending", Situation(problem=RegistryError("no way"))),
     ],

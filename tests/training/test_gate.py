@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from fashion_mnist.evaluation import Gate, judge, mcnemar, of_probabilities
+from fashion_mnist.evaluation import Gate, at_most, judge, mcnemar, of_probabilities
 
 LABELS = (np.arange(1000) % 10).astype(np.uint8)
 
@@ -155,3 +155,16 @@ def test_what_eight_bit_integers_lose_is_told():
     assert verdict.reasons == [
         "eight-bit integers lose 0.0050 of accuracy, at most 0.0000 and 0.0045 by chance are allowed"
     ]
+
+
+@pytest.mark.parametrize(("right", "count", "share"), [(0, 1, 0.9), (3, 7, 0.5), (880, 1000, 0.9)])
+def test_the_binomial_tail_is_exact(right, count, share):
+    exact = sum(
+        math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(right + 1)
+    )
+    assert at_most(right, count, share) == pytest.approx(exact, rel=1e-9)
+
+
+def test_the_binomial_tail_of_many_is_no_error():
+    assert at_most(100_000, 100_000, 0.9) == pytest.approx(1)
+    assert at_most(0, 100_000, 0.9) == 0

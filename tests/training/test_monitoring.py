@@ -183,6 +183,42 @@ def test_with_labels_it_tells_how_good_the_model_is_by_class(look, batch, produc
     assert "not known" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("count", "wrong", "drifted"),
+    [
+        (600, 600, ["accuracy"]),
+        (600, 90, ["accuracy"]),
+        (600, 20, []),
+        # Of few the same share is chance.
+        (20, 3, []),
+        (20, 20, ["accuracy"]),
+        (0, 0, []),
+    ],
+)
+def test_labels_that_prove_the_model_wrong_are_told(
+    look, batch, production, tmp_path, count, wrong, drifted
+):
+    # GIVEN images that look as ever, of which so many are labelled, and so many of these as others
+    images, labels = production
+    labels = labels.astype(int)
+    labels[:wrong] = (labels[:wrong] + 1) % 10
+    labels[count:] = -1
+    np.savez(batch / "day.npz", images=images, labels=labels)
+    # WHEN they are looked at, THEN it is told where that is more than chance, with its limit
+    report = look(batch)
+    assert report["drifted"] == drifted
+    assert report["max_accuracy_drop"] == 0.05
+    page = (tmp_path / "report.html").read_text()
+    assert ("Drifted: accuracy" in page) == bool(drifted)
+
+
+def test_how_much_less_accurate_is_the_callers(look, batch, production):
+    images, labels = production
+    np.savez(batch / "day.npz", images=images, labels=np.where(np.arange(600) < 90, 0, labels))
+    assert look(batch, max_accuracy_drop=0.02)["drifted"] == ["accuracy"]
+    assert look(batch, max_accuracy_drop=0.3)["drifted"] == []
+
+
 def test_the_report_is_kept_once_and_nothing_else_moves(
     look, batch, production, champion, tmp_path
 ):

@@ -33,6 +33,9 @@ def report(version=3, run_id="m1", **drift):
     return Report(run_id=run_id, version=version, images=1000, drift=drift)
 
 
+INACCURATE = dataclasses.replace(report(pixels=0.01), accuracy=0.6, is_inaccurate=True)
+
+
 def reasons(config, **evidence):
     evidence = Evidence(**{"champion": champion(source=S3, etags=ETAGS), **evidence})
     return [trigger.reason for trigger in due(TrainerConfig(**config), evidence, NOW)]
@@ -54,6 +57,8 @@ def reasons(config, **evidence):
         ({"retrain_on_drift": True, "max_drift": 0.3}, {"report": report(pixels=0.2)}, []),
         ({"retrain_on_drift": True}, {"report": report(version=2, pixels=0.2)}, []),
         ({"retrain_on_drift": True}, {"report": None}, []),
+        ({"retrain_on_drift": True}, {"report": INACCURATE}, ["drift"]),
+        ({"retrain_on_drift": False}, {"report": INACCURATE}, []),
         ({"retrain_on_drift": False}, {"report": report(pixels=9)}, []),
         (
             {"retrain_on_data": True, "data_path": S3},

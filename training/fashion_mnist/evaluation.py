@@ -208,3 +208,20 @@ def mcnemar(better: int, worse: int) -> float:
         term = term * k // (changed - k + 1)
         tail += term
     return tail / 2**changed if changed else 1.0
+
+
+def at_most(right: int, count: int, share: float) -> float:
+    """How likely chance alone makes at most `right` of `count` answers right, of which `share` are.
+
+    The binomial distribution's lower tail, exact but for rounding.
+
+    Args:
+        right: 0 to `count`.
+        count: of answers.
+        share: 0 to 1, both excluded.
+    """
+    k = np.arange(right + 1)
+    # Coefficients as logarithms, each from the one before it: those of thousands are no floats.
+    coefficients = np.cumsum(np.log((count - k[:-1]) / k[1:]))
+    terms = np.concatenate([[0.0], coefficients]) + k * math.log(share)
+    return float(np.exp(terms + (count - k) * math.log1p(-share)).sum())

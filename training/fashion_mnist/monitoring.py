@@ -26,6 +26,9 @@ from fashion_mnist.storage import open_store
 
 # More would hide what is new among what is old; fewer tell less about each class.
 MAX_IMAGES = 10_000
+# How much less accurate the model may be in production than on the test images.
+MAX_ACCURACY_DROP = 0.05
+_CHANCE = 0.001
 # What reading an array raises where it is none, or none of a size that fits.
 _DAMAGED = (
     *(EOFError, KeyError, MemoryError, OSError, RuntimeError, ValueError),
@@ -105,6 +108,7 @@ def monitor(
     max_drift: float,
     min_images: int,
     report: Path,
+    max_accuracy_drop: float = MAX_ACCURACY_DROP,
     max_images: int = MAX_IMAGES,
 ) -> dict[str, Any]:
     """Hold production images against the champion's data, and keep what came of it.
@@ -115,6 +119,7 @@ def monitor(
         registry: s3://bucket/prefix or a directory.
         s3_endpoint: of the S3 server.
         max_drift: population stability index above which something has drifted.
+        max_accuracy_drop: see `compare`.
         min_images: fewer are an error, since they tell nothing.
         report: where the HTML report goes.
         max_images: how many of the newest images are looked at.
@@ -148,7 +153,13 @@ def monitor(
     with tempfile.TemporaryDirectory() as folder:
         place.fetch(champion.version, Path(folder))
         probabilities = evaluation.probabilities(Path(folder), batch.images)
-    facts = compare(batch, probabilities, champion, max_drift=max_drift)
+    facts = compare(
+        batch,
+        probabilities,
+        champion,
+        max_drift=max_drift,
+        max_accuracy_drop=max_accuracy_drop,
+    )
     facts |= {"run_id": run_id, "source": source, "created_at": now()}
     kept = dict(place.write_report(run_id, facts))
     report.write_text(monitoring_report(kept, batch.images, probabilities), encoding="utf-8")
@@ -156,7 +167,12 @@ def monitor(
 
 
 def compare(
-    batch: Batch, probabilities: np.ndarray, champion: Champion, *, max_drift: float
+    batch: Batch,
+    probabilities: np.ndarray,
+    champion: Champion,
+    *,
+    max_drift: float,
+    max_accuracy_drop: float = MAX_ACCURACY_DROP,
 ) -> dict[str, Any]:
     """What a batch is like, against what the champion was made for.
 
@@ -165,6 +181,8 @@ def compare(
         probabilities: the champion's answers, float (n, 10).
         champion: the model that serves, with its manifest.
         max_drift: population stability index above which something has drifted.
+        max_accuracy_drop: how much less accurate it may be on the labelled images than on the test
+            images (0 to 1, not 0), by more than what chance explains once in a thousand times.
     """
     manifest = champion.manifest
     before = manifest.get("data", {}).get("statistics") or reference.PUBLISHED
@@ -177,12 +195,18 @@ def compare(
         "predictions": stability_index(predicted, usual),
     }
     known = batch.labels >= 0
-    said = (
+    evaluated = (
         evaluation.of_probabilities(probabilities[known], batch.labels[known])
         if known.any()
         else None
     )
     tested = manifest["metrics"]
+    drifted = [part for part, index in drift.items() if index > max_drift]
+    least = tested["test"]["accuracy"] - max_accuracy_drop
+    if evaluated and 0 < least < 1:
+        right = int(evaluated.confusion.trace())
+        if evaluation.at_most(right, int(known.sum()), least) < _CHANCE:
+            drifted.append("accuracy")
     return {
         "schema_version": SCHEMA_VERSION,
         "version": champion.version,
@@ -191,13 +215,14 @@ def compare(
         "files": len(batch.files),
         "max_drift": max_drift,
         "drift": drift,
-        "drifted": [part for part, index in drift.items() if index > max_drift],
+        "max_accuracy_drop": max_accuracy_drop,
+        "drifted": drifted,
         "mean": float(batch.images.mean()),
         "confidence": float(probabilities.max(axis=1).mean()),
         "histogram": _shares(pixels),
         "predicted": dict(zip(CLASS_NAMES, _shares(predicted), strict=True)),
-        "accuracy": said.accuracy if said else None,
-        "recall": said.recall if said else {},
+        "accuracy": evaluated.accuracy if evaluated else None,
+        "recall": evaluated.recall if evaluated else {},
         "reference": {
             "mean": before["train"]["mean"],
             "histogram": list(before["train"]["histogram"]),

@@ -228,7 +228,8 @@ def monitoring_report(
     ]
     if facts["accuracy"] is not None:
         known = f"accuracy ({before['accuracy']:.4f} on the test images)"
-        tiles.append((f"{facts['accuracy']:.4f}", known, ""))
+        kind = "rejected" if "accuracy" in facts["drifted"] else "accepted"
+        tiles.append((f"{facts['accuracy']:.4f}", known, kind))
     verdict = (
         f"Drifted: {', '.join(facts['drifted'])}." if facts["drifted"] else "Nothing has drifted."
     )
