@@ -35,8 +35,8 @@ def _options(options: Mapping[str, Any]) -> Iterator[str]:
     yield "# Options"
     yield (
         "Set with `juju config trainer OPTION=VALUE`, and back to the default with "
-        "`juju config trainer --reset OPTION`. A value that cannot be blocks the charm, whose status "
-        "says what it takes; nothing is submitted then."
+        "`juju config trainer --reset OPTION`. An invalid value blocks the charm; its status says "
+        "what the option takes, and nothing is submitted."
     )
     for name, option in options.items():
         yield f"## `{name}`"

@@ -337,7 +337,7 @@ class Registry:
         champion = self.champion()
         if champion and champion.version == version:
             return champion
-        return self._move(champion, version, reason)
+        return self._move(champion, version, reason, "promote")
 
     def rollback(self, reason: str) -> Champion:
         """Make that version the champion which was it before; done twice it is as it was.
@@ -353,10 +353,12 @@ class Registry:
             if not champion or not isinstance(version, int) or version == champion.version:
                 continue
             if self._read(f"{version}/manifest.json") is not None:
-                return self._move(champion, version, reason)
+                return self._move(champion, version, reason, "rollback")
         raise NoSuchModelError("no other version has served before")
 
-    def _move(self, champion: Champion | None, version: int, reason: str) -> Champion:
+    def _move(
+        self, champion: Champion | None, version: int, reason: str, moved_by: str
+    ) -> Champion:
         manifest = self._read(f"{version}/manifest.json")
         if manifest is None:
             raise NoSuchModelError(f"there is no version {version}")
@@ -368,6 +370,8 @@ class Registry:
             "version": version,
             "run_id": result.run_id,
             "moved_at": moved.replace("+00:00", "Z"),
+            # By which the pipeline knows that what it may make again was rolled back from.
+            "moved_by": moved_by,
             "reason": reason,
         }
         # Like the pipeline's: whoever puts the next number first has moved the champion.

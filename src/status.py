@@ -137,7 +137,7 @@ def _problem(error: Problem, commands: Commands, later: str) -> ops.StatusBase:
         case RegistryContentError():
             elsewhere = commands.config("registry-prefix")
             return ops.BlockedStatus(
-                f"{error}; mend that, or begin a registry elsewhere: {elsewhere}"
+                f"{error}; repair it, or start a registry elsewhere: {elsewhere}"
             )
         case ProfilePendingError() | NoStorageSecretError() | RegistryError() | SourceError():
             return ops.WaitingStatus(f"{error}; {later}")

@@ -126,10 +126,10 @@ def shake_to_a_twin(model, images):
 def judge(models, dataset, tmp_path):
     """Judges and publishes a model, as the steps evaluate and publish do; returns the manifest.
 
-    What happens between both steps is done by `meanwhile`.
+    What happens between both steps is done by `meanwhile`; `then` is given what was published with.
     """
 
-    def run(name, gate=GATE, publishes="", meanwhile=lambda: None, **how):
+    def run(name, gate=GATE, publishes="", meanwhile=lambda: None, then=lambda _: None, **how):
         common = {
             "model": models[name],
             "dataset": dataset,
@@ -143,6 +143,7 @@ def judge(models, dataset, tmp_path):
         meanwhile()
         if said.verdict.status == "accepted":
             judging.publish(**{**common, "model": models[publishes or name]}, **how)
+        then(common)
         return json.loads((tmp_path / f"{name}.json").read_text())
 
     return run
@@ -207,6 +208,73 @@ def test_an_accepted_model_waits_where_an_operator_promotes(judge, registry):
     judge("better", promote=False)
     assert registry.versions() == [1, 2]
     assert registry.champion().version == 1
+
+
+@pytest.fixture
+def rolled_back(judge, registry):
+    """Version 2 served, and an operator rolled back to version 1."""
+    judge("champion")
+    judge("better")
+    registry.move_champion(1, after=2, reason="complaints about shirts", moved_by="rollback")
+
+
+@pytest.mark.usefixtures("rolled_back")
+def test_a_model_that_was_rolled_back_from_is_not_promoted_when_it_is_made_again(
+    judge, registry, models
+):
+    # WHEN the next run on the schedule makes the very same model
+    models["nightly"] = models["better"]
+    said = judge("nightly")
+    # THEN it is rejected, with what to do, and the operator's choice stays
+    assert said["verdict"]["status"] == "rejected"
+    (reason,) = said["verdict"]["reasons"]
+    assert "all 2000 test images as version 2 does, from which an operator rolled back" in reason
+    assert reason.endswith("promote version 2 by hand, or train with other settings or data")
+    assert registry.versions() == [1, 2]
+    assert registry.champion().version == 1
+
+
+@pytest.mark.usefixtures("rolled_back")
+def test_another_model_is_promoted_after_a_rollback(judge, registry, models, images, tmp_path):
+    # GIVEN a model that is as good and has other answers
+    trained = training.train(
+        images.train_images, images.train_labels, RECIPE, seed=2, log=lambda _: None
+    )
+    models["other"] = tmp_path / "other"
+    shutil.copytree(models["better"], models["other"])
+    export.export(trained.model, models["other"], "model.keras", images.train_images)
+    said = judge("other")
+    assert said["verdict"]["status"] == "accepted"
+    assert registry.champion().manifest["run_id"] == "other"
+
+
+def test_a_rollback_while_a_run_goes_on_holds_for_the_model_that_it_made(judge, registry, models):
+    # GIVEN two runs that make the same model, the first of which is promoted
+    judge("champion")
+    models["same"] = models["better"]
+
+    def first_is_promoted_and_rolled_back():
+        judge("better")
+        registry.move_champion(1, after=2, reason="complaints", moved_by="rollback")
+
+    # WHEN an operator rolls back from it before the second is published
+    said = judge("same", meanwhile=first_is_promoted_and_rolled_back)
+    # THEN that one was accepted, and is a version that does not serve
+    assert said["verdict"]["status"] == "accepted"
+    assert registry.versions() == [1, 2, 3]
+    assert registry.champion().version == 1
+
+
+def test_a_step_publish_that_is_tried_again_leaves_a_rollback(judge, registry, capsys):
+    # GIVEN a run whose step publish died after its model was promoted
+    judge("champion")
+    again = {}
+    judge("better", then=again.update)
+    registry.move_champion(1, after=2, reason="complaints", moved_by="rollback")
+    # WHEN it is tried again THEN the operator's choice stays
+    judging.publish(**again)
+    assert registry.champion().version == 1
+    assert "version 2 served before, and was replaced since" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("confidence", "serves"), [(0.95, 1), (0.0, 2)])

@@ -196,6 +196,63 @@ def test_a_worse_version_is_not_promoted(registry, files):
     assert registry.champion() is None
 
 
+def test_a_step_that_is_tried_again_leaves_an_operators_rollback(registry, files):
+    # GIVEN a run's version that was promoted, and an operator who rolled back from it
+    for run in ("a", "b"):
+        registry.promote(registry.publish(run, files, manifest(run)), lambda _: True, run)
+    registry.move_champion(1, after=2, reason="complaints", moved_by="rollback")
+    # WHEN its step publish is tried again THEN nobody is judged, and the champion stays
+    version = registry.publish("b", files, manifest("b"))
+    assert not registry.promote(version, lambda _: pytest.fail("it was judged"), "again")
+    assert registry.champion().version == 1
+    # AND as long as it serves, another attempt says so
+    assert registry.promote(1, lambda _: pytest.fail("it was judged"), "again")
+    assert (registry.has_served(2), registry.has_served(3)) == (True, False)
+
+
+MOVES = {
+    "nobody moved it": ([], set()),
+    "runs moved it": ([(1, "pipeline"), (2, "pipeline")], set()),
+    "a rollback": ([(1, "pipeline"), (2, "pipeline"), (1, "rollback")], {2}),
+    "a rollback that was taken back": (
+        [(1, "pipeline"), (2, "pipeline"), (1, "rollback"), (2, "rollback")],
+        {1},
+    ),
+    "one further back by hand": (
+        [(1, "pipeline"), (2, "pipeline"), (3, "pipeline"), (2, "rollback"), (1, "promote")],
+        {3},
+    ),
+    "what was rolled back from is promoted": (
+        [(1, "pipeline"), (2, "pipeline"), (1, "rollback"), (2, "promote")],
+        set(),
+    ),
+    "a run moved it since": (
+        [(1, "pipeline"), (2, "pipeline"), (1, "rollback"), (3, "pipeline")],
+        set(),
+    ),
+    "promotions by hand": ([(1, "promote"), (2, "promote"), (1, "promote")], set()),
+    "nobody kept who": ([(1, None), (2, None), (1, None)], set()),
+    "a rollback after moves of which nobody kept who": (
+        [(1, None), (2, None), (1, "rollback")],
+        {2},
+    ),
+    "the first move that is kept": ([(1, "rollback")], set()),
+    "a version that is gone": ([(1, "pipeline"), (9, "pipeline"), (1, "rollback")], set()),
+}
+
+
+@pytest.mark.parametrize(("moves", "left"), MOVES.values(), ids=MOVES)
+def test_the_moves_tell_from_which_versions_an_operator_rolled_back(
+    registry, store, files, moves, left
+):
+    for run in "abc":
+        registry.publish(run, files, manifest(run))
+    for number, (version, moved_by) in enumerate(moves, 1):
+        move = {"version": version, **({"moved_by": moved_by} if moved_by else {})}
+        obstore.put(store, f"champion/{number:08d}.json", json.dumps(move).encode())
+    assert registry.rolled_back() == left
+
+
 def test_an_altered_file_is_noticed(registry, store, files, tmp_path):
     registry.publish("a", files, manifest("a"))
     obstore.put(store, "1/serving/1/saved_model.pb", b"another model")
@@ -417,9 +474,9 @@ def test_retention_spares_what_was_just_published(registry):
     # GIVEN versions that another run, or an operator, may be about to promote
     assert registry.prune(1) == []
     # WHEN one is promoted THEN it serves
-    assert registry.promote(2, lambda _: True, "the operator says so")
+    assert registry.promote(4, lambda _: True, "the operator says so")
     # AND a removal that was begun is finished all the same
-    assert registry.prune(3, older_than=NOW) == [3]
+    assert registry.prune(3, older_than=NOW) == [2, 3]
     assert registry.prune(1, older_than=datetime.timedelta(hours=1)) == []
 
 

@@ -1046,8 +1046,14 @@ def test_the_trainings_registry_reads_what_the_charm_moved(act, three, sandbox, 
     act("promote", version=1)
     champion = theirs.champion()
     assert (champion.version, champion.sequence) == (1, 4)
+    assert theirs.rolled_back() == set()
     theirs.move_champion(2, after=champion.sequence, reason="a step")
     assert act("list-models")["champion"] == "2"
+    # AND it sees from which version an operator rolled back, until it is promoted again
+    assert act("rollback")["champion"] == "1"
+    assert theirs.rolled_back() == {2}
+    act("promote", version=2)
+    assert theirs.rolled_back() == set()
 
 
 def test_a_move_that_comes_between_is_told_and_kept(act, three, sandbox, registry, monkeypatch):

@@ -10,6 +10,9 @@ import numpy as np
 
 from fashion_mnist import CLASS_NAMES, export
 
+# The most by which one model's probabilities differ from one machine to another.
+_SAME = 1e-3
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
@@ -76,6 +79,19 @@ def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Evaluatio
         confusion=confusion,
         predictions=predictions,
         probabilities=probabilities,
+    )
+
+
+def are_alike(said: Evaluation, other: Evaluation) -> bool:
+    """Whether two models answered the same images as one and the same model does.
+
+    Training is deterministic: the same data, settings and seed make the same model again. Different
+    models may choose the same classes where those are easy, but are not equally sure of them.
+    """
+    return bool(
+        np.array_equal(said.predictions, other.predictions)
+        # Float32's sums may be taken in another order.
+        and np.abs(said.probabilities - other.probabilities).max() < _SAME
     )
 
 

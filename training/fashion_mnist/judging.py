@@ -78,12 +78,15 @@ def judge_model(
             "the exported model answers some test images with what is no number; train again, with "
             "a lower learning_rate"
         )
-    champion = Registry.open(registry, s3_endpoint).champion() if registry else None
-    other = _answers(champion, registry, s3_endpoint, images)
+    place = Registry.open(registry, s3_endpoint) if registry else None
+    champion = place.champion() if place else None
+    other = _answers(place, champion.version, images) if place and champion else None
     small = evaluation.of_probabilities(
         lite.LiteModel(model / lite.FILE).probabilities(images.test_images), images.test_labels
     )
     verdict = evaluation.judge(said, other, images.test_labels, gate, small=small)
+    if place and verdict.status == "accepted":
+        verdict = _unless_rolled_back(place, said, images, verdict)
     print(f"test accuracy {said.accuracy:.4f}, {small.accuracy:.4f} in eight-bit integers")
     print(f"verdict {verdict.status}: {'; '.join(verdict.reasons)}")
 
@@ -100,8 +103,8 @@ def judge_model(
     }
     facts["data"] |= data_validation.load_saved(dataset)
     json.dumps(facts, allow_nan=False)
-    if registry:
-        kept = Registry.open(registry, s3_endpoint).write_result(run_id, facts)
+    if place:
+        kept = place.write_result(run_id, facts)
         # A repeated step abides by what the first one said.
         verdict = Verdict(kept["verdict"]["status"], list(kept["verdict"]["reasons"]))
         facts = dict(kept)
@@ -121,7 +124,7 @@ def judge_model(
         images=images.test_images,
         labels=images.test_labels,
         history=trained["history"],
-        versions=Registry.open(registry, s3_endpoint).history() if registry else (),
+        versions=place.history() if place else (),
     )
     report.write_text(page, encoding="utf-8")
     return Judged(said, verdict, summary(**shown))
@@ -189,8 +192,10 @@ def publish(
         )
 
     def better(champion: Champion | None) -> bool:
-        other = _answers(champion, registry, s3_endpoint, images)
+        other = _answers(place, champion.version, images) if champion else None
         verdict = evaluation.judge(said, other, images.test_labels, gate)
+        if verdict.status == "accepted":
+            verdict = _unless_rolled_back(place, said, images, verdict)
         return verdict.status == "accepted"
 
     reason = f"run {run_id}: {'; '.join(facts['verdict']['reasons'])}"
@@ -198,6 +203,8 @@ def publish(
         print(f"version {version} is kept for an operator to promote")
     elif place.promote(version, better, reason):
         print(f"version {version} serves, accuracy {said.accuracy:.4f}")
+    elif place.has_served(version):
+        print(f"version {version} served before, and was replaced since; it stays so")
     else:
         print(f"version {version} is kept; another model became better meanwhile")
     for dead in place.sweep():
@@ -206,14 +213,25 @@ def publish(
         print(f"version {old} is removed; the newest {keep_versions} are kept")
 
 
-def _answers(
-    champion: Champion | None, registry: str, s3_endpoint: str, images: data.Dataset
-) -> Evaluation | None:
-    """The champion's answers to the same test images."""
-    if champion is None:
-        return None
+def _unless_rolled_back(
+    place: Registry, said: Evaluation, images: data.Dataset, verdict: Verdict
+) -> Verdict:
+    """The verdict, unless an operator rolled back from this very model under another number."""
+    for version in sorted(place.rolled_back()):
+        if evaluation.are_alike(said, _answers(place, version, images)):
+            reason = (
+                f"it answers all {len(images.test_labels)} test images as version {version} does, from "
+                f"which an operator rolled back; promote version {version} by hand, or train with other "
+                "settings or data"
+            )
+            return Verdict("rejected", [reason])
+    return verdict
+
+
+def _answers(place: Registry, version: int, images: data.Dataset) -> Evaluation:
+    """A version's answers to the same test images."""
     with tempfile.TemporaryDirectory() as folder:
-        Registry.open(registry, s3_endpoint).fetch(champion.version, Path(folder))
+        place.fetch(version, Path(folder))
         return evaluation.evaluate(Path(folder), images.test_images, images.test_labels)
 
 

@@ -28,6 +28,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,6 +43,8 @@ from fashion_mnist.storage import open_store
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 _KEPT_MOVES = 100
+# Who moved the champion: this package, or an operator by one of the charm's two actions.
+PIPELINE, PROMOTE, ROLLBACK = "pipeline", "promote", "rollback"
 # A step publish takes minutes: one that has put nothing for a day is dead. Until half of that another
 # attempt goes on where it was, so that nobody works on what is being swept.
 ABANDONED = datetime.timedelta(days=1)
@@ -270,7 +273,7 @@ class Registry:
     def _serving(self) -> list[int]:
         """The champion and the one that served before it, as far as there are any."""
         found: list[int] = []
-        for sequence in sorted(self._moves(), reverse=True):
+        for sequence in self._newest_moves():
             version = self._moved_to(sequence)
             if version not in found and self._read(f"{version}/{MANIFEST}") is not None:
                 found.append(version)
@@ -288,7 +291,7 @@ class Registry:
         Raises:
             RegistryError: the pointer names a version that is not there.
         """
-        moves = sorted(self._moves(), reverse=True)
+        moves = self._newest_moves()
         for sequence in moves:
             version = self._moved_to(sequence)
             manifest = self._read(f"{version}/{MANIFEST}")
@@ -297,8 +300,16 @@ class Registry:
             return Champion(version, moves[0], manifest or self.manifest(version))
         return None
 
-    def move_champion(self, version: int, *, after: int, reason: str) -> None:
+    def move_champion(
+        self, version: int, *, after: int, reason: str, moved_by: str = PIPELINE
+    ) -> None:
         """Point to another version, if the pointer has moved `after` times so far.
+
+        Args:
+            version: the new champion.
+            after: how many moves there have been.
+            reason: kept with the move.
+            moved_by: PIPELINE, PROMOTE or ROLLBACK, kept with the move.
 
         Raises:
             LostRaceError: it has moved since.
@@ -311,6 +322,7 @@ class Registry:
             "version": version,
             "run_id": manifest["run_id"],
             "moved_at": now(),
+            "moved_by": moved_by,
             "reason": reason,
         }
         # A put whose answer was lost is tried again and meets itself.
@@ -332,7 +344,10 @@ class Registry:
         *,
         attempts: int = 10,
     ) -> bool:
-        """Make a version the champion if it is better than whoever is; False when it is not.
+        """Make a version the champion if it is better than whoever is; True where it serves then.
+
+        One that has served before stays as it is: it was promoted by an earlier attempt of its step,
+        and replaced since, by an operator or by a better one.
 
         Args:
             version: the candidate.
@@ -347,7 +362,7 @@ class Registry:
             champion = self.champion()
             if champion and champion.version == version:
                 return True
-            if not better_than(champion):
+            if self.has_served(version) or not better_than(champion):
                 return False
             try:
                 self.move_champion(
@@ -357,6 +372,29 @@ class Registry:
                 continue
             return True
         raise LostRaceError(f"the champion moved {attempts} times while version {version} waited")
+
+    def has_served(self, version: int) -> bool:
+        """Whether a version was the champion at some time, as far as the moves tell that are kept."""
+        # Another step may remove the oldest moves meanwhile.
+        moves = (self._read(_move(sequence)) or {} for sequence in self._newest_moves())
+        return any(move.get("version") == version for move in moves)
+
+    def rolled_back(self) -> set[int]:
+        """The versions that an operator rolled back from, and nobody has moved to again.
+
+        A pipeline's own move ends that: it was judged against who served then. So do moves of charms
+        that did not keep who made them.
+        """
+        left: set[int] = set()
+        moved_to: set[int] = set()
+        moves = (self._read(_move(sequence)) or {} for sequence in self._newest_moves())
+        for move, before in itertools.pairwise(moves):
+            if move.get("moved_by") not in (PROMOTE, ROLLBACK) or not before:
+                break
+            moved_to.add(move["version"])
+            if move["moved_by"] == ROLLBACK and before["version"] not in moved_to:
+                left.add(before["version"])
+        return {version for version in left if self._read(f"{version}/{MANIFEST}") is not None}
 
     # Objects ------------------------------------------------------------------------------------
 
@@ -408,6 +446,9 @@ class Registry:
 
     def _moves(self) -> list[int]:
         return self._numbers("champion")
+
+    def _newest_moves(self) -> list[int]:
+        return sorted(self._moves(), reverse=True)
 
     def _moved_to(self, sequence: int) -> int:
         return int((self._read(_move(sequence)) or {})["version"])
