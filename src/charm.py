@@ -222,7 +222,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 namespace=config.profile or api.namespace or self.model.name,
                 app=self.app.name,
                 model=self.model.name,
-                memory=self._memory if config.schedule else {},
+                memory=self._memory,
             )
 
     @property

@@ -11,11 +11,14 @@ from collections.abc import Iterable
 import profiles
 from connection import Connection, connect, service
 from errors import KubernetesError
-from kfp_ops import KfpError, withdraw
+from kfp_ops import KfpError, withdraw, write
 from profiles import Profile
 from wishes import CONFIGURATION, experiments
 
 logger = logging.getLogger(__name__)
+
+# Under what the leader keeps which profile it worked in last, for when the option is emptied.
+_PROFILE = "profile"
 
 
 def is_leaving(unit: str) -> bool:
@@ -65,22 +68,33 @@ def leave_former_profiles(there: Connection) -> None:
     That is the schedules, the configuration's run if it still goes on, the service and the rights. Where
     a run of a schedule goes on, all but these waits for its end.
     """
+    if there.profile:
+        write(there.memory, {_PROFILE: there.profile.name})
+    elif not there.memory.get(_PROFILE):
+        # A single-user trainer that never worked in a profile has no business with Kubernetes.
+        return
     try:
-        for former in profiles.bound(app=there.app, model=there.model):
-            if there.profile and former.name == there.profile.name:
-                continue
-            url, names = there.client.url, there.experiments
-            if not _withdraw(url, former, names, run_prefix=CONFIGURATION):
-                _leave(former, names[0])
-    except KubernetesError as error:
-        if there.profile:
-            logger.warning("a schedule or service may be left in another profile: %s", error)
-        else:
-            # With a single-user server it may never have been trusted.
-            logger.debug("no look for former profiles: %s", error)
-    except KfpError as error:
+        waiting = [former for former in _former(there) if not _is_left(there, former)]
+    except (KfpError, KubernetesError) as error:
         # Tried again with the next event; the profile of today is what counts.
         logger.warning("a schedule or service may be left in another profile: %s", error)
+        return
+    if not there.profile and not waiting:
+        del there.memory[_PROFILE]
+
+
+def _former(there: Connection) -> list[Profile]:
+    bound = profiles.bound(app=there.app, model=there.model)
+    return [each for each in bound if not there.profile or each.name != there.profile.name]
+
+
+def _is_left(there: Connection, former: Profile) -> bool:
+    """Leave a profile, and say whether nothing of it has to wait."""
+    url, names = there.client.url, there.experiments
+    if _withdraw(url, former, names, run_prefix=CONFIGURATION):
+        return False
+    _leave(former, names[0])
+    return True
 
 
 def _withdraw(

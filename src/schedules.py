@@ -15,7 +15,9 @@ _PAUSED = "schedule-paused"
 
 def is_paused(there: Connection) -> bool:
     """Whether the schedule rests, by the options or by the action pause."""
-    return there.config.schedule_paused or there.memory.get(_PAUSED) == "true"
+    config = there.config
+    # Without a schedule there is nothing to look up, which would take its time.
+    return config.schedule_paused or (bool(config.schedule) and there.memory.get(_PAUSED) == "true")
 
 
 def pause(there: Connection, _: NoParams) -> dict[str, str]:

@@ -72,8 +72,8 @@ class InferenceService:
             version: its number.
             uri: s3://BUCKET/PREFIX, the base path with the SavedModel in a folder of that number.
             endpoint: http(s)://HOST:PORT of the S3 server.
-            canary: percent of requests that go to it, while KServe leaves the rest to the version that had
-                all of them last; 0: all.
+            canary: percent of requests that go to it, while KServe leaves the rest to the version
+                that had all of them last; 0: all.
 
         Raises:
             NoKServeError: this cluster knows no InferenceServices.

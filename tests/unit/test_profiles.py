@@ -18,6 +18,7 @@ NAMESPACE = "/api/v1/namespaces/team-a"
 BINDING = (
     "/apis/rbac.authorization.k8s.io/v1/namespaces/team-a/rolebindings/kubeflow--trainer-pipelines"
 )
+ROLEBINDINGS = "GET /apis/rbac.authorization.k8s.io/v1/rolebindings"
 TOKEN = "/api/v1/namespaces/kubeflow/serviceaccounts/trainer/token"
 
 
@@ -266,26 +267,39 @@ def test_removal_goes_on_where_kubernetes_refuses(ctx, kubernetes, in_profile):
 
 @pytest.mark.parametrize("is_told", [True, False])
 def test_what_was_left_in_a_profile_goes_also_where_there_is_none_any_more(
-    ctx, kubernetes, in_profile, configured, is_told
+    ctx, kubernetes, in_profile, is_told
 ):
     # GIVEN a trainer that worked in a profile
-    ctx.run(ctx.on.config_changed(), in_profile)
+    peers = ops.testing.PeerRelation("peers")
+    state = dataclasses.replace(in_profile, relations={*in_profile.relations, peers})
+    state = ctx.run(ctx.on.config_changed(), state)
     assert BINDING in kubernetes.objects
     # WHEN the option is emptied, or the application goes before it hears of that
-    single = configured(profile="")
+    single = dataclasses.replace(state, config={**state.config, "profile": ""})
     if is_told:
-        ctx.run(ctx.on.config_changed(), single)
+        # AND at first Kubernetes is away
+        kubernetes.refuse[ROLEBINDINGS] = 503
+        single = ctx.run(ctx.on.config_changed(), single)
+        assert isinstance(single.unit_status, ops.ActiveStatus)
+        assert BINDING in kubernetes.objects
+        del kubernetes.refuse[ROLEBINDINGS]
+        single = ctx.run(ctx.on.update_status(), single)
     else:
         ctx.run(ctx.on.remove(), dataclasses.replace(single, planned_units=0))
     # THEN its rights there are taken back
     assert BINDING not in kubernetes.objects
+    # AND nothing is looked for any more
+    before = len(kubernetes.requests)
+    if is_told:
+        ctx.run(ctx.on.update_status(), single)
+    assert not [line for line, _ in kubernetes.requests[before:] if line == ROLEBINDINGS]
 
 
-def test_a_single_user_trainer_that_may_not_ask_kubernetes_is_well(ctx, kubernetes, state):
-    kubernetes.refuse["GET /apis/rbac.authorization.k8s.io/v1/rolebindings"] = 403
-    out = ctx.run(ctx.on.config_changed(), state)
-    assert isinstance(out.unit_status, ops.ActiveStatus)
-    assert not [log for log in ctx.juju_log if log.level == "WARNING"]
+def test_a_single_user_trainer_asks_kubernetes_for_no_profiles(ctx, kubernetes, state):
+    peers = ops.testing.PeerRelation("peers")
+    state = dataclasses.replace(state, relations={*state.relations, peers})
+    ctx.run(ctx.on.config_changed(), state)
+    assert ROLEBINDINGS not in [line for line, _ in kubernetes.requests]
 
 
 def test_a_profile_that_is_left_is_bound_until_the_run_of_its_schedule_has_ended(
