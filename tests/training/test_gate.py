@@ -70,11 +70,37 @@ def test_a_clearly_better_model_is_accepted():
     assert verdict.status == "accepted"
 
 
-@pytest.mark.parametrize("candidate", [range(100), range(99), range(1, 101), range(200)])
-def test_equal_worse_and_better_by_noise_are_rejected(candidate):
+@pytest.mark.parametrize("candidate", [range(99), range(1, 101), range(200)])
+def test_worse_and_better_by_noise_are_rejected(candidate):
     verdict = judge(answers(candidate), answers(range(100)), LABELS, Gate(min_accuracy=0.5))
     assert verdict.status == "rejected"
+    assert not verdict.unchanged
     assert "newly right" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("confidence", "status"), [(0.95, "rejected"), (0.01, "rejected"), (0, "accepted")]
+)
+def test_the_champion_made_again_is_told_as_such(confidence, status):
+    gate = Gate(min_accuracy=0.5, min_recall=0, confidence=confidence)
+    verdict = judge(answers(range(100)), answers(range(100)), LABELS, gate)
+    assert (verdict.status, verdict.unchanged) == (status, True)
+    assert "all 1000 test images exactly as the champion does" in verdict.reasons[-1]
+    assert "newly right" not in " ".join(verdict.reasons)
+
+
+def test_the_champion_made_again_is_told_what_else_it_lacks():
+    # GIVEN a threshold that was raised since the champion was promoted
+    verdict = judge(answers(range(100)), answers(range(100)), LABELS, Gate(min_accuracy=0.95))
+    assert verdict.unchanged
+    assert [reason.split()[0] for reason in verdict.reasons] == ["accuracy", "it"]
+
+
+def test_a_model_that_is_as_good_and_less_sure_is_not_the_champion():
+    champion = answers(range(100))
+    softer = 0.9 * champion.probabilities + 0.01
+    verdict = judge(of_probabilities(softer, LABELS), champion, LABELS, Gate(min_accuracy=0.5))
+    assert (verdict.status, verdict.unchanged) == ("rejected", False)
 
 
 def test_one_ruined_class_is_rejected_however_good_the_rest():

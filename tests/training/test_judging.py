@@ -165,6 +165,28 @@ def test_a_better_model_is_promoted(judge, registry):
     assert (champion.version, champion.manifest["run_id"]) == (2, "better")
 
 
+def test_a_run_without_new_data_or_settings_makes_the_champion_again_and_says_so(
+    judge, registry, images, models, tmp_path
+):
+    # GIVEN a champion, and a run that trains the same recipe on the same images
+    judge("better")
+    trained = training.train(
+        images.train_images, images.train_labels, RECIPE, seed=1, log=lambda _: None
+    )
+    models["nightly"] = tmp_path / "nightly"
+    shutil.copytree(models["better"], models["nightly"])
+    export.export(trained.model, models["nightly"], "model.keras", images.train_images)
+    # WHEN it is judged THEN it is rejected as the same model, with what to do
+    verdict = judge("nightly")["verdict"]
+    assert (verdict["status"], verdict["unchanged"]) == ("rejected", True)
+    (reason,) = verdict["reasons"]
+    assert "all 2000 test images exactly as the champion does" in reason
+    assert reason.endswith("train on new data or with other settings")
+    assert registry.versions() == [1]
+    # AND others are told apart from it
+    assert judge("worse")["verdict"]["unchanged"] is False
+
+
 def test_the_report_compares_versions_over_time(judge, registry, tmp_path):
     judge("champion")
     assert "Versions over time" not in (tmp_path / "champion.html").read_text()

@@ -138,10 +138,12 @@ class Verdict:
     Attributes:
         status: "accepted" or "rejected".
         reasons: a sentence with figures for each rule that was looked at.
+        unchanged: whether the model is the champion, trained once more.
     """
 
     status: str
     reasons: list[str]
+    unchanged: bool = False
 
 
 def judge(
@@ -155,7 +157,8 @@ def judge(
     """The gate: absolute thresholds, then the change against the model that serves.
 
     All models have answered the same images. The candidate must be better by more than chance
-    explains (McNemar's test, exact, one-sided), and its worst class must not fall far.
+    explains (McNemar's test, exact, one-sided), and its worst class must not fall far. A candidate that
+    is the champion again is rejected as such.
 
     Args:
         candidate: its answers.
@@ -188,7 +191,15 @@ def judge(
             f"eight-bit integers lose {(worse - better) / len(labels):.4f} of accuracy, at most "
             f"{gate.max_int8_loss:.4f} and {chance:.4f} by chance are allowed",
         )
-    if champion is not None:
+    unchanged = champion is not None and are_alike(candidate, champion)
+    if unchanged:
+        rule(
+            # p is 1 where nothing has changed.
+            gate.confidence <= 0,
+            f"it answers all {len(labels)} test images exactly as the champion does, since the same "
+            "data and settings make the same model; train on new data or with other settings",
+        )
+    elif champion is not None:
         better, worse = _changed(candidate, champion, labels)
         p = mcnemar(better, worse)
         rule(
@@ -203,7 +214,8 @@ def judge(
             f"{most} changes by {-drops[most]:+.4f} in recall against the champion, "
             f"at least {-gate.max_recall_drop:+.4f} is asked for",
         )
-    return Verdict("rejected", wrong) if wrong else Verdict("accepted", right)
+    status, reasons = ("rejected", wrong) if wrong else ("accepted", right)
+    return Verdict(status, reasons, unchanged)
 
 
 def _changed(said: Evaluation, other: Evaluation, labels: np.ndarray) -> tuple[int, int]:

@@ -106,7 +106,7 @@ def judge_model(
     if place:
         kept = place.write_result(run_id, facts)
         # A repeated step abides by what the first one said.
-        verdict = Verdict(kept["verdict"]["status"], list(kept["verdict"]["reasons"]))
+        verdict = Verdict(**kept["verdict"])
         facts = dict(kept)
     predicted = "".join(map(str, said.predictions.tolist()))
     handed_on = {**facts, "predicted": predicted}
