@@ -118,7 +118,7 @@ class Executor:
             process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "sandbox.run", str(folder)],
                 cwd=_ROOM,
-                env=self._environment_of(text, folder),
+                env=self._environment_of(folder),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -145,8 +145,8 @@ class Executor:
         self._fail_tasks(run["id"])
         self._store.move_run(run["id"], "FAILED", expected=("RUNNING", "CANCELING"))
 
-    def _environment_of(self, text: str, folder: Path) -> dict[str, str]:
-        """The environment of a run's process: ours without secrets, and what the spec asks for."""
+    def _environment_of(self, folder: Path) -> dict[str, str]:
+        """The environment of a run's process: ours, and the secrets that it deals out to its steps."""
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)
         }
@@ -154,10 +154,8 @@ class Executor:
         site = str(folder / "site-packages")
         environment |= {"PYTHONUNBUFFERED": "1", "PIP_TARGET": site, "PYTHONPATH": site}
         environment |= self._environment
-        for name, where in specs.secret_environment(text).items():
-            if where in self._secrets:
-                environment[name] = self._secrets[where]
-        return environment
+        kept = [[name, key, value] for (name, key), value in self._secrets.items()]
+        return {**environment, specs.SECRETS: json.dumps(kept)}
 
     def _tell_task(self, run_id: str, name: str, state: str) -> None:
         run = self._store.get("runs", run_id)

@@ -18,6 +18,7 @@ import warnings
 from pathlib import Path
 from typing import TextIO
 
+from sandbox import specs
 from sandbox.volumes import on_directories
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -63,6 +64,10 @@ def main(folder: Path) -> int:
     os.dup2(log, 2)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
+    # Taken out of the environment, which all steps have.
+    kept = json.loads(os.environ.pop(specs.SECRETS, "[]"))
+    secrets = {(name, key): value for name, key, value in kept}
+
     warnings.simplefilter("ignore")
     from kfp import components, local
 
@@ -72,7 +77,7 @@ def main(folder: Path) -> int:
     except ValueError as error:
         print(f"run failed: {error}")
         return 1
-    pipeline = components.load_component_from_text(volumes.text)
+    pipeline = components.load_component_from_text(specs.with_secrets(volumes.text, secrets))
     logging.getLogger().addFilter(_Watch(tell))
     local.init(
         local.SubprocessRunner(use_venv=False),

@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# How a run's process is given what Secrets hold: JSON, [[name, key, value], ...].
+SECRETS = "SANDBOX_SECRETS"
 _NUMBER = ("double or integer", "number", lambda v: isinstance(v, (int, float)))
 _TYPES: dict[str, tuple[str, str, Any]] = {
     "STRING": ("string", "string", lambda v: isinstance(v, str)),
@@ -126,21 +128,41 @@ def steps(text: str) -> list[str]:
     ]
 
 
-def secret_environment(text: str) -> dict[str, tuple[str, str]]:
-    """Environment variables that steps take from Secrets: name -> (secret, key)."""
+def with_secrets(text: str, secrets: Mapping[tuple[str, str], str]) -> str:
+    """A compiled pipeline in which each container has in its environment what it takes from Secrets.
+
+    The local runner knows no Secrets. Steps that name none get none, as in a cluster.
+
+    Args:
+        text: the compiled pipeline.
+        secrets: what Secrets hold, by (name, key); what is not there is left out.
+    """
+    documents = parse(text)
+    containers = {
+        label: each["container"]
+        for label, each in documents[0].get("deploymentSpec", {}).get("executors", {}).items()
+        if "container" in each
+    }
+    for document in documents[1:]:
+        kubernetes = document.get("platforms", {}).get("kubernetes", {})
+        for label, executor in kubernetes.get("deploymentSpec", {}).get("executors", {}).items():
+            own = [
+                {"name": name, "value": secrets[where]}
+                for name, where in _secret_environment(executor).items()
+                if where in secrets
+            ]
+            if own and label in containers:
+                containers[label]["env"] = [*containers[label].get("env", []), *own]
+    return yaml.safe_dump_all(documents, sort_keys=False)
+
+
+def _secret_environment(executor: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Environment variables that a step takes from Secrets: name -> (secret, key)."""
     found: dict[str, tuple[str, str]] = {}
-    for document in parse(text)[1:]:
-        executors = (
-            document.get("platforms", {})
-            .get("kubernetes", {})
-            .get("deploymentSpec", {})
-            .get("executors", {})
-        )
-        for executor in executors.values():
-            for secret in executor.get("secretAsEnv", []):
-                name = secret.get("secretName") or _constant(secret.get("secretNameParameter"))
-                for pair in secret.get("keyToEnv", []):
-                    found[pair["envVar"]] = (name, pair["secretKey"])
+    for secret in executor.get("secretAsEnv", []):
+        name = secret.get("secretName") or _constant(secret.get("secretNameParameter"))
+        for pair in secret.get("keyToEnv", []):
+            found[pair["envVar"]] = (name, pair["secretKey"])
     return found
 
 

@@ -55,7 +55,9 @@ def _training(gauge: _Gauge, situation: Situation) -> None:
         gauge("run_timed_out", told, situation.outlasted is not None)
         gauge("run_trouble", "1 if a pod of the newest run is in trouble", bool(situation.trouble))
         if result:
-            gauge("run_accepted", "1 if the gate let it through", result.accepted, **named)
+            # Of a run without new data or settings there is no verdict to alert of.
+            verdict = None if result.unchanged else result.accepted
+            gauge("run_accepted", "1 if the gate let it through", verdict, **named)
             told = "of the newest run's model"
             gauge("run_accuracy", told, result.accuracy, **named)
             gauge("run_loss", told, result.loss, **named)

@@ -61,6 +61,7 @@ class Result:
         reason: why the run was started.
         source: where its data came from.
         etags: what the data's servers called the files that it read, by name.
+        unchanged: whether its model is the champion, trained once more.
     """
 
     run_id: str
@@ -74,6 +75,7 @@ class Result:
     reason: str = ""
     source: str = ""
     etags: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    unchanged: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -494,6 +496,8 @@ def _result(manifest: Mapping[str, object]) -> Result:
             run_id=line(str(manifest["run_id"]), 256),
             accuracy=float(metrics["test"]["accuracy"]),
             accepted=verdict["status"] == "accepted",
+            # Earlier releases did not say.
+            unchanged=verdict.get("unchanged") is True,
             reasons=tuple(line(str(reason), 300) for reason in reasons),
             created_at=_time(manifest.get("created_at")),
             loss=float(metrics["test"]["loss"]) if "loss" in metrics["test"] else None,

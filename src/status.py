@@ -328,7 +328,8 @@ def _succeeded(situation: Situation, run: kfp_ops.Run, commands: Commands) -> st
         )
         is_manual = situation.config and situation.config.promotion == "manual"
         return f"{told}; let it serve: {commands.run('promote')} version=N" if is_manual else told
+    verdict = "made the same model again" if result.unchanged else "rejected"
     return (
-        f"{_serves(situation)}run {run.display_name} rejected, accuracy {result.accuracy:.4f}: "
+        f"{_serves(situation)}run {run.display_name} {verdict}, accuracy {result.accuracy:.4f}: "
         + "; ".join(result.reasons)
     )

@@ -296,6 +296,22 @@ def test_three_rejected_candidates_are_an_alert_until_one_is_accepted(monitoring
     until(lambda: not monitoring.alerts(), "the end of the alert")
 
 
+def test_runs_that_make_the_champion_again_are_no_alert(monitoring):
+    # GIVEN a schedule without new data: each run makes the model that serves
+    def again(name):
+        result = dataclasses.replace(GOOD.result, run_id=name, accepted=False, unchanged=True)
+        return dataclasses.replace(FINE, latest=run(RunState.SUCCEEDED, name), result=result)
+
+    # WHEN there are as many as would be an alert THEN there is none, and their accuracy is shown
+    for name in ("a", "b", "c", "d"):
+        monitoring.show(again(name))
+    until(lambda: not monitoring.alerts(), "the end of TrainerSilent")
+    monitoring.show(again("e"))
+    assert monitoring.alerts() == {}
+    assert monitoring.query("fashion_mnist_trainer_run_accuracy")
+    assert monitoring.query("fashion_mnist_trainer_run_accepted") == []
+
+
 def test_what_an_outage_hides_keeps_its_last_value(monitoring):
     # GIVEN a trainer whose newest run failed
     monitoring.show(dataclasses.replace(FINE, latest=run(RunState.FAILED)))

@@ -55,10 +55,19 @@ def has_key():
     print("a key of", len(os.environ["KEY"]))
 
 
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def has_none():
+    import os
+
+    print("no key" if "KEY" not in os.environ else "a key of another step")
+    print("hidden", sorted(name for name in os.environ if name.startswith("SANDBOX_")))
+
+
 @dsl.pipeline(name="keyed")
 def keyed():
     task = has_key().set_caching_options(False)
     kubernetes.use_secret_as_env(task, "mlpipeline-minio-artifact", {"accesskey": "KEY"})
+    has_none().set_caching_options(False)
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
@@ -166,7 +175,11 @@ def test_settings_for_kubernetes_count_in_a_specification_that_comes_with_the_ru
     run_id = submit(client, packages, "keyed")
     run = client.wait_for_run_completion(run_id, 60, sleep_duration=0.3)
     assert run.state == "SUCCEEDED"
-    assert f"a key of {len(sandbox.access_key)}" in sandbox.run_log(run_id).read_text()
+    log = sandbox.run_log(run_id).read_text()
+    assert f"a key of {len(sandbox.access_key)}" in log
+    # AND the step that names no Secret has none, as in a cluster
+    assert "no key" in log
+    assert "hidden []" in log
     assert set(run.pipeline_spec) == {"pipeline_spec", "platform_spec"}
 
 

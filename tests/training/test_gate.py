@@ -70,11 +70,81 @@ def test_a_clearly_better_model_is_accepted():
     assert verdict.status == "accepted"
 
 
-@pytest.mark.parametrize("candidate", [range(100), range(99), range(1, 101), range(200)])
-def test_equal_worse_and_better_by_noise_are_rejected(candidate):
+@pytest.mark.parametrize("candidate", [range(99), range(1, 101), range(200)])
+def test_worse_and_better_by_noise_are_rejected(candidate):
     verdict = judge(answers(candidate), answers(range(100)), LABELS, Gate(min_accuracy=0.5))
     assert verdict.status == "rejected"
+    assert not verdict.unchanged
     assert "newly right" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("confidence", "status"), [(0.95, "rejected"), (0.01, "rejected"), (0, "accepted")]
+)
+def test_the_champion_made_again_is_told_as_such(confidence, status):
+    gate = Gate(min_accuracy=0.5, min_recall=0, confidence=confidence)
+    verdict = judge(answers(range(100)), answers(range(100)), LABELS, gate)
+    assert (verdict.status, verdict.unchanged) == (status, True)
+    assert "all 1000 test images exactly as the champion does" in verdict.reasons[-1]
+    assert "newly right" not in " ".join(verdict.reasons)
+
+
+def test_the_champion_made_again_is_told_what_else_it_lacks():
+    # GIVEN a threshold that was raised since the champion was promoted
+    verdict = judge(answers(range(100)), answers(range(100)), LABELS, Gate(min_accuracy=0.95))
+    assert verdict.unchanged
+    assert [reason.split()[0] for reason in verdict.reasons] == ["accuracy", "it"]
+
+
+def test_a_model_that_is_as_good_and_less_sure_is_not_the_champion():
+    champion = answers(range(100))
+    softer = 0.9 * champion.probabilities + 0.01
+    verdict = judge(of_probabilities(softer, LABELS), champion, LABELS, Gate(min_accuracy=0.5))
+    assert (verdict.status, verdict.unchanged) == ("rejected", False)
+
+
+def unseen(count):
+    """The first so many images are such as the champion was not trained on."""
+    return np.arange(len(LABELS)) < count
+
+
+def test_images_that_the_champion_was_trained_on_are_not_compared():
+    # GIVEN a champion that is right in all images that it was trained on, and worse in the others
+    champion, candidate = answers(range(200)), answers([*range(100), *range(600, 800)])
+    gate = Gate(min_accuracy=0.5)
+    assert judge(candidate, champion, LABELS, gate).status == "rejected"
+    # WHEN those are left out THEN the candidate is better, in the figures too
+    verdict = judge(candidate, champion, LABELS, gate, unseen=unseen(600))
+    assert (verdict.status, verdict.left_out) == ("accepted", 400)
+    told = " ".join(verdict.reasons)
+    assert "100 images newly right and 0 newly wrong against the champion (0.6667)" in told
+    assert told.endswith("trained on 400 of 1000 test images, which are not compared")
+
+
+@pytest.mark.parametrize(("left", "is_few"), [(1000, False), (500, False), (499, True), (10, True)])
+def test_where_fewer_than_half_of_the_images_are_left_it_is_told(left, is_few):
+    verdict = judge(answers([]), answers(range(9)), LABELS, Gate(), unseen=unseen(left))
+    assert verdict.left_out == 1000 - left
+    told = " ".join(verdict.reasons)
+    assert ("fewer than half are left: keep test images" in told) == is_few
+    assert ("not compared" in told) == (left < 1000)
+
+
+def test_a_class_of_which_no_image_is_left_has_no_part_in_the_comparison():
+    champion, candidate = answers(range(0, 1000, 10)), answers(range(5, 1000, 10))
+    others = LABELS != 5  # the class that the candidate never finds
+    gate = Gate(min_accuracy=0.5, min_recall=0)
+    verdict = judge(candidate, champion, LABELS, gate, unseen=others)
+    assert verdict.status == "accepted"
+
+
+def test_where_no_image_is_left_no_model_is_better():
+    verdict = judge(answers([]), answers(range(500)), LABELS, Gate(), unseen=unseen(0))
+    assert (verdict.status, verdict.left_out) == ("rejected", 1000)
+    assert (
+        "trained on all 1000 test images, so nothing tells which model is better"
+        in verdict.reasons[0]
+    )
 
 
 def test_one_ruined_class_is_rejected_however_good_the_rest():

@@ -19,7 +19,7 @@ from fashion_mnist import (
 )
 from fashion_mnist.evaluation import Gate, evaluate
 from fashion_mnist.recipes import Recipe
-from fashion_mnist.registry import Registry
+from fashion_mnist.registry import Registry, RegistryError
 
 RECIPE = Recipe(
     name="tiny",
@@ -129,7 +129,15 @@ def judge(models, dataset, tmp_path):
     What happens between both steps is done by `meanwhile`; `then` is given what was published with.
     """
 
-    def run(name, gate=GATE, publishes="", meanwhile=lambda: None, then=lambda _: None, **how):
+    def run(
+        name,
+        gate=GATE,
+        publishes="",
+        dataset=dataset,
+        meanwhile=lambda: None,
+        then=lambda _: None,
+        **how,
+    ):
         common = {
             "model": models[name],
             "dataset": dataset,
@@ -165,6 +173,28 @@ def test_a_better_model_is_promoted(judge, registry):
     assert (champion.version, champion.manifest["run_id"]) == (2, "better")
 
 
+def test_a_run_without_new_data_or_settings_makes_the_champion_again_and_says_so(
+    judge, registry, images, models, tmp_path
+):
+    # GIVEN a champion, and a run that trains the same recipe on the same images
+    judge("better")
+    trained = training.train(
+        images.train_images, images.train_labels, RECIPE, seed=1, log=lambda _: None
+    )
+    models["nightly"] = tmp_path / "nightly"
+    shutil.copytree(models["better"], models["nightly"])
+    export.export(trained.model, models["nightly"], "model.keras", images.train_images)
+    # WHEN it is judged THEN it is rejected as the same model, with what to do
+    verdict = judge("nightly")["verdict"]
+    assert (verdict["status"], verdict["unchanged"]) == ("rejected", True)
+    (reason,) = verdict["reasons"]
+    assert "all 2000 test images exactly as the champion does" in reason
+    assert reason.endswith("train on new data or with other settings")
+    assert registry.versions() == [1]
+    # AND others are told apart from it
+    assert judge("worse")["verdict"]["unchanged"] is False
+
+
 def test_the_report_compares_versions_over_time(judge, registry, tmp_path):
     judge("champion")
     assert "Versions over time" not in (tmp_path / "champion.html").read_text()
@@ -196,11 +226,90 @@ def test_the_test_images_are_kept_for_all_versions(judge, registry, images, tmp_
     judge("champion")
     judge("better")
     names = {registry.manifest(version)["data"]["test_images"] for version in (1, 2)}
-    (kept,) = (tmp_path / "registry" / "data").iterdir()
-    assert names == {kept.name}
+    (name,) = names
+    kept = tmp_path / "registry" / "data" / name
     assert np.array_equal(data.parse_idx(kept.read_bytes(), "", dimensions=3), images.test_images)
     # Image 7, as docs/reference/registry.md says where it is.
     assert kept.read_bytes()[16 + 7 * 784 :][:784] == images.test_images[7].tobytes()
+
+
+@pytest.fixture
+def split_anew(judge, images, models, tmp_path):
+    """A champion that learned its few images by heart, and a better model of a new split with half of them.
+
+    Returns the folder of the new split, whose test images are 1000 of the champion's training images
+    and 1000 others.
+    """
+    few = dataclasses.replace(
+        images, train_images=images.train_images[:1000], train_labels=images.train_labels[:1000]
+    )
+    data.save(few, tmp_path / "few")
+    new = dataclasses.replace(
+        images,
+        train_images=images.train_images[1000:3000],
+        train_labels=images.train_labels[1000:3000],
+        test_images=np.concatenate([images.train_images[:1000], images.test_images[:1000]]),
+        test_labels=np.concatenate([images.train_labels[:1000], images.test_labels[:1000]]),
+    )
+    data.save(new, tmp_path / "new")
+    for name, split, epochs in (("by heart", few, 40), ("honest", new, 3)):
+        recipe = dataclasses.replace(RECIPE, epochs=epochs)
+        trained = training.train(
+            split.train_images, split.train_labels, recipe, seed=3, log=lambda _: None
+        )
+        models[name] = tmp_path / name
+        shutil.copytree(models["better"], models[name])
+        export.export(trained.model, models[name], "model.keras", split.train_images)
+    judge("by heart", dataset=tmp_path / "few")
+    return tmp_path / "new"
+
+
+def test_a_new_split_compares_on_images_that_the_champion_was_not_trained_on(
+    judge, registry, split_anew, images
+):
+    # GIVEN a champion that knows the answers to half of the new test images, and so to more of them all
+    said = judge("honest", dataset=split_anew)
+    # THEN the better model is told as such, by the other half
+    assert said["verdict"]["status"] == "accepted"
+    assert said["verdict"]["left_out"] == 1000
+    assert (
+        "trained on 1000 of 2000 test images, which are not compared"
+        in said["verdict"]["reasons"][-1]
+    )
+    champion = registry.champion()
+    assert champion.manifest["run_id"] == "honest"
+    # AND the version keeps by what its training images are known again
+    packed = registry.kept(champion.manifest["data"]["train_digests"])
+    assert len(packed) == 8 * 2000
+    assert np.flatnonzero(data.are_among(images.train_images, packed)).tolist() == [
+        *range(1000, 3000)
+    ]
+
+
+def test_a_version_of_an_earlier_release_is_compared_on_all_test_images(
+    judge, registry, split_anew, tmp_path
+):
+    # GIVEN a champion that kept no digests of its training images
+    path = tmp_path / "registry" / "1" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["data"]["train_digests"]
+    path.write_text(json.dumps(manifest))
+    # THEN what it learned by heart counts, as it did before
+    said = judge("honest", dataset=split_anew)
+    assert said["verdict"]["status"] == "rejected"
+    assert said["verdict"]["left_out"] == 0
+    assert registry.champion().version == 1
+
+
+def test_digests_that_were_altered_or_are_gone_are_told(judge, registry, split_anew, tmp_path):
+    name = registry.manifest(1)["data"]["train_digests"]
+    path = tmp_path / "registry" / "data" / name
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(RegistryError, match=f"data/{name} was altered"):
+        judge("honest", dataset=split_anew)
+    path.unlink()
+    with pytest.raises(RegistryError, match=f"data/{name} is not there any more; restore it"):
+        judge("honest", dataset=split_anew)
 
 
 def test_an_accepted_model_waits_where_an_operator_promotes(judge, registry):

@@ -54,6 +54,45 @@ def test_the_tfjobs_workers_are_like_the_step_and_go_with_it():
     assert "value" not in container["env"][0]
 
 
+def test_workers_reach_what_the_step_reaches():
+    # GIVEN a site behind a proxy, with a package index and certificates of its own
+    named = {
+        "HTTPS_PROXY": "http://proxy:3128",
+        "http_proxy": "http://proxy:3128",
+        "no_proxy": ".svc,10.0.0.0/8",
+        "PIP_INDEX_URL": "https://pypi.local/simple",
+        "PIP_CACHE_DIR": "/cache/pip",
+        "SSL_CERT_FILE": "/etc/site/ca.pem",
+        "REQUESTS_CA_BUNDLE": "/etc/site/ca.pem",
+    }
+    main = {
+        "name": "main",
+        "image": "tensorflow",
+        "env": [{"name": name, "value": value} for name, value in named.items()]
+        + [{"name": "KFP_POD_UID", "value": "1"}, {"name": "HOME", "value": "/root"}],
+        "volumeMounts": [
+            {"name": "certificates", "mountPath": "/etc/site", "readOnly": True},
+            {"name": "token", "mountPath": "/etc/other"},
+            {"name": "cache", "mountPath": "/cache"},
+        ],
+    }
+    volumes = [
+        {"name": "certificates", "configMap": {"name": "site-ca"}},
+        {"name": "token", "secret": {"secretName": "token"}},
+        {"name": "cache", "persistentVolumeClaim": {"claimName": "cache"}},
+    ]
+    pod = {**POD, "spec": {"containers": [main], "volumes": volumes}}
+    # WHEN its workers are made THEN they have all that, and nothing else of the step
+    job = tfjob.manifest(pod, name="train-1", workers=2, environment={"WORK_ADDRESS": "s3://b/p"})
+    worker = job["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]
+    (container,) = worker["containers"]
+    given = {each["name"]: each["value"] for each in container["env"]}
+    assert given == {**named, "WORK_ADDRESS": "s3://b/p"}
+    # AND the certificates are there, by a mount that any number of pods can have
+    assert [mount["name"] for mount in container["volumeMounts"]] == ["certificates"]
+    assert worker["volumes"] == [volumes[0]]
+
+
 def test_the_workers_command_unpacks_the_package_and_starts_it(tmp_path):
     job = tfjob.manifest(POD, name="train-1", workers=2, environment={})
     (container,) = job["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]["containers"]

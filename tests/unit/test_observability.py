@@ -201,6 +201,27 @@ def test_what_came_of_a_run_is_pushed_with_its_name(ctx, state, sandbox, runs, r
     assert samples[("fashion_mnist_trainer_data_drift", ("part", "train"))] == 0.3
 
 
+def test_a_run_that_made_the_champion_again_has_no_verdict_to_alert_of(
+    ctx, state, sandbox, runs, registry, three, gateway
+):
+    # GIVEN a run without new data or settings, as the step evaluate tells of it
+    state = with_container(state)
+    ctx.run(ctx.on.config_changed(), state)
+    run = runs()[0]
+    verdict = {"status": "rejected", "reasons": ["train on new data"], "unchanged": True}
+    registry(run["run_id"], accuracy=0.93, verdict=verdict)
+    sandbox.set_run_state(run["run_id"], "SUCCEEDED")
+    # WHEN it has ended THEN all is well, and no rejected model is counted
+    out = ctx.run(ctx.on.update_status(), state)
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert (
+        "made the same model again, accuracy 0.9300: train on new data" in out.unit_status.message
+    )
+    names = {name for name, *_ in gateway[-1][2]}
+    assert "fashion_mnist_trainer_run_accuracy" in names
+    assert "fashion_mnist_trainer_run_accepted" not in names
+
+
 @pytest.mark.parametrize(("version", "known"), [(3, True), (2, False)])
 def test_what_monitoring_saw_of_the_model_that_serves_is_pushed(
     ctx, state, act, sandbox, runs, registry, three, gateway, version, known

@@ -27,6 +27,9 @@ from status import Commands, Situation
 JUJU = Commands(app="trainer", juju=3)
 GOOD = Result(run_id="new", accuracy=0.9141, accepted=True)
 BAD = Result(run_id="new", accuracy=0.8, accepted=False, reasons=("accuracy 0.8 is below 0.85",))
+SAME = Result(
+    run_id="new", accuracy=0.9, accepted=False, reasons=("train on new data",), unchanged=True
+)
 OLD = Champion(version=2, result=Result(run_id="old", accuracy=0.9, accepted=True))
 STEPS = frozenset({"ingest", "train", "evaluate", "publish", "predict"})
 
@@ -185,6 +188,13 @@ def lasted(state=RunState.CANCELED, **how_long):
             ops.ActiveStatus(
                 "v2 0.9000 serves; run config-1 rejected, accuracy 0.8000: "
                 "accuracy 0.8 is below 0.85"
+            ),
+        ),
+        (
+            Situation(latest=run(RunState.SUCCEEDED), result=SAME, champion=OLD),
+            ops.ActiveStatus(
+                "v2 0.9000 serves; run config-1 made the same model again, accuracy 0.9000: "
+                "train on new data"
             ),
         ),
         (

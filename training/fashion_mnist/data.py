@@ -34,6 +34,8 @@ SHA256 = {
     "t10k-images": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
+# Bytes of a digest that is kept.
+_PACKED = 8
 SIDE = 28
 CLASSES = 10
 # Of a file, as it is kept and decompressed; the largest of the published ones has 47 MB.
@@ -213,6 +215,18 @@ def digests(images: np.ndarray, size: int = 16) -> list[bytes]:
             million times.
     """
     return [hashlib.blake2b(image.tobytes(), digest_size=size).digest() for image in images]
+
+
+def pack_digests(images: np.ndarray) -> bytes:
+    """By which `are_among` knows images again: the digests of 8 bytes each, distinct and sorted."""
+    return b"".join(sorted(set(digests(images, _PACKED))))
+
+
+def are_among(images: np.ndarray, packed: bytes) -> np.ndarray:
+    """Which images (n, 28, 28) are among those that `pack_digests` was given: bool (n,)."""
+    # As numbers, since numpy drops zeros at the end of bytes.
+    own = np.frombuffer(b"".join(digests(images, _PACKED)), ">u8")
+    return np.isin(own, np.frombuffer(packed, ">u8"))
 
 
 def save(dataset: Dataset, directory: Path) -> None:

@@ -138,10 +138,15 @@ class Verdict:
     Attributes:
         status: "accepted" or "rejected".
         reasons: a sentence with figures for each rule that was looked at.
+        unchanged: whether the model is the champion, trained once more.
+        left_out: on how many test images the champion was trained, which are left out where both models
+            are compared.
     """
 
     status: str
     reasons: list[str]
+    unchanged: bool = False
+    left_out: int = 0
 
 
 def judge(
@@ -151,11 +156,13 @@ def judge(
     gate: Gate,
     *,
     small: Evaluation | None = None,
+    unseen: np.ndarray | None = None,
 ) -> Verdict:
     """The gate: absolute thresholds, then the change against the model that serves.
 
     All models have answered the same images. The candidate must be better by more than chance
-    explains (McNemar's test, exact, one-sided), and its worst class must not fall far.
+    explains (McNemar's test, exact, one-sided), and its worst class must not fall far, on images that
+    the champion was not trained on. A candidate that is the champion again is rejected as such.
 
     Args:
         candidate: its answers.
@@ -163,47 +170,112 @@ def judge(
         labels: uint8 (n,).
         gate: the thresholds.
         small: the answers of the candidate in eight-bit integers; None leaves that rule out.
+        unseen: bool (n,), which images the champion was not trained on; None takes all for such.
     """
-    wrong: list[str] = []
-    right: list[str] = []
+    rules = _alone(candidate, labels, gate, small)
+    unchanged, left_out, notes = False, 0, list[str]()
+    if champion is not None:
+        unchanged = are_alike(candidate, champion)
+        if unchanged:
+            rules.append(_same(labels, gate))
+        else:
+            unseen = np.ones(len(labels), bool) if unseen is None else unseen
+            left_out = int((~unseen).sum())
+            notes = _notes(left_out, len(labels))
+            rules += _against(candidate, champion, labels, gate, unseen)
+    wrong = [sentence for holds, sentence in rules if not holds]
+    right = [sentence for holds, sentence in rules if holds]
+    status, reasons = ("rejected", wrong) if wrong else ("accepted", right)
+    return Verdict(status, reasons + notes, unchanged, left_out)
 
-    def rule(holds: bool, sentence: str) -> None:
-        (right if holds else wrong).append(sentence)
 
-    rule(
-        candidate.accuracy >= gate.min_accuracy,
-        f"accuracy {candidate.accuracy:.4f}, at least {gate.min_accuracy:.4f} is asked for",
-    )
+# Whether a rule of the gate holds, and a sentence with figures.
+_Rule = tuple[bool, str]
+
+
+def _alone(
+    candidate: Evaluation, labels: np.ndarray, gate: Gate, small: Evaluation | None
+) -> list[_Rule]:
+    """What a model must be by itself."""
     worst, lowest = min(candidate.recall.items(), key=lambda item: item[1])
-    rule(
-        lowest >= gate.min_recall,
-        f"lowest recall {lowest:.4f} ({worst}), at least {gate.min_recall:.4f} is asked for",
-    )
+    rules = [
+        (
+            candidate.accuracy >= gate.min_accuracy,
+            f"accuracy {candidate.accuracy:.4f}, at least {gate.min_accuracy:.4f} is asked for",
+        ),
+        (
+            lowest >= gate.min_recall,
+            f"lowest recall {lowest:.4f} ({worst}), at least {gate.min_recall:.4f} is asked for",
+        ),
+    ]
     if small is not None:
         better, worse = _changed(small, candidate, labels)
         # Each changed answer is as likely better as worse where nothing is lost.
         chance = 2 * math.sqrt(better + worse) / len(labels)
-        rule(
-            (worse - better) / len(labels) <= gate.max_int8_loss + chance,
+        sentence = (
             f"eight-bit integers lose {(worse - better) / len(labels):.4f} of accuracy, at most "
-            f"{gate.max_int8_loss:.4f} and {chance:.4f} by chance are allowed",
+            f"{gate.max_int8_loss:.4f} and {chance:.4f} by chance are allowed"
         )
-    if champion is not None:
-        better, worse = _changed(candidate, champion, labels)
-        p = mcnemar(better, worse)
-        rule(
+        rules.append(((worse - better) / len(labels) <= gate.max_int8_loss + chance, sentence))
+    return rules
+
+
+def _same(labels: np.ndarray, gate: Gate) -> _Rule:
+    """What is said of the champion made again; p is 1 where nothing has changed."""
+    return (
+        gate.confidence <= 0,
+        f"it answers all {len(labels)} test images exactly as the champion does, since the same "
+        "data and settings make the same model; train on new data or with other settings",
+    )
+
+
+def _against(
+    candidate: Evaluation,
+    champion: Evaluation,
+    labels: np.ndarray,
+    gate: Gate,
+    unseen: np.ndarray,
+) -> list[_Rule]:
+    """What a model must be against the champion, on images that neither was trained on."""
+    if not unseen.any():
+        sentence = (
+            f"the champion was trained on all {len(labels)} test images, so nothing tells which model "
+            "is better; test by images that were never trained on"
+        )
+        return [(gate.confidence <= 0, sentence)]
+    labels = labels[unseen]
+    now, before = (
+        of_probabilities(said.probabilities[unseen], labels) for said in (candidate, champion)
+    )
+    better, worse = _changed(now, before, labels)
+    p = mcnemar(better, worse)
+    drops = {name: before.recall[name] - value for name, value in now.recall.items()}
+    most = max(drops, key=lambda name: drops[name])
+    return [
+        (
             p <= 1 - gate.confidence,
             f"{better} images newly right and {worse} newly wrong against the champion "
-            f"({champion.accuracy:.4f}): p = {p:.3g}, at most {1 - gate.confidence:.3g} is asked for",
-        )
-        drops = {name: champion.recall[name] - value for name, value in candidate.recall.items()}
-        most = max(drops, key=lambda name: drops[name])
-        rule(
+            f"({before.accuracy:.4f}): p = {p:.3g}, at most {1 - gate.confidence:.3g} is asked for",
+        ),
+        (
             drops[most] <= gate.max_recall_drop,
             f"{most} changes by {-drops[most]:+.4f} in recall against the champion, "
             f"at least {-gate.max_recall_drop:+.4f} is asked for",
+        ),
+    ]
+
+
+def _notes(left_out: int, count: int) -> list[str]:
+    """What a comparison is worth from which images are left out; nothing where none are."""
+    if not left_out:
+        return []
+    note = f"the champion was trained on {left_out} of {count} test images, which are not compared"
+    if left_out > count / 2:
+        note += (
+            "; fewer than half are left: keep test images that are never trained on, or promote by "
+            "hand the model that you trust"
         )
-    return Verdict("rejected", wrong) if wrong else Verdict("accepted", right)
+    return [note]
 
 
 def _changed(said: Evaluation, other: Evaluation, labels: np.ndarray) -> tuple[int, int]:

@@ -31,6 +31,8 @@ class Judged:
 
 # A version's own answers to the test images, which the charm's action predict reads.
 PREDICTIONS = "predictions.json"
+# Where a manifest's data name what the training images are known again by.
+TRAIN_DIGESTS = "train_digests"
 # Share of answers that another processor may change, which may take float32's sums in another order.
 _MAX_CHANGED = 0.005
 
@@ -80,13 +82,10 @@ def judge_model(
         )
     place = Registry.open(registry, s3_endpoint) if registry else None
     champion = place.champion() if place else None
-    other = _answers(place, champion.version, images) if place and champion else None
     small = evaluation.of_probabilities(
         lite.LiteModel(model / lite.FILE).probabilities(images.test_images), images.test_labels
     )
-    verdict = evaluation.judge(said, other, images.test_labels, gate, small=small)
-    if place and verdict.status == "accepted":
-        verdict = _unless_rolled_back(place, said, images, verdict)
+    other, verdict = _judge(place, champion, said, images, gate, small)
     print(f"test accuracy {said.accuracy:.4f}, {small.accuracy:.4f} in eight-bit integers")
     print(f"verdict {verdict.status}: {'; '.join(verdict.reasons)}")
 
@@ -106,7 +105,7 @@ def judge_model(
     if place:
         kept = place.write_result(run_id, facts)
         # A repeated step abides by what the first one said.
-        verdict = Verdict(kept["verdict"]["status"], list(kept["verdict"]["reasons"]))
+        verdict = Verdict(**kept["verdict"])
         facts = dict(kept)
     predicted = "".join(map(str, said.predictions.tolist()))
     handed_on = {**facts, "predicted": predicted}
@@ -179,6 +178,7 @@ def publish(
         told = evaluation.answers(asked, images.test_labels)
         (files / PREDICTIONS).write_text(json.dumps(told), encoding="utf-8")
         facts["data"]["test_images"] = place.keep(data.idx(images.test_images))
+        facts["data"][TRAIN_DIGESTS] = place.keep(data.pack_digests(images.train_images))
         version = place.publish(run_id, files, facts)
         back = Path(folder) / "back"
         place.fetch(version, back)
@@ -192,11 +192,7 @@ def publish(
         )
 
     def better(champion: Champion | None) -> bool:
-        other = _answers(place, champion.version, images) if champion else None
-        verdict = evaluation.judge(said, other, images.test_labels, gate)
-        if verdict.status == "accepted":
-            verdict = _unless_rolled_back(place, said, images, verdict)
-        return verdict.status == "accepted"
+        return _judge(place, champion, said, images, gate)[1].status == "accepted"
 
     reason = f"run {run_id}: {'; '.join(facts['verdict']['reasons'])}"
     if not promote:
@@ -213,6 +209,31 @@ def publish(
         print(f"version {old} is removed; the newest {keep_versions} are kept")
 
 
+def _judge(
+    place: Registry | None,
+    champion: Champion | None,
+    said: Evaluation,
+    images: data.Dataset,
+    gate: Gate,
+    small: Evaluation | None = None,
+) -> tuple[Evaluation | None, Verdict]:
+    """The champion's answers to the test images, and the verdict on a model's own."""
+    if place is None or champion is None:
+        return None, evaluation.judge(said, None, images.test_labels, gate, small=small)
+    other = _answers(place, champion.version, images)
+    unseen = _unseen(place, champion, images)
+    verdict = evaluation.judge(said, other, images.test_labels, gate, small=small, unseen=unseen)
+    if verdict.status == "accepted":
+        verdict = _unless_rolled_back(place, said, images, verdict)
+    return other, verdict
+
+
+def _unseen(place: Registry, champion: Champion, images: data.Dataset) -> np.ndarray | None:
+    """Which test images the champion was not trained on, bool (n,); None where it did not keep that."""
+    name = champion.manifest.get("data", {}).get(TRAIN_DIGESTS)
+    return None if name is None else ~data.are_among(images.test_images, place.kept(name))
+
+
 def _unless_rolled_back(
     place: Registry, said: Evaluation, images: data.Dataset, verdict: Verdict
 ) -> Verdict:
@@ -224,7 +245,7 @@ def _unless_rolled_back(
                 f"which an operator rolled back; promote version {version} by hand, or train with other "
                 "settings or data"
             )
-            return Verdict("rejected", [reason])
+            return dataclasses.replace(verdict, status="rejected", reasons=[reason])
     return verdict
 
 

@@ -7,7 +7,8 @@ Layout under its address (docs/reference/registry.md)::
     claims/00000007.json       who took the number 7
     7/...                      version 7: Keras model, report; manifest.json comes last
     7/serving/7/...            its SavedModel, where TensorFlow Serving looks for version 7
-    data/SHA256                the test images as one IDX file, whose sha256 is its name
+    data/SHA256                the test images as one IDX file, or the digests of the training images;
+                               its sha256 is its name
     champion/00000003.json     the third move of the champion pointer
     removed/00000007.json      version 7 was removed, or is about to be
     monitoring/RUN/report.json what a monitoring run saw in production images
@@ -178,6 +179,20 @@ class Registry:
             with contextlib.suppress(AlreadyExistsError):
                 obstore.put(self._store, path, content, mode="create")
         return name
+
+    def kept(self, name: str) -> bytes:
+        """What `keep` kept under a name.
+
+        Raises:
+            RegistryError: it is not there any more, or was altered.
+        """
+        try:
+            content = bytes(obstore.get(self._store, f"data/{name}").bytes())
+        except FileNotFoundError as error:
+            raise RegistryError(f"data/{name} is not there any more; restore it") from error
+        if hashlib.sha256(content).hexdigest() != name:
+            raise RegistryError(f"data/{name} was altered after it was kept; restore it")
+        return content
 
     def history(self, limit: int = 20) -> list[tuple[Mapping[str, Any], str]]:
         """The manifests of the newest versions, oldest first, and when each became the champion last.

@@ -17,8 +17,8 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fashion_mnist.training import WorkersError
@@ -33,6 +33,11 @@ _COMMAND = (
     'printf %s "$PACKAGE" | base64 -d >"$PYTHONPATH"; '
     'exec sh -ec "$BOOTSTRAP" python3 -m fashion_mnist.workers'
 )
+
+
+# What a site sets for its steps, so that pip and object storage are reached from where they run.
+_SITES_OWN = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+_INHERITED = ("AWS_", "PIP_")
 
 
 class Cluster:
@@ -120,15 +125,18 @@ def manifest(
     """
     spec = pod["spec"]
     main = next(each for each in spec["containers"] if each["name"] == "main")
-    # References to a Secret: the keys themselves are not in the manifest.
-    keys = [each for each in main.get("env", []) if each["name"].startswith("AWS_")]
+    # Keys are references to a Secret, and not in the manifest themselves.
+    inherited = [each for each in main.get("env", []) if _is_inherited(each["name"])]
+    mounts = _mounts(spec, main, inherited)
     container = {
         "name": "tensorflow",  # the operator looks for this name, and gives it TF_CONFIG
         "image": main["image"],
         "command": ["sh", "-ec", _COMMAND],
-        "env": [*keys, *({"name": key, "value": text} for key, text in environment.items())],
+        "env": [*inherited, *({"name": key, "value": text} for key, text in environment.items())],
         "resources": main.get("resources", {}),
+        **({"volumeMounts": list(mounts.values())} if mounts else {}),
     }
+    volumes = [volume for volume in spec.get("volumes", []) if volume["name"] in mounts]
     alike = ("imagePullSecrets", "nodeSelector", "tolerations", "serviceAccountName")
     return {
         "apiVersion": "kubeflow.org/v1",
@@ -161,6 +169,7 @@ def manifest(
                         "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}},
                         "spec": {
                             "containers": [container],
+                            **({"volumes": volumes} if volumes else {}),
                             "automountServiceAccountToken": False,
                             **{key: spec[key] for key in alike if key in spec},
                         },
@@ -168,6 +177,31 @@ def manifest(
                 }
             },
         },
+    }
+
+
+def _is_inherited(name: str) -> bool:
+    """Whether the workers need what the step's pod has in this variable of its environment."""
+    # Proxies are named in both cases.
+    return name.upper() in _SITES_OWN or name.startswith(_INHERITED)
+
+
+def _mounts(
+    spec: Mapping[str, Any], main: Mapping[str, Any], environment: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """How files are mounted that the environment names, such as a site's certificates, by volume.
+
+    Only from ConfigMaps and Secrets, which any number of pods can mount.
+    """
+    shared = [
+        each["name"] for each in spec.get("volumes", []) if {"configMap", "secret"} & set(each)
+    ]
+    files = [PurePosixPath(each.get("value", "")) for each in environment]
+    return {
+        mount["name"]: mount
+        for mount in main.get("volumeMounts", [])
+        if mount["name"] in shared
+        and any(file.is_relative_to(mount["mountPath"]) for file in files)
     }
 
 
