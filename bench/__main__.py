@@ -15,13 +15,15 @@ from collections.abc import Callable, Mapping
 from bench import calls, fit, hook, predict
 from bench.measure import Run, machine, median, ratio
 
-Of = Callable[[Run], float]
+Measure = Callable[[Run], float]
 
 
-def rows(what: str, runs: Mapping[str, list[Run]], base: str, wall: Of, cpu: Of) -> list[str]:
+def rows(
+    part: str, runs: Mapping[str, list[Run]], base: str, wall: Measure, cpu: Measure
+) -> list[str]:
     """A part of the table: seconds and ratios of each, against the base, which comes first."""
     return [
-        f"| {what}: {name} | {median(runs[name], wall):.4g} | {ratio(runs[base], runs[name], wall)} "
+        f"| {part}: {name} | {median(runs[name], wall):.4g} | {ratio(runs[base], runs[name], wall)} "
         f"| {median(runs[name], cpu):.4g} | {ratio(runs[base], runs[name], cpu)} |"
         for name in sorted(runs, key=lambda name: name != base)
     ]
@@ -30,11 +32,11 @@ def rows(what: str, runs: Mapping[str, list[Run]], base: str, wall: Of, cpu: Of)
 def hooks(count: int) -> dict[str, list[Run]]:
     """What a hook takes, by charm; nothing where it cannot be measured, with a line that says why."""
     try:
-        taken = hook.measure(count)
-    except SystemExit as why:
-        print(f"no hooks: {why}")
+        timings = hook.measure(count)
+    except SystemExit as error:
+        print(f"no hooks: {error}")
         return {}
-    return {name: [Run(*each, 0, {}) for each in done] for name, done in taken.items()}
+    return {name: [Run(*timing, 0, {}) for timing in pairs] for name, pairs in timings.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,10 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
         return run.cpu
 
     lines += rows("predict", predict.measure(options.runs), predict.BASE, wall, cpu)
-    asked = calls.measure(options.runs)
-    counts = {run.said["calls"] for done in asked.values() for run in done}
-    many = "/".join(map(str, sorted(counts)))
-    lines += rows(f"observe in {many} calls", asked, calls.BASE, wall, cpu)
+    observed = calls.measure(options.runs)
+    counts = {run.output["calls"] for series in observed.values() for run in series}
+    call_counts = "/".join(map(str, sorted(counts)))
+    lines += rows(f"observe in {call_counts} calls", observed, calls.BASE, wall, cpu)
     charms = hooks(options.runs)
     lines += rows("hook", charms, "an empty charm", wall, cpu) if charms else []
     day = datetime.datetime.now(datetime.timezone.utc).date()

@@ -55,7 +55,7 @@ def measure(count: int) -> dict[str, list[Run]]:
         Sandbox(Path(folder), execute=False) as kfp,
         Client(kfp.api_url) as client,
     ):
-        nothing = triggers.Evidence()
+        nothing = triggers.Signals()
         wanted = {
             name: next(wishes.wanted(TrainerConfig(), storage, name, {}, nothing, now))
             for name in PAST
@@ -71,13 +71,13 @@ def measure(count: int) -> dict[str, list[Run]]:
             for number in range(past):
                 kfp.store.add("runs", **{**old, "name": f"train-{number}"})
         for number in range(-1, count):
-            for name, done in runs.items():
+            for name, series in runs.items():
                 counted = Counted(client)
                 started, worked = time.perf_counter(), time.process_time()
                 observe(counted, wanted[name])  # type: ignore[arg-type]
                 wall, cpu = time.perf_counter() - started, time.process_time() - worked
                 if number >= 0:
-                    done.append(Run(wall, cpu, 0, {"calls": counted.calls}))
+                    series.append(Run(wall, cpu, 0, {"calls": counted.calls}))
     return runs
 
 
@@ -90,11 +90,11 @@ def main(arguments: list[str] | None = None) -> int:
     base = runs[BASE]
     print(f"\n{machine()}\nmedians over {options.runs} runs; ratios: median (least-most)\n")
     print("| | calls | ms | | CPU ms | |\n|---|---|---|---|---|---|")
-    for name, done in runs.items():
+    for name, series in runs.items():
         print(
-            f"| {name} | {median(done, lambda r: r.said['calls']):.0f} "
-            f"| {1000 * median(done, lambda r: r.wall):.1f} | {ratio(base, done, lambda r: r.wall)} "
-            f"| {1000 * median(done, lambda r: r.cpu):.1f} | {ratio(base, done, lambda r: r.cpu)} |"
+            f"| {name} | {median(series, lambda r: r.output['calls']):.0f} "
+            f"| {1000 * median(series, lambda r: r.wall):.1f} | {ratio(base, series, lambda r: r.wall)} "
+            f"| {1000 * median(series, lambda r: r.cpu):.1f} | {ratio(base, series, lambda r: r.cpu)} |"
         )
     return 0
 

@@ -27,8 +27,8 @@ def train(folder: Path, seed: int) -> dict[str, float]:
     from fashion_mnist import data
 
     keras.utils.set_random_seed(seed)
-    found = data.load()
-    train_images, test_images = found.train_images / 255.0, found.test_images / 255.0
+    dataset = data.load()
+    train_images, test_images = dataset.train_images / 255.0, dataset.test_images / 255.0
     model = keras.Sequential(
         [
             keras.Input((28, 28)),
@@ -40,16 +40,16 @@ def train(folder: Path, seed: int) -> dict[str, float]:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
     started, worked = time.perf_counter(), time.process_time()
-    model.fit(train_images, found.train_labels, epochs=10, verbose=0)
-    took = {
+    model.fit(train_images, dataset.train_labels, epochs=10, verbose=0)
+    seconds = {
         "fit_seconds": time.perf_counter() - started,
         "fit_cpu_seconds": time.process_time() - worked,
     }
-    _, accuracy = model.evaluate(test_images, found.test_labels, verbose=0)
+    _, accuracy = model.evaluate(test_images, dataset.test_labels, verbose=0)
     model.save(folder / "model.keras")
     with (folder / "test_data").open("wb") as file:
-        pickle.dump((test_images, found.test_labels), file)
-    return {**took, "accuracy": accuracy}
+        pickle.dump((test_images, dataset.test_labels), file)
+    return {**seconds, "accuracy": accuracy}
 
 
 def predict(folder: Path, number: int) -> dict[str, float]:
@@ -61,8 +61,8 @@ def predict(folder: Path, number: int) -> dict[str, float]:
     with (folder / "test_data").open("rb") as file:
         images, _ = pickle.load(file)
     with_softmax = keras.Sequential([model, keras.layers.Softmax()])
-    said = with_softmax.predict(np.expand_dims(images[number], 0), verbose=0)[0]
-    return {"label": int(np.argmax(said)), "confidence": float(np.max(said))}
+    probabilities = with_softmax.predict(np.expand_dims(images[number], 0), verbose=0)[0]
+    return {"label": int(np.argmax(probabilities)), "confidence": float(np.max(probabilities))}
 
 
 if __name__ == "__main__":

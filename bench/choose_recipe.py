@@ -68,29 +68,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recipes", nargs="+", choices=sorted(recipes.RECIPES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     options = parser.parse_args(arguments)
-    found = data.load()
-    order = np.random.default_rng(55).permutation(len(found.train_images))
-    kept, held = order[5000:], order[:5000]
-    images, labels = found.train_images, found.train_labels
-    chosen = [recipes.RECIPES[name] for name in options.recipes or ()] or CANDIDATES
+    dataset = data.load()
+    order = np.random.default_rng(55).permutation(len(dataset.train_images))
+    remaining, validation = order[5000:], order[:5000]
+    images, labels = dataset.train_images, dataset.train_labels
+    selected = [recipes.RECIPES[name] for name in options.recipes or ()] or CANDIDATES
     print("| recipe | accuracy on the 5,000 | fit s | fit CPU s |\n|---|---|---|---|")
-    for recipe in chosen:
+    for recipe in selected:
         accuracy: list[float] = []
-        whole: list[float] = []
-        worked: list[float] = []
+        wall_seconds: list[float] = []
+        cpu_seconds: list[float] = []
         for seed in options.seeds:
             started, before = time.perf_counter(), time.process_time()
             trained = training.train(
-                images[kept], labels[kept], recipe, seed=seed, log=lambda _: None
+                images[remaining], labels[remaining], recipe, seed=seed, log=lambda _: None
             )
-            whole.append(time.perf_counter() - started)
-            worked.append(time.process_time() - before)
-            logits = trained.model.predict(images[held], batch_size=1000, verbose=0)
-            accuracy.append(float((logits.argmax(axis=1) == labels[held]).mean()))
+            wall_seconds.append(time.perf_counter() - started)
+            cpu_seconds.append(time.process_time() - before)
+            logits = trained.model.predict(images[validation], batch_size=1000, verbose=0)
+            accuracy.append(float((logits.argmax(axis=1) == labels[validation]).mean()))
         middle = statistics.median
         print(
             f"| {recipe.name} | {middle(accuracy):.4f} ({min(accuracy):.4f}-{max(accuracy):.4f}) "
-            f"| {middle(whole):.2f} | {middle(worked):.2f} |",
+            f"| {middle(wall_seconds):.2f} | {middle(cpu_seconds):.2f} |",
             flush=True,
         )
     return 0

@@ -27,20 +27,20 @@ def train(recipe: str, seed: int) -> dict[str, float]:
     sys.path.insert(0, str(DATA_ROOT))
     from fashion_mnist import data, recipes, training
 
-    found = data.load()
+    dataset = data.load()
     # The chapter's `model.fit` does not import TensorFlow either; both processes' times have it.
     importlib.import_module("keras")
     started, worked = time.perf_counter(), time.process_time()
     trained = training.train(
-        found.train_images, found.train_labels, recipes.resolve(recipe), seed=seed
+        dataset.train_images, dataset.train_labels, recipes.resolve(recipe), seed=seed
     )
-    took = {
+    seconds = {
         "fit_seconds": time.perf_counter() - started,
         "fit_cpu_seconds": time.process_time() - worked,
     }
-    logits = trained.model.predict(found.test_images, batch_size=1000, verbose=0)
-    accuracy = float((logits.argmax(axis=1) == found.test_labels).mean())
-    return {**took, "accuracy": accuracy}
+    logits = trained.model.predict(dataset.test_images, batch_size=1000, verbose=0)
+    accuracy = float((logits.argmax(axis=1) == dataset.test_labels).mean())
+    return {**seconds, "accuracy": accuracy}
 
 
 def measure(recipes: Sequence[str], seeds: Sequence[int]) -> dict[str, list[Run]]:
@@ -48,15 +48,15 @@ def measure(recipes: Sequence[str], seeds: Sequence[int]) -> dict[str, list[Run]
     runs: dict[str, list[Run]] = {name: [] for name in (BASE, *recipes)}
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
-            for name, done in runs.items():
+            for name, series in runs.items():
                 if name == BASE:
-                    done.append(run("-m", "bench.chapter", "train", folder, seed))
+                    series.append(run("-m", "bench.chapter", "train", folder, seed))
                 else:
-                    done.append(run("-m", "bench.fit", "--one", name, seed))
-                said = done[-1].said
+                    series.append(run("-m", "bench.fit", "--one", name, seed))
+                output = series[-1].output
                 print(
-                    f"seed {seed} {name}: fit {said['fit_seconds']:.2f} s, process "
-                    f"{done[-1].wall:.2f} s, accuracy {said['accuracy']:.4f}",
+                    f"seed {seed} {name}: fit {output['fit_seconds']:.2f} s, process "
+                    f"{series[-1].wall:.2f} s, accuracy {output['accuracy']:.4f}",
                     flush=True,
                 )
     return runs
@@ -77,25 +77,25 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"\n{machine()}\nmedians over seeds {options.seeds}; ratios: median (least-most)\n")
     print("| | test accuracy | fit s | fit | fit CPU s | fit CPU | process s | process | MB |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for name, done in runs.items():
+    for name, series in runs.items():
         print(
-            f"| {name} | {median(done, lambda r: r.said['accuracy']):.4f} "
-            f"| {median(done, fit):.2f} | {ratio(base, done, fit)} "
-            f"| {median(done, fit_cpu):.2f} | {ratio(base, done, fit_cpu)} "
-            f"| {median(done, lambda r: r.wall):.2f} | {ratio(base, done, lambda r: r.wall)} "
-            f"| {median(done, lambda r: r.rss):.0f} |"
+            f"| {name} | {median(series, lambda r: r.output['accuracy']):.4f} "
+            f"| {median(series, fit):.2f} | {ratio(base, series, fit)} "
+            f"| {median(series, fit_cpu):.2f} | {ratio(base, series, fit_cpu)} "
+            f"| {median(series, lambda r: r.wall):.2f} | {ratio(base, series, lambda r: r.wall)} "
+            f"| {median(series, lambda r: r.rss):.0f} |"
         )
     return 0
 
 
-def fit(done: Run) -> float:
+def fit(measured: Run) -> float:
     """Seconds that the call took which trains."""
-    return done.said["fit_seconds"]
+    return measured.output["fit_seconds"]
 
 
-def fit_cpu(done: Run) -> float:
+def fit_cpu(measured: Run) -> float:
     """Seconds of processor time of that call."""
-    return done.said["fit_cpu_seconds"]
+    return measured.output["fit_cpu_seconds"]
 
 
 if __name__ == "__main__":

@@ -79,8 +79,10 @@ def tools(
     (folder / "ours.json").write_text(json.dumps({"_supported_versions": "- v1\n"}))
     for name, (_, data) in relations.items():
         (folder / f"{name}.json").write_text(json.dumps(data))
-    said = by_relation({i: f"cat {folder}/{n}.json" for n, i in ids.items()}, "echo '{}'")
-    tool("relation-get", f'case "$*" in *trainer*) cat {folder}/ours.json;; *) {said};; esac')
+    relation_get = by_relation({i: f"cat {folder}/{n}.json" for n, i in ids.items()}, "echo '{}'")
+    tool(
+        "relation-get", f'case "$*" in *trainer*) cat {folder}/ours.json;; *) {relation_get};; esac'
+    )
     return folder
 
 
@@ -109,20 +111,20 @@ def dispatch(charm: Path, program: Path, tools: Path, packed: Path) -> tuple[flo
     }
     command = [_python(), str(program)]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(command, env=environment, cwd=charm, capture_output=True, text=True)
-    took, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
+    completed = subprocess.run(command, env=environment, cwd=charm, capture_output=True, text=True)
+    seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if completed.returncode:
         raise RuntimeError(f"{program} failed:\n{(tools / 'log').read_text()[-2000:]}")
-    return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _python() -> str:
     """The charm base's Python 3.10, which the packed packages are for."""
-    known = [
+    candidates = [
         *Path.home().glob(".pyenv/versions/3.10.*/bin/python3.10"),
         Path("/usr/bin/python3.10"),
     ]
-    for path in known:
+    for path in candidates:
         if path.exists():
             return str(path)
     raise SystemExit("there is no Python 3.10 here, for which the charm is packed")
@@ -148,7 +150,7 @@ def measure(runs: int) -> dict[str, list[tuple[float, float]]]:
         with zipfile.ZipFile(CHARM) as archive:
             archive.extractall(packed)
         options = yaml.safe_load((packed / "config.yaml").read_text())["options"]
-        config = {name: each["default"] for name, each in options.items()} | {"profile": ""}
+        config = {name: option["default"] for name, option in options.items()} | {"profile": ""}
         host, port = kfp.api_url.removeprefix("http://").split(":")
         s3_host, s3_port = kfp.s3_url.removeprefix("http://").split(":")
         server = {"service-name": host, "service-port": port}
@@ -160,30 +162,33 @@ def measure(runs: int) -> dict[str, list[tuple[float, float]]]:
             "secure": False,
         }
 
-        def said(data: dict[str, object]) -> dict[str, str]:
+        def databag(data: dict[str, object]) -> dict[str, str]:
             return {"_supported_versions": "- v1\n", "data": yaml.safe_dump(data)}
 
-        related = {"kfp-api": ("kfp-api", said(server)), "object-storage": ("minio", said(storage))}
+        related = {
+            "kfp-api": ("kfp-api", databag(server)),
+            "object-storage": ("minio", databag(storage)),
+        }
         alone = tools(Path(folder) / "alone", config, {})
         among = tools(Path(folder) / "among", config, related)
         trainer = packed / "src" / "charm.py"
-        ways = {
+        commands = {
             "import ops": (empty, empty / "import_ops.py", alone),
             "an empty charm": (empty, empty / "charm.py", alone),
             "the trainer, idle": (packed, trainer, alone),
             "the trainer, settled": (packed, trainer, among),
         }
-        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        timings: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
         for number in range(-1, runs):
-            for name, way in ways.items():
-                both = dispatch(*way, packed)
+            for name, command in commands.items():
+                timing = dispatch(*command, packed)
                 for run in kfp.store.select("runs"):
                     kfp.set_run_state(run["id"], "SUCCEEDED")
                 if number >= 0:  # the first writes bytecode, and lets the run be submitted
-                    taken[name].append(both)
+                    timings[name].append(timing)
         if kfp.store.count("runs") != 1:
             raise RuntimeError("the trainer did not settle")
-    return taken
+    return timings
 
 
 def _column(runs: list[tuple[float, float]], base: list[tuple[float, float]], kind: int) -> str:
@@ -196,11 +201,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.hook", description=__doc__)
     parser.add_argument("--runs", type=int, default=15, help="of each, after one to warm up")
-    taken = measure(parser.parse_args(arguments).runs)
-    base = taken["an empty charm"]
+    timings = measure(parser.parse_args(arguments).runs)
+    base = timings["an empty charm"]
     print("Of an empty charm: median (least-most).\n")
     print("| | process s | ratio | CPU s | ratio |\n|---|---|---|---|---|")
-    for name, runs in taken.items():
+    for name, runs in timings.items():
         print(f"| {name} | {_column(runs, base, 0)} | {_column(runs, base, 1)} |")
     return 0
 

@@ -26,13 +26,13 @@ class Run:
         wall: seconds from its start to its end.
         cpu: seconds of processor time, of all threads.
         rss: the most memory it had at once, MB.
-        said: the JSON object in its last line of output, or empty.
+        output: the JSON object in its last line of output, or empty.
     """
 
     wall: float
     cpu: float
     rss: float
-    said: dict[str, Any]
+    output: dict[str, Any]
 
 
 def run(*arguments: object) -> Run:
@@ -58,21 +58,21 @@ def run(*arguments: object) -> Run:
             raise RuntimeError(f"{' '.join(command)} failed:\n{errors.read()[-2000:]}")
         out.seek(0)
         last = (out.read().strip().splitlines() or [""])[-1]
-    said = json.loads(last) if last.startswith("{") else {}
-    return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, said)
+    output = json.loads(last) if last.startswith("{") else {}
+    return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, output)
 
 
-def median(runs: Sequence[Run], of: Callable[[Run], float]) -> float:
+def median(runs: Sequence[Run], measure: Callable[[Run], float]) -> float:
     """The median of something over runs."""
-    return statistics.median(of(run) for run in runs)
+    return statistics.median(measure(run) for run in runs)
 
 
-def ratio(base: Sequence[Run], runs: Sequence[Run], of: Callable[[Run], float]) -> str:
+def ratio(base: Sequence[Run], runs: Sequence[Run], measure: Callable[[Run], float]) -> str:
     """How many times more the base takes, as the median of pairs, with the least and the most."""
-    pairs = [of(a) / of(b) for a, b in zip(base, runs, strict=True)]
+    pairs = [measure(a) / measure(b) for a, b in zip(base, runs, strict=True)]
     middle, least, most = (
-        f"{each:.{1 if each >= 3 else 2}f}"
-        for each in (statistics.median(pairs), min(pairs), max(pairs))
+        f"{number:.{1 if number >= 3 else 2}f}"
+        for number in (statistics.median(pairs), min(pairs), max(pairs))
     )
     return f"{middle}x ({least}-{most})"
 

@@ -35,11 +35,13 @@ def measure(count: int) -> dict[str, list[Run]]:
             run("-m", "bench.predict", "--train", recipe, models / recipe)
         for number in range(-1, count):
             for name, (flag, module, *rest) in WAYS.items():
-                words: list[object] = [models / word if word in _MODELS else word for word in rest]
-                words += ["--image-number"] if module == "training.predict" else []
-                done = run(flag, module, *words, max(0, number))
+                arguments: list[object] = [
+                    models / argument if argument in _MODELS else argument for argument in rest
+                ]
+                arguments += ["--image-number"] if module == "training.predict" else []
+                measured = run(flag, module, *arguments, max(0, number))
                 if number >= 0:
-                    runs[name].append(done)
+                    runs[name].append(measured)
     return runs
 
 
@@ -73,11 +75,11 @@ def _train(recipe: str, folder: Path) -> None:
     sys.path.insert(0, str(DATA_ROOT))
     from fashion_mnist import data, export, recipes, training
 
-    found = data.load()
+    dataset = data.load()
     trained = training.train(
-        found.train_images, found.train_labels, recipes.resolve(recipe, epochs=1), seed=1
+        dataset.train_images, dataset.train_labels, recipes.resolve(recipe, epochs=1), seed=1
     )
-    export.export(trained.model, folder, "fashion_mnist.keras", found.train_images)
+    export.export(trained.model, folder, "fashion_mnist.keras", dataset.train_images)
 
 
 if __name__ == "__main__":

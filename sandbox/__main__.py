@@ -38,7 +38,7 @@ def main() -> None:
         '[{"name": NAME, "token": TOKEN, "roles": {NAMESPACE: "edit" or "view"}}]',
     )
     options = parser.parse_args()
-    users = options.users and [User(**each) for each in json.loads(options.users.read_text())]
+    users = options.users and [User(**user) for user in json.loads(options.users.read_text())]
     keys = tuple(os.environ.pop(name, "") for name in KEYS)
     if any(keys) and not all(keys):
         parser.error(f"of {' and '.join(KEYS)} only one is set; set both or none")

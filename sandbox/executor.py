@@ -69,15 +69,15 @@ class Executor:
         for thread in self._threads:
             thread.join()
 
-    def changed(self, what: str, run_id: str) -> None:
+    def changed(self, event: str, run_id: str) -> None:
         """Hear of a run that was submitted, terminated, retried or deleted, or lost its workflow."""
         with self._wake:
             process = self._running.get(run_id)
-            if what == "lost":
+            if event == "lost":
                 self._lost.add(run_id)
-            if what in ("terminated", "deleted", "lost") and process:
+            if event in ("terminated", "deleted", "lost") and process:
                 _kill(process)
-            elif what == "terminated" and run_id not in self._lost:
+            elif event == "terminated" and run_id not in self._lost:
                 self._store.move_run(run_id, "FAILED", expected=("CANCELING",))
             self._wake.notify_all()
 
@@ -131,8 +131,8 @@ class Executor:
         assert process.stdout  # noqa: S101
         with process:
             for line in process.stdout:
-                said = json.loads(line)
-                self._tell_task(run["id"], said["task"], said["state"])
+                message = json.loads(line)
+                self._update_task(run["id"], message["task"], message["state"])
             code = process.wait()
         with self._wake:
             del self._running[run["id"]]
@@ -157,21 +157,21 @@ class Executor:
         kept = [[name, key, value] for (name, key), value in self._secrets.items()]
         return {**environment, specs.SECRETS: json.dumps(kept)}
 
-    def _tell_task(self, run_id: str, name: str, state: str) -> None:
+    def _update_task(self, run_id: str, name: str, state: str) -> None:
         run = self._store.get("runs", run_id)
         if run is None:
             return
-        known = specs.steps(run["spec"])
+        steps = specs.steps(run["spec"])
         # The local runner adds a time to the component's name.
-        step = max((s for s in known if name.startswith(s)), key=len, default=name)
-        tasks.tell(self._store, run, {step: state})
+        step = max((s for s in steps if name.startswith(s)), key=len, default=name)
+        tasks.update_states(self._store, run, {step: state})
 
     def _fail_tasks(self, run_id: str) -> None:
         """What was going on has failed."""
         run = self._store.get("runs", run_id)
         if run:
             running = [name for name, state in tasks.states(run).items() if state == "RUNNING"]
-            tasks.tell(self._store, run, dict.fromkeys(running, "FAILED"))
+            tasks.update_states(self._store, run, dict.fromkeys(running, "FAILED"))
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

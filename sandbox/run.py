@@ -34,31 +34,31 @@ def _die_with_the_sandbox() -> None:
 class _Watch(logging.Filter):
     """Tells of steps that begin and end, from the local runner's log; takes its colours out."""
 
-    def __init__(self, tell: TextIO):
+    def __init__(self, stream: TextIO):
         super().__init__()
-        self._tell = tell
+        self._stream = stream
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = _COLOUR.sub("", record.getMessage()), ()
         for pattern in (_STARTED, _ENDED):
-            found = pattern.search(record.msg)
-            if found:
+            match = pattern.search(record.msg)
+            if match:
                 state = {"SUCCESS": "SUCCEEDED", "FAILURE": "FAILED"}.get(
-                    found.group(2) if pattern is _ENDED else "", "RUNNING"
+                    match.group(2) if pattern is _ENDED else "", "RUNNING"
                 )
-                _tell(self._tell, [found.group(1)], state)
+                _report(self._stream, [match.group(1)], state)
         return True
 
 
-def _tell(to: TextIO, tasks: list[str], state: str = "SUCCEEDED") -> None:
+def _report(stream: TextIO, tasks: list[str], state: str = "SUCCEEDED") -> None:
     for task in tasks:
-        print(json.dumps({"task": task, "state": state}), file=to, flush=True)
+        print(json.dumps({"task": task, "state": state}), file=stream, flush=True)
 
 
 def main(folder: Path) -> int:
     """Execute the run; 0 when it succeeded."""
     threading.Thread(target=_die_with_the_sandbox, daemon=True).start()
-    tell = os.fdopen(os.dup(1), "w")
+    stream = os.fdopen(os.dup(1), "w")
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -71,29 +71,29 @@ def main(folder: Path) -> int:
     warnings.simplefilter("ignore")
     from kfp import components, local
 
-    said = json.loads((folder / "run.json").read_text())
+    settings = json.loads((folder / "run.json").read_text())
     try:
         volumes = on_directories((folder / "pipeline.yaml").read_text(), folder / "volumes")
     except ValueError as error:
         print(f"run failed: {error}")
         return 1
     pipeline = components.load_component_from_text(specs.with_secrets(volumes.text, secrets))
-    logging.getLogger().addFilter(_Watch(tell))
+    logging.getLogger().addFilter(_Watch(stream))
     local.init(
         local.SubprocessRunner(use_venv=False),
         pipeline_root=str(folder),
         workspace_root=str(folder / "workspace"),
     )
     volumes.create()
-    _tell(tell, volumes.creating)
+    _report(stream, volumes.creating)
     try:
-        pipeline(**said["parameters"])
+        pipeline(**settings["parameters"])
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the run that failed
         print(f"run failed: {type(error).__name__}: {_COLOUR.sub('', str(error))}")
         return 1
     finally:
         volumes.remove()
-        _tell(tell, volumes.removing)
+        _report(stream, volumes.removing)
     return 0
 
 

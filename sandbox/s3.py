@@ -70,19 +70,19 @@ class PersistentS3:
             changed = [path]
             if "delete" in environ.get("QUERY_STRING", "").split("&"):
                 changed = [f"{path.rstrip('/')}/{key}" for key in _keys(environ)]
-            answer = b"".join(self._app(environ, start_response))
-            for each in changed:
-                self._keep(each)
-        return [answer]
+            body = b"".join(self._app(environ, start_response))
+            for changed_path in changed:
+                self._keep(changed_path)
+        return [body]
 
     def _keep(self, path: str) -> None:
         """Bring the file's copy of one object up to date with moto."""
-        answer = self._client.get(path, headers=_OWN)
-        if answer.status_code == 200:
-            content = b"" if path.strip("/").count("/") == 0 else answer.data
+        response = self._client.get(path, headers=_OWN)
+        if response.status_code == 200:
+            content = b"" if path.strip("/").count("/") == 0 else response.data
             self._database.execute(
                 "INSERT OR REPLACE INTO objects VALUES (?, ?, ?)",
-                (path, answer.content_type, content),
+                (path, response.content_type, content),
             )
         else:
             self._database.execute("DELETE FROM objects WHERE path = ?", (path,))

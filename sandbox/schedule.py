@@ -33,12 +33,12 @@ class Scheduler:
 
     Args:
         store: where the recurring runs are.
-        tell: told (what, id), "submitted" and the run's.
+        notify: called with ("submitted", id) of each run.
     """
 
-    def __init__(self, store: Store, tell: Callable[[str, str], None]):
+    def __init__(self, store: Store, notify: Callable[[str, str], None]):
         self._store = store
-        self._tell = tell
+        self._notify = notify
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -65,15 +65,15 @@ class Scheduler:
                 self.tick(datetime.datetime.now(datetime.timezone.utc))
                 self._wake.wait(timeout=0.5)
 
-    def tick(self, at: datetime.datetime) -> None:
+    def tick(self, now: datetime.datetime) -> None:
         """Submit what is due at this time (UTC)."""
         for row in self._store.select("recurring_runs", "mode = 'ENABLE'"):
-            due = _parse(row["next_at"]) or self._following(row, at)
+            due = _parse(row["next_at"]) or self._following(row, now)
             if due is None:
                 continue
-            if due <= at and self._may_run(row):
+            if due <= now and self._may_run(row):
                 self._fire(row, due)
-                start = at if row["no_catchup"] else due
+                start = now if row["no_catchup"] else due
                 due = self._following(row, start)
             self._store.update(
                 "recurring_runs", row["id"], next_at=due.strftime(_TIME) if due else None
@@ -97,7 +97,7 @@ class Scheduler:
             recurring_run_id=row["id"],
             scheduled_at=due.strftime(_TIME),
         )
-        self._tell("submitted", run["id"])
+        self._notify("submitted", run["id"])
 
     def _following(self, row: Row, after: datetime.datetime) -> datetime.datetime | None:
         trigger = json.loads(row["trigger"])

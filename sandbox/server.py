@@ -22,7 +22,7 @@ from sandbox.executor import Executor
 from sandbox.s3 import PersistentS3
 from sandbox.schedule import Scheduler
 from sandbox.store import Store, utc_now
-from sandbox.tasks import tell
+from sandbox.tasks import update_states
 
 BUCKET = "mlpipeline"
 SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the name of a Kubernetes Secret
@@ -163,15 +163,15 @@ class Sandbox:
         run = self.store.get("runs", run_id)
         if run is None:
             raise KeyError(run_id)
-        tell(self.store, run, tasks or {})
+        update_states(self.store, run, tasks or {})
         if run["state"] != state:
             self.store.move_run(run_id, state)
 
-    def _changed(self, what: str, identity: str) -> None:
-        if what == "scheduled":
+    def _changed(self, event: str, identity: str) -> None:
+        if event == "scheduled":
             self._scheduler.changed()
         elif self._execute:
-            self._executor.changed(what, identity)
+            self._executor.changed(event, identity)
 
     def _last_ports(self) -> dict[str, int]:
         path = self.root / "ports.json"

@@ -29,7 +29,9 @@ def parse(text: str) -> list[dict[str, Any]]:
         ValueError: it is none.
     """
     try:
-        documents = [each for each in yaml.load_all(text, Loader=_LOADER) if each is not None]
+        documents = [
+            document for document in yaml.load_all(text, Loader=_LOADER) if document is not None
+        ]
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
     if (
@@ -41,7 +43,7 @@ def parse(text: str) -> list[dict[str, Any]]:
     return documents
 
 
-def shown(text: str) -> dict[str, Any]:
+def as_json(text: str) -> dict[str, Any]:
     """The `pipeline_spec` field of a version: the document, or both where there are two."""
     documents = [_numbers(document) for document in parse(text)]
     if len(documents) == 1:
@@ -49,18 +51,20 @@ def shown(text: str) -> dict[str, Any]:
     return {"pipeline_spec": documents[0], "platform_spec": documents[1]}
 
 
-def compiled(said: Mapping[str, Any]) -> str:
-    """The compiled text of what `shown` gives, as clients send it with a run."""
-    documents = [said[key] for key in ("pipeline_spec", "platform_spec") if key in said]
-    return "\n---\n".join(json.dumps(document) for document in documents or [said])
+def compiled(specification: Mapping[str, Any]) -> str:
+    """The compiled text of what `as_json` gives, as clients send it with a run."""
+    documents = [
+        specification[key] for key in ("pipeline_spec", "platform_spec") if key in specification
+    ]
+    return "\n---\n".join(json.dumps(document) for document in documents or [specification])
 
 
 def _numbers(value: Any) -> Any:
     """Whole numbers without a fraction, as protobuf's JSON has them: 8.0 in YAML is told as 8."""
     if isinstance(value, dict):
-        return {key: _numbers(each) for key, each in value.items()}
+        return {key: _numbers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_numbers(each) for each in value]
+        return [_numbers(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -75,42 +79,42 @@ def inputs(text: str) -> dict[str, Any]:
     return root.get("inputDefinitions", {}).get("parameters", {})
 
 
-def check_parameters(text: str, given: Mapping[str, Any]) -> None:
+def check_parameters(text: str, arguments: Mapping[str, Any]) -> None:
     """See that the parameters fit, in the server's words.
 
     Raises:
         ValueError: one is missing, unknown or of another type.
     """
-    known = inputs(text)
-    for name, said in known.items():
-        optional = said.get("isOptional") or "defaultValue" in said
-        if name not in given and not optional:
+    parameters = inputs(text)
+    for name, definition in parameters.items():
+        optional = definition.get("isOptional") or "defaultValue" in definition
+        if name not in arguments and not optional:
             raise ValueError(
                 f"parameter {name} is not optional, yet has neither default value nor user "
                 "provided value"
             )
-    unknown = [name for name in given if name not in known]
+    unknown = [name for name in arguments if name not in parameters]
     if unknown:
         raise ValueError(
             f"parameter(s) provided are not required by pipeline: {', '.join(sorted(unknown))}"
         )
-    for name, value in given.items():
-        kind = known[name].get("parameterType", "")
-        wanted, word, fits = _TYPES.get(kind, ("", "", lambda _: True))
-        if not fits(value) or (isinstance(value, bool) and kind != "BOOLEAN"):
-            what = "the parameter value" if word == "number" else "the input parameter"
+    for name, value in arguments.items():
+        kind = parameters[name].get("parameterType", "")
+        expected, type_name, is_valid = _TYPES.get(kind, ("", "", lambda _: True))
+        if not is_valid(value) or (isinstance(value, bool) and kind != "BOOLEAN"):
+            subject = "the parameter value" if type_name == "number" else "the input parameter"
             raise ValueError(
-                f"input parameter {name} requires type {wanted}, but {what} is not of "
-                f"{word} value type"
+                f"input parameter {name} requires type {expected}, but {subject} is not of "
+                f"{type_name} value type"
             )
 
 
-def typed(text: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def typed(text: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters as the launcher hands them to steps: integers are whole."""
-    kinds = {name: said.get("parameterType") for name, said in inputs(text).items()}
+    kinds = {name: definition.get("parameterType") for name, definition in inputs(text).items()}
     return {
         name: int(value) if kinds.get(name) == "NUMBER_INTEGER" else value
-        for name, value in given.items()
+        for name, value in arguments.items()
     }
 
 

@@ -97,9 +97,9 @@ class Store:
                 )
             except sqlite3.IntegrityError as error:
                 raise TakenError(str(values.get("name"))) from error
-        found = self.get(table, row["id"])
-        assert found  # noqa: S101
-        return found
+        stored = self.get(table, row["id"])
+        assert stored  # noqa: S101
+        return stored
 
     def get(self, table: str, identity: str) -> Row | None:
         """The row with this id."""
@@ -155,18 +155,18 @@ class Store:
     def add_run(self, *, experiment_id: str, **values: object) -> Row:
         """Insert a run that waits for its turn."""
         with self._lock:
-            at = self.now()
+            now = self.now()
             run = self.add(
                 "runs",
-                **{"recurring_run_id": "", "scheduled_at": at, **values},
+                **{"recurring_run_id": "", "scheduled_at": now, **values},
                 experiment_id=experiment_id,
-                created_at=at,
+                created_at=now,
                 state="PENDING",
-                history=json.dumps([{"update_time": at, "state": "PENDING"}]),
+                history=json.dumps([{"update_time": now, "state": "PENDING"}]),
                 storage_state="AVAILABLE",
                 tasks="[]",
             )
-            self.update("experiments", experiment_id, last_run_created_at=at)
+            self.update("experiments", experiment_id, last_run_created_at=now)
         return run
 
     def move_run(self, run_id: str, state: str, *, expected: Sequence[str] = ()) -> bool:

@@ -17,25 +17,25 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 def states(run: Row) -> dict[str, str]:
     """The states of a run's steps, as they were last told."""
-    known = set(specs.steps(run["spec"]))
+    steps = set(specs.steps(run["spec"]))
     return {
         task["display_name"]: task["state"]
         for task in json.loads(run["tasks"])
-        if task["display_name"] in known
+        if task["display_name"] in steps
     }
 
 
-def tell(store: Store, run: Row, changed: Mapping[str, str]) -> None:
+def update_states(store: Store, run: Row, changed: Mapping[str, str]) -> None:
     """Write what has become of some of a run's steps; the others stay as they are."""
-    before: dict[str, list[dict[str, Any]]] = {}
+    previous: dict[str, list[dict[str, Any]]] = {}
     for task in json.loads(run["tasks"]):
-        before.setdefault(task["display_name"], []).append(task)
+        previous.setdefault(task["display_name"], []).append(task)
     now = store.now()
-    told: list[dict[str, Any]] = []
+    updated: list[dict[str, Any]] = []
 
     def add(name: str, state: str) -> None:
         # Executors have all the same name, and come in the order of their steps.
-        old = before[name].pop(0) if before.get(name) else {}
+        old = previous[name].pop(0) if previous.get(name) else {}
         if old.get("state") != state:
             old = {
                 "run_id": run["id"],
@@ -50,11 +50,11 @@ def tell(store: Store, run: Row, changed: Mapping[str, str]) -> None:
                     {"update_time": now, "state": state},
                 ],
             }
-        told.append(old)
+        updated.append(old)
 
     add("root-driver", "SUCCEEDED")
     for name, state in {**states(run), **changed}.items():
         add(f"{name}-driver", "SUCCEEDED")
         add(name, state)
         add("executor", state)
-    store.update("runs", run["id"], tasks=json.dumps(told))
+    store.update("runs", run["id"], tasks=json.dumps(updated))

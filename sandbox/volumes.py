@@ -54,7 +54,7 @@ def on_directories(text: str, folder: Path) -> OnDirectories:
     kubernetes = documents[1].get("platforms", {}).get("kubernetes", {}) if documents[1:] else {}
     settings = kubernetes.get("deploymentSpec", {}).get("executors", {})
     left_out: dict[str, list[str]] = {_CREATE: [], _DELETE: []}
-    found: set[Path] = set()
+    directories: set[Path] = set()
     for dag in (spec["root"], *components.values()):
         tasks = dag.get("dag", {}).get("tasks", {})
         for name, task in list(tasks.items()):
@@ -65,22 +65,26 @@ def on_directories(text: str, folder: Path) -> OnDirectories:
                 del tasks[name]
             for mount in settings.get(label, {}).get("pvcMount", []):
                 directory = folder / _claim(name, mount)
-                found.add(directory)
-                _give(task, mount["mountPath"], directory)
+                directories.add(directory)
+                _set_path(task, mount["mountPath"], directory)
         for task in tasks.values():
-            gone = {name for names in left_out.values() for name in names}
+            removed = {name for names in left_out.values() for name in names}
             task["dependentTasks"] = [
-                name for name in task.get("dependentTasks", []) if name not in gone
+                name for name in task.get("dependentTasks", []) if name not in removed
             ]
-    gone = {name for name, each in executors.items() if each["container"]["image"] in left_out}
-    for name in gone:
+    removed = {
+        name for name, executor in executors.items() if executor["container"]["image"] in left_out
+    }
+    for name in removed:
         del executors[name]
     spec["components"] = {
-        name: each for name, each in components.items() if each.get("executorLabel") not in gone
+        name: component
+        for name, component in components.items()
+        if component.get("executorLabel") not in removed
     }
     return OnDirectories(
         yaml.safe_dump_all(documents, sort_keys=False),
-        sorted(found),
+        sorted(directories),
         left_out[_CREATE],
         left_out[_DELETE],
     )
@@ -96,7 +100,7 @@ def _claim(task: str, mount: dict[str, Any]) -> str:
     return str(name)
 
 
-def _give(task: dict[str, Any], path: str, directory: Path) -> None:
-    for given in task.get("inputs", {}).get("parameters", {}).values():
-        if given.get("runtimeValue", {}).get("constant") == path:
-            given["runtimeValue"]["constant"] = str(directory)
+def _set_path(task: dict[str, Any], path: str, directory: Path) -> None:
+    for parameter in task.get("inputs", {}).get("parameters", {}).values():
+        if parameter.get("runtimeValue", {}).get("constant") == path:
+            parameter["runtimeValue"]["constant"] = str(directory)

@@ -39,13 +39,13 @@ class Check:
     """Something that the bundle needs.
 
     Attributes:
-        what: in a few words, with what was found.
-        good: whether it is there.
+        description: in a few words, with what was found.
+        passed: whether it is there.
         remedy: the command, or the advice, that puts it right.
     """
 
-    what: str
-    good: bool
+    description: str
+    passed: bool
     remedy: str = ""
 
 
@@ -60,13 +60,13 @@ def ask(*command: str) -> str:
         NoAnswerError: it cannot be run, fails, or does not end within a minute.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoAnswerError(f"{' '.join(command)}: {error}") from error
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise NoAnswerError(f"{' '.join(command)}: {said[-1] if said else 'failed'}")
-    return done.stdout
+    if completed.returncode:
+        lines = (completed.stderr or completed.stdout).strip().splitlines()
+        raise NoAnswerError(f"{' '.join(command)}: {lines[-1] if lines else 'failed'}")
+    return completed.stdout
 
 
 def ask_json(*command: str) -> dict[str, Any]:
@@ -96,32 +96,36 @@ def version(text: str) -> tuple[int, int]:
 
 def hardware(cores: int, memory: int, disk: int) -> Iterator[Check]:
     """Cores, and GiB of memory and of free disk."""
-    here = os.cpu_count() or 0
-    yield Check(what=f"{here} of {cores} cores", good=here >= cores, remedy="take a larger machine")
+    available = os.cpu_count() or 0
+    yield Check(
+        description=f"{available} of {cores} cores",
+        passed=available >= cores,
+        remedy="take a larger machine",
+    )
     # A machine sold with 32 GiB shows a little less.
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
     yield Check(
-        what=f"{size:.0f} of {memory} GiB of memory",
-        good=size >= 0.95 * memory,
+        description=f"{size:.0f} of {memory} GiB of memory",
+        passed=size >= 0.95 * memory,
         remedy="take a larger machine",
     )
-    place = next(path for path in (Path("/var/snap"), Path("/")) if path.exists())
-    free = shutil.disk_usage(place).free / GIB
+    mount = next(path for path in (Path("/var/snap"), Path("/")) if path.exists())
+    free = shutil.disk_usage(mount).free / GIB
     yield Check(
-        what=f"{free:.0f} of {disk} GiB free in {place}",
-        good=free >= disk,
-        remedy=f"free space on the disk of {place}, or take a larger one",
+        description=f"{free:.0f} of {disk} GiB free in {mount}",
+        passed=free >= disk,
+        remedy=f"free space on the disk of {mount}, or take a larger one",
     )
 
 
 def kernel() -> Iterator[Check]:
     """How many files may be watched."""
-    for name, least in INOTIFY.items():
-        there = int(ask("sysctl", "-n", name))
+    for name, minimum in INOTIFY.items():
+        current = int(ask("sysctl", "-n", name))
         yield Check(
-            what=f"{name} is {there} (at least {least})",
-            good=there >= least,
-            remedy=f"sudo sysctl {name}={least}",
+            description=f"{name} is {current} (at least {minimum})",
+            passed=current >= minimum,
+            remedy=f"sudo sysctl {name}={minimum}",
         )
 
 
@@ -129,46 +133,46 @@ def microk8s() -> Iterator[Check]:
     """MicroK8s, its version, and its addons."""
     if not shutil.which("microk8s"):
         remedy = "sudo snap install microk8s --channel=1.32-strict/stable"
-        yield Check(what="microk8s", good=False, remedy=remedy)
+        yield Check(description="microk8s", passed=False, remedy=remedy)
         return
     status = ask("microk8s", "status", "--format", "short")
     running = "microk8s is running" in status
-    yield Check(what="microk8s is running", good=running, remedy="sudo microk8s start")
+    yield Check(description="microk8s is running", passed=running, remedy="sudo microk8s start")
     if not running:
         return
-    answer = ask_json("microk8s", "kubectl", "version", "--output", "json")
-    there = answer["serverVersion"]["gitVersion"]
+    response = ask_json("microk8s", "kubectl", "version", "--output", "json")
+    installed = response["serverVersion"]["gitVersion"]
     yield Check(
-        what=f"Kubernetes {there} (1.{KUBERNETES[1]} or later)",
-        good=version(there) >= KUBERNETES,
+        description=f"Kubernetes {installed} (1.{KUBERNETES[1]} or later)",
+        passed=version(installed) >= KUBERNETES,
         remedy="sudo snap refresh microk8s --channel=1.32-strict/stable",
     )
-    on = {
+    enabled = {
         line.split(":")[0].rpartition("/")[2]
         for line in status.splitlines()
         if line.endswith(": enabled")
     }
     for addon, remedy in ENABLE.items():
-        yield Check(what=f"addon {addon}", good=addon in on, remedy=remedy)
+        yield Check(description=f"addon {addon}", passed=addon in enabled, remedy=remedy)
     yield Check(
-        what="addon istio is off (the bundle has its own)",
-        good="istio" not in on,
+        description="addon istio is off (the bundle has its own)",
+        passed="istio" not in enabled,
         remedy="sudo microk8s disable istio",
     )
-    if "metallb" in on:
+    if "metallb" in enabled:
         yield addresses()
-    if "hostpath-storage" in on:
+    if "hostpath-storage" in enabled:
         yield storage()
 
 
 def addresses() -> Check:
     """Whether MetalLB has addresses, one of which the bundle's gateway gets."""
-    words = "get", "ipaddresspools.metallb.io", "--all-namespaces", "--output", "json"
-    pools = ask_json("microk8s", "kubectl", *words)["items"]
-    ranges = [each for pool in pools for each in pool["spec"].get("addresses", [])]
+    arguments = "get", "ipaddresspools.metallb.io", "--all-namespaces", "--output", "json"
+    pools = ask_json("microk8s", "kubectl", *arguments)["items"]
+    ranges = [address for pool in pools for address in pool["spec"].get("addresses", [])]
     return Check(
-        what=f"addresses for the gateway: {', '.join(ranges) or 'none'}",
-        good=bool(ranges),
+        description=f"addresses for the gateway: {', '.join(ranges) or 'none'}",
+        passed=bool(ranges),
         remedy=f"sudo microk8s disable metallb && {ENABLE['metallb']}",
     )
 
@@ -177,10 +181,13 @@ def storage() -> Check:
     """Whether a volume that names no class gets one."""
     classes = ask_json("microk8s", "kubectl", "get", "storageclasses", "--output", "json")["items"]
     mark = "storageclass.kubernetes.io/is-default-class"
-    good = any(each["metadata"].get("annotations", {}).get(mark) == "true" for each in classes)
+    good = any(
+        storage_class["metadata"].get("annotations", {}).get(mark) == "true"
+        for storage_class in classes
+    )
     return Check(
-        what="a default StorageClass",
-        good=good,
+        description="a default StorageClass",
+        passed=good,
         remedy=f"microk8s kubectl annotate storageclass microk8s-hostpath {mark}=true --overwrite",
     )
 
@@ -190,45 +197,47 @@ def juju() -> Iterator[Check]:
     want = ".".join(map(str, JUJU))
     if not shutil.which("juju"):
         remedy = f"sudo snap install juju --channel={want}/stable"
-        yield Check(what="juju", good=False, remedy=remedy)
+        yield Check(description="juju", passed=False, remedy=remedy)
         return
     client = ask("juju", "version").strip()
     yield Check(
-        what=f"juju {client} ({want} or later)",
-        good=version(client) >= JUJU,
+        description=f"juju {client} ({want} or later)",
+        passed=version(client) >= JUJU,
         remedy=f"sudo snap refresh juju --channel={want}/stable",
     )
-    answer = ask_json("juju", "controllers", "--format", "json")
-    name = answer.get("current-controller")
+    controllers = ask_json("juju", "controllers", "--format", "json")
+    name = controllers.get("current-controller")
     yield Check(
-        what=f"controller {name or ''}".strip(),
-        good=bool(name),
+        description=f"controller {name or ''}".strip(),
+        passed=bool(name),
         remedy="mkdir -p ~/.local/share && microk8s config | juju add-k8s my-k8s --client "
         "&& juju bootstrap my-k8s uk8sx",
     )
     if not name:
         return
-    agent = answer["controllers"][name].get("agent-version", "0.0")
+    agent = controllers["controllers"][name].get("agent-version", "0.0")
     yield Check(
-        what=f"the controller's version {agent} ({want} or later)",
-        good=version(agent) >= JUJU,
+        description=f"the controller's version {agent} ({want} or later)",
+        passed=version(agent) >= JUJU,
         remedy="juju upgrade-controller",
     )
     models = ask_json("juju", "models", "--format", "json")
-    names = {each["name"].rpartition("/")[2] for each in models["models"]}
-    yield Check(what=f"model {MODEL}", good=MODEL in names, remedy=f"juju add-model {MODEL}")
+    names = {model["name"].rpartition("/")[2] for model in models["models"]}
+    yield Check(
+        description=f"model {MODEL}", passed=MODEL in names, remedy=f"juju add-model {MODEL}"
+    )
     if MODEL in names:
         current = (models.get("current-model") or "").rpartition("/")[2]
         yield Check(
-            what=f"the current model is {MODEL}",
-            good=current == MODEL,
+            description=f"the current model is {MODEL}",
+            passed=current == MODEL,
             remedy=f"juju switch {MODEL}",
         )
 
 
 def charm() -> Iterator[Check]:
     """The packed charm, which the bundle deploys from here."""
-    yield Check(what=CHARM.name, good=CHARM.exists(), remedy="make pack")
+    yield Check(description=CHARM.name, passed=CHARM.exists(), remedy="make pack")
 
 
 def carry_out(group: Callable[[], Iterator[Check]]) -> Iterator[Check]:
@@ -236,7 +245,7 @@ def carry_out(group: Callable[[], Iterator[Check]]) -> Iterator[Check]:
     try:
         yield from group()
     except NoAnswerError as error:
-        yield Check(what=str(error), good=False, remedy="see that this command works")
+        yield Check(description=str(error), passed=False, remedy="see that this command works")
 
 
 def main() -> int:
@@ -255,8 +264,8 @@ def main() -> int:
         charm,
     ):
         for check in carry_out(group):
-            print(f"{'ok     ' if check.good else 'MISSING'}  {check.what}")
-            if not check.good:
+            print(f"{'ok     ' if check.passed else 'MISSING'}  {check.description}")
+            if not check.passed:
                 missing += 1
                 print(f"         -> {check.remedy}")
     print(f"{missing} missing" if missing else "ready: juju deploy ./bundle.yaml --trust")

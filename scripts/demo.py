@@ -26,8 +26,8 @@ def configured_run(client: Client, recipe: str, epochs: int) -> Run:
     """The run of this configuration, which an earlier demo may have made."""
     experiment = client.find_experiment("kubeflow--trainer")
     for run in client.list_runs(experiment.experiment_id, limit=100) if experiment else []:
-        asked = run.parameters.get("recipe"), run.parameters.get("epochs")
-        if run.display_name.startswith("config-") and asked == (recipe, epochs):
+        settings = run.parameters.get("recipe"), run.parameters.get("epochs")
+        if run.display_name.startswith("config-") and settings == (recipe, epochs):
             return client.get_run(run.run_id)
     raise SystemExit("the charm has submitted no run; its status above says why")
 
@@ -43,9 +43,9 @@ def summary(root: Path, sandbox: Sandbox, run: Run) -> None:
     console.print(line_in(log, "Prediction:"))
     reports = sorted(log.parent.glob("*/evaluate/report"))
     if reports:
-        kept = root / "report.html"
-        shutil.copy(reports[-1], kept)
-        console.print(f"report of the run: {kept}")
+        target = root / "report.html"
+        shutil.copy(reports[-1], target)
+        console.print(f"report of the run: {target}")
     if champion:
         registry.fetch(champion.version, root / "champion")
         accuracy = champion.manifest["metrics"]["test"]["accuracy"]
@@ -57,8 +57,8 @@ def summary(root: Path, sandbox: Sandbox, run: Run) -> None:
 
 def line_in(log: Path, start: str) -> str:
     """The first line of the log with this in it, from there on."""
-    found = [line for line in log.read_text(errors="replace").splitlines() if start in line]
-    return found[0][found[0].index(start) :].strip() if found else ""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if start in line]
+    return lines[0][lines[0].index(start) :].strip() if lines else ""
 
 
 def source(text: str) -> str:
@@ -101,10 +101,10 @@ def main() -> int:
         else:
             follow(model, sandbox, client, run)
         console.rule("a run by hand, judged against the champion")
-        asked = model.act(
+        results = model.act(
             "train", recipe=BETTER.get(options.recipe, "fast"), note="is this one better?"
         )
-        run = follow(model, sandbox, client, client.get_run(asked["run-id"]))
+        run = follow(model, sandbox, client, client.get_run(results["run-id"]))
         if run.state is not RunState.SUCCEEDED:
             console.print(f"the run failed; its log: {sandbox.run_log(run.run_id)}")
             return 1

@@ -79,7 +79,7 @@ class Loop:
         self.production = images.test_images[:SENT]
         self._images = images
 
-    def tell(self, title: str, text: str, *, asks: str = "") -> None:
+    def record(self, title: str, text: str, *, asks: str = "") -> None:
         """Keep what happened, with what the model that is served at this address makes of production."""
         accuracy, version = None, ""
         if asks:
@@ -142,8 +142,8 @@ class Loop:
     @contextlib.contextmanager
     def served(self) -> Generator[str]:
         """The address at which KServe's model server answers with the champion."""
-        with socket.create_server((HOST, 0)) as taken:
-            port = taken.getsockname()[1]
+        with socket.create_server((HOST, 0)) as listener:
+            port = listener.getsockname()[1]
         log = self.sandbox.root / "serve.log"
         with log.open("wb") as out:
             server = subprocess.Popen(
@@ -181,19 +181,19 @@ class Loop:
 
     def _answers(self, url: str, count: int = SENT) -> tuple[str, np.ndarray]:
         """Which version answers, and the classes that it sees in the images of production."""
-        answer = httpx.post(
+        response = httpx.post(
             f"{url}/v1/models/fashion-mnist:predict",
             json={"instances": self.production[:count].tolist()},
             timeout=60,
             trust_env=False,
         )
-        answer.raise_for_status()
-        predictions = np.asarray(answer.json()["predictions"])
-        return answer.headers["model-version"], predictions.argmax(axis=1)
+        response.raise_for_status()
+        predictions = np.asarray(response.json()["predictions"])
+        return response.headers["model-version"], predictions.argmax(axis=1)
 
 
-def _brightened(images: np.ndarray, by: int) -> np.ndarray:
-    return np.minimum(images.astype(np.int16) + by, 255).astype(np.uint8)
+def _brightened(images: np.ndarray, amount: int) -> np.ndarray:
+    return np.minimum(images.astype(np.int16) + amount, 255).astype(np.uint8)
 
 
 def play(loop: Loop, recipe: str) -> None:
@@ -212,44 +212,44 @@ def play(loop: Loop, recipe: str) -> None:
     )
     loop.model.join(loop.sandbox)
     loop.follow(loop.newest("config-"))
-    loop.tell("Trained and promoted", f"{loop.model.status}.")
+    loop.record("Trained and promoted", f"{loop.model.status}.")
     with loop.served() as url:
         console.rule("serve")
         url = loop.until_served(url, loop.champion())
-        loop.tell("Served", "Over the V1 and V2 inference protocols.", asks=url)
+        loop.record("Served", "Over the V1 and V2 inference protocols.", asks=url)
 
         console.rule("production changes")
         loop.send(BRIGHTER)
-        loop.tell(
+        loop.record(
             "Production changed",
             f"Its images are {BRIGHTER} of 255 brighter from here on.",
             asks=url,
         )
         # Whoever labels images of production puts them where the trainer's data are.
         loop.upload(BRIGHTER)
-        told = loop.model.act("monitor")
-        loop.follow(loop.client.get_run(told["run-id"]), "monitor")
-        loop.tell("Drift was seen", f"{loop.model.status}.")
+        results = loop.model.act("monitor")
+        loop.follow(loop.client.get_run(results["run-id"]), "monitor")
+        loop.record("Drift was seen", f"{loop.model.status}.")
 
         console.rule("a run by itself")
         loop.model.look()
         run = loop.newest("retrain-")
-        loop.tell("A run started by itself", f"{run.display_name}: {run.description}.")
+        loop.record("A run started by itself", f"{run.display_name}: {run.description}.")
         loop.follow(run)
-        told = loop.model.act("get-run", **{"run-id": run.run_id})
-        loop.tell(f"The new model was {told['verdict']}", f"{told['reasons']}.")
+        results = loop.model.act("get-run", **{"run-id": run.run_id})
+        loop.record(f"The new model was {results['verdict']}", f"{results['reasons']}.")
         url = loop.until_served(url, loop.champion())
-        loop.tell("The new model serves", f"{loop.model.status}.", asks=url)
+        loop.record("The new model serves", f"{loop.model.status}.", asks=url)
 
         console.rule("and back")
         loop.model.act("rollback", reason="to show how")
         url = loop.until_served(url, loop.champion())
-        loop.tell("Rolled back", f"{loop.model.status}.", asks=url)
+        loop.record("Rolled back", f"{loop.model.status}.", asks=url)
 
 
 def timeline(moments: list[Moment]) -> str:
     """The story as one HTML file that needs nothing else."""
-    begun = moments[0].at
+    start = moments[0].at
     rows: list[str] = []
     for moment in moments:
         bar = ""
@@ -260,7 +260,7 @@ def timeline(moments: list[Moment]) -> str:
                 f"<span>version {html.escape(moment.version)}: {moment.accuracy:.1%} of production"
                 "</span></div>"
             )
-        after = int((moment.at - begun).total_seconds())
+        after = int((moment.at - start).total_seconds())
         rows.append(
             f"<li><time>{after // 60}:{after % 60:02}</time><h3>{html.escape(moment.title)}</h3>"
             f"<p>{html.escape(moment.text)}</p>{bar}</li>"
@@ -276,7 +276,7 @@ def timeline(moments: list[Moment]) -> str:
     )
     return page(
         "Production changes, and the model follows",
-        f"<h1>Production changes, and the model follows</h1><p>{begun:%Y-%m-%d %H:%M} UTC, minutes and "
+        f"<h1>Production changes, and the model follows</h1><p>{start:%Y-%m-%d %H:%M} UTC, minutes and "
         f"seconds from then; what nobody asked for is what the charm did by itself.</p>{style}"
         f"<ol>{''.join(rows)}</ol>",
     )

@@ -32,13 +32,13 @@ SERVER = {
 }
 
 
-def of_charm(charmcraft: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def charm_images(charmcraft: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The images of the charm's resources, and why."""
-    for name, each in charmcraft.get("resources", {}).items():
-        yield each["upstream-source"], f"resource {name} of {charmcraft['name']}"
+    for name, resource in charmcraft.get("resources", {}).items():
+        yield resource["upstream-source"], f"resource {name} of {charmcraft['name']}"
 
 
-def of_pipelines(folder: Path) -> Iterator[tuple[str, str]]:
+def pipeline_images(folder: Path) -> Iterator[tuple[str, str]]:
     """The images of the compiled pipelines' steps, and why."""
     for path in sorted(folder.glob("*.yaml")):
         spec = next(yaml.safe_load_all(path.read_text()))
@@ -49,7 +49,7 @@ def of_pipelines(folder: Path) -> Iterator[tuple[str, str]]:
                 yield image, f"step {step} of {path.stem}"
 
 
-def of_server() -> Iterator[tuple[str, str]]:
+def server_images() -> Iterator[tuple[str, str]]:
     """The images that Kubeflow Pipelines adds to each step's pod, and the options that name them."""
     for (charm, channel), options in SERVER.items():
         for option, image in options.items():
@@ -69,12 +69,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("overlays", type=Path, nargs="*", help="overlays that are deployed too")
     options = parser.parse_args()
-    asked: dict[str, list[str]] = {}
+    requesters: dict[str, list[str]] = {}
     charmcraft = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
-    for source in (of_charm(charmcraft), of_pipelines(PIPELINES), of_server()):
-        for image, why in source:
-            asked.setdefault(image, []).append(why)
-    for image, reasons in asked.items():
+    for source in (charm_images(charmcraft), pipeline_images(PIPELINES), server_images()):
+        for image, requester in source:
+            requesters.setdefault(image, []).append(requester)
+    for image, reasons in requesters.items():
         print(f"{image}  # {', '.join(reasons)}")
     for command in sorted(set(charms([ROOT / "bundle.yaml", *options.overlays]))):
         print(f"# {command}")

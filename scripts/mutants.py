@@ -27,7 +27,7 @@ PURE = {
     "cron": "six_fields",
     "fashion_mnist.evaluation": "judge",
 }
-FOUND = ("killed", "timeout")
+KILLED = ("killed", "timeout")
 
 
 def copy(folder: Path) -> None:
@@ -44,14 +44,14 @@ def copy(folder: Path) -> None:
 def reached(source: str, start: str) -> set[str]:
     """The names of a module's functions that one of them calls, at any depth, and its own."""
     names = {
-        each.name: {node.id for node in ast.walk(each) if isinstance(node, ast.Name)}
-        for each in ast.parse(source).body
-        if isinstance(each, ast.FunctionDef)
+        function.name: {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+        for function in ast.parse(source).body
+        if isinstance(function, ast.FunctionDef)
     }
     found, new = set[str](), {start}
     while new:
         found |= new
-        new = {name for each in new for name in names[each] & names.keys()} - found
+        new = {name for function in new for name in names[function] & names.keys()} - found
     return found
 
 
@@ -74,22 +74,22 @@ def main() -> int:
 
         def mutmut(*arguments: str) -> str:
             command = [sys.executable, "-m", "mutmut", *arguments]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-            if done.returncode:
-                raise SystemExit(f"mutmut failed:\n{(done.stdout + done.stderr)[-4000:]}")
-            return done.stdout
+            completed = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+            if completed.returncode:
+                raise SystemExit(f"mutmut failed:\n{(completed.stdout + completed.stderr)[-4000:]}")
+            return completed.stdout
 
         mutmut("run", *patterns)
         lines = [line.strip() for line in mutmut("results", "--all", "true").splitlines()]
         states = dict(line.split(": ") for line in lines if ": " in line)
         states = {name: state for name, state in states.items() if state != "not checked"}
         for mutant, state in states.items():
-            if state not in FOUND:
+            if state not in KILLED:
                 print(f"{state}:\n{mutmut('show', mutant)}")
     counted = Counter(states.values())
-    found, made = sum(counted[state] for state in FOUND), len(states)
-    share = 100 * found / made
-    print(f"{found} of {made} mistakes are found: {share:.1f} %")
+    killed, total = sum(counted[state] for state in KILLED), len(states)
+    share = 100 * killed / total
+    print(f"{killed} of {total} mistakes are found: {share:.1f} %")
     return 0 if share >= options.least else 1
 
 

@@ -72,7 +72,7 @@ def on_sandbox(folder: Path) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             # Warnings name files of this machine.
-            cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     text = nbformat.writes(notebook)
     for address, name in names.items():
         text = text.replace(address, name)

@@ -18,26 +18,26 @@ from pathlib import Path
 
 DEX = "dex-auth"
 # Kubeflow 1.7 and earlier want their address told to both; later ones deprecate or lack the option.
-TOLD_ADDRESS = (DEX, "oidc-gatekeeper")
+PUBLIC_URL_APPS = (DEX, "oidc-gatekeeper")
 
 
 class LoginError(Exception):
     """It cannot be set; says why and what to do."""
 
 
-def juju(*words: str) -> str:
+def juju(*arguments: str) -> str:
     """What Juju's client prints.
 
     Raises:
         LoginError: it is not there, or fails.
     """
     try:
-        done = subprocess.run(("juju", *words), capture_output=True, text=True)
+        completed = subprocess.run(("juju", *arguments), capture_output=True, text=True)
     except OSError as error:
         raise LoginError(f"juju: {error}; install it with: sudo snap install juju") from error
-    if done.returncode:
-        raise LoginError(f"juju {words[0]} {words[1]}: {done.stderr.strip()}")
-    return done.stdout
+    if completed.returncode:
+        raise LoginError(f"juju {arguments[0]} {arguments[1]}: {completed.stderr.strip()}")
+    return completed.stdout
 
 
 def read_password() -> str:
@@ -74,17 +74,17 @@ def main() -> int:
     parser.add_argument("username", help="such as user@example.com")
     parser.add_argument("--public-url", default="", help="such as http://10.64.140.43.nip.io")
     parser.add_argument("--model", default="", help="the current one if not given")
-    asked = parser.parse_args()
-    model = ["--model", asked.model] if asked.model else []
+    arguments = parser.parse_args()
+    model = ["--model", arguments.model] if arguments.model else []
     try:
         options = {
-            DEX: {"static-username": asked.username, "static-password": read_password()},
+            DEX: {"static-username": arguments.username, "static-password": read_password()},
         }
-        if asked.public_url:
-            for app in TOLD_ADDRESS:
-                has = json.loads(juju("config", *model, app, "--format", "json"))["settings"]
-                if "public-url" in has:
-                    options.setdefault(app, {})["public-url"] = asked.public_url
+        if arguments.public_url:
+            for app in PUBLIC_URL_APPS:
+                settings = json.loads(juju("config", *model, app, "--format", "json"))["settings"]
+                if "public-url" in settings:
+                    options.setdefault(app, {})["public-url"] = arguments.public_url
         configure(model, options)
     except LoginError as error:
         print(error, file=sys.stderr)

@@ -55,7 +55,7 @@ class Model:
         """The unit's status, as `juju status` tells it."""
         return f"{self.state.unit_status.name}: {self.state.unit_status.message}"
 
-    def emit(self, event: ops.testing.Event | object, said: str) -> None:
+    def emit(self, event: ops.testing.Event | object, command: str) -> None:
         """Let an event happen; prints what an operator would type and then see."""
         self.state = self.context.run(event, self.state)  # type: ignore[arg-type]
         status = self.state.unit_status
@@ -63,7 +63,7 @@ class Model:
         table.add_row(
             "trainer/0*", f"[{COLOURS[status.name]}]{status.name}[/]", status.message or "-"
         )
-        console.print(f"\n[bold]$ {said}[/]")
+        console.print(f"\n[bold]$ {command}[/]")
         console.print(table)
 
     def look(self) -> None:
@@ -105,15 +105,15 @@ class Model:
         """Set options, their dashes as underscores."""
         config = {name.replace("_", "-"): value for name, value in options.items()}
         self.state = dataclasses.replace(self.state, config={**self.state.config, **config})
-        said = " ".join(f"{name}={value}" for name, value in config.items())
-        self.emit(self.context.on.config_changed(), f"juju config trainer {said}")
+        command = " ".join(f"{name}={value}" for name, value in config.items())
+        self.emit(self.context.on.config_changed(), f"juju config trainer {command}")
 
     def act(self, action: str, **params: object) -> dict[str, str]:
         """Run an action; returns its results."""
-        said = " ".join(f"{name}={value}" for name, value in params.items())
+        command = " ".join(f"{name}={value}" for name, value in params.items())
         self.emit(
             self.context.on.action(action, params=params),
-            f"juju run trainer/leader {action} {said}",
+            f"juju run trainer/leader {action} {command}",
         )
         results = dict(self.context.action_results or {})
         for key, value in results.items():

@@ -15,7 +15,7 @@ import models
 import runs
 import schedules
 from connection import Connection
-from kfp_ops.texts import shown
+from kfp_ops.texts import printable
 from params import ListParams, NoParams, PredictParams, PromoteParams, RollbackParams, RunParams
 
 # Characters of a result: what servers, steps and files say may be anybody's, and of any length.
@@ -51,6 +51,6 @@ ACTIONS = {
 }
 
 
-def tell(event: ops.ActionEvent, results: Mapping[str, str]) -> None:
+def set_results(event: ops.ActionEvent, results: Mapping[str, str]) -> None:
     """Give an action's results, as Juju's tools take them and a terminal shows them."""
-    event.set_results({name: shown(text, TEXT) for name, text in results.items()})
+    event.set_results({name: printable(text, TEXT) for name, text in results.items()})

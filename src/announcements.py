@@ -22,7 +22,7 @@ SIGNATURE = {
 }
 
 
-def introductions(topology: Topology) -> dict[str, Announcement]:
+def observability_data(topology: Topology) -> dict[str, Announcement]:
     """What stays as it is between two of Juju's changes, by endpoint."""
     return {
         "metrics-endpoint": lambda: observability.scrape(topology, pushgateway.PORT),
@@ -30,7 +30,7 @@ def introductions(topology: Topology) -> dict[str, Announcement]:
     }
 
 
-def news(topology: Topology, situation: Situation) -> dict[str, Announcement]:
+def situation_data(topology: Topology, situation: Situation) -> dict[str, Announcement]:
     """What was seen, by endpoint; what is not known leaves what was written before."""
     return {
         "dashboard-links": lambda: _links(topology, situation),
@@ -43,8 +43,8 @@ def _links(topology: Topology, situation: Situation) -> Mapping[str, str]:
         # What was written before is better than a link that leads nowhere in particular.
         return {}
     run = situation.latest
-    where = f"/pipeline/#/experiments/details/{run.experiment_id}" if run else "/pipeline/#/runs"
-    link = DashboardLink(text=f"Trainer {topology.application}", link=where, icon="icons:timeline")
+    path = f"/pipeline/#/experiments/details/{run.experiment_id}" if run else "/pipeline/#/runs"
+    link = DashboardLink(text=f"Trainer {topology.application}", link=path, icon="icons:timeline")
     return DashboardLink.published([link])
 
 

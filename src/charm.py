@@ -67,14 +67,14 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     # Juju's events ------------------------------------------------------------------------------
 
     def _on_change(self, _: ops.EventBase) -> None:
-        self._introduce()
+        self._configure_workload()
         self._situation = self._reconcile()
 
     def _on_update_status(self, _: ops.EventBase) -> None:
         self._situation = self._reconcile()
 
     def _on_action(self, event: ops.ActionEvent) -> None:
-        from actions import ACTIONS, tell
+        from actions import ACTIONS, set_results
         from wishes import WISHES
 
         name = event.handle.kind.removesuffix("_action")
@@ -88,38 +88,38 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 self._submit(event, name, event.load_params(WISHES[name]))
                 return
             params = event.load_params(action.params)
-            with self._connection() as there:
-                results = action.answer(there, params)
+            with self._connection() as connection:
+                results = action.answer(connection, params)
         except PROBLEMS as error:
             event.fail(status.failure(error, self._commands))
         else:
             if action.changes:
                 self._situation = self._reconcile()
                 problem = self._situation.problem
-                told = status.problem(problem, self._commands).message if problem else ""
+                message = status.problem(problem, self._commands).message if problem else ""
                 # What was moved or noted is so, whatever keeps Kubeflow from following it now.
-                results |= {"pending": told} if told else {}
-            tell(event, results)
+                results |= {"pending": message} if message else {}
+            set_results(event, results)
 
     def _submit(self, event: ops.ActionEvent, kind: str, params: Wish) -> None:
         import runs
-        from actions import tell
+        from actions import set_results
         from params import RunParams
 
-        params.over(self.load_config(TrainerConfig))
+        params.apply_to(self.load_config(TrainerConfig))
         # Juju counts actions anew in each model, and two models may share a Kubeflow.
         name = f"{kind}-{self.model.uuid[:8]}-{event.id}"
         self._situation = self._reconcile({name: params})
         run, problem = self._situation.runs.get(name), self._situation.problem
         if run is None:
-            told = status.of(self._situation, self._commands).message
-            event.fail(status.failure(problem, self._commands) if problem else told)
+            message = status.unit_status(self._situation, self._commands).message
+            event.fail(status.failure(problem, self._commands) if problem else message)
             return
-        with self._connection() as there:
-            tell(event, runs.submitted(there, run))
+        with self._connection() as connection:
+            set_results(event, runs.submitted(connection, run))
             if params.wait:
-                ended = runs.follow(there, run, params.timeout, event.log)
-                tell(event, runs.details(there, RunParams(run_id=run.run_id)))
+                ended = runs.follow(connection, run, params.timeout, event.log)
+                set_results(event, runs.details(connection, RunParams(run_id=run.run_id)))
                 self._situation = self._reconcile()
                 runs.check(ended)
 
@@ -141,7 +141,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         if self._situation:
-            event.add_status(status.of(self._situation, self._commands))
+            event.add_status(status.unit_status(self._situation, self._commands))
 
     # The one way through ------------------------------------------------------------------------
 
@@ -153,27 +153,27 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         except PROBLEMS as error:
             # A run that was submitted before something else went wrong is there.
             situation = Situation(problem=error, runs=runs)
-        workload = pushgateway.trouble(self.unit.get_container(pushgateway.CONTAINER))
+        workload = pushgateway.failure(self.unit.get_container(pushgateway.CONTAINER))
         situation = dataclasses.replace(situation, workload=workload)
-        self._tell(situation)
+        self._publish(situation)
         return situation
 
-    def _introduce(self) -> None:
+    def _configure_workload(self) -> None:
         """Run the workload and tell monitoring of it, which only Juju's changes can alter."""
         import observability
-        from announcements import introductions
+        from announcements import observability_data
 
-        relations, topology = self.model.relations, observability.Topology.of(self)
+        relations, topology = self.model.relations, observability.Topology.from_charm(self)
         loki = observability.loki_endpoints(relations["logging"], self.model.juju_version)
         pushgateway.reconcile(self.unit.get_container(pushgateway.CONTAINER), loki, topology.labels)
         for relation in relations["metrics-endpoint"]:
             binding = self.model.get_binding(relation)
             write(relation.data[self.unit], observability.scrape_unit(self.unit.name, binding))
-        self._announce(introductions(topology))
+        self._announce(observability_data(topology))
 
-    def _tell(self, situation: Situation) -> None:
+    def _publish(self, situation: Situation) -> None:
         """Tell monitoring, Kubeflow's dashboard and charms that serve what is so."""
-        from announcements import news
+        from announcements import situation_data
         from observability import Topology
 
         if self.unit.get_container(pushgateway.CONTAINER).can_connect():
@@ -181,23 +181,23 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
             text = metrics.exposition(situation) if self.unit.is_leader() else None
             pushgateway.push(self.app.name, text, is_whole=not situation.problem)
-        self._announce(news(Topology.of(self), situation))
+        self._announce(situation_data(Topology.from_charm(self), situation))
 
-    def _announce(self, announced: Mapping[str, Announcement]) -> None:
+    def _announce(self, announcements: Mapping[str, Announcement]) -> None:
         """Let the leader write to the relations that there are."""
         if self.unit.is_leader():
-            for endpoint, make in announced.items():
+            for endpoint, relation_data in announcements.items():
                 for relation in self.model.relations[endpoint]:
-                    write(relation.data[self.app], make())
+                    write(relation.data[self.app], relation_data())
 
     def _converge(self, asked: Asked, runs: dict[str, Run]) -> Situation:
         if self.unit.is_leader():
             self.kfp_api.publish()
             self.object_storage.publish()
-        with self._connection() as there:
+        with self._connection() as connection:
             from reconcile import reconcile
 
-            return reconcile(there, asked, runs, leads=self.unit.is_leader())
+            return reconcile(connection, asked, runs, leads=self.unit.is_leader())
 
     @contextmanager
     def _connection(self) -> Generator[Connection]:

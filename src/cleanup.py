@@ -56,41 +56,45 @@ def leave_profiles(*, model: str, app: str) -> None:
     """Take what serves and the application's rights along, from all profiles."""
     name, _ = experiments(model, app)
     try:
-        for each in profiles.bound(app=app, model=model):
-            _leave(each, name)
+        for target in profiles.bound(app=app, model=model):
+            _leave(target, name)
     except KubernetesError as error:
         logger.warning("rights or a service may be left in a profile: %s", error)
 
 
-def leave_former_profiles(there: Connection) -> None:
+def leave_former_profiles(connection: Connection) -> None:
     """Take along what was left in profiles that the option named before.
 
     That is the schedules, the configuration's run if it still goes on, the service and the rights. Where
     a run of a schedule goes on, all but these waits for its end.
     """
-    if there.profile:
-        write(there.memory, {_PROFILE: there.profile.name})
-    elif not there.memory.get(_PROFILE):
+    if connection.profile:
+        write(connection.memory, {_PROFILE: connection.profile.name})
+    elif not connection.memory.get(_PROFILE):
         # A single-user trainer that never worked in a profile has no business with Kubernetes.
         return
     try:
-        waiting = [former for former in _former(there) if not _is_left(there, former)]
+        waiting = [former for former in _former(connection) if not _is_left(connection, former)]
     except (KfpError, KubernetesError) as error:
         # Tried again with the next event; the profile of today is what counts.
         logger.warning("a schedule or service may be left in another profile: %s", error)
         return
-    if not there.profile and not waiting:
-        del there.memory[_PROFILE]
+    if not connection.profile and not waiting:
+        del connection.memory[_PROFILE]
 
 
-def _former(there: Connection) -> list[Profile]:
-    bound = profiles.bound(app=there.app, model=there.model)
-    return [each for each in bound if not there.profile or each.name != there.profile.name]
+def _former(connection: Connection) -> list[Profile]:
+    bound = profiles.bound(app=connection.app, model=connection.model)
+    return [
+        profile
+        for profile in bound
+        if not connection.profile or profile.name != connection.profile.name
+    ]
 
 
-def _is_left(there: Connection, former: Profile) -> bool:
+def _is_left(connection: Connection, former: Profile) -> bool:
     """Leave a profile, and say whether nothing of it has to wait."""
-    url, names = there.client.url, there.experiments
+    url, names = connection.client.url, connection.experiments
     if _withdraw(url, former, names, run_prefix=CONFIGURATION):
         return False
     _leave(former, names[0])

@@ -111,47 +111,57 @@ class TrainerConfig:
         """Check every value; raises OptionError for the first that cannot be."""
         if self.recipe not in RECIPES:
             raise OptionError("recipe", self.recipe, f"one of {', '.join(RECIPES)}")
-        self._between("epochs", 0, 1000)
-        self._between("batch_size", 0, 60000)
-        self._between("learning_rate", 0, 1)
-        self._between("seed", 0, 2**31 - 1)
-        self._between("workers", 1, 16)
-        self._between("min_accuracy", 0, 1)
-        self._between("min_recall", 0, 1)
-        self._between("max_drift", 0, 100)
+        self._check_range("epochs", 0, 1000)
+        self._check_range("batch_size", 0, 60000)
+        self._check_range("learning_rate", 0, 1)
+        self._check_range("seed", 0, 2**31 - 1)
+        self._check_range("workers", 1, 16)
+        self._check_range("min_accuracy", 0, 1)
+        self._check_range("min_recall", 0, 1)
+        self._check_range("max_drift", 0, 100)
         if self.promotion not in PROMOTIONS:
             raise OptionError("promotion", self.promotion, f"one of {', '.join(PROMOTIONS)}")
-        self._between("keep_versions", 0, 100000)
-        self._between("image_number", 0, 9999)
-        self._between("retrain_after", 0, 3650)
-        self._between("retrain_interval", 1, 8760)
-        self._between("run_timeout", 0, 43200)
-        self._matches("data_path", _DATA, "empty, http(s)://, s3://BUCKET/PREFIX or a directory")
-        self._comes_true("schedule")
-        self._comes_true("monitor_schedule")
+        self._check_range("keep_versions", 0, 100000)
+        self._check_range("image_number", 0, 9999)
+        self._check_range("retrain_after", 0, 3650)
+        self._check_range("retrain_interval", 1, 8760)
+        self._check_range("run_timeout", 0, 43200)
+        self._check_pattern(
+            "data_path", _DATA, "empty, http(s)://, s3://BUCKET/PREFIX or a directory"
+        )
+        self._check_cron("schedule")
+        self._check_cron("monitor_schedule")
         # The pipeline needs 500 to tell drift from chance, and has the memory for so many.
-        self._between("monitor_images", 500, 100000)
-        self._matches("monitor_data", _OBJECTS, "empty or s3://BUCKET/PREFIX")
+        self._check_range("monitor_images", 500, 100000)
+        self._check_pattern("monitor_data", _OBJECTS, "empty or s3://BUCKET/PREFIX")
         if self.monitor_schedule and not self.monitor_data:
             raise OptionError("monitor_data", "", "s3://BUCKET/PREFIX where there is a schedule")
-        self._matches("model_file", r"[\w\-][\w.\-]*\.keras", "a file name NAME.keras")
+        self._check_pattern("model_file", r"[\w\-][\w.\-]*\.keras", "a file name NAME.keras")
         if self.profile:
-            self._matches("profile", r"[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?", "empty or a namespace")
-        self._matches("profile_owner", r"[^\s'\"]{1,253}", "empty or a user's name in Kubeflow")
-        self._matches("training_image", _IMAGE, "empty or a container image")
-        self._quantity("cpu", "100m", "1k", "empty or cores like 4 or 500m, 100m to 1000")
-        self._quantity("memory", "1Gi", "16Ti", "empty or a size like 4Gi, 1Gi to 16Ti")
-        self._between("gpu", 0, 64)
-        self._quantity("workspace_size", "256Mi", "16Ti", "empty or a size like 1Gi, 256Mi to 16Ti")
-        self._matches("storage_class", _OBJECT, "empty or the name of a StorageClass")
+            self._check_pattern(
+                "profile", r"[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?", "empty or a namespace"
+            )
+        self._check_pattern(
+            "profile_owner", r"[^\s'\"]{1,253}", "empty or a user's name in Kubeflow"
+        )
+        self._check_pattern("training_image", _IMAGE, "empty or a container image")
+        self._check_quantity("cpu", "100m", "1k", "empty or cores like 4 or 500m, 100m to 1000")
+        self._check_quantity("memory", "1Gi", "16Ti", "empty or a size like 4Gi, 1Gi to 16Ti")
+        self._check_range("gpu", 0, 64)
+        self._check_quantity(
+            "workspace_size", "256Mi", "16Ti", "empty or a size like 1Gi, 256Mi to 16Ti"
+        )
+        self._check_pattern("storage_class", _OBJECT, "empty or the name of a StorageClass")
         if self.serving not in SERVINGS:
             raise OptionError("serving", self.serving, f"one of {', '.join(SERVINGS)}")
         if self.serving == "kserve" and not self.profile:
             raise OptionError("serving", self.serving, "none where the option profile is empty")
-        self._between("canary_traffic", 0, 100)
-        self._matches("registry_bucket", r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", "a bucket's name")
-        self._matches("registry_prefix", r"[\w.\-]+(/[\w.\-]+)*", "a path like models/mine")
-        self._matches("dashboard_url", r"https?://\S+", "empty or an http(s):// address")
+        self._check_range("canary_traffic", 0, 100)
+        self._check_pattern(
+            "registry_bucket", r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", "a bucket's name"
+        )
+        self._check_pattern("registry_prefix", r"[\w.\-]+(/[\w.\-]+)*", "a path like models/mine")
+        self._check_pattern("dashboard_url", r"https?://\S+", "empty or an http(s):// address")
 
     @property
     def timeout(self) -> datetime.timedelta:
@@ -204,7 +214,7 @@ class TrainerConfig:
             "registry": self.arguments["registry"],
         }
 
-    def _comes_true(self, field: str) -> None:
+    def _check_cron(self, field: str) -> None:
         value = getattr(self, field)
         if not value:
             return
@@ -216,26 +226,26 @@ class TrainerConfig:
         except ValueError as error:
             raise OptionError(field, value, _CRON) from error
 
-    def _between(self, field: str, low: float, high: float) -> None:
+    def _check_range(self, field: str, low: float, high: float) -> None:
         value = getattr(self, field)
         if not low <= value <= high:
             raise OptionError(field, value, f"between {low} and {high}")
 
-    def _quantity(self, field: str, low: str, high: str, takes: str) -> None:
+    def _check_quantity(self, field: str, low: str, high: str, expected: str) -> None:
         value = getattr(self, field)
         if not value:
             return
         try:
-            fits = quantity(low) <= quantity(value) <= quantity(high)
+            is_within = quantity(low) <= quantity(value) <= quantity(high)
         except ValueError as error:
-            raise OptionError(field, value, takes) from error
-        if not fits:
-            raise OptionError(field, value, takes)
+            raise OptionError(field, value, expected) from error
+        if not is_within:
+            raise OptionError(field, value, expected)
 
-    def _matches(self, field: str, pattern: str, takes: str) -> None:
+    def _check_pattern(self, field: str, pattern: str, expected: str) -> None:
         value = getattr(self, field)
         may_be_empty = type(self).__dataclass_fields__[field].default == ""
         if value == "" and may_be_empty:
             return
         if not re.fullmatch(pattern, value) or {".", ".."} & set(value.split("/")):
-            raise OptionError(field, value, takes)
+            raise OptionError(field, value, expected)

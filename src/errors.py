@@ -11,10 +11,10 @@ from kfp_ops import KfpError, RelationDataError
 class OptionError(ValueError):
     """An option has a value that it cannot have."""
 
-    def __init__(self, field: str, value: object, takes: str):
-        self.field, self.value, self.takes = field, value, takes
+    def __init__(self, field: str, value: object, expected: str):
+        self.field, self.value, self.takes = field, value, expected
         self.option = field.replace("_", "-")
-        super().__init__(f"{self.option} must be {takes}, not {str(value)[:60]!r}")
+        super().__init__(f"{self.option} must be {expected}, not {str(value)[:60]!r}")
 
 
 class ParameterError(OptionError):

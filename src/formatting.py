@@ -15,9 +15,9 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
     )
 
 
-def moment(when: datetime.datetime | None) -> str:
+def timestamp(time: datetime.datetime | None) -> str:
     """A time as ISO 8601, UTC, whole seconds; empty for none."""
-    return when.isoformat(timespec="seconds") if when else ""
+    return time.isoformat(timespec="seconds") if time else ""
 
 
 def figures(values: Mapping[str, float], digits: int = 3) -> str:

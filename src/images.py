@@ -40,7 +40,7 @@ def pixels(image: str) -> bytes:
     except ValueError as error:
         raise ParameterError("image", image, "base64 of a PNG file") from error
     # What pypng ends in where a file is none, or is cut off.
-    wrong = (
+    png_errors = (
         *(png.Error, zlib.error, struct.error, EOFError),
         *(AssertionError, AttributeError, LookupError, TypeError, ValueError),
     )
@@ -53,7 +53,7 @@ def pixels(image: str) -> bytes:
         values = bytes(itertools.chain.from_iterable(itertools.islice(rows, SIDE + 1)))
     except ParameterError:
         raise
-    except wrong as error:
+    except png_errors as error:
         raise ParameterError(
             "image", image, f"base64 of a PNG file that can be read ({line(repr(error), 100)})"
         ) from error

@@ -50,7 +50,7 @@ def connect(app: str, model: str) -> lightkube.Client:
         raise KubernetesError(f"no way to Kubernetes: {error}") from error
 
 
-def found(kube: lightkube.Client, kind: Any, name: str, namespace: str | None = None) -> Any:
+def find(kube: lightkube.Client, kind: Any, name: str, namespace: str | None = None) -> Any:
     """The object of this name, or None; within `errors`."""
     from lightkube import ApiError
 
@@ -78,11 +78,13 @@ def delete(kube: lightkube.Client, kind: Any, name: str, namespace: str) -> None
 
 
 @contextmanager
-def errors(what: str, *, no_such_kind: type[KubernetesError] = NoSuchKindError) -> Generator[None]:
+def errors(
+    subject: str, *, no_such_kind: type[KubernetesError] = NoSuchKindError
+) -> Generator[None]:
     """Turn what lightkube raises into this module's errors.
 
     Args:
-        what: is being done, for the message.
+        subject: of the request, for the message.
         no_such_kind: raised where the cluster does not know this kind of object.
     """
     import httpx
@@ -92,12 +94,12 @@ def errors(what: str, *, no_such_kind: type[KubernetesError] = NoSuchKindError) 
         yield
     except ApiError as error:
         if error.status.code in (401, 403):
-            raise KubernetesForbiddenError(f"{what}: {_message(error)}") from error
-        raise KubernetesError(f"{what}: {_message(error)}") from error
+            raise KubernetesForbiddenError(f"{subject}: {_message(error)}") from error
+        raise KubernetesError(f"{subject}: {_message(error)}") from error
     except httpx.HTTPStatusError as error:
         # An unknown group is a 404 in plain text, an unknown object one in JSON.
         if error.response.status_code == 404:
-            raise no_such_kind(f"{what}: this cluster has no such kind") from error
-        raise KubernetesError(f"{what}: status {error.response.status_code}") from error
+            raise no_such_kind(f"{subject}: this cluster has no such kind") from error
+        raise KubernetesError(f"{subject}: status {error.response.status_code}") from error
     except httpx.HTTPError as error:
-        raise KubernetesError(f"{what}: cannot reach Kubernetes: {error}") from error
+        raise KubernetesError(f"{subject}: cannot reach Kubernetes: {error}") from error

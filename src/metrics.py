@@ -22,15 +22,15 @@ def exposition(situation: Situation) -> bytes:
 
     registry = CollectorRegistry()
 
-    def gauge(name: str, says: str, value: float | None, **labels: str) -> None:
+    def gauge(name: str, documentation: str, value: float | None, **labels: str) -> None:
         if value is not None:
-            known = family.get(name) or Gauge(
-                f"{PREFIX}_{name}", says, labelnames=list(labels), registry=registry
+            metric = metrics.get(name) or Gauge(
+                f"{PREFIX}_{name}", documentation, labelnames=list(labels), registry=registry
             )
-            family[name] = known
-            (known.labels(**labels) if labels else known).set(value)
+            metrics[name] = metric
+            (metric.labels(**labels) if labels else metric).set(value)
 
-    family: dict[str, Gauge] = {}
+    metrics: dict[str, Gauge] = {}
     gauge("problem", "1 if the charm could not see or do all", situation.problem is not None)
     _training(gauge, situation)
     _champion(gauge, situation)
@@ -41,32 +41,36 @@ def exposition(situation: Situation) -> bytes:
 def _training(gauge: _Gauge, situation: Situation) -> None:
     run, result = situation.latest, situation.result
     if run:
-        named = {"run_id": run.run_id, "run_name": run.display_name}
+        labels = {"run_id": run.run_id, "run_name": run.display_name}
         for state in RunState:
-            told = "1 for the state of the newest run"
-            gauge("run_state", told, state is run.state, state=state.value)
+            documentation = "1 for the state of the newest run"
+            gauge("run_state", documentation, state is run.state, state=state.value)
         created, finished = run.created_at, run.finished_at
         if created:
             gauge("run_created_seconds", "when the newest run was submitted", created.timestamp())
         if created and finished and run.state.is_final:
-            took = (finished - created).total_seconds()
-            gauge("run_duration_seconds", "from submission to end of the newest run", took)
-        told = "1 if the newest run ended without success after more than run-timeout"
-        gauge("run_timed_out", told, situation.outlasted is not None)
-        gauge("run_trouble", "1 if a pod of the newest run is in trouble", bool(situation.trouble))
+            duration = (finished - created).total_seconds()
+            gauge("run_duration_seconds", "from submission to end of the newest run", duration)
+        documentation = "1 if the newest run ended without success after more than run-timeout"
+        gauge("run_timed_out", documentation, situation.outlasted is not None)
+        gauge(
+            "run_trouble", "1 if a pod of the newest run is in trouble", bool(situation.pod_issue)
+        )
         if result:
             # Of a run without new data or settings there is no verdict to alert of.
             verdict = None if result.unchanged else result.accepted
-            gauge("run_accepted", "1 if the gate let it through", verdict, **named)
-            told = "of the newest run's model"
-            gauge("run_accuracy", told, result.accuracy, **named)
-            gauge("run_loss", told, result.loss, **named)
+            gauge("run_accepted", "1 if the gate let it through", verdict, **labels)
+            documentation = "of the newest run's model"
+            gauge("run_accuracy", documentation, result.accuracy, **labels)
+            gauge("run_loss", documentation, result.loss, **labels)
             for name, recall in result.recalls.items():
-                gauge("run_recall", told, recall, **named, **{"class": name})
+                gauge("run_recall", documentation, recall, **labels, **{"class": name})
     if result:
         for part, index in result.drift.items():
-            told = "population stability index of the newest run's data against the champion's"
-            gauge("data_drift", told, index, part=part)
+            documentation = (
+                "population stability index of the newest run's data against the champion's"
+            )
+            gauge("data_drift", documentation, index, part=part)
     if situation.schedule is not None:
         gauge("schedule_enabled", "1 if the schedule submits runs", situation.schedule)
 
@@ -74,17 +78,17 @@ def _training(gauge: _Gauge, situation: Situation) -> None:
 def _champion(gauge: _Gauge, situation: Situation) -> None:
     champion = situation.champion
     if champion:
-        told, model = "of the model that serves", champion.result
+        documentation, model = "of the model that serves", champion.result
         gauge("champion_version", "number of the model that serves", champion.version)
-        gauge("champion_accuracy", told, model.accuracy)
-        gauge("champion_loss", told, model.loss)
+        gauge("champion_accuracy", documentation, model.accuracy)
+        gauge("champion_loss", documentation, model.loss)
         if model.created_at:
-            made = model.created_at.timestamp()
-            gauge("champion_created_seconds", "when the model that serves was made", made)
+            created = model.created_at.timestamp()
+            gauge("champion_created_seconds", "when the model that serves was made", created)
         if situation.served:
             gauge("served_ready", "1 if KServe serves that model", situation.served.is_ready)
         for name, recall in model.recalls.items():
-            gauge("champion_recall", told, recall, **{"class": name})
+            gauge("champion_recall", documentation, recall, **{"class": name})
 
 
 def _production(gauge: _Gauge, situation: Situation) -> None:
@@ -97,17 +101,19 @@ def _production(gauge: _Gauge, situation: Situation) -> None:
     report, champion = situation.report, situation.champion
     # What was seen of another model says nothing of the one that serves.
     if report and champion and report.version == champion.version:
-        told = "of production images, against what the model that serves was made for"
+        documentation = "of production images, against what the model that serves was made for"
         for part, index in report.drift.items():
-            gauge("production_drift", f"population stability index {told}", index, part=part)
+            gauge(
+                "production_drift", f"population stability index {documentation}", index, part=part
+            )
         gauge("production_images", "how many the newest monitoring saw", report.images)
         if report.accuracy is not None:
-            told = "1 if production's accuracy is far less than that on the test images"
-            gauge("production_inaccurate", told, report.is_inaccurate)
-        told = "on production images with labels"
-        gauge("production_accuracy", told, report.accuracy)
+            documentation = "1 if production's accuracy is far less than that on the test images"
+            gauge("production_inaccurate", documentation, report.is_inaccurate)
+        documentation = "on production images with labels"
+        gauge("production_accuracy", documentation, report.accuracy)
         for name, recall in report.recalls.items():
-            gauge("production_recall", told, recall, **{"class": name})
+            gauge("production_recall", documentation, recall, **{"class": name})
         if report.created_at:
-            when = report.created_at.timestamp()
-            gauge("production_checked_seconds", "when production was looked at", when)
+            checked = report.created_at.timestamp()
+            gauge("production_checked_seconds", "when production was looked at", checked)

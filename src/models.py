@@ -7,13 +7,13 @@ import datetime
 import serving
 from connection import Connection
 from errors import NoSuchModelError, NotServedError, ServedModelError
-from formatting import moment, table
+from formatting import table, timestamp
 from params import ListParams, PredictParams, PromoteParams, RollbackParams
 from registry import Champion, Result
 from serving import Served
 
 
-def listing(there: Connection, params: ListParams) -> dict[str, str]:
+def listing(connection: Connection, params: ListParams) -> dict[str, str]:
     """The newest versions, a line for each.
 
     Its columns: version, test accuracy, class with the least recall, why it was trained, when it was
@@ -22,8 +22,8 @@ def listing(there: Connection, params: ListParams) -> dict[str, str]:
     Raises:
         RegistryError: the registry cannot be read.
     """
-    champion = there.registry.champion()
-    moves = there.registry.moves(params.limit)
+    champion = connection.registry.champion()
+    moves = connection.registry.moves(params.limit)
     serving = champion.version if champion else None
     rows = [
         (
@@ -31,14 +31,14 @@ def listing(there: Connection, params: ListParams) -> dict[str, str]:
             f"{result.accuracy:.4f}",
             _worst(result),
             result.reason or "-",
-            moment(result.created_at) or "-",
+            timestamp(result.created_at) or "-",
             result.run_id,
             _served(moves.get(version), serves=version == serving),
         )
-        for version, result in there.registry.versions(params.limit).items()
+        for version, result in connection.registry.versions(params.limit).items()
     ]
-    told = {"count": str(len(rows)), "models": table(rows)}
-    return told if serving is None else {**told, "champion": str(serving)}
+    results = {"count": str(len(rows)), "models": table(rows)}
+    return results if serving is None else {**results, "champion": str(serving)}
 
 
 def _worst(result: Result) -> str:
@@ -49,24 +49,24 @@ def _worst(result: Result) -> str:
 
 
 def _served(moved: datetime.datetime | None, *, serves: bool) -> str:
-    since = moment(moved)
+    since = timestamp(moved)
     if serves:
         return f"serves since {since}" if since else "serves"
     return f"served from {since}" if since else ""
 
 
-def serve(there: Connection, champion: Champion | None, *, acts: bool) -> Served | None:
+def serve(connection: Connection, champion: Champion | None, *, acts: bool) -> Served | None:
     """Have the champion served, or nothing, as the option `serving` says; what is seen of it.
 
     Args:
-        there: where.
+        connection: what to ask, and where to act.
         champion: the model that serves; None changes nothing.
         acts: False only looks.
 
     Raises:
         KubernetesError: Kubernetes cannot be reached, refuses, or knows no KServe.
     """
-    config, service = there.config, there.service
+    config, service = connection.config, connection.service
     if service is None:
         return None
     if config.serving == "none":
@@ -78,12 +78,12 @@ def serve(there: Connection, champion: Champion | None, *, acts: bool) -> Served
     return service.serve(
         champion.version,
         uri=config.model_uri(champion.version),
-        endpoint=there.storage.url,
+        endpoint=connection.storage.url,
         canary=config.canary_traffic,
     )
 
 
-def predict(there: Connection, params: PredictParams) -> dict[str, str]:
+def predict(connection: Connection, params: PredictParams) -> dict[str, str]:
     """What a version, or the model that serves, sees in a test image or in an operator's own.
 
     Where KServe serves the champion it is asked; else it is told what the version answered when it
@@ -98,83 +98,85 @@ def predict(there: Connection, params: PredictParams) -> dict[str, str]:
     """
     version, number = params.version, params.image_number or 0
     if version is None:
-        service = there.service if there.config.serving == "kserve" else None
+        service = connection.service if connection.config.serving == "kserve" else None
         served = service.seen() if service else None
         if params.pixels is not None:
-            _check_ready(there, served)
+            _check_ready(connection, served)
         if served and served.is_ready:
-            return _asked(there, served, number, params.pixels)
-        champion = there.registry.champion()
+            return _served_prediction(connection, served, number, params.pixels)
+        champion = connection.registry.champion()
         if champion is None:
             raise NoSuchModelError("no model serves yet")
         version = champion.version
-    said = there.registry.prediction(version, number)
+    prediction = connection.registry.prediction(version, number)
     return {
         "version": str(version),
         "served-by": "registry",
         "image-number": str(number),
-        "prediction": said.predicted,
-        "confidence": f"{said.confidence:.4f}",
-        "actual": said.actual,
+        "prediction": prediction.predicted,
+        "confidence": f"{prediction.confidence:.4f}",
+        "actual": prediction.actual,
     }
 
 
-def _check_ready(there: Connection, served: Served | None) -> None:
-    if there.config.serving != "kserve":
+def _check_ready(connection: Connection, served: Served | None) -> None:
+    if connection.config.serving != "kserve":
         raise NotServedError("no model is served that can be asked about an image", is_due=False)
     if served is None or not served.is_ready:
-        which, why = (
+        subject, reason = (
             (f"v{served.version}", served.reason) if served else ("a model", "none is there")
         )
-        raise NotServedError(f"KServe does not serve {which} yet: {why}", is_due=True)
+        raise NotServedError(f"KServe does not serve {subject} yet: {reason}", is_due=True)
 
 
-def _asked(
-    there: Connection, served: Served, image_number: int, own: bytes | None
+def _served_prediction(
+    connection: Connection, served: Served, image_number: int, raw: bytes | None
 ) -> dict[str, str]:
     """What the served model sees in a test image, or in the operator's own."""
-    if own is None:
-        image = there.registry.test_image(served.version, image_number)
+    if raw is None:
+        image = connection.registry.test_image(served.version, image_number)
         pixels, classes = image.pixels, image.classes
-        known = {"image-number": str(image_number), "actual": image.actual}
+        extra = {"image-number": str(image_number), "actual": image.actual}
     else:
-        pixels, classes, known = own, there.registry.classes(served.version), dict[str, str]()
-    shares = serving.ask(served, pixels)
-    if len(shares) != len(classes):
-        raise ServedModelError(f"{served.url} knows {len(shares)} classes: {classes} are ours")
-    most = max(range(len(shares)), key=shares.__getitem__)
-    told = {
+        pixels, classes, extra = raw, connection.registry.classes(served.version), dict[str, str]()
+    probabilities = serving.ask(served, pixels)
+    if len(probabilities) != len(classes):
+        raise ServedModelError(
+            f"{served.url} knows {len(probabilities)} classes: {classes} are ours"
+        )
+    predicted = max(range(len(probabilities)), key=probabilities.__getitem__)
+    results = {
         "version": str(served.version),
         "served-by": "kserve",
-        "prediction": classes[most],
-        "confidence": f"{shares[most]:.4f}",
-        **known,
+        "prediction": classes[predicted],
+        "confidence": f"{probabilities[predicted]:.4f}",
+        **extra,
     }
     # While the version before has its share, nobody can tell which of the two answered.
-    return {**told, "canary-traffic": str(served.canary)} if served.canary else told
+    return {**results, "canary-traffic": str(served.canary)} if served.canary else results
 
 
-def promote(there: Connection, params: PromoteParams) -> dict[str, str]:
+def promote(connection: Connection, params: PromoteParams) -> dict[str, str]:
     """Make a version the champion.
 
     Raises:
         NoSuchModelError: there is no such version.
         RegistryError: the registry cannot be reached, or the champion moved meanwhile.
     """
-    return _told(there.registry.promote(params.version, params.reason))
+    return _champion_results(connection.registry.promote(params.version, params.reason))
 
 
-def rollback(there: Connection, params: RollbackParams) -> dict[str, str]:
+def rollback(connection: Connection, params: RollbackParams) -> dict[str, str]:
     """Make that version the champion which was it before.
 
     Raises:
         NoSuchModelError: there was no other champion.
         RegistryError: the registry cannot be reached, or the champion moved meanwhile.
     """
-    return _told(there.registry.rollback(params.reason))
+    return _champion_results(connection.registry.rollback(params.reason))
 
 
-def _told(champion: Champion) -> dict[str, str]:
+def _champion_results(champion: Champion) -> dict[str, str]:
     return {
         "champion": str(champion.version),
         "accuracy": f"{champion.result.accuracy:.4f}",

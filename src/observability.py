@@ -36,7 +36,7 @@ class Topology:
     charm: str
 
     @classmethod
-    def of(cls, charm: ops.CharmBase) -> Topology:
+    def from_charm(cls, charm: ops.CharmBase) -> Topology:
         """That of the application that a charm runs."""
         model = charm.model
         return cls(
@@ -142,10 +142,10 @@ def loki_endpoints(
     """
     if juju_version < "3.4":
         return {}
-    found: dict[str, str] = {}
+    endpoints: dict[str, str] = {}
     for relation in relations:
         for unit in relation.units:
             # A unit that has not written yet, or something else, has no address.
             with contextlib.suppress(KeyError, TypeError, ValueError):
-                found[unit.name] = str(json.loads(relation.data[unit]["endpoint"])["url"])
-    return found
+                endpoints[unit.name] = str(json.loads(relation.data[unit]["endpoint"])["url"])
+    return endpoints

@@ -39,19 +39,19 @@ class TrainParams:
         """Check what no option checks; raises ParameterError."""
         _check_wish(self.note, self.timeout)
 
-    def over(self, config: TrainerConfig) -> TrainerConfig:
+    def apply_to(self, config: TrainerConfig) -> TrainerConfig:
         """The configuration with these parameters in place.
 
         Raises:
             ParameterError: a parameter has a value that its option cannot have.
         """
-        given = {
+        overrides = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
             if field.name not in ("note", "wait", "timeout")
             and getattr(self, field.name) is not None
         }
-        return _replaced(config, given)
+        return _replaced(config, overrides)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,22 +84,22 @@ class TuneParams:
             raise ParameterError("parallelism", self.parallelism, "between 1 and 16")
         _check_wish(self.note, self.timeout)
 
-    def over(self, config: TrainerConfig) -> TrainerConfig:
+    def apply_to(self, config: TrainerConfig) -> TrainerConfig:
         """The configuration with these parameters in place.
 
         Raises:
             ParameterError: a parameter, or a value in the space, is one that its option cannot have.
         """
-        given = config if self.seed is None else _replaced(config, {"seed": self.seed})
+        changed = config if self.seed is None else _replaced(config, {"seed": self.seed})
         try:
             for name, value in tuning.values(self.space or tuning.DEFAULT):
-                dataclasses.replace(given, **{name: value})
+                dataclasses.replace(changed, **{name: value})
         except OptionError as error:
             raise ParameterError("space", self.space, f"a space in which {error}") from error
         except ValueError as error:
-            takes = f"parameters as Katib's Experiment has them ({error})"
-            raise ParameterError("space", self.space, takes) from error
-        return given
+            expected = f"parameters as Katib's Experiment has them ({error})"
+            raise ParameterError("space", self.space, expected) from error
+        return changed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ class MonitorParams:
         """Check what no option checks; raises ParameterError."""
         _check_wish("", self.timeout)
 
-    def over(self, config: TrainerConfig) -> TrainerConfig:
+    def apply_to(self, config: TrainerConfig) -> TrainerConfig:
         """The configuration with these parameters in place.
 
         Raises:

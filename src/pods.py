@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from errors import KubernetesError
-from kfp_ops.texts import line, shown
+from kfp_ops.texts import line, printable
 from kube import errors
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _STARTING = {"ContainerCreating", "PodInitializing", ""}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Trouble:
+class PodIssue:
     """What is wrong with a pod.
 
     Attributes:
@@ -50,13 +50,13 @@ class Trouble:
     def __str__(self) -> str:
         """In one line: the reason, and what was said of it last."""
         last = self.log.strip().rsplit("\n", 1)[-1].strip() or self.message
-        where = f"step {self.step}: " if self.step else ""
-        return f"{where}{self.reason}{': ' if last else ''}{last[:200]}"
+        prefix = f"step {self.step}: " if self.step else ""
+        return f"{prefix}{self.reason}{': ' if last else ''}{last[:200]}"
 
 
-def trouble(
+def find_issue(
     kube: lightkube.Client, *, namespace: str, run_id: str, steps: frozenset[str]
-) -> Trouble | None:
+) -> PodIssue | None:
     """What is wrong with the pods of a run, or None; at most 3 calls.
 
     Args:
@@ -76,9 +76,9 @@ def trouble(
         # One that failed tells more than one that waits, and the last one more than those before.
         pods.sort(key=_weight)
         for pod in reversed(pods):
-            found = _trouble(kube, pod, namespace, steps)
-            if found:
-                return found
+            issue = _issue(kube, pod, namespace, steps)
+            if issue:
+                return issue
     return None
 
 
@@ -86,16 +86,16 @@ def _weight(pod: Any) -> tuple[bool, str]:
     return _failed(pod) is not None, str(pod.metadata.creationTimestamp or "")
 
 
-def _trouble(
+def _issue(
     kube: lightkube.Client, pod: Any, namespace: str, steps: frozenset[str]
-) -> Trouble | None:
-    told = _failed(pod) or _waiting(pod)
-    if told is None and pod.status.phase == "Pending":
-        told = _warned(kube, pod, namespace)
-    if told is None:
+) -> PodIssue | None:
+    state = _failed(pod) or _waiting(pod)
+    if state is None and pod.status.phase == "Pending":
+        state = _last_warning(kube, pod, namespace)
+    if state is None:
         return None
-    reason, message = told
-    return Trouble(
+    reason, message = state
+    return PodIssue(
         step=_step(pod, steps),
         pod=pod.metadata.name,
         reason=line(reason, 100),
@@ -112,10 +112,10 @@ def _containers(pod: Any) -> list[Any]:
 def _failed(pod: Any) -> tuple[str, str] | None:
     """Reason and message of a pod that has ended with an error."""
     for container in _containers(pod):
-        ended = container.state and container.state.terminated
-        if ended and ended.exitCode:
-            reason = ended.reason or "Error"
-            return f"{reason} (exit code {ended.exitCode})", ended.message or ""
+        terminated = container.state and container.state.terminated
+        if terminated and terminated.exitCode:
+            reason = terminated.reason or "Error"
+            return f"{reason} (exit code {terminated.exitCode})", terminated.message or ""
     if pod.status.phase == "Failed":
         return pod.status.reason or "Failed", pod.status.message or ""
     return None
@@ -133,7 +133,7 @@ def _waiting(pod: Any) -> tuple[str, str] | None:
     return None
 
 
-def _warned(kube: lightkube.Client, pod: Any, namespace: str) -> tuple[str, str] | None:
+def _last_warning(kube: lightkube.Client, pod: Any, namespace: str) -> tuple[str, str] | None:
     """The last warning on a pod: a volume that cannot be mounted is told nowhere else."""
     from lightkube.resources.core_v1 import Event
 
@@ -156,7 +156,7 @@ def _log(kube: lightkube.Client, pod: Any, namespace: str) -> str:
                 container=MAIN if MAIN in names else None,
                 tail_lines=LOG_LINES,
             )
-            return shown("".join(lines)[-LOG_CHARACTERS:], LOG_CHARACTERS)
+            return printable("".join(lines)[-LOG_CHARACTERS:], LOG_CHARACTERS)
     except KubernetesError:
         return ""
 

@@ -13,7 +13,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from errors import KubernetesError, NoProfilesError, ProfilePendingError
-from kube import connect, delete, errors, found, full_name
+from kube import connect, delete, errors, find, full_name
 
 if TYPE_CHECKING:
     import lightkube
@@ -63,14 +63,14 @@ class Profile:
 
         kind: Any = create_global_resource("kubeflow.org", "v1", "Profile", "profiles")
         with errors(f"profile {self.name}", no_such_kind=NoProfilesError):
-            if not found(self.kube, kind, self.name):
+            if not find(self.kube, kind, self.name):
                 wanted = kind(
                     metadata=ObjectMeta(name=self.name),
                     spec={"owner": {"kind": "User", "name": self._owner}},
                 )
                 self.kube.apply(wanted)
         with errors(f"namespace {self.name}"):
-            namespace = found(self.kube, Namespace, self.name)
+            namespace = find(self.kube, Namespace, self.name)
         if namespace is None or (namespace.status and namespace.status.phase == "Terminating"):
             raise ProfilePendingError(f"namespace {self.name} of the profile is not there yet")
         with errors(f"rolebinding {self._binding} in namespace {self.name}"):
@@ -106,15 +106,15 @@ class Profile:
             return token
         spec = TokenRequestSpec(audiences=[AUDIENCE], expirationSeconds=TOKEN_SECONDS)
         with errors(f"token for serviceaccount {self._app} in namespace {self._model}"):
-            answer = self.kube.create(
+            token_request = self.kube.create(
                 ServiceAccountToken(metadata=ObjectMeta(), spec=spec),
                 self._app,
                 namespace=self._model,
             )
-        if not answer.status or not answer.status.token:
+        if not token_request.status or not token_request.status.token:
             raise KubernetesError("Kubernetes gave no token")
-        self._token = answer.status.token, answer.status.expirationTimestamp or now
-        return answer.status.token
+        self._token = token_request.status.token, token_request.status.expirationTimestamp or now
+        return token_request.status.token
 
     def release(self) -> None:
         """Take back the application's rights in the profile; the profile itself stays.

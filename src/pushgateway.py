@@ -68,18 +68,18 @@ def reconcile(
         labels: of the lines of the log.
     """
     try:
-        before = container.get_plan().log_targets
+        targets = container.get_plan().log_targets
         container.add_layer(
-            CONTAINER, layer({**dict.fromkeys(before, ""), **endpoints}, labels), combine=True
+            CONTAINER, layer({**dict.fromkeys(targets, ""), **endpoints}, labels), combine=True
         )
         container.replan()
     except (ops.pebble.ConnectionError, ops.pebble.ChangeError):
-        pass  # it has an event of its own when it comes up, and `trouble` starts it again
+        pass  # it has an event of its own when it comes up, and `failure` starts it again
     except ops.pebble.Error as error:
         logger.warning("no pushgateway yet: %s", error)
 
 
-def trouble(container: ops.Container) -> str:
+def failure(container: ops.Container) -> str:
     """Why the program does not run although its container is up; empty where all is well.
 
     One that does not run is started: nobody else does after a start that failed, until Juju changes

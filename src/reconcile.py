@@ -26,10 +26,10 @@ from kfp_ops import (
     observe,
     plan,
 )
-from runs import trouble
+from runs import pod_issue
 from serving import Served
 from situation import Situation
-from triggers import Evidence
+from triggers import Signals
 from wishes import Asked
 
 # More than a run takes to end that is told to.
@@ -38,169 +38,178 @@ _A_DAY = datetime.timedelta(days=1)
 
 
 def reconcile(
-    there: Connection, asked: Asked, runs: MutableMapping[str, Run], *, leads: bool
+    connection: Connection, asked: Asked, runs: MutableMapping[str, Run], *, leads: bool
 ) -> Situation:
     """See to it that all that is wanted exists.
 
     Args:
-        there: what to ask, and where to act.
+        connection: what to ask, and where to act.
         asked: the runs that are asked for.
         runs: given those that are wanted and exist, by name, whatever goes wrong afterwards.
         leads: whether this unit acts; others only look.
     """
     # A promotion or rollback reaches those who ask the model also while the pipelines' API is away.
-    evidence = _champion(there)
-    served, refused = _serve(there, evidence, acts=leads)
+    signals = _champion(connection)
+    served, serving_error = _serve(connection, signals, acts=leads)
     try:
-        situation = _converge(there, asked, runs, evidence, leads=leads)
+        situation = _converge(connection, asked, runs, signals, leads=leads)
     except PROBLEMS as error:
-        situation = Situation(problem=error, champion=evidence.champion, config=there.config)
+        situation = Situation(problem=error, champion=signals.champion, config=connection.config)
     return dataclasses.replace(
-        situation, runs=runs, served=served, problem=situation.problem or refused
+        situation, runs=runs, served=served, problem=situation.problem or serving_error
     )
 
 
 def _converge(
-    there: Connection,
+    connection: Connection,
     asked: Asked,
     runs: MutableMapping[str, Run],
-    evidence: Evidence,
+    signals: Signals,
     *,
     leads: bool,
 ) -> Situation:
     """Have in Kubeflow Pipelines what is wanted; see `reconcile`."""
-    now, (training, monitoring) = utc_now(), there.experiments
-    config, storage = volumes.settled(there), there.storage
-    config = dataclasses.replace(config, schedule_paused=schedules.is_paused(there))
+    now, (training, monitoring) = utc_now(), connection.experiments
+    config, storage = volumes.with_storage_class(connection), connection.storage
+    config = dataclasses.replace(config, schedule_paused=schedules.is_paused(connection))
 
     def converge(wanted: Wanted) -> Observed:
-        seen = observe(there.client, wanted)
-        runs.update(seen.runs)
+        current = observe(connection.client, wanted)
+        runs.update(current.runs)
         if not leads:
-            return seen
-        return act(there.client, wanted, seen, plan(wanted, seen), runs.__setitem__)
+            return current
+        return act(connection.client, wanted, current, plan(wanted, current), runs.__setitem__)
 
-    watched, refused = Observed(), None
+    monitored, monitoring_error = Observed(), None
     try:
-        watched = converge(wishes.monitoring(config, storage, monitoring, asked, now))
+        monitored = converge(wishes.monitoring(config, storage, monitoring, asked, now))
     except (RequestError, ServerError) as error:
         # What is wrong with monitoring keeps no one from training.
-        refused = error
-    evidence, seen = _gather(there, watched, evidence), Observed()
-    *tuning, own = wishes.wanted(config, storage, training, asked, evidence, now)
-    for wanted in (*tuning, own):
-        seen = converge(wanted)
+        monitoring_error = error
+    signals, observed = _collect_signals(connection, monitored, signals), Observed()
+    *tuning, trainer = wishes.wanted(config, storage, training, asked, signals, now)
+    for wanted in (*tuning, trainer):
+        observed = converge(wanted)
     if leads:
-        leave_former_profiles(there)
-    name = own.schedule.name if own.schedule else None
-    schedule = next((each for each in seen.schedules if each.display_name == name), None)
-    situation = _look(there, seen, watched, evidence)
+        leave_former_profiles(connection)
+    name = trainer.schedule.name if trainer.schedule else None
+    schedule = next(
+        (
+            recurring_run
+            for recurring_run in observed.schedules
+            if recurring_run.display_name == name
+        ),
+        None,
+    )
+    situation = _build_situation(connection, observed, monitored, signals)
     return dataclasses.replace(
         situation,
         schedule=schedule and schedule.enabled,
-        problem=situation.problem or refused,
-        lost=_is_lost(seen, config.timeout, now),
+        problem=situation.problem or monitoring_error,
+        lost=_is_lost(observed, config.timeout, now),
     )
 
 
-def _is_lost(seen: Observed, timeout: datetime.timedelta, now: datetime.datetime) -> bool:
+def _is_lost(observed: Observed, timeout: datetime.timedelta, now: datetime.datetime) -> bool:
     """Whether the latest run was told to end long ago and has not.
 
     A server whose workflow is gone, as with the namespace of a profile, never hears of its end. Others
     take a minute. When it was told is not known, but it was at `timeout` at the latest, if any.
     """
-    run = seen.latest
+    run = observed.latest
     if run is None or run.state is not RunState.CANCELING or run.begun_at is None:
         return False
-    just_told = run.run_id in {each.run_id for each in seen.overdue}
+    just_told = run.run_id in {overdue_run.run_id for overdue_run in observed.overdue}
     return not just_told and now - run.begun_at > (timeout or _A_DAY) + _ENDING
 
 
-def _champion(there: Connection) -> Evidence:
+def _champion(connection: Connection) -> Signals:
     try:
-        return Evidence(champion=there.registry.champion())
+        return Signals(champion=connection.registry.champion())
     except RegistryError as error:
         # Runs go on, and are told, also where this cannot be read.
-        return Evidence(problem=error)
+        return Signals(problem=error)
 
 
 def _serve(
-    there: Connection, evidence: Evidence, *, acts: bool
+    connection: Connection, signals: Signals, *, acts: bool
 ) -> tuple[Served | None, KubernetesError | None]:
     """Have the champion served, and see what becomes of that, or why it cannot be."""
-    if evidence.problem:
+    if signals.problem:
         # Which model is the champion is not known.
         return None, None
     try:
-        return models.serve(there, evidence.champion, acts=acts), None
+        return models.serve(connection, signals.champion, acts=acts), None
     except KubernetesError as error:
         return None, error
 
 
-def _gather(there: Connection, monitored: Observed, evidence: Evidence) -> Evidence:
+def _collect_signals(connection: Connection, monitored: Observed, signals: Signals) -> Signals:
     """What the triggers go by; what of data and registry cannot be seen is told and left out.
 
     Args:
-        there: what to ask.
+        connection: what to ask.
         monitored: what Kubeflow Pipelines tells of monitoring.
-        evidence: with the champion.
+        signals: with the champion.
 
     Raises:
         KfpError: the server cannot be reached or does not allow it.
     """
-    if evidence.problem:
-        return evidence
-    champion, experiment = evidence.champion, monitored.experiment
+    if signals.problem:
+        return signals
+    champion, experiment = signals.champion, monitored.experiment
     succeeded = (
-        there.client.list_runs(experiment.experiment_id, state=RunState.SUCCEEDED)
+        connection.client.list_runs(experiment.experiment_id, state=RunState.SUCCEEDED)
         if experiment
         else []
     )
     try:
         for run in succeeded:
-            evidence = dataclasses.replace(evidence, report=there.registry.report(run.run_id))
-        if champion and triggers.watches_data(there.config, champion):
+            signals = dataclasses.replace(signals, report=connection.registry.report(run.run_id))
+        if champion and triggers.watches_data(connection.config, champion):
             source, files = champion.result.source, champion.result.etags
-            etags = sources.etags(source, files, there.storage)
-            evidence = dataclasses.replace(evidence, etags=etags)
+            etags = sources.etags(source, files, connection.storage)
+            signals = dataclasses.replace(signals, etags=etags)
     except (RegistryError, SourceError) as error:
-        evidence = dataclasses.replace(evidence, problem=error)
-    return evidence
+        signals = dataclasses.replace(signals, problem=error)
+    return signals
 
 
-def _look(there: Connection, seen: Observed, monitored: Observed, evidence: Evidence) -> Situation:
+def _build_situation(
+    connection: Connection, observed: Observed, monitored: Observed, signals: Signals
+) -> Situation:
     """Add to what Kubeflow Pipelines tells what the pods and the registry do.
 
     Args:
-        there: what to ask.
-        seen: what Kubeflow Pipelines tells.
+        connection: what to ask.
+        observed: what Kubeflow Pipelines tells.
         monitored: what it tells of monitoring.
-        evidence: what was gathered before.
+        signals: what was gathered before.
     """
-    run = seen.latest
+    run = observed.latest
     steps = wishes.steps(run.parameters) if run else frozenset[str]()
     situation = Situation(
-        problem=evidence.problem,
+        problem=signals.problem,
         latest=run,
         steps=steps,
-        trained_before=_trained_before(seen),
-        champion=evidence.champion,
-        trouble=trouble(there, run, steps),
-        config=there.config,
-        report=evidence.report,
+        trained_before=_trained_before(observed),
+        champion=signals.champion,
+        pod_issue=pod_issue(connection, run, steps),
+        config=connection.config,
+        report=signals.report,
         monitor=monitored.latest,
     )
-    if isinstance(evidence.problem, RegistryError) or not run or not run.state.is_final:
+    if isinstance(signals.problem, RegistryError) or not run or not run.state.is_final:
         return situation
     try:
-        return dataclasses.replace(situation, result=there.registry.result(run.run_id))
+        return dataclasses.replace(situation, result=connection.registry.result(run.run_id))
     except RegistryError as error:
         return dataclasses.replace(situation, problem=error)
 
 
-def _trained_before(seen: Observed) -> Run | None:
-    newest = next(iter(seen.families.get(wishes.CONFIGURATION, ())), None)
-    wanted = (run for name, run in seen.runs.items() if name.startswith(wishes.CONFIGURATION))
+def _trained_before(observed: Observed) -> Run | None:
+    newest = next(iter(observed.families.get(wishes.CONFIGURATION, ())), None)
+    wanted = (run for name, run in observed.runs.items() if name.startswith(wishes.CONFIGURATION))
     run = next(wanted, None)
     is_back = run and newest and run.state is RunState.SUCCEEDED and run.run_id != newest.run_id
     return run if is_back else None

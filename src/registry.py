@@ -175,7 +175,7 @@ class Registry:
     """
 
     def __init__(self, storage: ObjectStorage, *, bucket: str, prefix: str):
-        self._where = f"{storage.url}/{bucket}"
+        self._location = f"{storage.url}/{bucket}"
         self._store = open_store(storage, bucket, prefix)
 
     def result(self, run_id: str) -> Result | None:
@@ -194,8 +194,8 @@ class Registry:
             RegistryError: the registry cannot be reached, or the report is not one.
         """
         path = f"monitoring/{run_id}/report.json"
-        said = self._read(path)
-        return None if said is None else _report(said)
+        document = self._read(path)
+        return None if document is None else _report(document)
 
     def champion(self) -> Champion | None:
         """The model that serves; None as long as none was accepted.
@@ -214,7 +214,7 @@ class Registry:
                     # It was promoted in the moment that the pipeline removed it: that does not count.
                     continue
             raise RegistryContentError(
-                f"{self._where}: {_move(move)} names a version that is not there"
+                f"{self._location}: {_move(move)} names a version that is not there"
             )
         return None
 
@@ -224,16 +224,16 @@ class Registry:
         Raises:
             RegistryError: the registry cannot be reached, or a manifest is not one.
         """
-        found: dict[int, Result] = {}
+        results: dict[int, Result] = {}
         # Not by claims, which outlive what was removed.
         for version in reversed(self._folders()):
             # One whose step died on the way has no manifest.
             manifest = self._read(f"{version}/manifest.json")
             if manifest is not None:
-                found[version] = _result(manifest)
-            if len(found) == limit:
+                results[version] = _result(manifest)
+            if len(results) == limit:
                 break
-        return found
+        return results
 
     def moves(self, limit: int) -> dict[int, datetime.datetime]:
         """When each version became the champion last, UTC, as far as the newest `limit` moves tell.
@@ -241,7 +241,7 @@ class Registry:
         Raises:
             RegistryError: the registry cannot be reached, or a move is not one.
         """
-        found: dict[int, datetime.datetime] = {}
+        times: dict[int, datetime.datetime] = {}
         for number in self._numbers("champion")[-limit:]:
             move = self._read(_move(number)) or {}
             version = move.get("version")
@@ -249,11 +249,11 @@ class Registry:
                 moved = _time(move.get("moved_at"))
             except _INCOMPLETE as error:
                 raise RegistryContentError(
-                    f"{self._where}: {_move(number)}: {_why(error)}"
+                    f"{self._location}: {_move(number)}: {_describe(error)}"
                 ) from error
             if isinstance(version, int) and moved:
-                found[version] = moved
-        return found
+                times[version] = moved
+        return times
 
     def prediction(self, version: int, image_number: int) -> Prediction:
         """What a version sees in a test image, as it answered when it was published.
@@ -262,7 +262,7 @@ class Registry:
             NoSuchModelError: the version kept no answers, or has none for this image.
             RegistryError: the registry cannot be reached, or holds something else.
         """
-        with self._answers(version, image_number) as (columns, names):
+        with self._predictions(version, image_number) as (columns, names):
             return Prediction(
                 predicted=names[int(columns["predicted"][image_number])],
                 actual=names[int(columns["label"][image_number])],
@@ -276,7 +276,7 @@ class Registry:
             NoSuchModelError: the version kept no answers, and so no names.
             RegistryError: the registry cannot be reached, or holds something else.
         """
-        with self._answers(version, 0) as (_, names):
+        with self._predictions(version, 0) as (_, names):
             return names
 
     def test_image(self, version: int, image_number: int) -> TestImage:
@@ -291,7 +291,7 @@ class Registry:
         name = data.get("test_images")
         if not isinstance(name, str):
             raise NoSuchModelError(f"version {version} kept no test images")
-        with self._answers(version, image_number) as (columns, names):
+        with self._predictions(version, image_number) as (columns, names):
             start = IDX_HEADER + IMAGE_BYTES * image_number
             try:
                 pixels = obstore.get_range(
@@ -300,7 +300,7 @@ class Registry:
             except FileNotFoundError as error:
                 raise NoSuchModelError(f"version {version} kept no test images") from error
             except (BaseError, OSError, ValueError) as error:
-                raise self._failed(error) from error
+                raise self._registry_error(error) from error
             return TestImage(
                 pixels=bytes(pixels),
                 actual=names[int(columns["label"][image_number])],
@@ -308,24 +308,24 @@ class Registry:
             )
 
     @contextmanager
-    def _answers(
+    def _predictions(
         self, version: int, image_number: int
     ) -> Generator[tuple[Mapping[str, list[float]], list[str]]]:
         """A version's answers by column and the names of the classes; checks the image's number."""
         path = f"{version}/predictions.json"
-        told = self._read(path)
-        if told is None:
+        document = self._read(path)
+        if document is None:
             raise NoSuchModelError(f"version {version} kept no answers to the test images")
         try:
-            columns = cast("Mapping[str, list[float]]", told)
+            columns = cast("Mapping[str, list[float]]", document)
             count = len(columns["label"])
             if not 0 <= image_number < count:
                 raise NoSuchModelError(f"version {version} knows the images 0 to {count - 1}")
-            names = cast("list[object]", told["classes"])
+            names = cast("list[object]", document["classes"])
             yield columns, [line(str(name), 60) for name in names]
         except _INCOMPLETE as error:
             raise RegistryContentError(
-                f"{self._where}: {path} is not complete: {_why(error)}"
+                f"{self._location}: {path} is not complete: {_describe(error)}"
             ) from error
 
     def promote(self, version: int, reason: str) -> Champion:
@@ -350,8 +350,8 @@ class Registry:
         """
         champion = self.champion()
         for move in reversed(self._numbers("champion")):
-            before = self._read(_move(move)) or {}
-            version = before.get("version")
+            previous_move = self._read(_move(move)) or {}
+            version = previous_move.get("version")
             if not champion or not isinstance(version, int) or version == champion.version:
                 continue
             if self._read(f"{version}/manifest.json") is not None:
@@ -389,7 +389,7 @@ class Registry:
         """Be sure that the server does not put what is there already: one call, at first two."""
         if self._create(_PROBE, {}) and self._create(_PROBE, {}):
             raise RegistryRefusedError(
-                f"object storage {self._where} ignores `If-None-Match: *`, so two could move the "
+                f"object storage {self._location} ignores `If-None-Match: *`, so two could move the "
                 "champion at once: keep the registry on Amazon S3, a MinIO of 2024-08 or later, or "
                 "another S3 server with conditional writes"
             )
@@ -401,7 +401,7 @@ class Registry:
         except AlreadyExistsError:
             return False
         except (BaseError, OSError) as error:
-            raise self._failed(error) from error
+            raise self._registry_error(error) from error
         return True
 
     def _numbers(self, prefix: str) -> list[int]:
@@ -411,7 +411,7 @@ class Registry:
             pages = cast("Iterable[Sequence[Mapping[str, str]]]", listed)
             names = [PurePosixPath(entry["path"]).stem for page in pages for entry in page]
         except (BaseError, OSError) as error:
-            raise self._failed(error) from error
+            raise self._registry_error(error) from error
         return sorted(int(name) for name in names if name.isdecimal())
 
     def _folders(self) -> list[int]:
@@ -420,7 +420,7 @@ class Registry:
             listed: object = obstore.list_with_delimiter(self._store)  # pyright: ignore[reportUnknownMemberType]
             names = cast("Mapping[str, Sequence[str]]", listed)["common_prefixes"]
         except (BaseError, OSError) as error:
-            raise self._failed(error) from error
+            raise self._registry_error(error) from error
         return sorted(int(name) for name in names if name.isdecimal())
 
     def _read(self, path: str) -> Mapping[str, object] | None:
@@ -430,25 +430,27 @@ class Registry:
             return None
         except (BaseError, OSError, ValueError) as error:
             # ValueError: an id from elsewhere that is no part of a path.
-            raise self._failed(error) from error
+            raise self._registry_error(error) from error
         try:
             data = json.loads(bytes(content))
         except (RecursionError, ValueError):
             data = None
         if not isinstance(data, dict):
-            raise RegistryContentError(f"{self._where}: {path} is not a JSON object")
+            raise RegistryContentError(f"{self._location}: {path} is not a JSON object")
         return cast("dict[str, object]", data)
 
-    def _failed(self, error: Exception) -> RegistryError:
+    def _registry_error(self, error: Exception) -> RegistryError:
         # In obstore's error a list that is refused looks like any other; S3's own code is in the text.
         code = _S3_CODE.search(str(error))
         if code and code[1] in _REFUSALS:
             return RegistryRefusedError(
-                f"object storage {self._where} answers {code[1]}: {_REFUSALS[code[1]]}"
+                f"object storage {self._location} answers {code[1]}: {_REFUSALS[code[1]]}"
             )
         # obstore's messages go on for a page; the first line says what happened.
         lines = str(error).strip().splitlines() or [repr(error)]
-        return RegistryError(f"object storage {self._where} cannot be read: {line(lines[0], 150)}")
+        return RegistryError(
+            f"object storage {self._location} cannot be read: {line(lines[0], 150)}"
+        )
 
 
 def _move(sequence: int) -> str:
@@ -459,30 +461,30 @@ def _tombstone(version: int) -> str:
     return f"removed/{version:08d}.json"
 
 
-def _check_schema(said: Mapping[str, object], what: str) -> None:
-    if said.get("schema_version") != SCHEMA_VERSION:
+def _check_schema(document: Mapping[str, object], kind: str) -> None:
+    if document.get("schema_version") != SCHEMA_VERSION:
         raise RegistryContentError(
-            f"a {what} has schema_version {str(said.get('schema_version'))[:40]!r} where this charm "
+            f"a {kind} has schema_version {str(document.get('schema_version'))[:40]!r} where this charm "
             f"reads {SCHEMA_VERSION}: upgrade the charm"
         )
 
 
-def _report(said: Mapping[str, object]) -> Report:
-    _check_schema(said, "report")
+def _report(document: Mapping[str, object]) -> Report:
+    _check_schema(document, "report")
     try:
-        accuracy = said.get("accuracy")
+        accuracy = document.get("accuracy")
         return Report(
-            run_id=line(str(said["run_id"]), 256),
-            version=int(cast("int", said["version"])),
-            images=int(cast("int", said["images"])),
-            drift=_numbers(said["drift"]),
-            created_at=_time(said.get("created_at")),
+            run_id=line(str(document["run_id"]), 256),
+            version=int(cast("int", document["version"])),
+            images=int(cast("int", document["images"])),
+            drift=_numbers(document["drift"]),
+            created_at=_time(document.get("created_at")),
             accuracy=None if accuracy is None else float(cast("float", accuracy)),
-            recalls=_numbers(said.get("recall", {})),
-            is_inaccurate="accuracy" in cast("list[object]", said.get("drifted", [])),
+            recalls=_numbers(document.get("recall", {})),
+            is_inaccurate="accuracy" in cast("list[object]", document.get("drifted", [])),
         )
     except _INCOMPLETE as error:
-        raise RegistryContentError(f"a report is not complete: {_why(error)}") from error
+        raise RegistryContentError(f"a report is not complete: {_describe(error)}") from error
 
 
 def _result(manifest: Mapping[str, object]) -> Result:
@@ -508,26 +510,26 @@ def _result(manifest: Mapping[str, object]) -> Result:
             etags={line(name, 300): str(etag) for name, etag in _items(data.get("etags", {}))},
         )
     except _INCOMPLETE as error:
-        raise RegistryContentError(f"a manifest is not complete: {_why(error)}") from error
+        raise RegistryContentError(f"a manifest is not complete: {_describe(error)}") from error
 
 
-def _why(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return line(repr(error), 150)
 
 
-def _items(said: object) -> Iterable[tuple[str, object]]:
-    return cast("Mapping[str, object]", said).items()
+def _items(mapping: object) -> Iterable[tuple[str, object]]:
+    return cast("Mapping[str, object]", mapping).items()
 
 
-def _numbers(said: object) -> dict[str, float]:
-    return {line(name, 60): float(cast("float", value)) for name, value in _items(said)}
+def _numbers(mapping: object) -> dict[str, float]:
+    return {line(name, 60): float(cast("float", value)) for name, value in _items(mapping)}
 
 
-def _time(said: object) -> datetime.datetime | None:
-    if not said:
+def _time(value: object) -> datetime.datetime | None:
+    if not value:
         return None
     # Python 3.10 does not read the Z.
-    moment = datetime.datetime.fromisoformat(str(said).replace("Z", "+00:00"))
+    moment = datetime.datetime.fromisoformat(str(value).replace("Z", "+00:00"))
     if moment.tzinfo is None:
-        raise ValueError(f"{str(said)!r} has no time zone")
+        raise ValueError(f"{str(value)!r} has no time zone")
     return moment.astimezone(datetime.timezone.utc)

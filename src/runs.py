@@ -12,7 +12,7 @@ import pods
 import wishes
 from connection import Connection
 from errors import KubernetesError, KubernetesForbiddenError, NoSuccessError, NoSuchRunError
-from formatting import figures, moment, table
+from formatting import figures, table, timestamp
 from kfp_ops import (
     AnswerError,
     NotFoundError,
@@ -33,32 +33,32 @@ NAME = 128
 logger = logging.getLogger(__name__)
 
 
-def submitted(there: Connection, run: Run) -> dict[str, str]:
+def submitted(connection: Connection, run: Run) -> dict[str, str]:
     """A run's id, name, and where a person looks at it: Kubeflow's dashboard, or else the API."""
-    dashboard = there.config.dashboard_url.rstrip("/")
+    dashboard = connection.config.dashboard_url.rstrip("/")
     if dashboard:
-        namespace = f"?ns={there.config.profile}" if there.config.profile else ""
+        namespace = f"?ns={connection.config.profile}" if connection.config.profile else ""
         link = f"{dashboard}/_/pipeline/{namespace}#/runs/details/{run.run_id}"
     else:
-        link = f"{there.client.url}/apis/v2beta1/runs/{run.run_id}"
+        link = f"{connection.client.url}/apis/v2beta1/runs/{run.run_id}"
     return {"run-id": run.run_id, "run-name": _name(run), "run-url": link}
 
 
-def listing(there: Connection, params: ListParams) -> dict[str, str]:
+def listing(connection: Connection, params: ListParams) -> dict[str, str]:
     """The newest runs, a line for each.
 
     Raises:
         KfpError: the server cannot be reached or does not allow it.
     """
-    runs = _newest(there, params.limit)
+    runs = _newest(connection, params.limit)
     rows = [
-        (_name(run), run.state.value, moment(run.created_at), line(run.run_id, NAME))
+        (_name(run), run.state.value, timestamp(run.created_at), line(run.run_id, NAME))
         for run in runs
     ]
     return {"count": str(len(runs)), "runs": table(rows)}
 
 
-def details(there: Connection, params: RunParams) -> dict[str, str]:
+def details(connection: Connection, params: RunParams) -> dict[str, str]:
     """All there is to know of one run.
 
     Raises:
@@ -66,22 +66,22 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
         KfpError: the server cannot be reached or does not allow it.
         RegistryError: the registry cannot be read.
     """
-    run = _run(there, params)
+    run = _run(connection, params)
     names = wishes.steps(run.parameters)
     steps = run.steps(names)
-    wrong = trouble(there, run, names)
-    result, report = there.registry.result(run.run_id), there.registry.report(run.run_id)
-    told = {
-        **submitted(there, run),
+    issue = pod_issue(connection, run, names)
+    result, report = connection.registry.result(run.run_id), connection.registry.report(run.run_id)
+    results = {
+        **submitted(connection, run),
         "state": run.state.value,
         "description": run.description,
-        "created-at": moment(run.created_at),
-        "finished-at": moment(run.finished_at),
+        "created-at": timestamp(run.created_at),
+        "finished-at": timestamp(run.finished_at),
         "steps": ", ".join(f"{name} {state.value}" for name, state in sorted(steps.items())),
         "parameters": json.dumps(dict(run.parameters), sort_keys=True),
     }
     if result:
-        told |= {
+        results |= {
             "accuracy": f"{result.accuracy:.4f}",
             "loss": "" if result.loss is None else f"{result.loss:.4f}",
             "recall": figures(result.recalls, 4),
@@ -90,33 +90,33 @@ def details(there: Connection, params: RunParams) -> dict[str, str]:
             "reason": result.reason,
         }
     if report:
-        told |= {
+        results |= {
             "version": str(report.version),
             "images": str(report.images),
             "drift": figures(report.drift),
             "accuracy": "" if report.accuracy is None else f"{report.accuracy:.4f}",
             "recall": figures(report.recalls, 4),
         }
-    if wrong:
-        told |= {"trouble": str(wrong), "pod": wrong.pod, "log": wrong.log}
-    return {name: text for name, text in told.items() if text}
+    if issue:
+        results |= {"trouble": str(issue), "pod": issue.pod, "log": issue.log}
+    return {name: text for name, text in results.items() if text}
 
 
 def follow(
-    there: Connection,
+    connection: Connection,
     run: Run,
     minutes: int,
-    tell: Callable[[str], object],
+    log: Callable[[str], object],
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Run:
     """Look at a run until it has ended or the time is up; an action alone may wait like this.
 
     Args:
-        there: what to ask.
+        connection: what to ask.
         run: as it was submitted.
         minutes: after which the run is returned as it is.
-        tell: called with a line whenever there is something new.
+        log: called with a line whenever there is something new.
         pause: called with the seconds between two looks.
         clock: seconds that only grow.
 
@@ -129,20 +129,20 @@ def follow(
     last, end = "", clock() + 60 * minutes
     while True:
         try:
-            run = there.client.get_run(run.run_id)
+            run = connection.client.get_run(run.run_id)
             steps = run.steps(names)
             ended = sum(state.is_final for state in steps.values())
-            going = sorted(name for name, state in steps.items() if not state.is_final)
-            said = f"{run.state.value}, {ended} of {len(names)} steps done"
-            said += f": {', '.join(going)}" if going else ""
+            unfinished = sorted(name for name, state in steps.items() if not state.is_final)
+            progress = f"{run.state.value}, {ended} of {len(names)} steps done"
+            progress += f": {', '.join(unfinished)}" if unfinished else ""
         except KubernetesForbiddenError:
             raise
         # KubernetesError: there is no new token for a while.
         except (UnreachableError, ServerError, AnswerError, KubernetesError) as error:
-            said = str(error)
-        if said != last:
-            tell(f"run {_name(run)} {said}")
-        last = said
+            progress = str(error)
+        if progress != last:
+            log(f"run {_name(run)} {progress}")
+        last = progress
         if run.state.is_final or clock() >= end:
             return run
         pause(POLL_SECONDS)
@@ -160,55 +160,61 @@ def check(run: Run) -> None:
         raise NoSuccessError(f"run {_name(run)} ended {run.state.value}")
 
 
-def trouble(there: Connection, run: Run | None, steps: frozenset[str]) -> pods.Trouble | None:
+def pod_issue(
+    connection: Connection, run: Run | None, steps: frozenset[str]
+) -> pods.PodIssue | None:
     """Why a run failed or does not go on; None where all is well, or Kubernetes may not be asked."""
     if run is None or run.state in (RunState.SUCCEEDED, RunState.SKIPPED):
         return None
     try:
-        cluster = kube.connect(there.app, there.model)
-        return pods.trouble(cluster, namespace=there.namespace, run_id=run.run_id, steps=steps)
+        cluster = kube.connect(connection.app, connection.model)
+        return pods.find_issue(
+            cluster, namespace=connection.namespace, run_id=run.run_id, steps=steps
+        )
     except KubernetesError as error:
         # Not asked for by anyone, and what Kubeflow tells is told without it.
         logger.info("no look at the pods of run %s: %s", run.run_id, error)
         return None
 
 
-def cancel(there: Connection, params: RunParams) -> dict[str, str]:
+def cancel(connection: Connection, params: RunParams) -> dict[str, str]:
     """Terminate a run.
 
     Raises:
         NoSuchRunError: this trainer has no such run, or it has ended.
         KfpError: the server cannot be reached or does not allow it.
     """
-    run = _run(there, params)
+    run = _run(connection, params)
     if run.state.is_final:
         raise NoSuchRunError(f"run {_name(run)} has ended already: {run.state.value}")
-    there.client.terminate_run(run.run_id)
+    connection.client.terminate_run(run.run_id)
     return {
-        **submitted(there, run),
-        "state": there.client.get_run(run.run_id).state.value,
+        **submitted(connection, run),
+        "state": connection.client.get_run(run.run_id).state.value,
     }
 
 
-def _newest(there: Connection, limit: int) -> list[Run]:
-    training, _ = there.experiments
-    found = there.client.find_experiment(training)
-    return there.client.list_runs(found.experiment_id, limit=limit) if found else []
+def _newest(connection: Connection, limit: int) -> list[Run]:
+    training, _ = connection.experiments
+    experiment = connection.client.find_experiment(training)
+    return connection.client.list_runs(experiment.experiment_id, limit=limit) if experiment else []
 
 
-def _run(there: Connection, params: RunParams) -> Run:
+def _run(connection: Connection, params: RunParams) -> Run:
     if not params.run_id:
-        newest = _newest(there, 1)
+        newest = _newest(connection, 1)
         if not newest:
             raise NoSuchRunError("there is no run yet")
-        return there.client.get_run(newest[0].run_id)
+        return connection.client.get_run(newest[0].run_id)
     try:
-        run = there.client.get_run(params.run_id)
+        run = connection.client.get_run(params.run_id)
     except (NotFoundError, RequestError) as error:
         raise NoSuchRunError(f"there is no run {params.run_id}") from error
     # The id may be that of a run of somebody else in the same Kubeflow.
-    ours = (there.client.find_experiment(name) for name in there.experiments)
-    if not any(found and run.experiment_id == found.experiment_id for found in ours):
+    experiments = (connection.client.find_experiment(name) for name in connection.experiments)
+    if not any(
+        experiment and run.experiment_id == experiment.experiment_id for experiment in experiments
+    ):
         raise NoSuchRunError(f"run {params.run_id} is not one of this trainer")
     return run
 

@@ -13,35 +13,37 @@ from params import NoParams
 _PAUSED = "schedule-paused"
 
 
-def is_paused(there: Connection) -> bool:
+def is_paused(connection: Connection) -> bool:
     """Whether the schedule rests, by the options or by the action pause."""
-    config = there.config
+    config = connection.config
     # Without a schedule there is nothing to look up, which would take its time.
-    return config.schedule_paused or (bool(config.schedule) and there.memory.get(_PAUSED) == "true")
+    return config.schedule_paused or (
+        bool(config.schedule) and connection.memory.get(_PAUSED) == "true"
+    )
 
 
-def pause(there: Connection, _: NoParams) -> dict[str, str]:
+def pause(connection: Connection, _: NoParams) -> dict[str, str]:
     """Let the schedule submit no runs until resume.
 
     Raises:
         NoScheduleError: there is none.
     """
-    return _told(there, paused=True)
+    return _set_paused(connection, paused=True)
 
 
-def resume(there: Connection, _: NoParams) -> dict[str, str]:
+def resume(connection: Connection, _: NoParams) -> dict[str, str]:
     """Let the schedule submit runs again.
 
     Raises:
         NoScheduleError: there is none, or the option schedule-paused pauses it.
     """
-    if there.config.schedule_paused:
+    if connection.config.schedule_paused:
         raise NoScheduleError("the option schedule-paused is true", "schedule-paused=false")
-    return _told(there, paused=False)
+    return _set_paused(connection, paused=False)
 
 
-def _told(there: Connection, *, paused: bool) -> dict[str, str]:
-    if not there.config.schedule:
+def _set_paused(connection: Connection, *, paused: bool) -> dict[str, str]:
+    if not connection.config.schedule:
         raise NoScheduleError("there is no schedule", "schedule='0 3 * * 0'")
-    there.memory[_PAUSED] = str(paused).lower()
-    return {"schedule": there.config.schedule, "paused": str(paused).lower()}
+    connection.memory[_PAUSED] = str(paused).lower()
+    return {"schedule": connection.config.schedule, "paused": str(paused).lower()}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from errors import NoKServeError, NoStorageSecretError, ServedModelError
 from images import SIDE
-from kube import delete, errors, found
+from kube import delete, errors, find
 
 if TYPE_CHECKING:
     import lightkube
@@ -81,7 +81,7 @@ class InferenceService:
             KubernetesForbiddenError: the application is not trusted.
             KubernetesError: Kubernetes cannot be reached, or answers with another error.
         """
-        before = self.seen()
+        previous = self.seen()
         self._apply_access(endpoint)
         predictor: dict[str, object] = {
             "serviceAccountName": self._name,
@@ -96,9 +96,9 @@ class InferenceService:
         kind = _kind()
         wanted = kind(metadata=self._metadata(labels={_VERSION: str(version)}))
         wanted["spec"] = {"predictor": predictor}
-        with errors(self._what("inferenceservice"), no_such_kind=NoKServeError):
+        with errors(self._describe("inferenceservice"), no_such_kind=NoKServeError):
             served = _served(self._kube.apply(wanted, force=True))
-        if before and before.version == version:
+        if previous and previous.version == version:
             return served
         # What it says is of the version before, until KServe has seen this one.
         return dataclasses.replace(served, is_ready=False, reason=f"v{version} was just put there")
@@ -111,8 +111,8 @@ class InferenceService:
             KubernetesForbiddenError: the application is not trusted.
             KubernetesError: Kubernetes cannot be reached, or answers with another error.
         """
-        with errors(self._what("inferenceservice"), no_such_kind=NoKServeError):
-            service = found(self._kube, _kind(), self._name, self._namespace)
+        with errors(self._describe("inferenceservice"), no_such_kind=NoKServeError):
+            service = find(self._kube, _kind(), self._name, self._namespace)
         return None if service is None else _served(service)
 
     def remove(self) -> None:
@@ -124,17 +124,17 @@ class InferenceService:
         """
         from lightkube.resources.core_v1 import Secret, ServiceAccount
 
-        with errors(self._what("serviceaccount")):
-            if not found(self._kube, ServiceAccount, self._name, self._namespace):
+        with errors(self._describe("serviceaccount")):
+            if not find(self._kube, ServiceAccount, self._name, self._namespace):
                 return
         with (
             suppress(NoKServeError),
-            errors(self._what("inferenceservice"), no_such_kind=NoKServeError),
+            errors(self._describe("inferenceservice"), no_such_kind=NoKServeError),
         ):
             delete(self._kube, _kind(), self._name, self._namespace)
-        with errors(self._what("secret")):
+        with errors(self._describe("secret")):
             delete(self._kube, Secret, self._name, self._namespace)
-        with errors(self._what("serviceaccount")):
+        with errors(self._describe("serviceaccount")):
             delete(self._kube, ServiceAccount, self._name, self._namespace)
 
     def _apply_access(self, endpoint: str) -> None:
@@ -142,14 +142,16 @@ class InferenceService:
         from lightkube.models.core_v1 import ObjectReference
         from lightkube.resources.core_v1 import Secret, ServiceAccount
 
-        what = f"secret {PROFILE_SECRET} in namespace {self._namespace}"
-        with errors(what):
-            theirs = found(self._kube, Secret, PROFILE_SECRET, self._namespace)
-        held: Mapping[str, str] = (theirs.data if theirs else None) or {}
-        if not all(held.get(key) for key in _KEYS.values()):
-            raise NoStorageSecretError(f"{what}, whose keys KServe needs, is not there or has none")
+        secret_name = f"secret {PROFILE_SECRET} in namespace {self._namespace}"
+        with errors(secret_name):
+            profile_secret = find(self._kube, Secret, PROFILE_SECRET, self._namespace)
+        keys: Mapping[str, str] = (profile_secret.data if profile_secret else None) or {}
+        if not all(keys.get(key) for key in _KEYS.values()):
+            raise NoStorageSecretError(
+                f"{secret_name}, whose keys KServe needs, is not there or has none"
+            )
         secure, _, host = endpoint.partition("://")
-        told = {
+        settings = {
             "s3-endpoint": host,
             "s3-usehttps": "1" if secure == "https" else "0",
             "s3-region": "us-east-1",
@@ -160,21 +162,21 @@ class InferenceService:
         )
         secret = Secret(
             metadata=self._metadata(
-                annotations={f"serving.kserve.io/{key}": value for key, value in told.items()}
+                annotations={f"serving.kserve.io/{key}": value for key, value in settings.items()}
             ),
-            data={name: held[key] for name, key in _KEYS.items()},
+            data={name: keys[key] for name, key in _KEYS.items()},
         )
-        with errors(self._what("serviceaccount")):
+        with errors(self._describe("serviceaccount")):
             self._kube.apply(account, force=True)
-        with errors(self._what("secret")):
+        with errors(self._describe("secret")):
             self._kube.apply(secret, force=True)
 
-    def _metadata(self, **more: Mapping[str, str]) -> Any:
+    def _metadata(self, **fields: Mapping[str, str]) -> Any:
         from lightkube.models.meta_v1 import ObjectMeta
 
-        return ObjectMeta(name=self._name, namespace=self._namespace, **cast("Any", more))
+        return ObjectMeta(name=self._name, namespace=self._namespace, **cast("Any", fields))
 
-    def _what(self, kind: str) -> str:
+    def _describe(self, kind: str) -> str:
         return f"{kind} {self._name} in namespace {self._namespace}"
 
 
@@ -189,21 +191,23 @@ def ask(served: Served, pixels: bytes) -> list[float]:
     """
     import httpx
 
-    rows = [list(pixels[at : at + SIDE]) for at in range(0, SIDE * SIDE, SIDE)]
-    which = "" if 0 < served.canary < 100 else f"/versions/{served.version}"
-    url = f"{served.url.rstrip('/')}/v1/models/{served.name}{which}:predict"
+    rows = [list(pixels[start : start + SIDE]) for start in range(0, SIDE * SIDE, SIDE)]
+    version_path = "" if 0 < served.canary < 100 else f"/versions/{served.version}"
+    url = f"{served.url.rstrip('/')}/v1/models/{served.name}{version_path}:predict"
     try:
         # The cluster is not behind the model's proxy.
-        answer = httpx.post(url, json={"instances": [rows]}, timeout=10, trust_env=False)
+        response = httpx.post(url, json={"instances": [rows]}, timeout=10, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServedModelError(f"{url} cannot be reached: {error}") from error
-    if answer.status_code != 200:
-        raise ServedModelError(f"{url} answers {answer.status_code}: {answer.text.strip()[:200]}")
+    if response.status_code != 200:
+        raise ServedModelError(
+            f"{url} answers {response.status_code}: {response.text.strip()[:200]}"
+        )
     try:
-        (probabilities,) = answer.json()["predictions"]
+        (probabilities,) = response.json()["predictions"]
         return [float(share) for share in probabilities]
     except (KeyError, TypeError, ValueError) as error:
-        raise ServedModelError(f"{url} answers no probabilities: {answer.text[:200]}") from error
+        raise ServedModelError(f"{url} answers no probabilities: {response.text[:200]}") from error
 
 
 def _kind() -> Any:
@@ -221,13 +225,15 @@ def _served(service: Any) -> Served:
     status: Mapping[str, Any] = service.get("status") or {}
     nothing: Mapping[str, str] = {}
     conditions: Sequence[Mapping[str, str]] = status.get("conditions") or ()
-    ready = next((each for each in conditions if each.get("type") == "Ready"), nothing)
+    ready = next(
+        (condition for condition in conditions if condition.get("type") == "Ready"), nothing
+    )
     model: Mapping[str, Any] = status.get("modelStatus") or {}
     # With pods that are replaced one by one the service stays ready while the next version loads.
     is_loaded = model.get("transitionStatus", "") in ("", "UpToDate")
     is_ready = ready.get("status") == "True" and is_loaded
-    said: Mapping[str, str] = ready if is_loaded else model.get("lastFailureInfo") or ready
-    words = [str(said[part]) for part in ("reason", "message") if said.get(part)]
+    details: Mapping[str, str] = ready if is_loaded else model.get("lastFailureInfo") or ready
+    reasons = [str(details[part]) for part in ("reason", "message") if details.get(part)]
     address: Mapping[str, str] = status.get("address") or {}
     labels: Mapping[str, str] = service.metadata.labels or {}
     version = labels.get(_VERSION, "")
@@ -236,7 +242,7 @@ def _served(service: Any) -> Served:
         name=str(service.metadata.name),
         version=int(version) if version.isdecimal() else 0,
         is_ready=is_ready,
-        reason="" if is_ready else ": ".join(words)[:200] or "no word of it yet",
+        reason="" if is_ready else ": ".join(reasons)[:200] or "no word of it yet",
         url=address.get("url", ""),
         canary=int(spec.get("predictor", {}).get("canaryTrafficPercent") or 0),
     )

@@ -13,7 +13,7 @@ from errors import Problem
 if TYPE_CHECKING:
     from config import TrainerConfig
     from kfp_ops import Run
-    from pods import Trouble
+    from pods import PodIssue
     from registry import Champion, Report, Result
     from serving import Served
 
@@ -32,7 +32,7 @@ class Situation:
             configuration came after it: the charm submits none anew.
         champion: the model that serves.
         served: what KServe says of it, where it is to serve it.
-        trouble: what Kubernetes says of the latest run's pods, where something is wrong with them.
+        pod_issue: what Kubernetes says of the latest run's pods, where something is wrong with them.
         schedule: whether the schedule submits runs; None where there is none.
         config: the options with which it was looked at.
         report: of the newest monitoring that succeeded, on whatever model served then.
@@ -49,7 +49,7 @@ class Situation:
     trained_before: Run | None = None
     champion: Champion | None = None
     served: Served | None = None
-    trouble: Trouble | None = None
+    pod_issue: PodIssue | None = None
     schedule: bool | None = None
     config: TrainerConfig | None = None
     report: Report | None = None
@@ -66,9 +66,9 @@ class Situation:
         run, timeout = self.latest, self.config.timeout if self.config else None
         if not run or not run.finished_at or not run.begun_at or not timeout:
             return None
-        took = run.finished_at - run.begun_at
+        duration = run.finished_at - run.begun_at
         failed = run.state in (kfp_ops.RunState.FAILED, kfp_ops.RunState.CANCELED)
-        return took if failed and took >= timeout else None
+        return duration if failed and duration >= timeout else None
 
     @property
     def drift(self) -> dict[str, float]:

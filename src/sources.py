@@ -27,11 +27,11 @@ def etags(address: str, files: Iterable[str], storage: ObjectStorage) -> dict[st
     Raises:
         SourceError: a file is not there, or its server cannot be reached.
     """
-    ask = _of_objects if address.startswith("s3://") else _of_pages
-    return {file: etag for file, etag in ask(address, files, storage).items() if etag}
+    read_etags = _object_etags if address.startswith("s3://") else _http_etags
+    return {file: etag for file, etag in read_etags(address, files, storage).items() if etag}
 
 
-def _of_objects(address: str, files: Iterable[str], storage: ObjectStorage) -> dict[str, str]:
+def _object_etags(address: str, files: Iterable[str], storage: ObjectStorage) -> dict[str, str]:
     import obstore
     from obstore.exceptions import BaseError
 
@@ -40,26 +40,28 @@ def _of_objects(address: str, files: Iterable[str], storage: ObjectStorage) -> d
         store = open_store(storage, bucket, prefix.strip("/"))
         return {file: obstore.head(store, file)["e_tag"] or "" for file in files}
     except (BaseError, OSError, ValueError) as error:
-        raise _unseen(address, error) from error
+        raise _source_error(address, error) from error
 
 
-def _of_pages(address: str, files: Iterable[str], _: ObjectStorage) -> dict[str, str]:
+def _http_etags(address: str, files: Iterable[str], _: ObjectStorage) -> dict[str, str]:
     import httpx
 
-    found: dict[str, str] = {}
+    file_etags: dict[str, str] = {}
     try:
         # As the step asks: what is compressed on the way has another ETag.
         with httpx.Client(
             timeout=SECONDS, follow_redirects=True, headers={"accept-encoding": "identity"}
         ) as client:
             for file in files:
-                answer = client.head(f"{address}/{file}").raise_for_status()
-                found[file] = answer.headers.get("etag") or answer.headers.get("last-modified", "")
+                response = client.head(f"{address}/{file}").raise_for_status()
+                file_etags[file] = response.headers.get("etag") or response.headers.get(
+                    "last-modified", ""
+                )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _unseen(address, error) from error
-    return found
+        raise _source_error(address, error) from error
+    return file_etags
 
 
-def _unseen(address: str, error: Exception) -> SourceError:
-    first = (str(error).strip().splitlines() or [repr(error)])[0]
-    return SourceError(f"data-path {address} cannot be looked at: {first[:150]}")
+def _source_error(address: str, error: Exception) -> SourceError:
+    first_line = (str(error).strip().splitlines() or [repr(error)])[0]
+    return SourceError(f"data-path {address} cannot be looked at: {first_line[:150]}")

@@ -100,8 +100,8 @@ def problem(error: Problem, commands: Commands, later: str = _LATER) -> ops.Stat
         commands: what the operator types.
         later: what is done where it may go right another time.
     """
-    told = _problem(error, commands, later)
-    return type(told)(line(told.message, _CHARACTERS))
+    status = _problem(error, commands, later)
+    return type(status)(line(status.message, _CHARACTERS))
 
 
 def _problem(error: Problem, commands: Commands, later: str) -> ops.StatusBase:
@@ -189,61 +189,61 @@ def _pipelines(error: kfp_ops.KfpError, commands: Commands, later: str) -> ops.S
             )
 
 
-def of(situation: Situation, commands: Commands) -> ops.StatusBase:
+def unit_status(situation: Situation, commands: Commands) -> ops.StatusBase:
     """The unit's status: the problem, or the latest run, the model that serves, and production.
 
     Last comes what keeps the workload from running, which keeps no one from training.
     """
-    told = _seen(situation, commands)
+    status = _run_status(situation, commands)
     if not situation.workload:
-        return told
+        return status
     text = (
-        f"{told.message}; the Pushgateway does not run: {situation.workload}; {_LATER}; see: "
+        f"{status.message}; the Pushgateway does not run: {situation.workload}; {_LATER}; see: "
         f"juju debug-log --include {commands.app}"
     )
-    kind = type(told) if isinstance(told, ops.BlockedStatus) else ops.WaitingStatus
+    kind = type(status) if isinstance(status, ops.BlockedStatus) else ops.WaitingStatus
     return kind(line(text, _CHARACTERS))
 
 
-def _seen(situation: Situation, commands: Commands) -> ops.StatusBase:
+def _run_status(situation: Situation, commands: Commands) -> ops.StatusBase:
     if situation.problem:
         return problem(situation.problem, commands)
-    told, served = _training(situation, commands), situation.served
-    more = (
-        *_back(situation, commands),
+    status, served = _training(situation, commands), situation.served
+    parts = (
+        *_trained_before(situation, commands),
         *_paused(situation, commands),
         *_production(situation, commands),
     )
-    text = line("; ".join([told.message, *more]), _CHARACTERS)
-    if served and not served.is_ready and isinstance(told, ops.ActiveStatus):
+    text = line("; ".join([status.message, *parts]), _CHARACTERS)
+    if served and not served.is_ready and isinstance(status, ops.ActiveStatus):
         return ops.WaitingStatus(text)
-    return type(told)(text)
+    return type(status)(text)
 
 
 def _training(situation: Situation, commands: Commands) -> ops.StatusBase:
-    run, serves = situation.latest, _serves(situation)
+    run, prefix = situation.latest, _serves(situation)
     if run is None:
-        return ops.ActiveStatus(f"{serves}no run yet; start one: {commands.train}")
+        return ops.ActiveStatus(f"{prefix}no run yet; start one: {commands.train}")
     if run.state is kfp_ops.RunState.SUCCEEDED:
         return ops.ActiveStatus(_succeeded(situation, run, commands))
     if run.state in (kfp_ops.RunState.FAILED, kfp_ops.RunState.CANCELED):
         return _unsuccessful(situation, run, commands)
     if situation.lost:
         return ops.BlockedStatus(
-            f"{serves}run {run.display_name} was told to end and does not, as if its workflow were "
+            f"{prefix}run {run.display_name} was told to end and does not, as if its workflow were "
             f"gone; see: {commands.run('get-run')}, then: {commands.train}"
         )
-    done = sum(state.is_final for state in run.steps(situation.steps).values())
-    going = (
-        f"{serves}run {run.display_name} {run.state.value}, "
-        f"{done} of {len(situation.steps)} steps done"
+    completed = sum(state.is_final for state in run.steps(situation.steps).values())
+    progress = (
+        f"{prefix}run {run.display_name} {run.state.value}, "
+        f"{completed} of {len(situation.steps)} steps done"
     )
-    if situation.trouble:
-        return ops.WaitingStatus(f"{going}; {situation.trouble}")
-    return ops.ActiveStatus(going)
+    if situation.pod_issue:
+        return ops.WaitingStatus(f"{progress}; {situation.pod_issue}")
+    return ops.ActiveStatus(progress)
 
 
-def _back(situation: Situation, commands: Commands) -> list[str]:
+def _trained_before(situation: Situation, commands: Commands) -> list[str]:
     run = situation.trained_before
     if run is None:
         return []
@@ -263,21 +263,21 @@ def _paused(situation: Situation, commands: Commands) -> list[str]:
 
 def _production(situation: Situation, commands: Commands) -> list[str]:
     """What monitoring tells; nothing where all is well."""
-    told: list[str] = []
+    parts: list[str] = []
     run, report = situation.monitor, situation.report
     if run and run.state is kfp_ops.RunState.FAILED:
-        told.append(f"monitoring failed; see: {commands.run('get-run')} run-id={run.run_id}")
+        parts.append(f"monitoring failed; see: {commands.run('get-run')} run-id={run.run_id}")
     if report and situation.drift:
-        told.append(
+        parts.append(
             f"production drifted: {figures(situation.drift)}; see: "
             f"{commands.run('get-run')} run-id={report.run_id}, then: {commands.train}"
         )
-    return told
+    return parts
 
 
-def _why(situation: Situation, run: kfp_ops.Run) -> str:
-    if situation.trouble:
-        return f" at {situation.trouble}"
+def _failed_step(situation: Situation, run: kfp_ops.Run) -> str:
+    if situation.pod_issue:
+        return f" at {situation.pod_issue}"
     failed = sorted(
         n for n, s in run.steps(situation.steps).items() if s is kfp_ops.RunState.FAILED
     )
@@ -285,17 +285,17 @@ def _why(situation: Situation, run: kfp_ops.Run) -> str:
 
 
 def _unsuccessful(situation: Situation, run: kfp_ops.Run, commands: Commands) -> ops.StatusBase:
-    told, why = f"{_serves(situation)}run {run.display_name}", _why(situation, run)
+    prefix, location = f"{_serves(situation)}run {run.display_name}", _failed_step(situation, run)
     if situation.outlasted:
         return ops.BlockedStatus(
-            f"{told} ended without success after {situation.outlasted}, more than run-timeout "
-            f"allows{why}; see: {commands.run('get-run')}, or raise it: "
+            f"{prefix} ended without success after {situation.outlasted}, more than run-timeout "
+            f"allows{location}; see: {commands.run('get-run')}, or raise it: "
             f"{commands.config('run-timeout')}, then: {commands.train}"
         )
     if run.state is kfp_ops.RunState.CANCELED:
-        return ops.ActiveStatus(f"{told} CANCELED; start one: {commands.train}")
+        return ops.ActiveStatus(f"{prefix} CANCELED; start one: {commands.train}")
     return ops.BlockedStatus(
-        f"{told} failed{why}; see: {commands.run('get-run')}, then: {commands.train}"
+        f"{prefix} failed{location}; see: {commands.run('get-run')}, then: {commands.train}"
     )
 
 
@@ -316,18 +316,22 @@ def _kserve(served: Served | None) -> str:
 def _succeeded(situation: Situation, run: kfp_ops.Run, commands: Commands) -> str:
     result, champion = situation.result, situation.champion
     if champion and champion.result.run_id == run.run_id:
-        told = f"v{champion.version} serves, accuracy {champion.result.accuracy:.4f}"
-        return told + _kserve(situation.served)
+        message = f"v{champion.version} serves, accuracy {champion.result.accuracy:.4f}"
+        return message + _kserve(situation.served)
     if result is None:
         return (
             f"{_serves(situation)}run {run.display_name} SUCCEEDED without a result in the registry"
         )
     if result.accepted:
-        told = (
+        message = (
             f"{_serves(situation)}run {run.display_name} accepted, accuracy {result.accuracy:.4f}"
         )
         is_manual = situation.config and situation.config.promotion == "manual"
-        return f"{told}; let it serve: {commands.run('promote')} version=N" if is_manual else told
+        return (
+            f"{message}; let it serve: {commands.run('promote')} version=N"
+            if is_manual
+            else message
+        )
     verdict = "made the same model again" if result.unchanged else "rejected"
     return (
         f"{_serves(situation)}run {run.display_name} {verdict}, accuracy {result.accuracy:.4f}: "

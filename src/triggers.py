@@ -17,11 +17,11 @@ from kfp_ops import fingerprint
 from registry import Champion, Report
 
 # How the names of their runs begin.
-FAMILY = "retrain-"
+RUN_PREFIX = "retrain-"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evidence:
+class Signals:
     """What the triggers go by.
 
     Attributes:
@@ -66,29 +66,29 @@ def watches_data(config: TrainerConfig, champion: Champion | None) -> bool:
     )
 
 
-def due(config: TrainerConfig, evidence: Evidence, now: datetime.datetime) -> list[Trigger]:
+def due(config: TrainerConfig, signals: Signals, now: datetime.datetime) -> list[Trigger]:
     """The reasons there are to train, the weightiest first; none without a champion.
 
     Args:
         config: the options.
-        evidence: what was seen.
+        signals: what was seen.
         now: the time, UTC.
     """
-    champion = evidence.champion
+    champion = signals.champion
     if champion is None:
         return []
-    told = (
-        *_new_data(config, champion, evidence.etags),
-        *_drift(config, champion, evidence.report),
+    reasons = (
+        *_new_data(config, champion, signals.etags),
+        *_drift(config, champion, signals.report),
         *_age(config, champion, now),
     )
     return [
         Trigger(
-            name=f"{FAMILY}{fingerprint(reason, champion.version, seen)}",
+            name=f"{RUN_PREFIX}{fingerprint(reason, champion.version, identity)}",
             reason=reason,
             description=f"{sentence} (version {champion.version})",
         )
-        for reason, seen, sentence in told
+        for reason, identity, sentence in reasons
     ]
 
 
@@ -109,26 +109,26 @@ def drift(
     return drifted
 
 
-_Told = Iterator[tuple[str, object, str]]
+_Reasons = Iterator[tuple[str, object, str]]
 
 
-def _new_data(config: TrainerConfig, champion: Champion, etags: Mapping[str, str]) -> _Told:
-    before = champion.result.etags
-    changed = sorted(name for name in before if name in etags and etags[name] != before[name])
+def _new_data(config: TrainerConfig, champion: Champion, etags: Mapping[str, str]) -> _Reasons:
+    trained = champion.result.etags
+    changed = sorted(name for name in trained if name in etags and etags[name] != trained[name])
     if watches_data(config, champion) and changed:
         sentence = f"{', '.join(changed)} changed since the model that serves was trained"
         yield "new data", dict(etags), sentence
 
 
-def _drift(config: TrainerConfig, champion: Champion, report: Report | None) -> _Told:
-    told = drift(config, champion, report)
-    if config.retrain_on_drift and report and told:
-        yield "drift", report.run_id, f"production drifted from its data: {figures(told)}"
+def _drift(config: TrainerConfig, champion: Champion, report: Report | None) -> _Reasons:
+    drifted = drift(config, champion, report)
+    if config.retrain_on_drift and report and drifted:
+        yield "drift", report.run_id, f"production drifted from its data: {figures(drifted)}"
 
 
-def _age(config: TrainerConfig, champion: Champion, now: datetime.datetime) -> _Told:
-    made, after = champion.result.created_at, config.retrain_after
+def _age(config: TrainerConfig, champion: Champion, now: datetime.datetime) -> _Reasons:
+    created, after = champion.result.created_at, config.retrain_after
     # A model that is not replaced is due again after as many days more.
-    times = (now - made) // datetime.timedelta(days=after) if made and after else 0
+    times = (now - created) // datetime.timedelta(days=after) if created and after else 0
     if times > 0:
         yield "age", times, f"the model that serves is older than {times * after} days"

@@ -47,31 +47,31 @@ def values(space: str) -> Iterator[tuple[str, object]]:
         raise ValueError("it is no list of parameters")
     names: set[str] = set()
     for parameter in cast("list[Any]", parameters):
-        said = cast("dict[str, Any]", parameter if isinstance(parameter, dict) else {})
-        if set(said) != {"name", "parameterType", "feasibleSpace"}:
+        fields = cast("dict[str, Any]", parameter if isinstance(parameter, dict) else {})
+        if set(fields) != {"name", "parameterType", "feasibleSpace"}:
             raise ValueError("a parameter has name, parameterType and feasibleSpace")
-        name = str(said["name"])
+        name = str(fields["name"])
         if name not in _SETTINGS or name in names:
             raise ValueError(f"{', '.join(_SETTINGS)} can be tuned, once each")
         names.add(name)
-        yield from _values(name, str(said["parameterType"]), said["feasibleSpace"])
+        yield from _values(name, str(fields["parameterType"]), fields["feasibleSpace"])
 
 
 def _values(name: str, kind: str, feasible: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    read, kinds = _SETTINGS[name]
+    parse, kinds = _SETTINGS[name]
     if kind not in kinds:
         raise ValueError(f"parameterType of {name} is {' or '.join(kinds)}")
     try:
         if kind in ("categorical", "discrete"):
-            found = [read(each) for each in feasible["list"]]
-            if not found or set(feasible) != {"list"}:
+            candidates = [parse(value) for value in feasible["list"]]
+            if not candidates or set(feasible) != {"list"}:
                 raise ValueError
         else:
-            found = [read(feasible["min"]), read(feasible["max"])]
+            candidates = [parse(feasible["min"]), parse(feasible["max"])]
             low, high = float(feasible["min"]), float(feasible["max"])
             distribution = feasible.get("distribution", "uniform")
-            known = set(feasible) <= {"min", "max", "distribution"}
-            if not known or not low < high or distribution not in _DISTRIBUTIONS:
+            is_known = set(feasible) <= {"min", "max", "distribution"}
+            if not is_known or not low < high or distribution not in _DISTRIBUTIONS:
                 raise ValueError
             if distribution == "logUniform" and low <= 0:
                 raise ValueError
@@ -79,5 +79,5 @@ def _values(name: str, kind: str, feasible: Mapping[str, Any]) -> Iterator[tuple
         raise ValueError(
             f"feasibleSpace of {name} has a list, or min below max (both above 0 for logUniform)"
         ) from error
-    for each in found:
-        yield name, each
+    for value in candidates:
+        yield name, value

@@ -19,26 +19,36 @@ from kube import connect, errors
 _IS_DEFAULT = "storageclass.kubernetes.io/is-default-class"
 
 
-def settled(there: Connection) -> TrainerConfig:
+def with_storage_class(connection: Connection) -> TrainerConfig:
     """The options, with the cluster's default in place of a storage class that is not named.
 
     Raises:
         OptionError: the cluster has no default.
         KubernetesError: Kubernetes did not tell.
     """
-    config = there.config
+    config = connection.config
     if not config.workspace_size or config.storage_class:
         return config
     from lightkube.resources.storage_v1 import StorageClass
 
-    kube = connect(there.app, there.model)
+    kube = connect(connection.app, connection.model)
     with errors("the cluster's storage classes"):
         classes: list[Any] = list(kube.list(StorageClass))  # pyright: ignore[reportUnknownMemberType]
-    marked = [each for each in classes if _is_default(each.metadata.annotations or {})]
-    if not marked:
+    defaults = [
+        storage_class
+        for storage_class in classes
+        if _is_default(storage_class.metadata.annotations or {})
+    ]
+    if not defaults:
         raise OptionError("storage_class", "", "named, since this cluster has no default one")
     # Of several defaults Kubernetes takes the newest too.
-    newest = max(marked, key=lambda each: (each.metadata.creationTimestamp, each.metadata.name))
+    newest = max(
+        defaults,
+        key=lambda storage_class: (
+            storage_class.metadata.creationTimestamp,
+            storage_class.metadata.name,
+        ),
+    )
     return dataclasses.replace(config, storage_class=newest.metadata.name)
 
 

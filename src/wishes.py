@@ -39,7 +39,7 @@ def wanted(
     storage: ObjectStorage,
     experiment: str,
     asked: Asked,
-    evidence: triggers.Evidence,
+    signals: triggers.Signals,
     now: datetime.datetime,
 ) -> Iterator[Wanted]:
     """What shall exist, a pipeline each; the trainer's own is the last, and always there.
@@ -49,14 +49,14 @@ def wanted(
         storage: where the registry is.
         experiment: the name of the trainer's experiment.
         asked: the runs that are asked for.
-        evidence: what the triggers go by.
+        signals: what the triggers go by.
         now: the time, UTC.
 
     Raises:
         OptionError: a parameter has a value that it cannot have.
     """
-    tunings = {name: what for name, what in asked.items() if isinstance(what, TuneParams)}
-    trainings = {name: what for name, what in asked.items() if isinstance(what, TrainParams)}
+    tunings = {name: wish for name, wish in asked.items() if isinstance(wish, TuneParams)}
+    trainings = {name: wish for name, wish in asked.items() if isinstance(wish, TrainParams)}
     if tunings:
         requests = tuple(_tunings(config, storage, tunings))
         tuner = Wanted(
@@ -67,20 +67,20 @@ def wanted(
             # The schedule in the experiment is the trainer's.
             schedule_prefix="tune-",
         )
-        yield _told_its_version(tuner)
+        yield _with_pipeline_version(tuner)
     spec = _spec(config, config.arguments, _TRAIN)
-    own = Wanted(
+    trainer = Wanted(
         pipeline=PIPELINE,
         spec=spec,
         experiment=experiment,
         runs=(
             *_requests(config, spec, storage, trainings),
-            *_retraining(config, storage, evidence, now),
+            *_retraining(config, storage, signals, now),
         ),
         schedule=_schedule(config, spec, storage),
         deadline=_deadline(config, now),
     )
-    yield _told_its_version(own)
+    yield _with_pipeline_version(trainer)
 
 
 def monitoring(
@@ -114,7 +114,10 @@ def monitoring(
         runs=tuple(
             RunRequest(
                 name=name,
-                parameters={**params.over(config).monitor_arguments, "s3_endpoint": storage.url},
+                parameters={
+                    **params.apply_to(config).monitor_arguments,
+                    "s3_endpoint": storage.url,
+                },
                 description="Asked for by the action monitor",
             )
             for name, params in asked.items()
@@ -172,7 +175,7 @@ def _requests(
     for name, params in asked.items():
         yield RunRequest(
             name=name,
-            parameters=_arguments(params.over(config), storage, "action"),
+            parameters=_arguments(params.apply_to(config), storage, "action"),
             description=params.note or "Asked for by the action train",
         )
 
@@ -180,16 +183,16 @@ def _requests(
 def _retraining(
     config: TrainerConfig,
     storage: ObjectStorage,
-    evidence: triggers.Evidence,
+    signals: triggers.Signals,
     now: datetime.datetime,
 ) -> Iterator[RunRequest]:
     """The runs that triggers ask for; the plan submits one at a time."""
-    for trigger in triggers.due(config, evidence, now):
+    for trigger in triggers.due(config, signals, now):
         yield RunRequest(
             name=trigger.name,
             parameters=_arguments(config, storage, trigger.reason),
             description=f"{trigger.reason}: {trigger.description}",
-            family=triggers.FAMILY,
+            family=triggers.RUN_PREFIX,
             quiet_since=now - datetime.timedelta(hours=config.retrain_interval),
         )
 
@@ -199,11 +202,11 @@ def _tunings(
 ) -> Iterator[RunRequest]:
     for name, params in asked.items():
         # Trials run beside each other, and one volume is for one step at a time.
-        tried = dataclasses.replace(params.over(config), workspace_size="")
+        trial_config = dataclasses.replace(params.apply_to(config), workspace_size="")
         yield RunRequest(
             name=name,
             parameters={
-                **_arguments(tried, storage, "action"),
+                **_arguments(trial_config, storage, "action"),
                 "trials": params.trials,
                 "parallelism": params.parallelism,
                 "space": params.space or tuning.DEFAULT,
@@ -232,23 +235,23 @@ def _recurring(
     )
 
 
-def _told_its_version(wanted: Wanted) -> Wanted:
+def _with_pipeline_version(wanted: Wanted) -> Wanted:
     """The same, but each run is given the name of the pipeline's version, for its manifest.
 
     The names of runs and schedules carry the specification's fingerprint already, so it comes into the
     arguments after they are made.
     """
 
-    def told(arguments: Mapping[str, object]) -> dict[str, object]:
+    def merged(arguments: Mapping[str, object]) -> dict[str, object]:
         return {**arguments, "pipeline_version": wanted.version}
 
     schedule = wanted.schedule
     return dataclasses.replace(
         wanted,
         runs=tuple(
-            dataclasses.replace(run, parameters=told(run.parameters)) for run in wanted.runs
+            dataclasses.replace(run, parameters=merged(run.parameters)) for run in wanted.runs
         ),
-        schedule=schedule and dataclasses.replace(schedule, parameters=told(schedule.parameters)),
+        schedule=schedule and dataclasses.replace(schedule, parameters=merged(schedule.parameters)),
     )
 
 

@@ -92,7 +92,7 @@ def requirements(lock: Path) -> str:
                 marks = package.get("markers", "")
                 lines.append(
                     f"{name}=={package['version']}{marks} "
-                    + " ".join(f"--hash={each}" for each in hashes)
+                    + " ".join(f"--hash={file_hash}" for file_hash in hashes)
                 )
     return "\n".join(lines)
 

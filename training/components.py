@@ -52,7 +52,7 @@ def ingest(
     from fashion_mnist import data_validation, ingesting
     from fashion_mnist.workspace import keep
 
-    said = ingesting.ingest(
+    markdown = ingesting.ingest(
         source=data_path,
         registry=registry,
         s3_endpoint=s3_endpoint,
@@ -68,7 +68,7 @@ def ingest(
         report=Path(report.path),
     )
     keep(workspace, "dataset", Path(dataset.path))
-    Path(summary.path).write_text(said, encoding="utf-8")
+    Path(summary.path).write_text(markdown, encoding="utf-8")
 
 
 @step
@@ -98,41 +98,47 @@ def train(
     from pathlib import Path
 
     from fashion_mnist import checkpoints, data, export, recipes
-    from fashion_mnist import workers as many
-    from fashion_mnist.workspace import keep, place
+    from fashion_mnist import workers as distributed
+    from fashion_mnist.workspace import artifact_path, keep
 
-    chosen = recipes.resolve(
+    resolved = recipes.resolve(
         recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
     )
-    images = data.load_saved(place(workspace, "dataset", Path(dataset.path)))
-    where = workspace or registry
-    kept = checkpoints.Checkpoints(where, run_id, endpoint=s3_endpoint) if where else None
-    trained = many.train(
+    images = data.load_saved(artifact_path(workspace, "dataset", Path(dataset.path)))
+    address = workspace or registry
+    checkpoint_store = (
+        checkpoints.Checkpoints(address, run_id, endpoint=s3_endpoint) if address else None
+    )
+    trained = distributed.train(
         images.train_images,
         images.train_labels,
-        chosen,
+        resolved,
         seed=seed,
         workers=workers,
         registry=registry,
         s3_endpoint=s3_endpoint,
         run_id=run_id,
-        checkpoints=kept,
+        checkpoints=checkpoint_store,
     )
     export.check(trained.model, [epoch.loss for epoch in trained.history])
     target = Path(model.path)
     export.export(trained.model, target, model_file, images.train_images)
     history = [dataclasses.asdict(epoch) for epoch in trained.history]
-    facts = {"history": history, "seconds": trained.seconds, "recipe": dataclasses.asdict(chosen)}
-    facts["environment"] = export.environment()
-    facts |= {"workers": workers} | ({"tuning": json.loads(tuning)} if tuning else {})
-    (target / "training.json").write_text(json.dumps(facts, indent=1))
+    record = {
+        "history": history,
+        "seconds": trained.seconds,
+        "recipe": dataclasses.asdict(resolved),
+    }
+    record["environment"] = export.environment()
+    record |= {"workers": workers} | ({"tuning": json.loads(tuning)} if tuning else {})
+    (target / "training.json").write_text(json.dumps(record, indent=1))
     keep(workspace, "model", target)
     metrics.log_metric("train_accuracy", history[-1]["accuracy"])
     metrics.log_metric("train_loss", history[-1]["loss"])
     metrics.log_metric("fit_seconds", trained.seconds)
     print(f"train accuracy {history[-1]['accuracy']:.4f} in {trained.seconds:.1f} s")
-    if kept is not None:
-        kept.clear()
+    if checkpoint_store is not None:
+        checkpoint_store.clear()
 
 
 @step
@@ -199,11 +205,11 @@ def choose(
 
     ranked = tuning.results(trials, registry=registry, s3_endpoint=s3_endpoint, run_id=run_id)
     Path(table.path).write_text(tuning.table(ranked), encoding="utf-8")
-    for said in ranked:
-        metrics.log_metric(f"val_accuracy of trial {said['trial']}", said["val_accuracy"])
+    for result in ranked:
+        metrics.log_metric(f"val_accuracy of trial {result['trial']}", result["val_accuracy"])
     best = ranked[0]
-    told = {"trials": trials, "best": best["trial"], "val_accuracy": best["val_accuracy"]}
-    return (*(kind(best[name]) for name, kind in tuning.SETTINGS.items()), json.dumps(told))
+    outcome = {"trials": trials, "best": best["trial"], "val_accuracy": best["val_accuracy"]}
+    return (*(kind(best[name]) for name, kind in tuning.SETTINGS.items()), json.dumps(outcome))
 
 
 @step
@@ -301,19 +307,19 @@ def predict(
     from pathlib import Path
 
     from fashion_mnist import data, prediction
-    from fashion_mnist.workspace import place
+    from fashion_mnist.workspace import artifact_path
 
-    images = data.load_saved(place(workspace, "dataset", Path(dataset.path)))
+    images = data.load_saved(artifact_path(workspace, "dataset", Path(dataset.path)))
     count = len(images.test_images)
     if not 0 <= image_number < count:
         raise ValueError(f"image_number must be 0 to {count - 1}, not {image_number}")
-    said = prediction.predict(
-        place(workspace, "model", Path(model.path)),
+    result = prediction.predict(
+        artifact_path(workspace, "model", Path(model.path)),
         images.test_images[image_number],
         int(images.test_labels[image_number]),
     )
-    print(said)
-    return str(said)
+    print(result)
+    return str(result)
 
 
 @step
@@ -334,7 +340,7 @@ def monitor(
 
     from fashion_mnist import monitoring
 
-    said = monitoring.monitor(
+    result = monitoring.monitor(
         source=monitor_data,
         run_id=run_id,
         registry=registry,
@@ -345,10 +351,10 @@ def monitor(
         max_images=max_images,
         report=Path(report.path),
     )
-    for part, index in said["drift"].items():
+    for part, index in result["drift"].items():
         metrics.log_metric(f"drift {part}", index)
-    if said["accuracy"] is not None:
-        metrics.log_metric("accuracy", said["accuracy"])
-    for name, recall in said["recall"].items():
+    if result["accuracy"] is not None:
+        metrics.log_metric("accuracy", result["accuracy"])
+    for name, recall in result["recall"].items():
         metrics.log_metric(f"recall {name}", recall)
-    print(f"{said['images']} images against version {said['version']}: drift {said['drift']}")
+    print(f"{result['images']} images against version {result['version']}: drift {result['drift']}")

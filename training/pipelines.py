@@ -15,7 +15,9 @@ TUNER = "fashion-mnist-tuner"
 SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the Secret that Kubeflow puts into each profile
 
 
-def _runs(task: dsl.PipelineTask, *, cpu: str, memory: str, minutes: int, retries: int) -> None:
+def _configure_step(
+    task: dsl.PipelineTask, *, cpu: str, memory: str, minutes: int, retries: int
+) -> None:
     """What a step may use, how long it may take, and how often it is tried again.
 
     Nothing is cached: a step's data may have changed under the same address, and the registry is
@@ -29,7 +31,7 @@ def _runs(task: dsl.PipelineTask, *, cpu: str, memory: str, minutes: int, retrie
     kubernetes.set_timeout(task, minutes * 60)
 
 
-def _reads_storage(task: dsl.PipelineTask) -> None:
+def _use_storage_keys(task: dsl.PipelineTask) -> None:
     kubernetes.use_secret_as_env(
         task,
         SECRET,
@@ -90,8 +92,8 @@ def _train(
         image_number=image_number,
         workspace=workspace,
     )
-    _runs(ingest, cpu="1", memory="2Gi", minutes=20, retries=3)
-    _reads_storage(ingest)
+    _configure_step(ingest, cpu="1", memory="2Gi", minutes=20, retries=3)
+    _use_storage_keys(ingest)
 
     settings: Mapping[str, Any] = {
         "recipe": recipe,
@@ -112,8 +114,8 @@ def _train(
         workspace=workspace,
         dataset=ingest.outputs["dataset"],
     )
-    _runs(train, cpu="4", memory="4Gi", minutes=120, retries=3)
-    _reads_storage(train)
+    _configure_step(train, cpu="4", memory="4Gi", minutes=120, retries=3)
+    _use_storage_keys(train)
 
     evaluate = components.evaluate(
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
@@ -131,8 +133,8 @@ def _train(
         dataset=ingest.outputs["dataset"],
         model=train.outputs["model"],
     )
-    _runs(evaluate, cpu="2", memory="3Gi", minutes=20, retries=3)
-    _reads_storage(evaluate)
+    _configure_step(evaluate, cpu="2", memory="3Gi", minutes=20, retries=3)
+    _use_storage_keys(evaluate)
 
     with dsl.If(evaluate.outputs["Output"] == "accepted", name="is-accepted"):
         publish = components.publish(
@@ -147,8 +149,8 @@ def _train(
             manifest=evaluate.outputs["manifest"],
         )
         # 2.5 does not try it again within a condition, later servers do.
-        _runs(publish, cpu="2", memory="3Gi", minutes=20, retries=3)
-        _reads_storage(publish)
+        _configure_step(publish, cpu="2", memory="3Gi", minutes=20, retries=3)
+        _use_storage_keys(publish)
 
     predict = components.predict(
         image_number=image_number,
@@ -156,23 +158,23 @@ def _train(
         dataset=ingest.outputs["dataset"],
         model=train.outputs["model"],
     )
-    _runs(predict, cpu="1", memory="2Gi", minutes=10, retries=1)
+    _configure_step(predict, cpu="1", memory="2Gi", minutes=10, retries=1)
     return [ingest, train, predict]
 
 
 def _pipeline(
     function: Any,
-    *more: inspect.Parameter,
+    *extra: inspect.Parameter,
     name: str = NAME,
     description: str = "Train, judge and publish a Fashion-MNIST classifier.",
 ) -> Any:
     """A pipeline with the parameters of `_train`, and more, which calls a function by their names."""
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    own = [p for p in inspect.signature(_train).parameters.values() if p.kind is positional]
-    signature = inspect.Signature([*more, *own])
+    inherited = [p for p in inspect.signature(_train).parameters.values() if p.kind is positional]
+    signature = inspect.Signature([*extra, *inherited])
 
-    def pipeline(*given):
-        function(**dict(zip(signature.parameters, given, strict=True)))
+    def pipeline(*arguments):
+        function(**dict(zip(signature.parameters, arguments, strict=True)))
 
     pipeline.__signature__ = signature
     return dsl.pipeline(name=name, description=description)(pipeline)
@@ -208,7 +210,7 @@ def _tuned(trials: int, parallelism: int, space: str, **arguments: Any) -> None:
         suggest = components.suggest(
             space=space, trials=trials, parallelism=parallelism, seed=seed, **settings
         )
-        _runs(suggest, cpu="1", memory="2Gi", minutes=10, retries=1)
+        _configure_step(suggest, cpu="1", memory="2Gi", minutes=10, retries=1)
         # Each share is a pod that tries its settings one after another: `parallelism` at a time.
         with dsl.ParallelFor(suggest.output, name="shares") as share:
             trial = components.trial(
@@ -219,8 +221,8 @@ def _tuned(trials: int, parallelism: int, space: str, **arguments: Any) -> None:
                 s3_endpoint=s3_endpoint,
                 dataset=ingest.outputs["dataset"],
             )
-            _runs(trial, cpu="4", memory="4Gi", minutes=240, retries=3)
-            _reads_storage(trial)
+            _configure_step(trial, cpu="4", memory="4Gi", minutes=240, retries=3)
+            _use_storage_keys(trial)
         # Trials leave their results in object storage, which is the same with every server.
         choose = components.choose(
             trials=trials,
@@ -228,8 +230,8 @@ def _tuned(trials: int, parallelism: int, space: str, **arguments: Any) -> None:
             registry=registry,
             s3_endpoint=s3_endpoint,
         ).after(trial)
-        _runs(choose, cpu="1", memory="2Gi", minutes=10, retries=3)
-        _reads_storage(choose)
+        _configure_step(choose, cpu="1", memory="2Gi", minutes=10, retries=3)
+        _use_storage_keys(choose)
         return {name: choose.outputs[name] for name in ("tuning", *settings)}
 
     _train(**arguments, tune=tune)
@@ -280,5 +282,5 @@ def monitor_pipeline(
         min_images=min_images,
         max_images=max_images,
     )
-    _runs(monitor, cpu="2", memory="3Gi", minutes=30, retries=1)
-    _reads_storage(monitor)
+    _configure_step(monitor, cpu="2", memory="3Gi", minutes=30, retries=1)
+    _use_storage_keys(monitor)

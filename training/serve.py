@@ -111,7 +111,7 @@ class ChampionModel(Model):
         """
         served = self._served
         assert served is not None  # noqa: S101 - KServe asks nobody who is not ready
-        images = _of_v2(payload) if isinstance(payload, InferRequest) else _of_v1(payload)
+        images = _v2_images(payload) if isinstance(payload, InferRequest) else _v1_images(payload)
         # Not on the event loop, which answers others meanwhile.
         probabilities = await asyncio.to_thread(_ask, served.serve, images)
         if response_headers is not None:
@@ -129,7 +129,7 @@ def _ask(serve: Any, images: np.ndarray) -> np.ndarray:
     return serve(images=images)["probabilities"].numpy()
 
 
-def _of_v1(payload: object) -> np.ndarray:
+def _v1_images(payload: object) -> np.ndarray:
     """The images of a request of the V1 protocol: `{"instances": [image, ...]}`."""
     if not isinstance(payload, dict) or not isinstance(payload.get("instances"), list):
         raise InvalidInput('send {"instances": [image, ...]} as application/json')
@@ -143,15 +143,15 @@ def _of_v1(payload: object) -> np.ndarray:
     return _checked(images)
 
 
-def _of_v2(payload: InferRequest) -> np.ndarray:
+def _v2_images(payload: InferRequest) -> np.ndarray:
     """The images of a request of the V2 protocol, whose one tensor is `images`."""
-    named = [tensor for tensor in payload.inputs if tensor.name == INPUT["name"]]
-    if len(named) != 1 or len(payload.inputs) != 1:
+    tensors = [tensor for tensor in payload.inputs if tensor.name == INPUT["name"]]
+    if len(tensors) != 1 or len(payload.inputs) != 1:
         raise InvalidInput("inputs must be one tensor with the name images")
-    if named[0].datatype != INPUT["datatype"]:
-        raise InvalidInput(f"images has datatype {named[0].datatype}; send raw pixels as UINT8")
+    if tensors[0].datatype != INPUT["datatype"]:
+        raise InvalidInput(f"images has datatype {tensors[0].datatype}; send raw pixels as UINT8")
     try:
-        return _checked(_pixels(named[0]))
+        return _checked(_pixels(tensors[0]))
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(f"images cannot be read: {error}") from error
 
@@ -182,8 +182,8 @@ def _followed(model: ChampionModel, seconds: float) -> Generator[None]:
                 if not model.load():
                     logger.warning("no model is the champion yet; looking again in %g s", seconds)
             except (RegistryError, BaseError, OSError, RuntimeError) as error:
-                first = (str(error).strip().splitlines() or [repr(error)])[0]
-                logger.warning("the champion cannot be had: %s; trying again", first[:300])
+                first_line = (str(error).strip().splitlines() or [repr(error)])[0]
+                logger.warning("the champion cannot be had: %s; trying again", first_line[:300])
             if stop.wait(seconds):
                 return
 

@@ -107,10 +107,12 @@ class Client:
             KfpError: any of the package's errors, as with every call.
         """
         try:
-            answer = self._call("GET", f"/pipelines/names/{_part(name)}", query=self._scope())
+            response = self._call(
+                "GET", f"/pipelines/names/{_path_segment(name)}", query=self._scope()
+            )
         except errors.NotFoundError:
             return None
-        return Pipeline.from_json(answer)
+        return Pipeline.from_json(response)
 
     def create_pipeline(self, name: str, description: str = "") -> Pipeline:
         """Create an empty pipeline; ConflictError when the name is taken."""
@@ -119,34 +121,34 @@ class Client:
 
     def find_version(self, pipeline_id: str, name: str) -> PipelineVersion | None:
         """The pipeline's version of this name, or None."""
-        found = self._list(
-            f"/pipelines/{_part(pipeline_id)}/versions",
+        versions = self._list(
+            f"/pipelines/{_path_segment(pipeline_id)}/versions",
             "pipeline_versions",
             filters={"name": name},
             query={},
         )
-        return PipelineVersion.from_json(found[0]) if found else None
+        return PipelineVersion.from_json(versions[0]) if versions else None
 
     def upload_version(
         self, pipeline_id: str, name: str, spec: str, description: str = ""
     ) -> PipelineVersion:
         """Upload a compiled specification (YAML) as a version; ConflictError: name is taken."""
-        answer = self._call(
+        response = self._call(
             "POST",
             "/pipelines/upload_version",
             query={"name": name, "pipelineid": pipeline_id, "description": description},
             upload=spec,
         )
-        return PipelineVersion.from_json(answer)
+        return PipelineVersion.from_json(response)
 
     # Experiments --------------------------------------------------------------------------------
 
     def find_experiment(self, name: str) -> Experiment | None:
         """The experiment of this name in the namespace, or None."""
-        found = self._list(
+        experiments = self._list(
             "/experiments", "experiments", filters={"display_name": name}, query=self._scope()
         )
-        return Experiment.from_json(found[0]) if found else None
+        return Experiment.from_json(experiments[0]) if experiments else None
 
     def create_experiment(self, name: str, description: str = "") -> Experiment:
         """Create an experiment; ConflictError when the name is taken."""
@@ -161,14 +163,14 @@ class Client:
 
     def find_runs(self, experiment_id: str, name: str, *, limit: int = 10) -> list[Run]:
         """The newest runs of this name, at most `limit`, newest first, with archived ones."""
-        found = self._list(
+        rows = self._list(
             "/runs",
             "runs",
             filters={"display_name": name},
             limit=limit,
             query={"experiment_id": experiment_id, **self._scope()},
         )
-        return [Run.from_json(row) for row in found]
+        return [Run.from_json(row) for row in rows]
 
     def list_runs(
         self,
@@ -187,10 +189,10 @@ class Client:
         """
         states = (state,) if isinstance(state, RunState) else state
         among = {
-            "state": [each.value for each in states],
+            "state": [run_state.value for run_state in states],
             "recurring_run_id": list(recurring_run_ids),
         }
-        found = self._list(
+        rows = self._list(
             "/runs",
             "runs",
             filters={"storage_state": "AVAILABLE"},
@@ -200,11 +202,11 @@ class Client:
             sort_by=OLDEST if oldest_first else NEWEST,
             query={"experiment_id": experiment_id, **self._scope()},
         )
-        return [Run.from_json(row) for row in found]
+        return [Run.from_json(row) for row in rows]
 
     def get_run(self, run_id: str) -> Run:
         """One run, with its tasks; NotFoundError when there is none."""
-        return Run.from_json(self._call("GET", f"/runs/{_part(run_id)}"))
+        return Run.from_json(self._call("GET", f"/runs/{_path_segment(run_id)}"))
 
     def create_run(
         self,
@@ -233,7 +235,7 @@ class Client:
 
     def terminate_run(self, run_id: str) -> None:
         """Ask the server to stop a run; RequestError when it has ended already."""
-        self._call("POST", f"/runs/{_part(run_id)}:terminate")
+        self._call("POST", f"/runs/{_path_segment(run_id)}:terminate")
 
     # Recurring runs -----------------------------------------------------------------------------
 
@@ -241,7 +243,7 @@ class Client:
         self, experiment_id: str, *, limit: int = 10, name_contains: str = ""
     ) -> list[RecurringRun]:
         """The experiment's newest recurring runs, at most `limit`, newest first."""
-        found = self._list(
+        rows = self._list(
             "/recurringruns",
             "recurringRuns",  # the one list whose key is in camel case
             filters={},
@@ -249,7 +251,7 @@ class Client:
             limit=limit,
             query={"experiment_id": experiment_id, **self._scope()},
         )
-        return [RecurringRun.from_json(row) for row in found]
+        return [RecurringRun.from_json(row) for row in rows]
 
     def create_recurring_run(
         self,
@@ -284,11 +286,11 @@ class Client:
 
     def enable_recurring_run(self, recurring_run_id: str) -> None:
         """Let it submit runs; NotFoundError when there is none."""
-        self._call("POST", f"/recurringruns/{_part(recurring_run_id)}:enable", body={})
+        self._call("POST", f"/recurringruns/{_path_segment(recurring_run_id)}:enable", body={})
 
     def disable_recurring_run(self, recurring_run_id: str) -> None:
         """Let it submit no more runs; NotFoundError when there is none."""
-        self._call("POST", f"/recurringruns/{_part(recurring_run_id)}:disable", body={})
+        self._call("POST", f"/recurringruns/{_path_segment(recurring_run_id)}:disable", body={})
 
     def delete_recurring_run(self, recurring_run_id: str) -> None:
         """Remove it; NotFoundError when there is none.
@@ -296,7 +298,7 @@ class Client:
         Its runs stay, but servers before 2.16 let Kubernetes remove the workflow of one that goes on.
         Source: https://github.com/kubeflow/pipelines/issues/12573.
         """
-        self._call("DELETE", f"/recurringruns/{_part(recurring_run_id)}")
+        self._call("DELETE", f"/recurringruns/{_path_segment(recurring_run_id)}")
 
     # The way through ----------------------------------------------------------------------------
 
@@ -331,11 +333,11 @@ class Client:
             "page_size": str(limit),
             "sort_by": sort_by,
         }
-        answer = self._call("GET", path, query=query)
+        response = self._call("GET", path, query=query)
         # An empty list has no field of its own; anything else without it is not a list.
-        if field not in answer and not answer.keys() <= _EMPTY:
+        if field not in response and not response.keys() <= _EMPTY:
             raise errors.AnswerError(f"GET {API}{path}: the answer has no {field!r}")
-        return items(answer, field)
+        return items(response, field)
 
     def _call(
         self,
@@ -346,7 +348,7 @@ class Client:
         body: Mapping[str, object] | None = None,
         upload: str | None = None,
     ) -> Json:
-        what = f"{method} {API}{path}"
+        endpoint = f"{method} {API}{path}"
         request = self._http.build_request(
             method,
             API + path,
@@ -355,73 +357,79 @@ class Client:
             files=None if upload is None else {"uploadfile": ("pipeline.yaml", upload.encode())},
             headers={"authorization": f"Bearer {self._token()}"} if self._token else None,
         )
-        status, content = self._send(request, what)
+        status, content = self._send(request, endpoint)
         if status >= 400:
             kind = _BY_STATUS.get(
                 status, errors.ServerError if status >= 500 else errors.RequestError
             )
-            raise kind(what, status, _message(content))
+            raise kind(endpoint, status, _message(content))
         if status != 200:
-            raise errors.AnswerError(f"{what}: unexpected status {status}; is {self.url} the API?")
-        return _object(content, what)
+            raise errors.AnswerError(
+                f"{endpoint}: unexpected status {status}; is {self.url} the API?"
+            )
+        return _decode(content, endpoint)
 
-    def _send(self, request: httpx.Request, what: str) -> tuple[int, bytes]:
+    def _send(self, request: httpx.Request, endpoint: str) -> tuple[int, bytes]:
         self._transport.until = until = time.monotonic() + self._deadline
         try:
             response = self._http.send(request, stream=True)
             try:
                 coding = response.headers.get("content-encoding", "identity")
                 if coding != "identity":
-                    raise errors.AnswerError(f"{what}: unexpected content-encoding {coding[:40]!r}")
+                    raise errors.AnswerError(
+                        f"{endpoint}: unexpected content-encoding {coding[:40]!r}"
+                    )
                 content = bytearray()
                 for chunk in response.iter_raw():
                     content += chunk
                     if len(content) > self._max_bytes:
                         raise errors.AnswerError(
-                            f"{what}: the answer is larger than {self._max_bytes} bytes"
+                            f"{endpoint}: the answer is larger than {self._max_bytes} bytes"
                         )
             finally:
                 response.close()
         except httpx.TimeoutException as error:
-            when = "in time"
+            deadline = "in time"
             if time.monotonic() >= until:
-                when = f"within {self._deadline:g} s"
-            raise errors.UnreachableError(f"{what}: no answer {when} from {self.url}") from error
+                deadline = f"within {self._deadline:g} s"
+            raise errors.UnreachableError(
+                f"{endpoint}: no answer {deadline} from {self.url}"
+            ) from error
         except httpx.TransportError as error:
             raise errors.UnreachableError(
-                f"{what}: cannot reach {self.url}: {line(str(error), 150)}"
+                f"{endpoint}: cannot reach {self.url}: {line(str(error), 150)}"
             ) from error
         return response.status_code, bytes(content)
 
 
-def _object(content: bytes, what: str) -> Json:
+def _decode(content: bytes, endpoint: str) -> Json:
     try:
-        answer = json.loads(content)
+        body = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise errors.AnswerError(f"{what}: the answer is not JSON: {content[:80]!r}") from error
-    if not isinstance(answer, dict):
-        raise errors.AnswerError(f"{what}: the answer is no JSON object: {content[:80]!r}")
-    answer = cast("Json", answer)
+        raise errors.AnswerError(f"{endpoint}: the answer is not JSON: {content[:80]!r}") from error
+    if not isinstance(body, dict):
+        raise errors.AnswerError(f"{endpoint}: the answer is no JSON object: {content[:80]!r}")
+    body = cast("Json", body)
     # Some proxies and old servers send an error with status 200.
-    if "error_message" in answer or ("code" in answer and "message" in answer):
-        raise errors.AnswerError(f"{what}: {_message(content)}")
-    return answer
+    if "error_message" in body or ("code" in body and "message" in body):
+        raise errors.AnswerError(f"{endpoint}: {_message(content)}")
+    return body
 
 
 def _message(content: bytes) -> str:
     """The server's own words from any of its forms of errors, one line, at most 300 characters."""
-    words = content.decode(errors="replace")
+    message = content.decode(errors="replace")
     try:
-        answer = json.loads(content)
-        if isinstance(answer, dict):
-            answer = cast("Json", answer)
-            words = text(answer, "message", "") or text(answer, "error_message", "") or words
+        body = json.loads(content)
+        if isinstance(body, dict):
+            body = cast("Json", body)
+            message = text(body, "message", "") or text(body, "error_message", "") or message
     except (ValueError, RecursionError, errors.AnswerError):
         pass
-    return line(words, 300)
+    return line(message, 300)
 
 
-def _part(name: str) -> str:
+def _path_segment(name: str) -> str:
     """A name or an id as one part of a path.
 
     Raises:

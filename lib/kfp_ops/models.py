@@ -177,11 +177,11 @@ class Run:
         in a loop, which is there many times, a failure counts before what goes on, and that before
         what is done.
         """
-        found: dict[str, RunState] = {}
+        states: dict[str, RunState] = {}
         for task in sorted(self.tasks, key=lambda task: _urgency(task.state)):
             if task.name in names:
-                found[task.name] = task.state
-        return found
+                states[task.name] = task.state
+        return states
 
 
 def _urgency(state: RunState) -> int:

@@ -27,7 +27,7 @@ from kfp_ops.spec import PipelineSpec
 if TYPE_CHECKING:
     from kfp_ops.client import Client
 
-_Found = TypeVar("_Found")
+_Resource = TypeVar("_Resource")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,9 +202,9 @@ Step = (
     | DeleteSchedule
 )
 
-_GOING = (RunState.PENDING, RunState.RUNNING)
+_UNFINISHED = (RunState.PENDING, RunState.RUNNING)
 # One run of a family is active at a time, so this is ample; it bounds the answer.
-_FAMILY = 20
+_RUN_LIMIT = 20
 
 
 def observe(client: Client, wanted: Wanted) -> Observed:
@@ -230,44 +230,48 @@ def _observe_experiment(
     named: dict[str, tuple[Run, ...]] = {}
     families: dict[str, tuple[Run, ...]] = {}
     for prefix in dict.fromkeys(p for r in wanted.runs for p in (r.supersedes, r.family) if p):
-        families[prefix] = _family(client, experiment_id, prefix)
+        families[prefix] = _runs_with_prefix(client, experiment_id, prefix)
     for request in wanted.runs:
-        family = families.get(request.supersedes or request.family, ())
-        same = [run for run in family if run.display_name == request.name]
-        same = same or client.find_runs(experiment_id, request.name, limit=_FAMILY)
-        if same:
-            named[request.name] = tuple(same)
-            runs[request.name] = _counts(same)
+        candidates = families.get(request.supersedes or request.family, ())
+        same_name = [run for run in candidates if run.display_name == request.name]
+        same_name = same_name or client.find_runs(experiment_id, request.name, limit=_RUN_LIMIT)
+        if same_name:
+            named[request.name] = tuple(same_name)
+            runs[request.name] = _wanted_run(same_name)
     latest = next(iter(client.list_runs(experiment_id)), None)
     if latest:
         # Of two of one name it is not the one that has to go.
         latest = runs.get(latest.display_name, latest)
     schedules = _schedules(client, experiment_id, wanted.schedule_prefix)
-    kept = _kept(wanted, schedules)
+    current = _current_schedule(wanted, schedules)
     return dataclasses.replace(
         seen,
         runs=runs,
         named=named,
         families=families,
         schedules=schedules,
-        busy=_busy(client, experiment_id, [each for each in schedules if each != kept]),
+        busy=_busy(
+            client, experiment_id, [schedule for schedule in schedules if schedule != current]
+        ),
         overdue=_overdue(client, experiment_id, wanted.deadline),
         latest=latest,
     )
 
 
-def _family(
+def _runs_with_prefix(
     client: Client, experiment_id: str, prefix: str, state: Sequence[RunState] = ()
 ) -> tuple[Run, ...]:
     """The newest runs whose names begin so, newest first; `state` leaves those in one of them."""
-    found = client.list_runs(experiment_id, limit=_FAMILY, name_contains=prefix, state=state)
-    return tuple(run for run in found if run.display_name.startswith(prefix))
+    runs = client.list_runs(experiment_id, limit=_RUN_LIMIT, name_contains=prefix, state=state)
+    return tuple(run for run in runs if run.display_name.startswith(prefix))
 
 
 def _schedules(client: Client, experiment_id: str, prefix: str) -> tuple[RecurringRun, ...]:
     """The recurring runs whose names begin so, newest first."""
-    found = client.list_recurring_runs(experiment_id, name_contains=prefix)
-    return tuple(schedule for schedule in found if schedule.display_name.startswith(prefix))
+    recurring_runs = client.list_recurring_runs(experiment_id, name_contains=prefix)
+    return tuple(
+        schedule for schedule in recurring_runs if schedule.display_name.startswith(prefix)
+    )
 
 
 def _busy(client: Client, experiment_id: str, schedules: Sequence[RecurringRun]) -> frozenset[str]:
@@ -275,17 +279,19 @@ def _busy(client: Client, experiment_id: str, schedules: Sequence[RecurringRun])
     ids = [schedule.recurring_run_id for schedule in schedules]
     if not ids:
         return frozenset()
-    runs = client.list_runs(experiment_id, limit=_FAMILY, state=_GOING, recurring_run_ids=ids)
+    runs = client.list_runs(
+        experiment_id, limit=_RUN_LIMIT, state=_UNFINISHED, recurring_run_ids=ids
+    )
     return frozenset(run.recurring_run_id for run in runs)
 
 
-def _counts(named: Sequence[Run]) -> Run:
+def _wanted_run(runs: Sequence[Run]) -> Run:
     """Of the runs of one name, newest first, the one that is the wanted one."""
-    active = _active(named)
+    active = _active(runs)
     if active:
         return active[-1]
     # One that was submitted again counts before the one whose place it took.
-    return min(named, key=lambda run: run.state in _UNSUCCESSFUL)
+    return min(runs, key=lambda run: run.state in _UNSUCCESSFUL)
 
 
 def _active(runs: Iterable[Run]) -> list[Run]:
@@ -297,8 +303,10 @@ def _overdue(
 ) -> tuple[Run, ...]:
     if deadline is None:
         return ()
-    going = client.list_runs(experiment_id, limit=_FAMILY, state=_GOING, oldest_first=True)
-    return tuple(run for run in going if run.begun_at and run.begun_at < deadline)
+    unfinished = client.list_runs(
+        experiment_id, limit=_RUN_LIMIT, state=_UNFINISHED, oldest_first=True
+    )
+    return tuple(run for run in unfinished if run.begun_at and run.begun_at < deadline)
 
 
 def plan(wanted: Wanted, seen: Observed) -> list[Step]:
@@ -313,18 +321,20 @@ def plan(wanted: Wanted, seen: Observed) -> list[Step]:
             steps.append(UploadVersion())
         if not seen.experiment:
             steps.append(CreateExperiment())
-    ending = {run.run_id: run for run in (*_superseded(wanted, seen), *_doubles(wanted, seen))}
-    ending |= {run.run_id: run for run in seen.overdue if run.run_id not in ending}
-    steps += [TerminateRun(run) for run in ending.values()]
+    to_terminate = {
+        run.run_id: run for run in (*_superseded(wanted, seen), *_duplicates(wanted, seen))
+    }
+    to_terminate |= {run.run_id: run for run in seen.overdue if run.run_id not in to_terminate}
+    steps += [TerminateRun(run) for run in to_terminate.values()]
     steps += [SubmitRun(request) for request in missing]
     # The new schedule before the old one goes: a crash between the two loses no run.
     if new_schedule:
         steps.append(CreateSchedule())
-    kept = _kept(wanted, seen.schedules)
-    if kept and wanted.schedule and kept.enabled != wanted.schedule.enabled:
-        steps.append(SwitchSchedule(kept, wanted.schedule.enabled))
+    current = _current_schedule(wanted, seen.schedules)
+    if current and wanted.schedule and current.enabled != wanted.schedule.enabled:
+        steps.append(SwitchSchedule(current, wanted.schedule.enabled))
     for old in seen.schedules:
-        if old == kept:
+        if old == current:
             continue
         # With the schedule the server would lose a run of it that goes on.
         if old.recurring_run_id not in seen.busy:
@@ -336,17 +346,17 @@ def plan(wanted: Wanted, seen: Observed) -> list[Step]:
 
 def _missing(wanted: Wanted, seen: Observed) -> list[RunRequest]:
     missing: list[RunRequest] = []
-    begun: set[str] = set()
+    families: set[str] = set()
     for request in wanted.runs:
-        if _is_missing(request, seen) and not _is_too_soon(request, seen, begun):
+        if _is_missing(request, seen) and not _is_too_soon(request, seen, families):
             missing.append(request)
-            begun |= {request.family} - {""}
+            families |= {request.family} - {""}
     return missing
 
 
-def _is_too_soon(request: RunRequest, seen: Observed, begun: set[str]) -> bool:
+def _is_too_soon(request: RunRequest, seen: Observed, families: set[str]) -> bool:
     since = request.quiet_since
-    return request.family in begun or any(
+    return request.family in families or any(
         since is not None and _created(run) > since for run in seen.families.get(request.family, ())
     )
 
@@ -382,21 +392,21 @@ def _superseded(wanted: Wanted, seen: Observed) -> list[Run]:
     ]
 
 
-def _doubles(wanted: Wanted, seen: Observed) -> list[Run]:
+def _duplicates(wanted: Wanted, seen: Observed) -> list[Run]:
     """Of several active runs of one name all but the oldest, which two leaders agree upon."""
     return [
         run for request in wanted.runs for run in _active(seen.named.get(request.name, ()))[:-1]
     ]
 
 
-def _kept(wanted: Wanted, schedules: Sequence[RecurringRun]) -> RecurringRun | None:
+def _current_schedule(wanted: Wanted, schedules: Sequence[RecurringRun]) -> RecurringRun | None:
     """The recurring run that is the wanted one; should there be more, the oldest."""
     name = wanted.schedule.name if wanted.schedule else None
     return next((s for s in reversed(schedules) if s.display_name == name), None)
 
 
 def _schedule_is_missing(wanted: Wanted, seen: Observed) -> bool:
-    return wanted.schedule is not None and _kept(wanted, seen.schedules) is None
+    return wanted.schedule is not None and _current_schedule(wanted, seen.schedules) is None
 
 
 def act(
@@ -421,13 +431,13 @@ def act(
         ValueError: a run's parameters are not what the pipeline takes.
     """
     for step in steps:
-        seen = _take(client, wanted, seen, step)
+        seen = _apply(client, wanted, seen, step)
         if submitted and isinstance(step, SubmitRun):
             submitted(step.request.name, seen.runs[step.request.name])
     return seen
 
 
-def _take(client: Client, wanted: Wanted, seen: Observed, step: Step) -> Observed:
+def _apply(client: Client, wanted: Wanted, seen: Observed, step: Step) -> Observed:
     """Carry one step out; returns what is seen then."""
     match step:
         case CreatePipeline():
@@ -440,8 +450,8 @@ def _take(client: Client, wanted: Wanted, seen: Observed, step: Step) -> Observe
             _terminate(client, run)
             if seen.latest is None or seen.latest.run_id != run.run_id:
                 return seen
-            stopped = dataclasses.replace(seen.latest, state=RunState.CANCELING)
-            return dataclasses.replace(seen, latest=stopped)
+            canceling = dataclasses.replace(seen.latest, state=RunState.CANCELING)
+            return dataclasses.replace(seen, latest=canceling)
         case SubmitRun(request):
             run = _submit(client, wanted, seen, request)
             return dataclasses.replace(seen, runs={**seen.runs, request.name: run}, latest=run)
@@ -482,11 +492,11 @@ def withdraw(
     Raises:
         KfpError: the server cannot be reached or does not allow it.
     """
-    there = client.find_experiment(experiment)
-    if not there:
+    existing = client.find_experiment(experiment)
+    if not existing:
         return []
-    schedules = _schedules(client, there.experiment_id, schedule_prefix)
-    busy = _busy(client, there.experiment_id, schedules)
+    schedules = _schedules(client, existing.experiment_id, schedule_prefix)
+    busy = _busy(client, existing.experiment_id, schedules)
     left = [schedule for schedule in schedules if schedule.recurring_run_id in busy]
     for schedule in left:
         _disable_schedule(client, schedule)
@@ -494,7 +504,7 @@ def withdraw(
         if schedule not in left:
             _delete_schedule(client, schedule)
     if run_prefix is not None:
-        for run in _family(client, there.experiment_id, run_prefix, _GOING):
+        for run in _runs_with_prefix(client, existing.experiment_id, run_prefix, _UNFINISHED):
             _terminate(client, run)
     return left
 
@@ -519,10 +529,12 @@ def _create_schedule(client: Client, wanted: Wanted, seen: Observed) -> Recurrin
     experiment, version = _required(seen.experiment), _required(seen.version)
 
     def find() -> RecurringRun | None:
-        named = client.list_recurring_runs(experiment.experiment_id, name_contains=schedule.name)
-        return next((s for s in named if s.display_name == schedule.name), None)
+        schedules = client.list_recurring_runs(
+            experiment.experiment_id, name_contains=schedule.name
+        )
+        return next((s for s in schedules if s.display_name == schedule.name), None)
 
-    return _created_or_found(
+    return _create_or_find(
         lambda: client.create_recurring_run(
             name=schedule.name,
             experiment_id=experiment.experiment_id,
@@ -551,7 +563,7 @@ def _delete_schedule(client: Client, schedule: RecurringRun) -> None:
 
 
 def _create_pipeline(client: Client, wanted: Wanted) -> Pipeline:
-    return _created_or_found(
+    return _create_or_find(
         lambda: client.create_pipeline(wanted.pipeline, wanted.description),
         lambda: client.find_pipeline(wanted.pipeline),
     )
@@ -559,14 +571,14 @@ def _create_pipeline(client: Client, wanted: Wanted) -> Pipeline:
 
 def _upload_version(client: Client, wanted: Wanted, seen: Observed) -> PipelineVersion:
     pipeline = _required(seen.pipeline)
-    return _created_or_found(
+    return _create_or_find(
         lambda: client.upload_version(pipeline.pipeline_id, wanted.version, wanted.spec.yaml),
         lambda: client.find_version(pipeline.pipeline_id, wanted.version),
     )
 
 
 def _create_experiment(client: Client, wanted: Wanted) -> Experiment:
-    return _created_or_found(
+    return _create_or_find(
         lambda: client.create_experiment(wanted.experiment, wanted.description),
         lambda: client.find_experiment(wanted.experiment),
     )
@@ -575,13 +587,13 @@ def _create_experiment(client: Client, wanted: Wanted) -> Experiment:
 def _submit(client: Client, wanted: Wanted, seen: Observed, request: RunRequest) -> Run:
     wanted.spec.check(request.parameters)
     experiment, version = _required(seen.experiment), _required(seen.version)
-    before = seen.runs.get(request.name)
+    previous = seen.runs.get(request.name)
 
     def find() -> Run | None:
         run = client.find_run(experiment.experiment_id, request.name)
-        return None if run and before and run.run_id == before.run_id else run
+        return None if run and previous and run.run_id == previous.run_id else run
 
-    return _created_or_found(
+    return _create_or_find(
         lambda: client.create_run(
             name=request.name,
             experiment_id=experiment.experiment_id,
@@ -593,19 +605,21 @@ def _submit(client: Client, wanted: Wanted, seen: Observed, request: RunRequest)
     )
 
 
-def _created_or_found(create: Callable[[], _Found], find: Callable[[], _Found | None]) -> _Found:
+def _create_or_find(
+    create: Callable[[], _Resource], find: Callable[[], _Resource | None]
+) -> _Resource:
     """A name that is taken now, or an answer that got lost: what is wanted may be there."""
     try:
         return create()
     # ServerError: a proxy on the way may have waited no longer for a server that did it.
     except (ConflictError, ServerError, UnreachableError):
-        found = find()
-        if found is None:
+        resource = find()
+        if resource is None:
             raise
-        return found
+        return resource
 
 
-def _required(value: _Found | None) -> _Found:
+def _required(value: _Resource | None) -> _Resource:
     if value is None:
         raise ValueError("steps out of order: take them from plan()")
     return value

@@ -21,7 +21,7 @@ from typing import cast
 import ops
 import yaml
 
-from kfp_ops.texts import shown
+from kfp_ops.texts import printable
 
 SUPPORTED_VERSIONS = "- v1\n"
 # Without names in other scripts (xn--) and those that end in a number, which clients take for one of
@@ -144,44 +144,46 @@ class SdiRequirer:
         Raises:
             RelationDataError: it is no YAML object.
         """
-        said = _said(relation or self._relation, "data")
-        if not said:
+        document = _read_databag(relation or self._relation, "data")
+        if not document:
             return None
         try:
-            data = yaml.safe_load(said)
+            data = yaml.safe_load(document)
         except _NOT_YAML as error:
-            raise self._wrong("not YAML") from error
+            raise self._data_error("not YAML") from error
         if not isinstance(data, dict):
-            raise self._wrong("not a YAML object")
+            raise self._data_error("not a YAML object")
         return cast("dict[str, object]", data)
 
-    def _wrong(self, why: str) -> RelationDataError:
-        return RelationDataError(f"relation {self.relation_name}: its data is wrong: {why}")
+    def _data_error(self, reason: str) -> RelationDataError:
+        return RelationDataError(f"relation {self.relation_name}: its data is wrong: {reason}")
 
     def _host(self, data: Mapping[str, object], key: str) -> str:
         """A DNS name or an IP address, in the namespace that is given with it."""
         host = self._text(data, key)
         if not _is_host(_qualified(host, self._namespace(data))):
-            raise self._wrong(f"{key} is neither a DNS name nor an IP address")
+            raise self._data_error(f"{key} is neither a DNS name nor an IP address")
         return host
 
     def _namespace(self, data: Mapping[str, object]) -> str:
         value = data.get("namespace") or ""
         if value and not (isinstance(value, str) and _NAMESPACE.fullmatch(value)):
-            raise self._wrong("namespace is not one of Kubernetes")
+            raise self._data_error("namespace is not one of Kubernetes")
         return str(value)
 
     def _key(self, data: Mapping[str, object], key: str) -> str:
         value = self._text(data, key)
         if not _KEY.fullmatch(value):
             # It is a secret: what it is instead is not told.
-            raise self._wrong(f"{key} has other characters than printable ASCII without spaces")
+            raise self._data_error(
+                f"{key} has other characters than printable ASCII without spaces"
+            )
         return value
 
     def _text(self, data: Mapping[str, object], key: str) -> str:
         value = data.get(key)
         if not isinstance(value, str) or not value:
-            raise self._wrong(f"{key} is missing or not a text")
+            raise self._data_error(f"{key} is missing or not a text")
         return value
 
     def _port(self, data: Mapping[str, object], key: str) -> int:
@@ -190,7 +192,7 @@ class SdiRequirer:
         except ValueError:
             port = 0
         if not 0 < port < 65536:
-            raise self._wrong(f"{key} is missing or not a port number")
+            raise self._data_error(f"{key} is missing or not a port number")
         return port
 
 
@@ -266,11 +268,11 @@ class TrainedModelRequirer:
             RelationDataError: the remote application wrote something else.
         """
         relation = next(iter(self._charm.model.relations[self.relation_name]), None)
-        said = _said(relation, "model")
-        if not said:
+        document = _read_databag(relation, "model")
+        if not document:
             return None
         try:
-            data = json.loads(said)
+            data = json.loads(document)
             # JSON can hold halves of characters, which can be written nowhere.
             json.dumps(data, ensure_ascii=False).encode()
             return TrainedModel(
@@ -291,11 +293,11 @@ class TrainedModelRequirer:
             ValueError,
         ) as error:
             raise RelationDataError(
-                f"relation {self.relation_name}: its data is wrong: {shown(repr(error), 200)}"
+                f"relation {self.relation_name}: its data is wrong: {printable(repr(error), 200)}"
             ) from error
 
 
-def _said(relation: ops.Relation | None, key: str) -> str | None:
+def _read_databag(relation: ops.Relation | None, key: str) -> str | None:
     """What the remote application wrote; of a relation that breaks it may be unknown who that was."""
     app = relation.app if relation else None
     return relation.data[app].get(key) if relation and app else None

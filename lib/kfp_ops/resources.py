@@ -28,10 +28,10 @@ def quantity(text: str) -> decimal.Decimal:
     Raises:
         ValueError: it is none.
     """
-    found = _QUANTITY.fullmatch(text)
-    if not found:
+    match = _QUANTITY.fullmatch(text)
+    if not match:
         raise ValueError(f"{text[:60]!r} is no Kubernetes quantity; write it like 500m, 2 or 4Gi")
-    number, suffix = found.groups()
+    number, suffix = match.groups()
     return decimal.Decimal(number) * _FACTORS.get(suffix, decimal.Decimal(1))
 
 
@@ -78,21 +78,21 @@ class Resources:
 
     def put_into(self, container: dict[str, Any]) -> None:
         """Write them into a compiled container, in both forms that servers read."""
-        said: dict[str, Any] = container.setdefault("resources", {})
+        resources: dict[str, Any] = container.setdefault("resources", {})
         for kind, unit in (("cpu", 1), ("memory", 10**9)):
             limit = getattr(self, f"{kind}_limit")
             request = getattr(self, f"{kind}_request")
             name = kind.capitalize()
-            compiled = str(said.get(f"resource{name}Request", ""))
+            compiled = str(resources.get(f"resource{name}Request", ""))
             if limit and not request and compiled and quantity(compiled) > quantity(limit):
                 request = limit
             for which, text in (("Limit", limit), ("Request", request)):
                 if text:
-                    said[f"resource{name}{which}"] = text
-                    said[f"{kind}{which}"] = float(quantity(text) / unit)
+                    resources[f"resource{name}{which}"] = text
+                    resources[f"{kind}{which}"] = float(quantity(text) / unit)
         if self.accelerators:
             count, which = str(self.accelerators), self.accelerator_type
-            said["accelerator"] = {
+            resources["accelerator"] = {
                 "count": count,
                 "resourceCount": count,
                 "resourceType": which,

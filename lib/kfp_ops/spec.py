@@ -36,8 +36,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def fingerprint(*parts: object) -> str:
     """Twelve hexadecimal digits that stand for these values (anything that JSON can say)."""
-    said = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(said.encode()).hexdigest()[:12]
+    serialized = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(serialized.encode()).hexdigest()[:12]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,11 @@ class PipelineSpec:
     ):
         self._text = text
         self.image = image
-        self.resources = {name: given for name, given in (resources or {}).items() if given}
+        self.resources = {
+            name: step_resources
+            for name, step_resources in (resources or {}).items()
+            if step_resources
+        }
 
     @classmethod
     def load(
@@ -89,8 +93,11 @@ class PipelineSpec:
         """Twelve hexadecimal digits: the same for the same compiled text, image and resources."""
         if not self.resources:
             return fingerprint(self._text, self.image)
-        given = {name: dataclasses.asdict(each) for name, each in self.resources.items()}
-        return fingerprint(self._text, self.image, given)
+        resources = {
+            name: dataclasses.asdict(step_resources)
+            for name, step_resources in self.resources.items()
+        }
+        return fingerprint(self._text, self.image, resources)
 
     @functools.cached_property
     def yaml(self) -> str:
@@ -108,12 +115,12 @@ class PipelineSpec:
             if self.image and container and not str(container["image"]).startswith(_STUBS):
                 container["image"] = self.image
         labels = self._executors
-        for name, given in self.resources.items():
+        for name, step_resources in self.resources.items():
             if name not in labels:
                 raise ValueError(
                     f"pipeline {self.name} has no step {name!r}; it has: {', '.join(sorted(labels))}"
                 )
-            given.put_into(executors[labels[name]]["container"])
+            step_resources.put_into(executors[labels[name]]["container"])
         return yaml.dump_all(documents, Dumper=_DUMPER, sort_keys=True)
 
     @property
@@ -126,11 +133,11 @@ class PipelineSpec:
         """The pipeline's inputs, by name."""
         return {
             name: Parameter(
-                type=str(said.get("parameterType", "")),
-                default=said.get("defaultValue"),
-                optional=bool(said.get("isOptional")) or "defaultValue" in said,
+                type=str(definition.get("parameterType", "")),
+                default=definition.get("defaultValue"),
+                optional=bool(definition.get("isOptional")) or "defaultValue" in definition,
             )
-            for name, said in self._at("root", "inputDefinitions", "parameters").items()
+            for name, definition in self._at("root", "inputDefinitions", "parameters").items()
         }
 
     @property
@@ -145,10 +152,12 @@ class PipelineSpec:
         tasks: dict[str, Any] = {}
         for dag in (self._at("root"), *components.values()):
             tasks |= dag.get("dag", {}).get("tasks", {})
-        named = {name: task.get("componentRef", {}).get("name") for name, task in tasks.items()}
+        component_names = {
+            name: task.get("componentRef", {}).get("name") for name, task in tasks.items()
+        }
         return {
             name: str(components.get(component, {}).get("executorLabel", ""))
-            for name, component in named.items()
+            for name, component in component_names.items()
             if "dag" not in components.get(component, {})
         }
 
@@ -158,22 +167,22 @@ class PipelineSpec:
         Raises:
             ValueError: one is unknown, missing, or of another type, with its name.
         """
-        known = self.parameters
+        parameters = self.parameters
         for name, value in arguments.items():
-            if name not in known:
+            if name not in parameters:
                 raise ValueError(
                     f"{name}: pipeline {self.name} has no such parameter; it has: "
-                    + ", ".join(sorted(known))
+                    + ", ".join(sorted(parameters))
                 )
-            expected = _TYPES.get(known[name].type, (object,))
+            expected = _TYPES.get(parameters[name].type, (object,))
             if not isinstance(value, expected) or (
                 isinstance(value, bool) and bool not in expected
             ):
                 raise ValueError(
                     f"{name}: {value!r} is {type(value).__name__}, where pipeline {self.name} "
-                    f"takes {known[name].type}"
+                    f"takes {parameters[name].type}"
                 )
-        missing = [n for n, p in known.items() if not p.optional and n not in arguments]
+        missing = [n for n, p in parameters.items() if not p.optional and n not in arguments]
         if missing:
             raise ValueError(f"{missing[0]}: pipeline {self.name} needs a value for it")
 
@@ -183,12 +192,12 @@ class PipelineSpec:
             documents: list[object] = list(yaml.load_all(self._text, Loader=_LOADER))
         except yaml.YAMLError as error:
             raise ValueError(f"the compiled pipeline is not YAML: {error}") from error
-        if not documents or not all(isinstance(each, dict) for each in documents):
+        if not documents or not all(isinstance(document, dict) for document in documents):
             raise ValueError("the compiled pipeline is not a pipeline specification; compile again")
         return cast("list[dict[str, Any]]", documents)
 
     def _at(self, *keys: str) -> dict[str, Any]:
-        found: Any = self._documents[0]
+        node: Any = self._documents[0]
         for key in keys:
-            found = found.get(key, {})
-        return found
+            node = node.get(key, {})
+        return node

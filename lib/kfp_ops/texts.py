@@ -12,17 +12,17 @@ import re
 _UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
-def shown(text: str, limit: int) -> str:
+def printable(text: str, limit: int) -> str:
     """The text with � where there is what cannot be shown, cut with an ellipsis.
 
     Args:
         text: from anywhere.
         limit: characters that are returned at most, each of up to 4 bytes.
     """
-    fit = _UNFIT.sub("\ufffd", text)
-    return fit if len(fit) <= limit else f"{fit[: limit - 1]}\u2026"
+    cleaned = _UNFIT.sub("\ufffd", text)
+    return cleaned if len(cleaned) <= limit else f"{cleaned[: limit - 1]}\u2026"
 
 
 def line(text: str, limit: int) -> str:
     """The same in one line, its words apart by one space."""
-    return shown(" ".join(text.split()), limit)
+    return printable(" ".join(text.split()), limit)

@@ -52,8 +52,8 @@ class _Backend(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        left = self._clock.left(timeout)
-        stream = super().connect_tcp(host, port, left, local_address, socket_options)
+        remaining = self._clock.left(timeout)
+        stream = super().connect_tcp(host, port, remaining, local_address, socket_options)
         return _Stream(stream, self._clock)
 
 
@@ -77,8 +77,8 @@ class _Stream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        left = self._clock.left(timeout)
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._clock)
+        remaining = self._clock.left(timeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, remaining), self._clock)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

@@ -24,8 +24,8 @@ def create_app(store: Store, access: Access, changed: Callable[[str, str], None]
     Args:
         store: where everything is.
         access: who may do what.
-        changed: told (what, id) when a run is submitted, terminated, retried or deleted, and when
-            a recurring run is scheduled.
+        changed: called with (event, id) when a run is submitted, terminated, retried or deleted,
+            and when a recurring run is scheduled.
     """
     app = flask.Flask("sandbox")
     app.json.sort_keys = False  # type: ignore[attr-defined]

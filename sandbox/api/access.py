@@ -58,9 +58,9 @@ class Access:
         self._by_name = {user.name: user for user in users or ()}
         self._by_token = {user.token: user for user in users or () if user.token}
 
-    def namespace(self, said: Mapping[str, str]) -> str:
+    def namespace(self, fields: Mapping[str, str]) -> str:
         """The namespace that a request names; a single-user server hears none."""
-        return said.get("namespace", "") if self.multi_user else ""
+        return fields.get("namespace", "") if self.multi_user else ""
 
     def check(
         self,
@@ -89,8 +89,8 @@ class Access:
             self._authorize(self._identity(headers), verb, resource, namespace, name)
 
     def _authorize(self, user: str, verb: str, resource: str, namespace: str, name: str) -> None:
-        known = self._by_name.get(user)
-        role = known.roles.get(namespace, "") if known else ""
+        account = self._by_name.get(user)
+        role = account.roles.get(namespace, "") if account else ""
         if role == "edit" or (role == "view" and verb in _VIEW):
             return
         reason = (
@@ -103,21 +103,21 @@ class Access:
     def _identity(self, headers: Headers) -> str:
         if headers.get("kubeflow-userid"):
             return headers["kubeflow-userid"]
-        why = f"Unauthenticated: {_NO_HEADER}: {_NO_HEADER}"
+        message = f"Unauthenticated: {_NO_HEADER}: {_NO_HEADER}"
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme == "Bearer" and token:
             user = self._by_token.get(token)
             if user and user.audience == AUDIENCE:
                 return user.name
-            wrong = "invalid bearer token"
+            cause = "invalid bearer token"
             if user:
-                wrong = (
-                    f'[{wrong}, token audiences ["{user.audience}"] is invalid for the target '
+                cause = (
+                    f'[{cause}, token audiences ["{user.audience}"] is invalid for the target '
                     f'audiences ["{AUDIENCE}"]]'
                 )
-            why = (
-                f"[{why}, Authentication failure: Unauthenticated: Review.Status.Authenticated is "
-                f"false. Error {wrong}: Failed to authenticate token review]"
+            message = (
+                f"[{message}, Authentication failure: Unauthenticated: Review.Status.Authenticated is "
+                f"false. Error {cause}: Failed to authenticate token review]"
             )
         reason = "Failed to check authorization. User identity is empty in the request header"
-        raise ApiError(401, UNAUTHENTICATED, f"Unauthenticated: {reason}: {why}", reason)
+        raise ApiError(401, UNAUTHENTICATED, f"Unauthenticated: {reason}: {message}", reason)

@@ -34,7 +34,7 @@ def version(row: Row) -> dict[str, Any]:
         name=row["name"],
         description=row["description"],
         created_at=row["created_at"],
-        pipeline_spec=specs.shown(row["spec"]),
+        pipeline_spec=specs.as_json(row["spec"]),
     )
 
 
@@ -107,7 +107,7 @@ def _source(row: Row) -> dict[str, Any]:
                 "pipeline_version_id": row["version_id"],
             }
         }
-    return {"pipeline_spec": specs.shown(row["spec"])}
+    return {"pipeline_spec": specs.as_json(row["spec"])}
 
 
 def _runtime(row: Row) -> dict[str, Any]:

@@ -50,32 +50,32 @@ def read(fields: Mapping[str, type]) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        said = json.loads(text)
+        document = json.loads(text)
     except ValueError:
         raise unreadable(_syntax(text.strip())) from None
-    if not isinstance(said, dict):
+    if not isinstance(document, dict):
         raise unreadable(f"proto: syntax error (line 1:1): unexpected token {text.strip()[0]}")
     body: dict[str, Any] = {}
-    for key, value in said.items():
+    for key, value in document.items():
         name = _snake_case(key)
-        at = text.find(f'"{key}"') + 1
+        position = text.find(f'"{key}"') + 1
         if name not in fields:
-            raise _wrong(at, f'unknown field "{key}"')
+            raise _error_at(position, f'unknown field "{key}"')
         if value is None:
             continue
         kind = fields[name]
         if not isinstance(value, kind) or (kind is str and isinstance(value, bool)):
-            raise _misfit(text, at, name, kind, value)
+            raise _type_error(text, position, name, kind, value)
         if name == "mode" and value not in _MODES:
-            where = text.find(json.dumps(value), at) + 1
-            raise _wrong(where, f'invalid value for enum field mode: "{value}"')
+            value_position = text.find(json.dumps(value), position) + 1
+            raise _error_at(value_position, f'invalid value for enum field mode: "{value}"')
         body[name] = snake_case(value) if name == "pipeline_version_reference" else value
     return body
 
 
-def snake_case(said: Mapping[str, Any]) -> dict[str, Any]:
+def snake_case(fields: Mapping[str, Any]) -> dict[str, Any]:
     """An object whose fields were sent in camel case, which the server takes too."""
-    return {_snake_case(key): value for key, value in said.items()}
+    return {_snake_case(key): value for key, value in fields.items()}
 
 
 def uploaded() -> tuple[str, str]:
@@ -101,16 +101,18 @@ def _camel_case(name: str) -> str:
     return re.sub(r"_([a-z])", lambda match: match.group(1).upper(), name)
 
 
-def _wrong(at: int, message: str) -> ApiError:
-    return unreadable(f"proto: (line 1:{at}): {message}")
+def _error_at(position: int, message: str) -> ApiError:
+    return unreadable(f"proto: (line 1:{position}): {message}")
 
 
-def _misfit(text: str, at: int, name: str, kind: type, value: object) -> ApiError:
+def _type_error(text: str, position: int, name: str, kind: type, value: object) -> ApiError:
     """A value that is not of its field's kind; Go tells where the value begins."""
-    where = text.find(":", at) + 1
-    where += len(text[where:]) - len(text[where:].lstrip()) + 1
+    value_position = text.find(":", position) + 1
+    value_position += len(text[value_position:]) - len(text[value_position:].lstrip()) + 1
     word = {str: "string", bool: "bool"}.get(kind, "message")
-    return _wrong(where, f"invalid value for {word} field {_camel_case(name)}: {json.dumps(value)}")
+    return _error_at(
+        value_position, f"invalid value for {word} field {_camel_case(name)}: {json.dumps(value)}"
+    )
 
 
 def _syntax(text: str) -> str:

@@ -51,12 +51,12 @@ class UploadError(Exception):
 
 
 @contextlib.contextmanager
-def layer(before: str) -> Iterator[None]:
+def layer(prefix: str) -> Iterator[None]:
     """Put what one of the server's layers says before the message of an error in here."""
     try:
         yield
     except ApiError as error:
-        error.message = before + error.message
+        error.message = prefix + error.message
         raise
 
 
@@ -70,16 +70,16 @@ def invalid(reason: str) -> ApiError:
     return ApiError(400, INVALID, f"Invalid input error: {reason}", reason)
 
 
-def not_found(what: str, identity: str) -> ApiError:
+def not_found(kind: str, identity: str) -> ApiError:
     """404: there is no such object."""
-    reason = f"{what} {identity} not found"
+    reason = f"{kind} {identity} not found"
     return ApiError(404, NOT_FOUND, f"ResourceNotFoundError: {reason}", reason)
 
 
-def exists(what: str, name: str) -> ApiError:
+def exists(kind: str, name: str) -> ApiError:
     """409: another object has the name."""
     reason = (
-        f"Failed to create a new {what}. The name {name} already exists. Please specify a new name"
+        f"Failed to create a new {kind}. The name {name} already exists. Please specify a new name"
     )
     return ApiError(409, EXISTS, f"Already exist error: {reason}", reason)
 

@@ -38,20 +38,20 @@ class Experiments:
 
     def create(self) -> dict[str, Any]:
         """Make one."""
-        said = bodies.read(bodies.EXPERIMENT)
-        name = said.get("display_name", "")
+        body = bodies.read(bodies.EXPERIMENT)
+        name = body.get("display_name", "")
         if not name:
             raise internal(
                 "[ExperimentServer]: Failed to create a experiment due to conversion error: "
                 "InternalServerError: Failed to convert API experiment to model experiment: "
                 "Invalid input error: Experiment must have a non-empty name"
             )
-        namespace = self._access.namespace(said)
+        namespace = self._access.namespace(body)
         with layer("Failed to create a experiment: "):
             with layer("Failed to authorize the request: "):
                 self._access.check(flask.request.headers, "create", "experiments", namespace, name)
             try:
-                row = self._add(name, said.get("description", ""), namespace)
+                row = self._add(name, body.get("description", ""), namespace)
             except TakenError:
                 raise exists("experiment", name) from None
         return answers.experiment(row)

@@ -125,12 +125,12 @@ class Page:
 
     def json(self, name: str, show: Callable[[Row], dict[str, Any]]) -> dict[str, Any]:
         """The answer, without what is empty."""
-        answer = {
+        body = {
             name: [show(row) for row in self.rows],
             "total_size": self.total_size,
             "next_page_token": self.next_page_token,
         }
-        return {key: value for key, value in answer.items() if value}
+        return {key: value for key, value in body.items() if value}
 
 
 def page(store: Store, table: str, query: Mapping[str, str], where: Mapping[str, str]) -> Page:
@@ -140,12 +140,12 @@ def page(store: Store, table: str, query: Mapping[str, str], where: Mapping[str,
         ApiError: a token, size, sort or filter that the server would refuse.
     """
     kind = KINDS[table]
-    said = query.get("page_size", "0")
+    page_size = query.get("page_size", "0")
     try:
-        size = int(said)
+        size = int(page_size)
     except ValueError:
         raise unreadable(
-            f'parsing field "page_size": strconv.ParseInt: parsing "{said}": invalid syntax'
+            f'parsing field "page_size": strconv.ParseInt: parsing "{page_size}": invalid syntax'
         ) from None
     token, sort, filters = (query.get(k, "") for k in ("page_token", "sort_by", "filter"))
     with layer(kind.complaint.format(token=token, size=size, sort=sort, filter=filters)):
@@ -188,16 +188,16 @@ def page(store: Store, table: str, query: Mapping[str, str], where: Mapping[str,
 
 
 def _sorting(kind: Kind, sort: str) -> tuple[str, bool]:
-    words = sort.split()
-    if len(words) > 2 or (len(words) == 2 and words[1] not in ("asc", "desc")):
+    parts = sort.split()
+    if len(parts) > 2 or (len(parts) == 2 and parts[1] not in ("asc", "desc")):
         raise invalid(
             f'Received invalid sort by format "{sort}". Supported format: "field_name", '
             '"field_name desc", or "field_name asc"'
         )
-    field = words[0] if words else "created_at"
+    field = parts[0] if parts else "created_at"
     if field not in kind.columns:
         raise invalid(f'Invalid sorting field: "{field}" on listable type {kind.model}')
-    return kind.columns[field], words[1:] == ["desc"]
+    return kind.columns[field], parts[1:] == ["desc"]
 
 
 def _filter(kind: Kind, text: str) -> tuple[list[str], list[object]]:
@@ -207,8 +207,8 @@ def _filter(kind: Kind, text: str) -> tuple[list[str], list[object]]:
         predicates = json.loads(text)["predicates"]
     except (ValueError, KeyError, TypeError):
         predicates = None
-    if not isinstance(predicates, list) or not all(isinstance(each, dict) for each in predicates):
-        raise _unread(text)
+    if not isinstance(predicates, list) or not all(isinstance(item, dict) for item in predicates):
+        raise _filter_error(text)
     clauses: list[str] = []
     values: list[object] = []
     for predicate in predicates:
@@ -218,11 +218,11 @@ def _filter(kind: Kind, text: str) -> tuple[list[str], list[object]]:
     return clauses, values
 
 
-def _unread(text: str) -> ApiError:
-    word = next(iter(text.split()), "")
+def _filter_error(text: str) -> ApiError:
+    token = next(iter(text.split()), "")
     return invalid(
         f'failed to parse valid filter from "{text}": proto: syntax error (line 1:1): '
-        f"invalid value {word}"
+        f"invalid value {token}"
     )
 
 
@@ -231,15 +231,15 @@ def _predicate(kind: Kind, predicate: dict[str, Any], text: str) -> tuple[str, l
     operation = predicate.get("operation", "")
     operation = _NUMBERS.get(operation, operation)
     if operation not in _OPERATIONS:
-        at = text.find(f'"{operation}"') + 1
+        position = text.find(f'"{operation}"') + 1
         quoted = json.dumps(text)[1:-1]
         raise invalid(
-            f'failed to parse valid filter from "{quoted}": proto: (line 1:{at}): '
+            f'failed to parse valid filter from "{quoted}": proto: (line 1:{position}): '
             f'invalid value for enum field operation: "{operation}"'
         )
     key = predicate.get("key", "")
-    given = [name for name in _VALUES if name in predicate]
-    if not given:
+    value_fields = [name for name in _VALUES if name in predicate]
+    if not value_fields:
         raise ApiError(
             400,
             INVALID,
@@ -248,16 +248,16 @@ def _predicate(kind: Kind, predicate: dict[str, Any], text: str) -> tuple[str, l
         )
     if key not in kind.columns:
         raise invalid(f'no support for filtering on unrecognized field "{key}"')
-    column, value = kind.columns[key], predicate[given[0]]
+    column, value = kind.columns[key], predicate[value_fields[0]]
     several = value.get("values") if isinstance(value, dict) else [value]
-    if not isinstance(several, list) or not all(isinstance(each, _Plain) for each in several):
-        raise _unread(text)
+    if not isinstance(several, list) or not all(isinstance(item, _Plain) for item in several):
+        raise _filter_error(text)
     if key == "status":
         value = str(value).upper()
     if operation == "IN":
         return f"{column} IN ({', '.join('?' * len(several))})", several
     if operation == "IS_SUBSTRING":
-        if given[0] != "string_value":
+        if value_fields[0] != "string_value":
             raise invalid("cannot use non string value type string with operator 3")
         return f"instr(lower({column}), lower(?)) > 0", [value]
     return f"{column} {_OPERATIONS[operation]} ?", [value]
@@ -289,9 +289,9 @@ def _read_token(kind: Kind, token: str) -> dict[str, Any]:
             return state
     except (ValueError, AttributeError):
         # One character more than whole bytes take stands for nothing.
-        whole = token[: len(token) - (len(token) % 4 == 1)]
+        trimmed = token[: len(token) - (len(token) % 4 == 1)]
         with suppress(ValueError):
-            decoded = base64.b64decode(whole + "=" * (-len(whole) % 4))
+            decoded = base64.b64decode(trimmed + "=" * (-len(trimmed) % 4))
     first = chr(decoded[0]) if decoded else "?"
     character = first if first.isprintable() else f"\\u{ord(first):04x}"
     raise ApiError(

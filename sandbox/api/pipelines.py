@@ -42,20 +42,20 @@ class Pipelines:
 
     def create(self) -> dict[str, Any]:
         """Make one without a version."""
-        said = bodies.read(bodies.PIPELINE)
-        display_name = said.get("display_name", "")
-        name = said.get("name") or display_name
+        body = bodies.read(bodies.PIPELINE)
+        display_name = body.get("display_name", "")
+        name = body.get("name") or display_name
         with layer("Failed to create a pipeline due to server error: "):
             if not name:
                 raise invalid("name is required")
-            namespace = self._access.namespace(said)
+            namespace = self._access.namespace(body)
             with layer(
                 "Failed to create a pipeline due to authorization error. Check if you have write "
                 f"permissions to namespace {namespace}: "
             ):
                 self._check("create", namespace, name)
             try:
-                row = self._add(namespace, name, display_name, said.get("description", ""))
+                row = self._add(namespace, name, display_name, body.get("description", ""))
             except TakenError:
                 raise exists("pipeline", name) from None
         return answers.pipeline(row)
@@ -63,10 +63,10 @@ class Pipelines:
     def upload(self) -> dict[str, Any]:
         """Make one from a file, with a version of the same name."""
         text, filename = bodies.uploaded()
-        said = flask.request.args
-        name = said.get("name") or filename
-        texts = name, said.get("display_name", ""), said.get("description", "")
-        namespace = self._access.namespace(said)
+        query = flask.request.args
+        name = query.get("name") or filename
+        texts = name, query.get("display_name", ""), query.get("description", "")
+        namespace = self._access.namespace(query)
         with _uploading("Failed to create a pipeline"):
             self._check("create", namespace)
         with _uploading("Failed to create a pipeline and a pipeline version"):
@@ -153,8 +153,8 @@ class Pipelines:
 
     def upload_version(self) -> dict[str, Any]:
         """Make a version from a file."""
-        said = flask.request.args
-        pipeline_id = said.get("pipelineid", "")
+        query = flask.request.args
+        pipeline_id = query.get("pipelineid", "")
         doing = "Failed to create a pipeline version"
         with _uploading(doing):
             namespace = self._find(pipeline_id)["namespace"]
@@ -164,9 +164,9 @@ class Pipelines:
             specs.parse(text)
             row = self._add_version(
                 pipeline_id,
-                said.get("name") or filename,
-                said.get("display_name", ""),
-                said.get("description", ""),
+                query.get("name") or filename,
+                query.get("display_name", ""),
+                query.get("description", ""),
                 text,
             )
         return answers.version(row)

@@ -26,7 +26,7 @@ class RecurringRuns:
         store: where everything is.
         access: who may do what.
         experiments: which their runs go into.
-        changed: told ("scheduled", id) when one is made, enabled or disabled.
+        changed: called with ("scheduled", id) when one is made, enabled or disabled.
     """
 
     def __init__(
@@ -63,57 +63,57 @@ class RecurringRuns:
 
     def create(self) -> dict[str, Any]:
         """Make one."""
-        said = bodies.read(bodies.RECURRING_RUN)
-        trigger = said.get("trigger", {})
+        body = bodies.read(bodies.RECURRING_RUN)
+        trigger = body.get("trigger", {})
         with layer("Failed to create a recurring run due to conversion error: "):
-            if not said.get("display_name"):
+            if not body.get("display_name"):
                 raise internal(
                     "InternalServerError: Failed to convert a API recurring run to its internal "
                     "representation: Invalid input error: Recurring run's name cannot be empty"
                 )
             _check_trigger(trigger)
-            concurrency = int(said.get("max_concurrency", 0))
+            concurrency = int(body.get("max_concurrency", 0))
             if not 1 <= concurrency <= 10:
                 raise invalid(
                     "Max concurrency of a recurring run must be at least 1 and at most 10. "
                     f"Received {concurrency}"
                 )
         with layer("Failed to create a recurring run: "):
-            experiment = self._home(said.get("experiment_id", ""))
+            experiment = self._home(body.get("experiment_id", ""))
             namespace = experiment["namespace"]
             with layer(
                 "Failed to create a recurring run due to authorization error. Check if you have "
                 f"write permission to namespace {namespace}: "
             ):
                 self._access.check(
-                    flask.request.headers, "create", "jobs", namespace, said["display_name"]
+                    flask.request.headers, "create", "jobs", namespace, body["display_name"]
                 )
             with layer("InternalServerError: "):
-                specification = submission.specification(self._store, said)
+                specification = submission.specification(self._store, body)
             with layer(
                 "Failed to create a recurring run during scheduled workflow creation: "
                 "invalid pipeline job inputs: "
             ):
-                submission.check_parameters(specification["spec"], said)
-        at = self._store.now()
+                submission.check_parameters(specification["spec"], body)
+        now = self._store.now()
         row = self._store.add(
             "recurring_runs",
             namespace=namespace or _NAMESPACE,
             experiment_id=experiment["id"],
             **specification,
-            **submission.settings(said, multi_user=self._access.multi_user),
-            created_at=at,
-            updated_at=at,
+            **submission.settings(body, multi_user=self._access.multi_user),
+            created_at=now,
+            updated_at=now,
             max_concurrency=concurrency,
             trigger=json.dumps(trigger),
-            mode="ENABLE" if said.get("mode") == "ENABLE" else "DISABLE",
-            no_catchup=int(said.get("no_catchup", False)),
+            mode="ENABLE" if body.get("mode") == "ENABLE" else "DISABLE",
+            no_catchup=int(body.get("no_catchup", False)),
             next_at=None,
         )
         self._changed("scheduled", row["id"])
-        shown = answers.recurring_run(row)
+        response = answers.recurring_run(row)
         # An empty trigger is told now, and never again.
-        return {**shown, "trigger": trigger} if said.get("trigger") == {} else shown
+        return {**response, "trigger": trigger} if body.get("trigger") == {} else response
 
     def get(self, recurring_run_id: str) -> dict[str, Any]:
         """One of them."""
@@ -196,11 +196,11 @@ class RecurringRuns:
 def _check_trigger(trigger: Mapping[str, Any]) -> None:
     if "cron_schedule" in trigger:
         cron = trigger["cron_schedule"].get("cron", "")
-        wrong = _wrong_cron(cron)
-        if wrong:
+        reason = _cron_error(cron)
+        if reason:
             raise invalid(
                 "Schedule cron is not a supported format(https://godoc.org/github.com/robfig/cron). "
-                f"Error: {wrong}"
+                f"Error: {reason}"
             )
     if "periodic_schedule" in trigger:
         seconds = int(trigger["periodic_schedule"].get("interval_second", 0))
@@ -211,7 +211,7 @@ def _check_trigger(trigger: Mapping[str, Any]) -> None:
             )
 
 
-def _wrong_cron(cron: str) -> str:
+def _cron_error(cron: str) -> str:
     """What is wrong with a cron expression; empty for nothing."""
     fields = cron.split()
     if not fields:

@@ -32,7 +32,7 @@ class Runs:
         store: where everything is.
         access: who may do what.
         experiments: which they go into.
-        changed: told (what, id) when a run is submitted, terminated, retried or deleted.
+        changed: called with (event, id) when a run is submitted, terminated, retried or deleted.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class Runs:
 
     def create(self) -> dict[str, Any]:
         """Submit one."""
-        said = bodies.read(bodies.RUN)
-        if not said.get("display_name"):
+        body = bodies.read(bodies.RUN)
+        if not body.get("display_name"):
             raise internal(
                 "CreateJob(job.ToV2())Failed to create a run due to conversion error: "
                 "InternalServerError: Failed to convert a API run detail to its internal "
@@ -77,9 +77,9 @@ class Runs:
             with layer(
                 "InternalServerError: Failed to create a run due to error fetching manifest: "
             ):
-                specification = submission.specification(self._store, said)
+                specification = submission.specification(self._store, body)
             with layer("Failed to create a run due to "):
-                experiment = self._experiments.home(said.get("experiment_id", ""))
+                experiment = self._experiments.home(body.get("experiment_id", ""))
             namespace = experiment["namespace"]
             with layer(
                 "Failed to create a run due to authorization error. Check if you have write "
@@ -87,12 +87,12 @@ class Runs:
             ):
                 self._access.check(flask.request.headers, "create", "runs", namespace)
             with layer("Failed to generate the ExecutionSpec: invalid pipeline job inputs: "):
-                submission.check_parameters(specification["spec"], said)
+                submission.check_parameters(specification["spec"], body)
         row = self._store.add_run(
             namespace=namespace,
             experiment_id=experiment["id"],
             **specification,
-            **submission.settings(said, multi_user=self._access.multi_user),
+            **submission.settings(body, multi_user=self._access.multi_user),
         )
         self._changed("submitted", row["id"])
         return answers.run(row)

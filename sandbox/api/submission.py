@@ -11,14 +11,14 @@ from sandbox.api.errors import internal, invalid
 from sandbox.store import Row, Store
 
 
-def specification(store: Store, said: Mapping[str, Any]) -> dict[str, str]:
+def specification(store: Store, body: Mapping[str, Any]) -> dict[str, str]:
     """The specification that a request holds or names, as columns of a row.
 
     Raises:
         ApiError: there is none.
     """
-    if said.get("pipeline_spec"):
-        text = specs.compiled(said["pipeline_spec"])
+    if body.get("pipeline_spec"):
+        text = specs.compiled(body["pipeline_spec"])
         try:
             specs.parse(text)
         except ValueError:
@@ -27,7 +27,7 @@ def specification(store: Store, said: Mapping[str, Any]) -> dict[str, str]:
                 "InvalidInputError: unknown template format: pipeline spec is invalid"
             ) from None
         return {"spec": text, "pipeline_id": "", "version_id": ""}
-    version = _version(store, said.get("pipeline_version_reference", {}))
+    version = _version(store, body.get("pipeline_version_reference", {}))
     return {
         "spec": version["spec"],
         "pipeline_id": version["pipeline_id"],
@@ -35,28 +35,28 @@ def specification(store: Store, said: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def check_parameters(spec: str, said: Mapping[str, Any]) -> None:
+def check_parameters(spec: str, body: Mapping[str, Any]) -> None:
     """See that a request's parameters fit a specification.
 
     Raises:
         ApiError: they do not.
     """
     try:
-        specs.check_parameters(spec, said.get("runtime_config", {}).get("parameters", {}))
+        specs.check_parameters(spec, body.get("runtime_config", {}).get("parameters", {}))
     except ValueError as error:
         raise invalid(str(error)) from None
 
 
-def settings(said: Mapping[str, Any], *, multi_user: bool) -> dict[str, str]:
+def settings(body: Mapping[str, Any], *, multi_user: bool) -> dict[str, str]:
     """What else a request says of how to run, as columns of a row."""
-    runtime = said.get("runtime_config", {})
+    runtime = body.get("runtime_config", {})
     account = "default-editor" if multi_user else "pipeline-runner"
     return {
-        "name": said["display_name"],
-        "description": said.get("description", ""),
+        "name": body["display_name"],
+        "description": body.get("description", ""),
         "parameters": json.dumps(runtime.get("parameters", {})),
         "pipeline_root": runtime.get("pipeline_root", ""),
-        "service_account": said.get("service_account") or account,
+        "service_account": body.get("service_account") or account,
     }
 
 
@@ -66,8 +66,8 @@ def _version(store: Store, reference: Mapping[str, str]) -> Row:
     version_id = reference.get("pipeline_version_id", "")
     if version_id:
         version = store.get("versions", version_id)
-        what = f"PipelineVersion {version_id}"
-        named = (
+        subject = f"PipelineVersion {version_id}"
+        description = (
             f"pipeline version {version_id}: Failed to get a pipeline version with id {version_id}"
         )
     elif pipeline_id:
@@ -75,8 +75,8 @@ def _version(store: Store, reference: Mapping[str, str]) -> Row:
             "versions", "pipeline_id = ?", [pipeline_id], order="created_at DESC, id DESC", limit=1
         )
         version = next(iter(newest), None)
-        what = f"Pipeline {pipeline_id}"
-        named = (
+        subject = f"Pipeline {pipeline_id}"
+        description = (
             f"pipeline {pipeline_id}: Failed to get the latest pipeline version as pipeline was "
             "not found"
         )
@@ -87,7 +87,7 @@ def _version(store: Store, reference: Mapping[str, str]) -> Row:
     if not version:
         raise internal(
             "Failed to fetch a template due to error retrieving pipeline version: "
-            f"Failed to fetch a pipeline version and its manifest from {named}: "
-            f"ResourceNotFoundError: {what} not found"
+            f"Failed to fetch a pipeline version and its manifest from {description}: "
+            f"ResourceNotFoundError: {subject} not found"
         )
     return version

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfp_ops.texts import line, shown
+from kfp_ops.texts import line, printable
 from tests.fuzz import fuzz
 
 ANY = st.text(st.characters() | st.characters(categories=["Cs", "Cc"]), max_size=60)
@@ -26,7 +26,7 @@ ANY = st.text(st.characters() | st.characters(categories=["Cs", "Cc"]), max_size
     ],
 )
 def test_what_cannot_be_shown_is_marked_and_what_is_long_is_cut(text, limit, told):
-    assert shown(text, limit) == told
+    assert printable(text, limit) == told
 
 
 def test_a_line_is_one():
@@ -37,14 +37,14 @@ def test_a_line_is_one():
 @fuzz(500)
 @given(text=ANY, limit=st.integers(1, 50))
 def test_nothing_that_ends_a_tool_is_left(text, limit):
-    for told in (shown(text, limit), line(text, limit)):
+    for told in (printable(text, limit), line(text, limit)):
         assert len(told) <= limit
         assert "\x00" not in told
         told.encode()
-        assert shown(told, limit) == told
+        assert printable(told, limit) == told
     assert "\n" not in line(text, limit)
 
 
 def test_a_program_takes_it_as_an_argument():
-    told = shown("\x00\ud800\U0001f600" * 100_000, 32_000)
+    told = printable("\x00\ud800\U0001f600" * 100_000, 32_000)
     subprocess.run([sys.executable, "-c", "", told], check=True)

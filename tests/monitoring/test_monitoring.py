@@ -22,7 +22,7 @@ from config import TrainerConfig
 from errors import RegistryError
 from kfp_ops import Run, RunState
 from observability import Topology
-from pods import Trouble
+from pods import PodIssue
 from registry import Champion, Report, Result
 from situation import Situation
 
@@ -212,7 +212,7 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
             dataclasses.replace(
                 FINE,
                 latest=run(RunState.RUNNING),
-                trouble=Trouble(step="train", pod="p", reason="ImagePullBackOff"),
+                pod_issue=PodIssue(step="train", pod="p", reason="ImagePullBackOff"),
             ),
         ),
         ("TrainingStuck", "pending", dataclasses.replace(FINE, latest=run(RunState.CANCELING))),
@@ -379,8 +379,8 @@ def test_what_takes_its_time_is_an_alert_after_it(rules, tmp_path):
 
 
 def test_every_query_of_the_dashboard_has_an_answer(monitoring):
-    trouble = Trouble(step="train", pod="p", reason="ImagePullBackOff")
-    monitoring.show(dataclasses.replace(FINE, trouble=trouble))
+    trouble = PodIssue(step="train", pod="p", reason="ImagePullBackOff")
+    monitoring.show(dataclasses.replace(FINE, pod_issue=trouble))
     dashboard = json.loads(Path("src/grafana_dashboards/trainer.json").read_text())
     queries = [
         target["expr"].replace("$juju_model", "kubeflow").replace("$juju_application", "trainer")

@@ -253,7 +253,7 @@ def test_what_is_done_is_removed_and_what_died_long_ago(place, kept, store, monk
         "work/run-3/0a1b2c3d/task.npz",
     ]
     # AND the other one, and what killed workers shared, with the next step that ends well after a week
-    monkeypatch.setattr(module, "KEPT", datetime.timedelta(seconds=-60))
+    monkeypatch.setattr(module, "RETENTION", datetime.timedelta(seconds=-60))
     kept[0].clear()
     paths = [entry["path"] for page in obstore.list(store) for entry in page]
     assert paths == ["runs/run-1/manifest.json"]

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from fashion_mnist.evaluation import Gate, at_most, judge, mcnemar, of_probabilities
+from fashion_mnist.evaluation import Gate, at_most, evaluate_probabilities, judge, mcnemar
 
 LABELS = (np.arange(1000) % 10).astype(np.uint8)
 
@@ -15,7 +15,7 @@ def answers(wrong):
     """Answers to 1000 images, of which these are wrong."""
     predictions = LABELS.copy()
     predictions[list(wrong)] = (predictions[list(wrong)] + 1) % 10
-    return of_probabilities(np.eye(10, dtype=np.float32)[predictions], LABELS)
+    return evaluate_probabilities(np.eye(10, dtype=np.float32)[predictions], LABELS)
 
 
 def test_evaluation_counts():
@@ -29,7 +29,7 @@ def test_evaluation_counts():
 
 def test_a_class_without_images_has_no_recall_and_no_part_in_the_gate():
     labels = LABELS[LABELS != 3]
-    said = of_probabilities(np.eye(10, dtype=np.float32)[labels], labels)
+    said = evaluate_probabilities(np.eye(10, dtype=np.float32)[labels], labels)
     assert "Dress" not in said.recall
     assert len(said.recall) == 9
     gate = Gate(min_accuracy=1, min_recall=1, confidence=0, max_recall_drop=0)
@@ -99,7 +99,9 @@ def test_the_champion_made_again_is_told_what_else_it_lacks():
 def test_a_model_that_is_as_good_and_less_sure_is_not_the_champion():
     champion = answers(range(100))
     softer = 0.9 * champion.probabilities + 0.01
-    verdict = judge(of_probabilities(softer, LABELS), champion, LABELS, Gate(min_accuracy=0.5))
+    verdict = judge(
+        evaluate_probabilities(softer, LABELS), champion, LABELS, Gate(min_accuracy=0.5)
+    )
     assert (verdict.status, verdict.unchanged) == ("rejected", False)
 
 
@@ -210,18 +212,18 @@ def test_what_is_asked_for_is_enough(gate, candidate, champion):
 )
 def test_eight_bit_integers_may_lose_little(small, status):
     gate = Gate(min_accuracy=0, min_recall=0, max_int8_loss=0.003)
-    verdict = judge(answers(range(100)), None, LABELS, gate, small=answers(small))
+    verdict = judge(answers(range(100)), None, LABELS, gate, quantized=answers(small))
     assert verdict.status == status
 
 
 def test_what_eight_bit_integers_lose_is_told():
     gate = Gate(min_accuracy=0, min_recall=0, max_int8_loss=0.0)
-    verdict = judge(answers([]), None, LABELS, gate, small=answers(range(4)))
+    verdict = judge(answers([]), None, LABELS, gate, quantized=answers(range(4)))
     assert verdict.status == "accepted"
     assert verdict.reasons[-1] == (
         "eight-bit integers lose 0.0040 of accuracy, at most 0.0000 and 0.0040 by chance are allowed"
     )
-    verdict = judge(answers([]), None, LABELS, gate, small=answers(range(5)))
+    verdict = judge(answers([]), None, LABELS, gate, quantized=answers(range(5)))
     assert verdict.reasons == [
         "eight-bit integers lose 0.0050 of accuracy, at most 0.0000 and 0.0045 by chance are allowed"
     ]

@@ -17,7 +17,7 @@ HOSTILE = "</title><script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 LABELS = (np.arange(200) % 10).astype(np.uint8)
 IMAGES = np.random.default_rng(0).integers(0, 256, (200, 28, 28)).astype(np.uint8)
 PROBABILITIES = np.full((200, 10), 0.1, np.float32)
-SAID = evaluation.of_probabilities(PROBABILITIES, LABELS)
+SAID = evaluation.evaluate_probabilities(PROBABILITIES, LABELS)
 
 pytestmark = [
     pytest.mark.slow,

@@ -26,7 +26,7 @@ def answers(*wrong):
     said[list(wrong)] = (said[list(wrong)] + 1) % 10
     probabilities = np.full((COUNT, 10), 0.1 / 9, np.float32)
     probabilities[np.arange(COUNT), said] = 0.9
-    return evaluation.of_probabilities(probabilities, LABELS)
+    return evaluation.evaluate_probabilities(probabilities, LABELS)
 
 
 CANDIDATE, CHAMPION = answers(0, 1, 2), answers(2, 30, 40, 50, 60)

@@ -17,7 +17,7 @@ import pytest
 from fashion_mnist import data, recipes, training
 from fashion_mnist import workers as many
 from fashion_mnist.storage import open_store
-from fashion_mnist.training import Place, WorkersError
+from fashion_mnist.training import Worker, WorkersError
 
 # All that keeps something of its own while it trains: statistics, seeds, random changes.
 RECIPE = dataclasses.replace(
@@ -197,11 +197,11 @@ def test_what_cannot_be_split_or_shared_is_refused_at_once(images, tmp_path, cha
 
 
 def test_workers_alone_are_understood(monkeypatch):
-    assert Place.here() == Place(0, 1)
+    assert Worker.from_environment() == Worker(0, 1)
     cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    assert Place.here() == Place(1, 2)
-    assert not Place.here().is_chief
+    assert Worker.from_environment() == Worker(1, 2)
+    assert not Worker.from_environment().is_chief
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"ps": ["a:1"]}, "task": {}}))
     with pytest.raises(ValueError, match="names ps; this trains with workers only"):
-        Place.here()
+        Worker.from_environment()

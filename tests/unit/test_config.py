@@ -238,14 +238,14 @@ def test_whatever_is_given_the_answer_is_a_config_or_an_option_error(text, numbe
 def test_parameters_of_the_action_go_over_the_options():
     config = TrainerConfig(epochs=3, seed=1)
     params = TrainParams(epochs=0, recipe="notebook", learning_rate=0.01)
-    changed = params.over(config)
+    changed = params.apply_to(config)
     assert (changed.epochs, changed.recipe, changed.learning_rate, changed.seed) == (
         0,
         "notebook",
         0.01,
         1,
     )
-    assert TrainParams().over(config) == config
+    assert TrainParams().apply_to(config) == config
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_parameters_of_the_action_go_over_the_options():
 )
 def test_a_bad_parameter_names_itself(field, value):
     with pytest.raises(OptionError) as caught:
-        TrainParams(**{field: value}).over(TrainerConfig())
+        TrainParams(**{field: value}).apply_to(TrainerConfig())
     assert caught.value.option == field.replace("_", "-")
 
 

@@ -47,7 +47,7 @@ def gateway(monkeypatch, httpserver):
 def metrics_made():
     """The names of the metrics that the charm makes, and the Pushgateway of itself."""
     source = Path("src/metrics.py").read_text(encoding="utf-8")
-    ours = {f"fashion_mnist_trainer_{name}" for name in re.findall(r'gauge\("(\w+)"', source)}
+    ours = {f"fashion_mnist_trainer_{name}" for name in re.findall(r'gauge\(\s*"(\w+)"', source)}
     return ours | {"push_time_seconds"}
 
 

@@ -19,7 +19,7 @@ from errors import (
     RegistryRefusedError,
 )
 from kfp_ops import Run, RunState, Task
-from pods import Trouble
+from pods import PodIssue
 from registry import Champion, Report, Result
 from serving import Served
 from status import Commands, Situation
@@ -44,7 +44,7 @@ def run(state, **tasks):
 
 
 HOUR = TrainerConfig(run_timeout=60)
-KILLED = Trouble(
+KILLED = PodIssue(
     step="train", pod="train-x-1", reason="OOMKilled (exit code 137)", log="epoch 2\nepoch 3\n"
 )
 
@@ -216,7 +216,7 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
-            Situation(latest=run(RunState.FAILED), trouble=KILLED),
+            Situation(latest=run(RunState.FAILED), pod_issue=KILLED),
             ops.BlockedStatus(
                 "run config-1 failed at step train: OOMKilled (exit code 137): epoch 3; see: "
                 "juju run trainer/leader get-run, then: juju run trainer/leader train"
@@ -225,7 +225,9 @@ def lasted(state=RunState.CANCELED, **how_long):
         (
             Situation(
                 latest=run(RunState.RUNNING),
-                trouble=Trouble(step="", pod="p", reason="ImagePullBackOff", message="no such tag"),
+                pod_issue=PodIssue(
+                    step="", pod="p", reason="ImagePullBackOff", message="no such tag"
+                ),
             ),
             ops.WaitingStatus(
                 "run config-1 RUNNING, 0 of 5 steps done; ImagePullBackOff: no such tag"
@@ -254,7 +256,7 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
-            Situation(latest=lasted(RunState.FAILED, hours=2), config=HOUR, trouble=KILLED),
+            Situation(latest=lasted(RunState.FAILED, hours=2), config=HOUR, pod_issue=KILLED),
             ops.BlockedStatus(
                 "run config-1 ended without success after 2:00:00, more than run-timeout allows at "
                 "step train: OOMKilled (exit code 137): epoch 3; see: juju run trainer/leader get-run, or raise it: "
@@ -301,7 +303,7 @@ def lasted(state=RunState.CANCELED, **how_long):
 )
 def test_the_status_tells_the_run_and_the_model(situation, expected):
     situation = dataclasses.replace(situation, steps=STEPS)
-    assert status.of(situation, JUJU) == expected
+    assert status.unit_status(situation, JUJU) == expected
 
 
 def api_error(kind, code):

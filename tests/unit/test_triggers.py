@@ -15,7 +15,7 @@ from config import TrainerConfig
 from fashion_mnist import data
 from kfp_ops import ObjectStorage
 from registry import Champion, Report, Result
-from triggers import Evidence, due
+from triggers import Signals, due
 
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.timezone.utc)
 DAY = datetime.timedelta(days=1)
@@ -37,7 +37,7 @@ INACCURATE = dataclasses.replace(report(pixels=0.01), accuracy=0.6, is_inaccurat
 
 
 def reasons(config, **evidence):
-    evidence = Evidence(**{"champion": champion(source=S3, etags=ETAGS), **evidence})
+    evidence = Signals(**{"champion": champion(source=S3, etags=ETAGS), **evidence})
     return [trigger.reason for trigger in due(TrainerConfig(**config), evidence, NOW)]
 
 
@@ -80,7 +80,7 @@ def test_all_reasons_are_told_the_weightiest_first_with_what_was_seen():
     config = TrainerConfig(
         retrain_on_data=True, retrain_on_drift=True, retrain_after=3, data_path=S3
     )
-    evidence = Evidence(
+    evidence = Signals(
         champion=champion(source=S3, etags=ETAGS),
         etags={**ETAGS, FILES[0]: '"new"'},
         report=report(pixels=0.25, predictions=0.5, other=0.01),
@@ -96,7 +96,7 @@ def test_all_reasons_are_told_the_weightiest_first_with_what_was_seen():
 
 
 def names(config, **evidence):
-    return {trigger.name for trigger in due(TrainerConfig(**config), Evidence(**evidence), NOW)}
+    return {trigger.name for trigger in due(TrainerConfig(**config), Signals(**evidence), NOW)}
 
 
 @pytest.mark.parametrize(

@@ -150,10 +150,10 @@ def test_every_kind_of_parameter_is_taken():
         },
     ]
     config = TrainerConfig()
-    assert TuneParams(space=space(*lists)).over(config) == config
+    assert TuneParams(space=space(*lists)).apply_to(config) == config
     lists[0]["feasibleSpace"]["list"].append("magic")
     with pytest.raises(OptionError, match="recipe must be one of"):
-        TuneParams(space=space(*lists)).over(config)
+        TuneParams(space=space(*lists)).apply_to(config)
 
 
 def test_runs_that_tune_are_listed_told_and_cancelled(ctx, configured, act, sandbox, runs):

@@ -13,14 +13,14 @@ from errors import OptionError
 from kfp_ops import ObjectStorage, PipelineSpec
 from params import MonitorParams, TrainParams, TuneParams
 from registry import Champion, Result
-from triggers import Evidence
+from triggers import Signals
 
 NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.timezone.utc)
 STORAGE = ObjectStorage(
     access_key="key", secret_key="secret", service="minio", port=9000, namespace="kubeflow"
 )
 DEFAULTS = TrainerConfig()
-NOTHING = Evidence()
+NOTHING = Signals()
 
 
 COMPILED = Path(wishes.__file__).parent / "pipelines"
@@ -116,7 +116,7 @@ def test_every_run_is_told_the_version_whose_name_is_uploaded():
     )
     said = wanted(
         options,
-        evidence=Evidence(champion=Champion(version=3, result=made)),
+        evidence=Signals(champion=Champion(version=3, result=made)),
         **{"train-1": TrainParams(epochs=2)},
     )
     # THEN all of them are told it
@@ -193,7 +193,7 @@ def test_a_trigger_makes_a_run_of_the_family_that_keeps_its_distance():
     made = Result(
         run_id="r", accuracy=0.9, accepted=True, created_at=NOON - datetime.timedelta(days=8)
     )
-    evidence = Evidence(champion=Champion(version=3, result=made))
+    evidence = Signals(champion=Champion(version=3, result=made))
     options = changed(retrain_after=7, retrain_interval=12)
     configured, run = wanted(options, evidence=evidence).runs
     assert run.name.startswith(run.family)

@@ -26,7 +26,7 @@ from fashion_mnist.storage import open_store
 # A training of seconds writes none, and a longer one loses at most this and an epoch.
 EVERY = 15.0
 # Runs that died for good leave an object each. No attempt comes later than this.
-KEPT = datetime.timedelta(days=7)
+RETENTION = datetime.timedelta(days=7)
 _FOLDER = "checkpoints"
 # Where many workers share data, which a step that was killed leaves behind (`workers`).
 _SHARED = "work"
@@ -83,8 +83,8 @@ class Checkpoints:
     def save(self, state: State) -> None:
         """Keep a state in place of the one before."""
         body = io.BytesIO()
-        said = json.dumps({"training": state.training, "history": list(state.history)})
-        np.savez(body, *state.values, said=np.array(said))
+        metadata = json.dumps({"training": state.training, "history": list(state.history)})
+        np.savez(body, *state.values, said=np.array(metadata))
         content = body.getvalue()
         began, pause = time.monotonic(), 0.0
         try:
@@ -98,13 +98,13 @@ class Checkpoints:
     def load(self) -> State | None:
         """The newest state; None where there is none that can be read."""
         try:
-            kept = bytes(obstore.get(self._store, self._path).bytes())
-            if hashlib.sha256(kept[_SUM:]).digest() != kept[:_SUM]:
+            content = bytes(obstore.get(self._store, self._path).bytes())
+            if hashlib.sha256(content[_SUM:]).digest() != content[:_SUM]:
                 raise ValueError("its sha256 is another, it was truncated or damaged")
-            with np.load(io.BytesIO(kept[_SUM:])) as arrays:
-                said = json.loads(str(arrays["said"]))
+            with np.load(io.BytesIO(content[_SUM:])) as arrays:
+                metadata = json.loads(str(arrays["said"]))
                 values = [arrays[f"arr_{i}"] for i in range(len(arrays.files) - 1)]
-            return State(said["training"], values, said["history"])
+            return State(metadata["training"], values, metadata["history"])
         except FileNotFoundError:
             return None
         except (*_STORAGE, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -113,7 +113,7 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove the state, and what runs left that died more than a week ago."""
-        oldest = datetime.datetime.now(datetime.timezone.utc) - KEPT
+        oldest = datetime.datetime.now(datetime.timezone.utc) - RETENTION
         try:
             for folder in (_FOLDER, _SHARED):
                 for page in obstore.list(self._store, folder):

@@ -161,10 +161,10 @@ def load_test_image(source: str = "", number: int = 0) -> tuple[np.ndarray, int]
     """
     source = source or (str(DEBIAN) if DEBIAN.is_dir() else OFFICIAL)
     if "://" in source:
-        whole = load(source)
-        if not 0 <= number < len(whole.test_images):
-            raise ValueError(f"there are test images 0 to {len(whole.test_images) - 1}")
-        return whole.test_images[number], int(whole.test_labels[number])
+        dataset = load(source)
+        if not 0 <= number < len(dataset.test_images):
+            raise ValueError(f"there are test images 0 to {len(dataset.test_images) - 1}")
+        return dataset.test_images[number], int(dataset.test_labels[number])
     image = _item(source, FILES["t10k-images"], number, (SIDE, SIDE))
     return image, int(_item(source, FILES["t10k-labels"], number, ()))
 
@@ -253,17 +253,17 @@ def load_saved(directory: Path) -> Dataset:
     path = directory / "dataset.npz"
     if not path.is_file():
         raise DataError(f"{path} is not there; run the step that ingests the data first")
-    with np.load(path, allow_pickle=False) as kept:
-        arrays = {name: kept[name] for name in kept.files}
-    named = {
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    mappings = {
         field: dict(str(pair).split("=", 1) for pair in arrays.pop(field))
         for field in ("sha256", "etags")
     }
-    return Dataset(**{**arrays, "source": str(arrays["source"]), **named})
+    return Dataset(**{**arrays, "source": str(arrays["source"]), **mappings})
 
 
-def _pairs(named: Mapping[str, str]) -> np.ndarray:
-    return np.array([f"{name}={value}" for name, value in named.items()], np.str_)
+def _pairs(mapping: Mapping[str, str]) -> np.ndarray:
+    return np.array([f"{name}={value}" for name, value in mapping.items()], np.str_)
 
 
 def _check(images: np.ndarray, labels: np.ndarray, name: str) -> None:
@@ -320,15 +320,15 @@ def _find(directory: str, file: str) -> Path:
 
 def _content(source: str, file: str, s3_endpoint: str, cache: Path | None) -> tuple[bytes, str]:
     """A file's bytes, and what its server calls this version of it; empty where nobody does."""
-    where = f"{source}/{file}"
+    url = f"{source}/{file}"
     if source.startswith("s3://"):
         return _from_s3(source, file, s3_endpoint)
     if source.startswith(("http://", "https://")):
         # The files of other addresses have the same names.
-        kept = cache / file if cache is not None and source == OFFICIAL else None
-        if kept is not None and kept.is_file():
-            return _read(kept), ""
-        return _download(where)
+        cached = cache / file if cache is not None and source == OFFICIAL else None
+        if cached is not None and cached.is_file():
+            return _read(cached), ""
+        return _download(url)
     return _read(_find(source, file)), ""
 
 
@@ -338,9 +338,9 @@ def _download(url: str) -> tuple[bytes, str]:
     import urllib.request
 
     try:
-        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - http(s) only
-            content = answer.read(MAX_BYTES + 1)
-            etag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+        with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310 - http(s) only
+            content = response.read(MAX_BYTES + 1)
+            etag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
     except (urllib.error.URLError, OSError) as error:
         raise DataError(
             f"{url} cannot be downloaded ({error}); name another source, or install Debian's "
@@ -356,13 +356,13 @@ def _from_s3(source: str, file: str, endpoint: str) -> tuple[bytes, str]:
     from fashion_mnist.storage import open_store
 
     try:
-        answer = obstore.get(open_store(source, endpoint), file)
-        check_size(answer.meta["size"], f"{source}/{file}")
-        return bytes(answer.bytes()), answer.meta["e_tag"] or ""
+        response = obstore.get(open_store(source, endpoint), file)
+        check_size(response.meta["size"], f"{source}/{file}")
+        return bytes(response.bytes()), response.meta["e_tag"] or ""
     except (FileNotFoundError, obstore.exceptions.BaseError) as error:
-        first = str(error).strip().splitlines()[0]
+        first_line = str(error).strip().splitlines()[0]
         raise DataError(
-            f"{source}/{file} cannot be read ({first[:200]}); upload it there"
+            f"{source}/{file} cannot be read ({first_line[:200]}); upload it there"
         ) from error
 
 

@@ -108,8 +108,8 @@ def inspect(
         if not error.kind:
             raise
         return Inspection(None, None, [Anomaly(error.kind, error.split, str(error))])
-    found = statistics(dataset)
-    return Inspection(dataset, found, validate(dataset, found, limits=limits, earlier=earlier))
+    current = statistics(dataset)
+    return Inspection(dataset, current, validate(dataset, current, limits=limits, earlier=earlier))
 
 
 def statistics(dataset: Dataset) -> dict[str, Any]:
@@ -125,19 +125,19 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
     """
     means = _class_means(dataset.train_images, dataset.train_labels)
     # Not the images themselves: a copy of each takes as much memory again as all of them.
-    seen = set(data.digests(dataset.train_images))
-    said: dict[str, Any] = {}
+    training_images = set(data.digests(dataset.train_images))
+    result: dict[str, Any] = {}
     for split, images, labels in _splits(dataset):
         counts = np.bincount(labels, minlength=data.CLASSES)
         pixels = _histogram(images)
         shares = pixels / pixels.sum()
         mean = float(shares @ np.arange(256))
-        distinct = seen if split == "train" else set(data.digests(images))
-        hits = _nearest(images, means) == labels
+        distinct = training_images if split == "train" else set(data.digests(images))
+        correct = _nearest(images, means) == labels
         own_means = _class_means(images, labels)
         brightness = images.mean(axis=(1, 2))
         within = brightness - own_means.mean(axis=(1, 2))[labels]
-        said[split] = {
+        result[split] = {
             "images": len(images),
             "shape": list(images.shape[1:]),
             "dtype": str(images.dtype),
@@ -147,9 +147,9 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
             "spread": round(float(within.std()), 4),
             "histogram": [round(float(v), 6) for v in shares.reshape(BINS, -1).sum(axis=1)],
             "duplicates": len(images) - len(distinct),
-            "leaked": len(distinct & seen) if split == "test" else 0,
+            "leaked": len(distinct & training_images) if split == "test" else 0,
             "agreement": {
-                name: round(float(hits[labels == i].mean()), 4)
+                name: round(float(correct[labels == i].mean()), 4)
                 for i, name in enumerate(CLASS_NAMES)
                 if counts[i] and not np.isnan(means[i, 0, 0])
             },
@@ -159,12 +159,12 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
                 if counts[i]
             },
         }
-    return said
+    return result
 
 
 def validate(
     dataset: Dataset,
-    found: Mapping[str, Any] | None = None,
+    current: Mapping[str, Any] | None = None,
     *,
     limits: Limits | None = None,
     earlier: Mapping[str, Any] | None = None,
@@ -173,93 +173,102 @@ def validate(
 
     Args:
         dataset: any that `data.load` gives.
-        found: its statistics; None computes them.
+        current: its statistics; None computes them.
         limits: what is still usual.
         earlier: statistics to hold it against; None takes the published set's.
     """
     limits = limits or Limits()
-    wrong = _schema(dataset)
-    if wrong:
-        return wrong
-    found = found or statistics(dataset)
+    anomalies = _schema(dataset)
+    if anomalies:
+        return anomalies
+    current = current or statistics(dataset)
     earlier = earlier or reference.PUBLISHED
-    wrong += _checksums(dataset)
+    anomalies += _checksums(dataset)
     for split, images, labels in _splits(dataset):
-        wrong += _classes(split, found[split], earlier[split], limits)
-        wrong += _copies(split, found[split], limits)
-        wrong += _swapped(split, images, labels, found[split], earlier[split])
-        wrong += _labels(split, found[split], earlier[split], limits)
-        wrong += _pixels("drift", split, found[split], earlier[split], "the reference's", limits)
-    wrong += _pixels("skew", "test", found["test"], found["train"], "the training images'", limits)
-    return wrong
+        anomalies += _classes(split, current[split], earlier[split], limits)
+        anomalies += _copies(split, current[split], limits)
+        anomalies += _swapped(split, images, labels, current[split], earlier[split])
+        anomalies += _labels(split, current[split], earlier[split], limits)
+        anomalies += _pixels(
+            "drift", split, current[split], earlier[split], "the reference's", limits
+        )
+    anomalies += _pixels(
+        "skew", "test", current["test"], current["train"], "the training images'", limits
+    )
+    return anomalies
 
 
-def stability_index(now: Any, before: Any) -> float:
+def stability_index(actual: Any, expected: Any) -> float:
     """The population stability index of two distributions over the same bins; 0 is no change.
 
     The symmetrised Kullback-Leibler divergence, sum (p - q) ln(p / q) with natural logarithms, as
     credit scoring uses it (Siddiqi, "Credit Risk Scorecards", 2006). Empty bins count as 1e-6.
 
     Args:
-        now: counts or shares, one for each bin.
-        before: the same of the reference.
+        actual: counts or shares, one for each bin.
+        expected: the same of the reference.
     """
-    p = np.maximum(np.asarray(now, float) / np.sum(now), _SMALL)
-    q = np.maximum(np.asarray(before, float) / np.sum(before), _SMALL)
+    p = np.maximum(np.asarray(actual, float) / np.sum(actual), _SMALL)
+    q = np.maximum(np.asarray(expected, float) / np.sum(expected), _SMALL)
     return float(((p - q) * np.log(p / q)).sum())
 
 
-def mean_shift(found: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+def mean_shift(current: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     """The standardised mean difference of pixels, as if the other had the same shares of classes.
 
     Args:
-        found: statistics of a split.
+        current: statistics of a split.
         other: those of the split to hold it against.
 
     Returns:
         the difference of means over the other's standard deviation of pixels; 0 where they have no
         class in common.
     """
-    both = [name for name in found["class_images"] if name in other["class_images"]]
-    weights = np.array([found["counts"][name] for name in both], float)
-    if not both or not other["deviation"]:
+    common = [name for name in current["class_images"] if name in other["class_images"]]
+    weights = np.array([current["counts"][name] for name in common], float)
+    if not common or not other["deviation"]:
         return 0.0
-    now, before = (
-        np.array([np.mean(list(bytes.fromhex(said["class_images"][name]))) for name in both])
-        for said in (found, other)
+    actual, expected = (
+        np.array(
+            [
+                np.mean(list(bytes.fromhex(split_statistics["class_images"][name])))
+                for name in common
+            ]
+        )
+        for split_statistics in (current, other)
     )
-    return float((now - before) @ weights / weights.sum() / other["deviation"])
+    return float((actual - expected) @ weights / weights.sum() / other["deviation"])
 
 
-def drift(found: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, float]:
+def drift(current: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, float]:
     """Population stability indices: pixels of `train` and of `test`, and the training `classes`.
 
     Args:
-        found: the statistics of a data set.
+        current: the statistics of a data set.
         earlier: those to hold it against; it may have classes of other names.
     """
-    now, before = found["train"]["counts"], earlier["train"]["counts"]
-    names = dict.fromkeys((*now, *before))
+    actual, expected = current["train"]["counts"], earlier["train"]["counts"]
+    names = dict.fromkeys((*actual, *expected))
     return {
-        "train": stability_index(found["train"]["histogram"], earlier["train"]["histogram"]),
-        "test": stability_index(found["test"]["histogram"], earlier["test"]["histogram"]),
-        "classes": stability_index(_counts(now, names), _counts(before, names)),
+        "train": stability_index(current["train"]["histogram"], earlier["train"]["histogram"]),
+        "test": stability_index(current["test"]["histogram"], earlier["test"]["histogram"]),
+        "classes": stability_index(_counts(actual, names), _counts(expected, names)),
     }
 
 
 def save(
     directory: Path,
-    found: Mapping[str, Any],
+    current: Mapping[str, Any],
     anomalies: list[Anomaly],
     earlier: Mapping[str, Any] | None = None,
 ) -> None:
     """Keep statistics, anomalies and drift beside a data set that `data.save` wrote."""
-    facts = {
-        "statistics": found,
+    record = {
+        "statistics": current,
         "anomalies": [str(anomaly) for anomaly in anomalies],
-        "drift": drift(found, earlier or reference.PUBLISHED),
+        "drift": drift(current, earlier or reference.PUBLISHED),
     }
-    (directory / "statistics.json").write_text(json.dumps(facts), encoding="utf-8")
+    (directory / "statistics.json").write_text(json.dumps(record), encoding="utf-8")
 
 
 def load_saved(directory: Path) -> Mapping[str, Any]:
@@ -277,24 +286,24 @@ def _splits(dataset: Dataset) -> list[tuple[str, np.ndarray, np.ndarray]]:
 
 def _schema(dataset: Dataset) -> list[Anomaly]:
     """What the arrays are in themselves; the other checks need it to be right."""
-    wrong: list[Anomaly] = []
+    anomalies: list[Anomaly] = []
     for split, images, labels in _splits(dataset):
         if images.dtype != np.uint8 or labels.dtype != np.uint8:
-            said = f"images are {images.dtype} and labels {labels.dtype}; both must be uint8"
-            wrong.append(Anomaly("dtype", split, said))
+            message = f"images are {images.dtype} and labels {labels.dtype}; both must be uint8"
+            anomalies.append(Anomaly("dtype", split, message))
         if images.shape[1:] != (data.SIDE, data.SIDE) or labels.ndim != 1:
-            said = (
+            message = (
                 f"images are {images.shape} and labels {labels.shape}; they must be (n, "
                 f"{data.SIDE}, {data.SIDE}) and (n,)"
             )
-            wrong.append(Anomaly("shape", split, said))
+            anomalies.append(Anomaly("shape", split, message))
         if len(images) != len(labels) or len(images) == 0:
-            said = f"there are {len(images)} images and {len(labels)} labels"
-            wrong.append(Anomaly("counts", split, said))
+            message = f"there are {len(images)} images and {len(labels)} labels"
+            anomalies.append(Anomaly("counts", split, message))
         elif labels.min() < 0 or labels.max() >= data.CLASSES:
-            said = f"labels go from {labels.min()} to {labels.max()}; they must be 0 to 9"
-            wrong.append(Anomaly("label-range", split, said))
-    return wrong
+            message = f"labels go from {labels.min()} to {labels.max()}; they must be 0 to 9"
+            anomalies.append(Anomaly("label-range", split, message))
+    return anomalies
 
 
 def _checksums(dataset: Dataset) -> list[Anomaly]:
@@ -314,112 +323,119 @@ def _checksums(dataset: Dataset) -> list[Anomaly]:
 
 
 def _classes(
-    split: str, found: Mapping[str, Any], earlier: Mapping[str, Any], limits: Limits
+    split: str, current: Mapping[str, Any], earlier: Mapping[str, Any], limits: Limits
 ) -> list[Anomaly]:
-    wrong = [
+    anomalies = [
         Anomaly("missing-class", split, f"no image is of the class {name}, which the reference has")
         for name, count in earlier["counts"].items()
-        if count and not found["counts"].get(name)
+        if count and not current["counts"].get(name)
     ]
-    if wrong:
-        return wrong
+    if anomalies:
+        return anomalies
     # One image more in each class, since an empty one would count for more than it tells.
-    now, before = (np.array(_counts(each["counts"], CLASS_NAMES)) + 1 for each in (found, earlier))
-    index = stability_index(now, before)
-    most_usual = limits.max_drift + _index_by_chance(now, before)
-    if index > most_usual:
-        least = min(found["counts"], key=lambda name: found["counts"][name])
-        most = max(found["counts"], key=lambda name: found["counts"][name])
-        said = (
-            f"classes have from {found['counts'][least]} ({least}) to {found['counts'][most]} "
+    actual, expected = (
+        np.array(_counts(split_statistics["counts"], CLASS_NAMES)) + 1
+        for split_statistics in (current, earlier)
+    )
+    index = stability_index(actual, expected)
+    threshold = limits.max_drift + _index_by_chance(actual, expected)
+    if index > threshold:
+        least = min(current["counts"], key=lambda name: current["counts"][name])
+        most = max(current["counts"], key=lambda name: current["counts"][name])
+        message = (
+            f"classes have from {current['counts'][least]} ({least}) to {current['counts'][most]} "
             f"({most}) images: stability index {index:.3f} against the reference, at most "
-            f"{most_usual:.3f} is usual"
+            f"{threshold:.3f} is usual"
         )
-        wrong.append(Anomaly("class-balance", split, said))
-    return wrong
+        anomalies.append(Anomaly("class-balance", split, message))
+    return anomalies
 
 
-def _index_by_chance(now: np.ndarray, before: np.ndarray) -> float:
+def _index_by_chance(actual: np.ndarray, expected: np.ndarray) -> float:
     """The stability index that two samples of one distribution stay below, at three deviations.
 
     Over 1/n + 1/m it is distributed as chi-squared with k - 1 degrees of freedom (Yurdakul, "Statistical
     Properties of Population Stability Index", 2018).
     """
-    free = len(now) - 1
-    return (free + 3 * math.sqrt(2 * free)) * (1 / now.sum() + 1 / before.sum())
+    degrees = len(actual) - 1
+    return (degrees + 3 * math.sqrt(2 * degrees)) * (1 / actual.sum() + 1 / expected.sum())
 
 
 def _pixels(
     kind: str,
     split: str,
-    found: Mapping[str, Any],
+    current: Mapping[str, Any],
     other: Mapping[str, Any],
     whose: str,
     limits: Limits,
 ) -> list[Anomaly]:
     """How pixels are distributed, and their mean, which moves within the histogram's bins."""
-    wrong: list[Anomaly] = []
-    said = f"its pixels (mean {found['mean']:.1f}) differ from {whose} (mean {other['mean']:.1f}): "
-    index = stability_index(found["histogram"], other["histogram"])
+    anomalies: list[Anomaly] = []
+    message = (
+        f"its pixels (mean {current['mean']:.1f}) differ from {whose} (mean {other['mean']:.1f}): "
+    )
+    index = stability_index(current["histogram"], other["histogram"])
     if index > limits.max_drift:
-        usual = f"stability index {index:.3f}, at most {limits.max_drift:.3f} is usual"
-        wrong.append(Anomaly(kind, split, said + usual))
-    shift = mean_shift(found, other)
+        detail = f"stability index {index:.3f}, at most {limits.max_drift:.3f} is usual"
+        anomalies.append(Anomaly(kind, split, message + detail))
+    shift = mean_shift(current, other)
     # Versions from before have no spread in their statistics.
-    spread = max(found["spread"], other.get("spread", 0)) / (other["deviation"] or 1)
-    most = limits.max_mean_shift + 3 * spread * math.sqrt(1 / found["images"] + 1 / other["images"])
-    if abs(shift) > most:
-        usual = (
+    spread = max(current["spread"], other.get("spread", 0)) / (other["deviation"] or 1)
+    threshold = limits.max_mean_shift + 3 * spread * math.sqrt(
+        1 / current["images"] + 1 / other["images"]
+    )
+    if abs(shift) > threshold:
+        detail = (
             f"at equal classes the mean moved by {shift:+.3f} standard deviations of pixels, at most "
-            f"{most:.3f} is usual"
+            f"{threshold:.3f} is usual"
         )
-        wrong.append(Anomaly(kind, split, said + usual))
-    return wrong
+        anomalies.append(Anomaly(kind, split, message + detail))
+    return anomalies
 
 
-def _copies(split: str, found: Mapping[str, Any], limits: Limits) -> list[Anomaly]:
-    wrong: list[Anomaly] = []
-    count = found["images"]
-    if found["duplicates"] > limits.max_duplicates * count:
-        said = (
-            f"{found['duplicates']} of {count} images are copies of others in it, at most "
+def _copies(split: str, current: Mapping[str, Any], limits: Limits) -> list[Anomaly]:
+    anomalies: list[Anomaly] = []
+    count = current["images"]
+    if current["duplicates"] > limits.max_duplicates * count:
+        message = (
+            f"{current['duplicates']} of {count} images are copies of others in it, at most "
             f"{limits.max_duplicates:.2%} are usual"
         )
-        wrong.append(Anomaly("duplicates", split, said))
-    if found["leaked"] > limits.max_duplicates * count:
-        said = (
-            f"{found['leaked']} of {count} images are among the training images, at most "
+        anomalies.append(Anomaly("duplicates", split, message))
+    if current["leaked"] > limits.max_duplicates * count:
+        message = (
+            f"{current['leaked']} of {count} images are among the training images, at most "
             f"{limits.max_duplicates:.2%} are usual; they say nothing about unseen images"
         )
-        wrong.append(Anomaly("leak", split, said))
-    return wrong
+        anomalies.append(Anomaly("leak", split, message))
+    return anomalies
 
 
 def _labels(
-    split: str, found: Mapping[str, Any], earlier: Mapping[str, Any], limits: Limits
+    split: str, current: Mapping[str, Any], earlier: Mapping[str, Any], limits: Limits
 ) -> list[Anomaly]:
     """Labels that may be wrong: images far from the mean of their class."""
-    wrong: list[Anomaly] = []
+    anomalies: list[Anomaly] = []
     rows = [
         (
-            *(name, found["agreement"][name], earlier["agreement"][name]),
-            *(found["counts"][name], earlier["counts"][name]),
+            *(name, current["agreement"][name], earlier["agreement"][name]),
+            *(current["counts"][name], earlier["counts"][name]),
         )
-        for name in found["agreement"]
+        for name in current["agreement"]
         if name in earlier["agreement"]
     ]
-    for name, share, before, count, of in [*rows, *_overall(rows)]:
+    for name, share, expected, count, reference_count in [*rows, *_overall(rows)]:
         # One hit and one miss more, since none of few images does not mean that there is none.
-        both = (share * count + before * of + 1) / (count + of + 2)
-        chance = 3 * math.sqrt(both * (1 - both) * (1 / count + 1 / of))
-        if before - share > limits.max_agreement_drop + chance:
-            said = (
+        pooled = (share * count + expected * reference_count + 1) / (count + reference_count + 2)
+        chance = 3 * math.sqrt(pooled * (1 - pooled) * (1 / count + 1 / reference_count))
+        if expected - share > limits.max_agreement_drop + chance:
+            message = (
                 f"of {name}, {share:.1%} lie nearest to the mean image of their class, and "
-                f"{before:.1%} do in the reference; about "
-                f"{(before - share) / max(before, _SMALL):.0%} of the labels may be wrong"
+                f"{expected:.1%} do in the reference; about "
+                f"{(expected - share) / max(expected, _SMALL):.0%} of the labels may be wrong"
             )
-            wrong.append(Anomaly("labels", split, said))
-    return wrong
+            anomalies.append(Anomaly("labels", split, message))
+    return anomalies
 
 
 def _overall(
@@ -430,15 +446,15 @@ def _overall(
     if not count:
         return []
     share = sum(row[1] * row[3] for row in rows) / count
-    before = sum(row[2] * row[3] for row in rows) / count
-    return [("all images", share, before, count, sum(row[4] for row in rows))]
+    expected = sum(row[2] * row[3] for row in rows) / count
+    return [("all images", share, expected, count, sum(row[4] for row in rows))]
 
 
 def _swapped(
     split: str,
     images: np.ndarray,
     labels: np.ndarray,
-    found: Mapping[str, Any],
+    current: Mapping[str, Any],
     earlier: Mapping[str, Any],
 ) -> list[Anomaly]:
     """Classes whose mean image is most like that of another class in the reference.
@@ -447,31 +463,36 @@ def _swapped(
     lies between two is not counted as swapped as long as chance explains it.
     """
     names = [
-        name for name in CLASS_NAMES if all(name in s["class_images"] for s in (found, earlier))
+        name
+        for name in CLASS_NAMES
+        if all(name in split_statistics["class_images"] for split_statistics in (current, earlier))
     ]
     if not names:
         # Nothing can be swapped with what is not there; that the classes are missing is told already.
         return []
-    ours, theirs = (
-        _centred([said["class_images"][name] for name in names]) for said in (found, earlier)
+    current_means, earlier_means = (
+        _centred([split_statistics["class_images"][name] for name in names])
+        for split_statistics in (current, earlier)
     )
-    nearest = ((ours[:, None] - theirs[None]) ** 2).sum(axis=2).argmin(axis=1)
-    wrong: list[Anomaly] = []
-    for own, other in enumerate(nearest.tolist()):
-        if other == own:
+    nearest = ((current_means[:, None] - earlier_means[None]) ** 2).sum(axis=2).argmin(axis=1)
+    anomalies: list[Anomaly] = []
+    for label, nearest_label in enumerate(nearest.tolist()):
+        if nearest_label == label:
             continue
-        towards = theirs[other] - theirs[own]
-        beyond = (ours[own] - (theirs[own] + theirs[other]) / 2) @ towards
-        some = images[labels == CLASS_NAMES.index(names[own])]
-        counts = found["counts"][names[own]], earlier["counts"][names[own]]
-        chance = (_blocks(some) @ towards).std() * math.sqrt(1 / counts[0] + 1 / counts[1])
+        towards = earlier_means[nearest_label] - earlier_means[label]
+        beyond = (
+            current_means[label] - (earlier_means[label] + earlier_means[nearest_label]) / 2
+        ) @ towards
+        class_images = images[labels == CLASS_NAMES.index(names[label])]
+        counts = current["counts"][names[label]], earlier["counts"][names[label]]
+        chance = (_blocks(class_images) @ towards).std() * math.sqrt(1 / counts[0] + 1 / counts[1])
         if beyond > 3 * chance:
-            said = (
-                f"the mean image of {names[own]} is that of {names[other]} in the reference; labels are "
-                "swapped"
+            message = (
+                f"the mean image of {names[label]} is that of {names[nearest_label]} in the reference; "
+                "labels are swapped"
             )
-            wrong.append(Anomaly("labels", split, said))
-    return wrong
+            anomalies.append(Anomaly("labels", split, message))
+    return anomalies
 
 
 def _centred(images: list[str]) -> np.ndarray:
@@ -488,7 +509,7 @@ def _batches(images: np.ndarray) -> Iterator[np.ndarray]:
 def _histogram(images: np.ndarray) -> np.ndarray:
     """How many pixels have each of the 256 values."""
     return sum(
-        (np.bincount(some.reshape(-1), minlength=256) for some in _batches(images)),
+        (np.bincount(batch.reshape(-1), minlength=256) for batch in _batches(images)),
         np.zeros(256, int),
     )
 
@@ -503,13 +524,13 @@ def _class_means(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _nearest(images: np.ndarray, means: np.ndarray) -> np.ndarray:
     """For each image (n, 28, 28) the class whose mean is nearest, (n,)."""
-    known = np.flatnonzero(~np.isnan(means[:, 0, 0]))
-    flat = means[known].reshape(len(known), -1).astype(np.float64)
+    present = np.flatnonzero(~np.isnan(means[:, 0, 0]))
+    flat = means[present].reshape(len(present), -1).astype(np.float64)
     nearest: list[np.ndarray] = []
-    for some in _batches(images):
-        pixels = some.reshape(-1, flat.shape[1]).astype(np.float64)
+    for batch in _batches(images):
+        pixels = batch.reshape(-1, flat.shape[1]).astype(np.float64)
         # The square of the image itself is the same for all classes.
-        nearest.append(known[((flat**2).sum(axis=1) - 2 * pixels @ flat.T).argmin(axis=1)])
+        nearest.append(present[((flat**2).sum(axis=1) - 2 * pixels @ flat.T).argmin(axis=1)])
     return np.concatenate(nearest)
 
 

@@ -42,7 +42,7 @@ def evaluate(directory: Path, images: np.ndarray, labels: np.ndarray) -> Evaluat
     Raises:
         OSError: there is no SavedModel in the directory.
     """
-    return of_probabilities(probabilities(directory, images), labels)
+    return evaluate_probabilities(probabilities(directory, images), labels)
 
 
 def probabilities(directory: Path, images: np.ndarray) -> np.ndarray:
@@ -55,22 +55,22 @@ def probabilities(directory: Path, images: np.ndarray) -> np.ndarray:
 
     serve = export.load(directory)
     parts = [
-        serve(images=tf.constant(images[at : at + 1000]))["probabilities"].numpy()
-        for at in range(0, len(images), 1000)
+        serve(images=tf.constant(images[start : start + 1000]))["probabilities"].numpy()
+        for start in range(0, len(images), 1000)
     ]
     return np.concatenate(parts)
 
 
-def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
+def evaluate_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
     """What probabilities (n, 10) are worth against labels (n,)."""
     predictions = probabilities.argmax(axis=1).astype(np.uint8)
     confusion = np.zeros((10, 10), int)
     np.add.at(confusion, (labels, predictions), 1)
-    chosen = probabilities[np.arange(len(labels)), labels]
+    label_probabilities = probabilities[np.arange(len(labels)), labels]
     counts = confusion.sum(axis=1)
     return Evaluation(
         accuracy=float((predictions == labels).mean()),
-        loss=float(-np.log(np.clip(chosen, 1e-7, 1)).mean()),
+        loss=float(-np.log(np.clip(label_probabilities, 1e-7, 1)).mean()),
         recall={
             name: float(confusion[i, i] / counts[i])
             for i, name in enumerate(CLASS_NAMES)
@@ -82,31 +82,31 @@ def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Evaluatio
     )
 
 
-def are_alike(said: Evaluation, other: Evaluation) -> bool:
+def are_alike(current: Evaluation, other: Evaluation) -> bool:
     """Whether two models answered the same images as one and the same model does.
 
     Training is deterministic: the same data, settings and seed make the same model again. Different
     models may choose the same classes where those are easy, but are not equally sure of them.
     """
     return bool(
-        np.array_equal(said.predictions, other.predictions)
+        np.array_equal(current.predictions, other.predictions)
         # Float32's sums may be taken in another order.
-        and np.abs(said.probabilities - other.probabilities).max() < _SAME
+        and np.abs(current.probabilities - other.probabilities).max() < _SAME
     )
 
 
-def answers(said: Evaluation, labels: np.ndarray) -> dict[str, object]:
+def prediction_columns(evaluation: Evaluation, labels: np.ndarray) -> dict[str, object]:
     """A model's answers as JSON has them.
 
     `classes` are names; `label` and `predicted` (0 to 9) and `confidence` (0 to 1, four places) have a
     value for each image.
     """
-    chosen = said.probabilities.max(axis=1)
+    confidence = evaluation.probabilities.max(axis=1)
     return {
         "classes": list(CLASS_NAMES),
         "label": labels.tolist(),
-        "predicted": said.predictions.tolist(),
-        "confidence": [round(float(share), 4) for share in chosen],
+        "predicted": evaluation.predictions.tolist(),
+        "confidence": [round(float(share), 4) for share in confidence],
     }
 
 
@@ -155,7 +155,7 @@ def judge(
     labels: np.ndarray,
     gate: Gate,
     *,
-    small: Evaluation | None = None,
+    quantized: Evaluation | None = None,
     unseen: np.ndarray | None = None,
 ) -> Verdict:
     """The gate: absolute thresholds, then the change against the model that serves.
@@ -169,10 +169,10 @@ def judge(
         champion: the serving model's; None leaves the absolute thresholds.
         labels: uint8 (n,).
         gate: the thresholds.
-        small: the answers of the candidate in eight-bit integers; None leaves that rule out.
+        quantized: the answers of the candidate in eight-bit integers; None leaves that rule out.
         unseen: bool (n,), which images the champion was not trained on; None takes all for such.
     """
-    rules = _alone(candidate, labels, gate, small)
+    rules = _alone(candidate, labels, gate, quantized)
     unchanged, left_out, notes = False, 0, list[str]()
     if champion is not None:
         unchanged = are_alike(candidate, champion)
@@ -183,9 +183,9 @@ def judge(
             left_out = int((~unseen).sum())
             notes = _notes(left_out, len(labels))
             rules += _against(candidate, champion, labels, gate, unseen)
-    wrong = [sentence for holds, sentence in rules if not holds]
-    right = [sentence for holds, sentence in rules if holds]
-    status, reasons = ("rejected", wrong) if wrong else ("accepted", right)
+    failed = [sentence for holds, sentence in rules if not holds]
+    passed = [sentence for holds, sentence in rules if holds]
+    status, reasons = ("rejected", failed) if failed else ("accepted", passed)
     return Verdict(status, reasons + notes, unchanged, left_out)
 
 
@@ -245,7 +245,7 @@ def _against(
         return [(gate.confidence <= 0, sentence)]
     labels = labels[unseen]
     now, before = (
-        of_probabilities(said.probabilities[unseen], labels) for said in (candidate, champion)
+        evaluate_probabilities(said.probabilities[unseen], labels) for said in (candidate, champion)
     )
     better, worse = _changed(now, before, labels)
     p = mcnemar(better, worse)
@@ -278,9 +278,9 @@ def _notes(left_out: int, count: int) -> list[str]:
     return [note]
 
 
-def _changed(said: Evaluation, other: Evaluation, labels: np.ndarray) -> tuple[int, int]:
+def _changed(current: Evaluation, other: Evaluation, labels: np.ndarray) -> tuple[int, int]:
     """How many images one gets right and the other does not, and the other way round."""
-    right, was_right = said.predictions == labels, other.predictions == labels
+    right, was_right = current.predictions == labels, other.predictions == labels
     return int((right & ~was_right).sum()), int((~right & was_right).sum())
 
 

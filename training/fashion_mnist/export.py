@@ -30,11 +30,11 @@ def check(model: Any, losses: Sequence[float]) -> None:
     Raises:
         DivergedError: a loss or a weight is infinite or no number.
     """
-    spoilt = [number for number, loss in enumerate(losses, 1) if not math.isfinite(loss)]
-    if spoilt:
+    diverged = [number for number, loss in enumerate(losses, 1) if not math.isfinite(loss)]
+    if diverged:
         raise DivergedError(
-            f"training diverged: the loss of epoch {spoilt[0]} of {len(losses)} is "
-            f"{losses[spoilt[0] - 1]}; use a lower learning_rate"
+            f"training diverged: the loss of epoch {diverged[0]} of {len(losses)} is "
+            f"{losses[diverged[0] - 1]}; use a lower learning_rate"
         )
     if not all(np.isfinite(weights).all() for weights in model.get_weights()):
         raise DivergedError(

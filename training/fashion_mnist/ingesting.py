@@ -42,50 +42,59 @@ def ingest(
         ValueError: there is no such test image.
     """
     champion = Registry.open(registry, s3_endpoint).champion() if registry else None
-    kept = champion.manifest.get("data", {}).get("statistics") if champion else None
-    earlier_name = f"the data of version {champion.version}" if champion and kept else ""
-    said = data_validation.inspect(
-        source, s3_endpoint=s3_endpoint, limits=limits, earlier=kept or reference.PUBLISHED
+    champion_statistics = champion.manifest.get("data", {}).get("statistics") if champion else None
+    earlier_name = (
+        f"the data of version {champion.version}" if champion and champion_statistics else ""
     )
-    for anomaly in said.anomalies:
+    inspection = data_validation.inspect(
+        source,
+        s3_endpoint=s3_endpoint,
+        limits=limits,
+        earlier=champion_statistics or reference.PUBLISHED,
+    )
+    for anomaly in inspection.anomalies:
         print(f"anomaly: {anomaly}")
-    if said.dataset is None or said.statistics is None or (said.anomalies and not allow_anomalies):
-        listed = "\n".join(f"- {anomaly}" for anomaly in said.anomalies)
+    if (
+        inspection.dataset is None
+        or inspection.statistics is None
+        or (inspection.anomalies and not allow_anomalies)
+    ):
+        bullets = "\n".join(f"- {anomaly}" for anomaly in inspection.anomalies)
         raise DataError(
-            f"{len(said.anomalies)} anomalies in the data:\n{listed}\n"
+            f"{len(inspection.anomalies)} anomalies in the data:\n{bullets}\n"
             "correct the data, or raise the pipeline's limits, or let them pass with its parameter "
             "allow_anomalies"
         )
-    count = len(said.dataset.test_images)
+    count = len(inspection.dataset.test_images)
     if not 0 <= image_number < count:
         # Told now, since the step that predicts comes after a model may have been promoted.
         raise ValueError(f"image_number must be 0 to {count - 1}, not {image_number}")
-    data.save(said.dataset, dataset)
-    data_validation.save(dataset, said.statistics, said.anomalies, kept)
-    found = said.dataset
-    first = (
-        f"{len(found.train_images)} training and {len(found.test_images)} test images from "
-        f"{found.source}, {'the' if found.is_official else 'not the'} official data set"
+    data.save(inspection.dataset, dataset)
+    data_validation.save(dataset, inspection.statistics, inspection.anomalies, champion_statistics)
+    loaded = inspection.dataset
+    headline = (
+        f"{len(loaded.train_images)} training and {len(loaded.test_images)} test images from "
+        f"{loaded.source}, {'the' if loaded.is_official else 'not the'} official data set"
     )
-    print(first)
+    print(headline)
     report.write_text(
         data_report(
-            title=f"Data: {first}",
-            statistics=said.statistics,
-            anomalies=said.anomalies,
-            images=found.train_images,
-            labels=found.train_labels,
-            earlier=kept or reference.PUBLISHED,
+            title=f"Data: {headline}",
+            statistics=inspection.statistics,
+            anomalies=inspection.anomalies,
+            images=loaded.train_images,
+            labels=loaded.train_labels,
+            earlier=champion_statistics or reference.PUBLISHED,
             earlier_name=earlier_name or "Fashion-MNIST as it was published",
         ),
         encoding="utf-8",
     )
-    counts = said.statistics["train"]["counts"]
+    counts = inspection.statistics["train"]["counts"]
     lines = [
-        first,
+        headline,
         "",
-        *(f"- anomaly: {anomaly}" for anomaly in said.anomalies),
-        "" if said.anomalies else "no anomalies\n",
+        *(f"- anomaly: {anomaly}" for anomaly in inspection.anomalies),
+        "" if inspection.anomalies else "no anomalies\n",
         "| class | training images |",
         "|---|---|",
         *(f"| {name} | {counts[name]} |" for name in CLASS_NAMES),

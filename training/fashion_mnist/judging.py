@@ -74,59 +74,63 @@ def judge_model(
     """
     images = data.load_saved(dataset)
     prediction.check(model, images.test_images)
-    said = evaluation.evaluate(model, images.test_images, images.test_labels)
-    if not math.isfinite(said.loss):
+    candidate = evaluation.evaluate(model, images.test_images, images.test_labels)
+    if not math.isfinite(candidate.loss):
         raise prediction.ServingError(
             "the exported model answers some test images with what is no number; train again, with "
             "a lower learning_rate"
         )
     place = Registry.open(registry, s3_endpoint) if registry else None
     champion = place.champion() if place else None
-    small = evaluation.of_probabilities(
+    quantized = evaluation.evaluate_probabilities(
         lite.LiteModel(model / lite.FILE).probabilities(images.test_images), images.test_labels
     )
-    other, verdict = _judge(place, champion, said, images, gate, small)
-    print(f"test accuracy {said.accuracy:.4f}, {small.accuracy:.4f} in eight-bit integers")
+    champion_evaluation, verdict = _judge(place, champion, candidate, images, gate, quantized)
+    print(f"test accuracy {candidate.accuracy:.4f}, {quantized.accuracy:.4f} in eight-bit integers")
     print(f"verdict {verdict.status}: {'; '.join(verdict.reasons)}")
 
     trained = json.loads((model / "training.json").read_text())
-    facts = _manifest(run_id, images, said, gate, verdict, champion, trained, seed)
-    facts["reason"] = reason
-    facts["pipeline"] = {"name": pipeline, "version": pipeline_version, "code": code_fingerprint()}
-    facts["metrics"]["int8"] = {
+    contents = _manifest(run_id, images, candidate, gate, verdict, champion, trained, seed)
+    contents["reason"] = reason
+    contents["pipeline"] = {
+        "name": pipeline,
+        "version": pipeline_version,
+        "code": code_fingerprint(),
+    }
+    contents["metrics"]["int8"] = {
         "file": lite.FILE,
         "bytes": (model / lite.FILE).stat().st_size,
-        "accuracy": small.accuracy,
-        "accuracy_loss": said.accuracy - small.accuracy,
-        "agreement": float((small.predictions == said.predictions).mean()),
+        "accuracy": quantized.accuracy,
+        "accuracy_loss": candidate.accuracy - quantized.accuracy,
+        "agreement": float((quantized.predictions == candidate.predictions).mean()),
     }
-    facts["data"] |= data_validation.load_saved(dataset)
-    json.dumps(facts, allow_nan=False)
+    contents["data"] |= data_validation.load_saved(dataset)
+    json.dumps(contents, allow_nan=False)
     if place:
-        kept = place.write_result(run_id, facts)
+        stored = place.write_result(run_id, contents)
         # A repeated step abides by what the first one said.
-        verdict = Verdict(**kept["verdict"])
-        facts = dict(kept)
-    predicted = "".join(map(str, said.predictions.tolist()))
-    handed_on = {**facts, "predicted": predicted}
+        verdict = Verdict(**stored["verdict"])
+        contents = dict(stored)
+    predicted = "".join(map(str, candidate.predictions.tolist()))
+    handed_on = {**contents, "predicted": predicted}
     manifest.write_text(json.dumps(handed_on, indent=1, allow_nan=False))
-    shown = {
+    sections = {
         "title": f"Run {run_id}",
-        "evaluation": said,
+        "evaluation": candidate,
         "verdict": verdict,
-        "champion": other,
+        "champion": champion_evaluation,
         "champion_name": f"version {champion.version}" if champion else "",
-        "facts": _card(facts),
+        "facts": _card(contents),
     }
     page = html_report(
-        **shown,
+        **sections,
         images=images.test_images,
         labels=images.test_labels,
         history=trained["history"],
         versions=place.history() if place else (),
     )
     report.write_text(page, encoding="utf-8")
-    return Judged(said, verdict, summary(**shown))
+    return Judged(candidate, verdict, summary(**sections))
 
 
 def publish(
@@ -165,26 +169,28 @@ def publish(
     if not registry:
         print("no registry is given: nothing is published")
         return
-    place = Registry.open(registry, s3_endpoint)
-    facts = json.loads(manifest.read_text())
-    predicted = np.array(list(facts.pop("predicted")), np.uint8)
-    gate = Gate(**facts["gate"])
+    model_registry = Registry.open(registry, s3_endpoint)
+    contents = json.loads(manifest.read_text())
+    predicted = np.array(list(contents.pop("predicted")), np.uint8)
+    gate = Gate(**contents["gate"])
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "files"
         shutil.copytree(model, files)
         shutil.copy(report, files / "report.html")
         images = data.load_saved(dataset)
-        asked = evaluation.evaluate(model, images.test_images, images.test_labels)
-        told = evaluation.answers(asked, images.test_labels)
-        (files / PREDICTIONS).write_text(json.dumps(told), encoding="utf-8")
-        facts["data"]["test_images"] = place.keep(data.idx(images.test_images))
-        facts["data"][TRAIN_DIGESTS] = place.keep(data.pack_digests(images.train_images))
-        version = place.publish(run_id, files, facts)
-        back = Path(folder) / "back"
-        place.fetch(version, back)
-        prediction.check(back, images.test_images)
-        said = evaluation.evaluate(back, images.test_images, images.test_labels)
-    changed = int((said.predictions != predicted).sum())
+        exported = evaluation.evaluate(model, images.test_images, images.test_labels)
+        predictions = evaluation.prediction_columns(exported, images.test_labels)
+        (files / PREDICTIONS).write_text(json.dumps(predictions), encoding="utf-8")
+        contents["data"]["test_images"] = model_registry.keep(data.idx(images.test_images))
+        contents["data"][TRAIN_DIGESTS] = model_registry.keep(
+            data.pack_digests(images.train_images)
+        )
+        version = model_registry.publish(run_id, files, contents)
+        fetched = Path(folder) / "back"
+        model_registry.fetch(version, fetched)
+        prediction.check(fetched, images.test_images)
+        published = evaluation.evaluate(fetched, images.test_images, images.test_labels)
+    changed = int((published.predictions != predicted).sum())
     if changed > _MAX_CHANGED * len(predicted):
         raise RuntimeError(
             f"version {version} as published gives {changed} of {len(predicted)} test images another "
@@ -192,20 +198,20 @@ def publish(
         )
 
     def better(champion: Champion | None) -> bool:
-        return _judge(place, champion, said, images, gate)[1].status == "accepted"
+        return _judge(model_registry, champion, published, images, gate)[1].status == "accepted"
 
-    reason = f"run {run_id}: {'; '.join(facts['verdict']['reasons'])}"
+    reason = f"run {run_id}: {'; '.join(contents['verdict']['reasons'])}"
     if not promote:
         print(f"version {version} is kept for an operator to promote")
-    elif place.promote(version, better, reason):
-        print(f"version {version} serves, accuracy {said.accuracy:.4f}")
-    elif place.has_served(version):
+    elif model_registry.promote(version, better, reason):
+        print(f"version {version} serves, accuracy {published.accuracy:.4f}")
+    elif model_registry.has_served(version):
         print(f"version {version} served before, and was replaced since; it stays so")
     else:
         print(f"version {version} is kept; another model became better meanwhile")
-    for dead in place.sweep():
+    for dead in model_registry.sweep():
         print(f"what a step left of version {dead} before it died is removed")
-    for old in place.prune(keep_versions):
+    for old in model_registry.prune(keep_versions):
         print(f"version {old} is removed; the newest {keep_versions} are kept")
 
 
@@ -219,10 +225,12 @@ def _judge(
 ) -> tuple[Evaluation | None, Verdict]:
     """The champion's answers to the test images, and the verdict on a model's own."""
     if place is None or champion is None:
-        return None, evaluation.judge(said, None, images.test_labels, gate, small=small)
-    other = _answers(place, champion.version, images)
+        return None, evaluation.judge(said, None, images.test_labels, gate, quantized=small)
+    other = _evaluate_version(place, champion.version, images)
     unseen = _unseen(place, champion, images)
-    verdict = evaluation.judge(said, other, images.test_labels, gate, small=small, unseen=unseen)
+    verdict = evaluation.judge(
+        said, other, images.test_labels, gate, quantized=small, unseen=unseen
+    )
     if verdict.status == "accepted":
         verdict = _unless_rolled_back(place, said, images, verdict)
     return other, verdict
@@ -235,11 +243,11 @@ def _unseen(place: Registry, champion: Champion, images: data.Dataset) -> np.nda
 
 
 def _unless_rolled_back(
-    place: Registry, said: Evaluation, images: data.Dataset, verdict: Verdict
+    model_registry: Registry, candidate: Evaluation, images: data.Dataset, verdict: Verdict
 ) -> Verdict:
     """The verdict, unless an operator rolled back from this very model under another number."""
-    for version in sorted(place.rolled_back()):
-        if evaluation.are_alike(said, _answers(place, version, images)):
+    for version in sorted(model_registry.rolled_back()):
+        if evaluation.are_alike(candidate, _evaluate_version(model_registry, version, images)):
             reason = (
                 f"it answers all {len(images.test_labels)} test images as version {version} does, from "
                 f"which an operator rolled back; promote version {version} by hand, or train with other "
@@ -249,24 +257,24 @@ def _unless_rolled_back(
     return verdict
 
 
-def _answers(place: Registry, version: int, images: data.Dataset) -> Evaluation:
+def _evaluate_version(model_registry: Registry, version: int, images: data.Dataset) -> Evaluation:
     """A version's answers to the same test images."""
     with tempfile.TemporaryDirectory() as folder:
-        place.fetch(version, Path(folder))
+        model_registry.fetch(version, Path(folder))
         return evaluation.evaluate(Path(folder), images.test_images, images.test_labels)
 
 
 def _manifest(
     run_id: str,
     images: data.Dataset,
-    said: Evaluation,
+    candidate: Evaluation,
     gate: Gate,
     verdict: Verdict,
     champion: Champion | None,
     trained: Mapping[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    last = trained["history"][-1]
+    last_epoch = trained["history"][-1]
     return {
         "schema_version": SCHEMA_VERSION,
         "model": "fashion-mnist",
@@ -285,10 +293,10 @@ def _manifest(
             "counts": {"train": len(images.train_images), "test": len(images.test_images)},
         },
         "metrics": {
-            "train": {"accuracy": last["accuracy"], "loss": last["loss"]},
-            "test": {"accuracy": said.accuracy, "loss": said.loss},
-            "recall": said.recall,
-            "confusion_matrix": said.confusion.tolist(),
+            "train": {"accuracy": last_epoch["accuracy"], "loss": last_epoch["loss"]},
+            "test": {"accuracy": candidate.accuracy, "loss": candidate.loss},
+            "recall": candidate.recall,
+            "confusion_matrix": candidate.confusion.tolist(),
             "fit_seconds": trained["seconds"],
         },
         "gate": dataclasses.asdict(gate),
@@ -300,34 +308,38 @@ def _manifest(
 
 def code_fingerprint() -> str:
     """Twelve hexadecimal digits that stand for this package's sources."""
-    said = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        said.update(path.name.encode() + b"\0" + path.read_bytes())
-    return said.hexdigest()[:12]
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
-def _card(facts: Mapping[str, Any]) -> dict[str, object]:
+def _card(manifest: Mapping[str, Any]) -> dict[str, object]:
     """What a model card tells: use, limits, data, figures, and how it was made."""
-    metrics, counts, pipeline = facts["metrics"], facts["data"]["counts"], facts["pipeline"]
+    metrics, counts, pipeline = (
+        manifest["metrics"],
+        manifest["data"]["counts"],
+        manifest["pipeline"],
+    )
     recall = metrics["recall"]
-    worst = min(recall, key=lambda name: recall[name])
+    worst_class = min(recall, key=lambda name: recall[name])
     return {
         "intended use": "telling ten kinds of clothing apart in 28 x 28 grey images; nothing else",
         "limits": "it gives one of the ten whatever is shown; photographs, colours, other sizes and "
-        f"cuts were not tried; {worst} is found least, in {recall[worst]:.1%} of its images",
-        "data": f"{facts['data']['source']}, {counts['train']:,} images to train on and "
+        f"cuts were not tried; {worst_class} is found least, in {recall[worst_class]:.1%} of its images",
+        "data": f"{manifest['data']['source']}, {counts['train']:,} images to train on and "
         f"{counts['test']:,} to test by",
-        "official data": "yes" if facts["data"]["official"] else "no",
+        "official data": "yes" if manifest["data"]["official"] else "no",
         "accuracy": "{accuracy:.4f} on the test images".format(**metrics["test"]),
         "int8 model": "{file}: {bytes:,} bytes, accuracy {accuracy:.4f}".format(**metrics["int8"]),
-        "champion then": facts["parent"] or "none",
-        "trained": facts["created_at"],
-        "run": facts["run_id"],
-        "reason": facts.get("reason") or "not given",
+        "champion then": manifest["parent"] or "none",
+        "trained": manifest["created_at"],
+        "run": manifest["run_id"],
+        "reason": manifest.get("reason") or "not given",
         "pipeline": f"{pipeline['name']}, version {pipeline['version'] or 'not given'}",
         "code": pipeline["code"],
-        "seed": facts["seed"],
-        **facts["parameters"],
+        "seed": manifest["seed"],
+        **manifest["parameters"],
         "seconds to fit": f"{metrics['fit_seconds']:.1f}",
-        **{f"sha256 of {name}": value for name, value in facts["data"]["sha256"].items()},
+        **{f"sha256 of {name}": value for name, value in manifest["data"]["sha256"].items()},
     }

@@ -25,13 +25,13 @@ def convert(model: Any, images: np.ndarray) -> bytes:
     """
     import tensorflow as tf
 
-    whole = _in_float32(model)
+    float32_model = _in_float32(model)
     # As constants, since the converter loses a Keras model's variables.
-    trained = [tf.constant(variable.numpy()) for variable in whole.trainable_variables]
-    fixed = [tf.constant(variable.numpy()) for variable in whole.non_trainable_variables]
+    trained = [tf.constant(variable.numpy()) for variable in float32_model.trainable_variables]
+    frozen = [tf.constant(variable.numpy()) for variable in float32_model.non_trainable_variables]
 
     def serve(image: Any) -> dict[str, Any]:
-        logits, _ = whole.stateless_call(trained, fixed, image, training=False)
+        logits, _ = float32_model.stateless_call(trained, frozen, image, training=False)
         return {"probabilities": tf.nn.softmax(logits)}
 
     form = tf.TensorSpec([1, 28, 28], tf.float32, name="images")
@@ -87,12 +87,12 @@ class LiteModel:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities float32 (n, 10) of raw images uint8 (n, 28, 28)."""
-        said = np.empty((len(images), 10), np.float32)
+        probabilities = np.empty((len(images), 10), np.float32)
         for index, image in enumerate(images):
             self._interpreter.set_tensor(self._input, image[None])
             self._interpreter.invoke()
-            said[index] = self._interpreter.get_tensor(self._output["index"])[0]
-        return said
+            probabilities[index] = self._interpreter.get_tensor(self._output["index"])[0]
+        return probabilities
 
 
 def is_installed() -> bool:

@@ -69,33 +69,35 @@ def load(source: str, s3_endpoint: str = "", *, max_images: int = MAX_IMAGES) ->
     """
     try:
         store = open_store(source, s3_endpoint)
-        listed = [entry for page in obstore.list(store) for entry in page]
-        listed.sort(key=lambda entry: (entry["last_modified"], entry["path"]), reverse=True)
-        there = {_stem(entry["path"]): entry["path"] for entry in listed}
-        found: list[tuple[np.ndarray, np.ndarray, str]] = []
+        entries = [entry for page in obstore.list(store) for entry in page]
+        entries.sort(key=lambda entry: (entry["last_modified"], entry["path"]), reverse=True)
+        paths = {_stem(entry["path"]): entry["path"] for entry in entries}
+        batches: list[tuple[np.ndarray, np.ndarray, str]] = []
         room = max_images
-        for entry in listed:
+        for entry in entries:
             path = entry["path"]
             kind = _kind(path)
             if kind and not _is_of_labels(path, kind):
-                beside = "" if kind == "npz" else there.get(_labels_of(path), "")
-                images, labels = _read(store, source, path, kind, beside)
-                found.append((images[-room:], labels[-room:], path))
-                room -= len(found[-1][0])
+                labels_path = "" if kind == "npz" else paths.get(_labels_of(path), "")
+                images, labels = _read(store, source, path, kind, labels_path)
+                batches.append((images[-room:], labels[-room:], path))
+                room -= len(batches[-1][0])
             if room <= 0:
                 break
     except (obstore.exceptions.BaseError, OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        first = (str(error).strip().splitlines() or [repr(error)])[0]
-        raise DataError(f"{source} cannot be read ({first[:200]}); see that it is there") from error
-    if not found:
+        first_line = (str(error).strip().splitlines() or [repr(error)])[0]
+        raise DataError(
+            f"{source} cannot be read ({first_line[:200]}); see that it is there"
+        ) from error
+    if not batches:
         raise DataError(
             f"{source} has no images: put IDX files (NAME-idx3-ubyte), .npy or .npz there, uint8 "
             f"(n, {data.SIDE}, {data.SIDE})",
             "counts",
         )
-    images, labels, files = zip(*found, strict=True)
+    images, labels, files = zip(*batches, strict=True)
     return Batch(np.concatenate(images), np.concatenate(labels), list(files))
 
 
@@ -137,8 +139,8 @@ def monitor(
             f"max_images is {max_images}, fewer than the {min_images} that are needed (min_images); "
             "raise it, or lower min_images"
         )
-    place = Registry.open(registry, s3_endpoint)
-    champion = place.champion()
+    model_registry = Registry.open(registry, s3_endpoint)
+    champion = model_registry.champion()
     if champion is None:
         raise RegistryError(
             "no model serves yet that images could be held against; train one first"
@@ -151,19 +153,19 @@ def monitor(
             "counts",
         )
     with tempfile.TemporaryDirectory() as folder:
-        place.fetch(champion.version, Path(folder))
+        model_registry.fetch(champion.version, Path(folder))
         probabilities = evaluation.probabilities(Path(folder), batch.images)
-    facts = compare(
+    record = compare(
         batch,
         probabilities,
         champion,
         max_drift=max_drift,
         max_accuracy_drop=max_accuracy_drop,
     )
-    facts |= {"run_id": run_id, "source": source, "created_at": now()}
-    kept = dict(place.write_report(run_id, facts))
-    report.write_text(monitoring_report(kept, batch.images, probabilities), encoding="utf-8")
-    return kept
+    record |= {"run_id": run_id, "source": source, "created_at": now()}
+    stored = dict(model_registry.write_report(run_id, record))
+    report.write_text(monitoring_report(stored, batch.images, probabilities), encoding="utf-8")
+    return stored
 
 
 def compare(
@@ -185,33 +187,33 @@ def compare(
             images (0 to 1, not 0), by more than what chance explains once in a thousand times.
     """
     manifest = champion.manifest
-    before = manifest.get("data", {}).get("statistics") or reference.PUBLISHED
+    baseline = manifest.get("data", {}).get("statistics") or reference.PUBLISHED
     # How often it predicted each class for the test images: columns are predictions.
-    usual = np.sum(manifest["metrics"]["confusion_matrix"], axis=0)
+    baseline_counts = np.sum(manifest["metrics"]["confusion_matrix"], axis=0)
     predicted = np.bincount(probabilities.argmax(axis=1), minlength=data.CLASSES)
     pixels = np.bincount(batch.images.reshape(-1), minlength=256).reshape(BINS, -1).sum(axis=1)
     drift = {
-        "pixels": stability_index(pixels, before["train"]["histogram"]),
-        "predictions": stability_index(predicted, usual),
+        "pixels": stability_index(pixels, baseline["train"]["histogram"]),
+        "predictions": stability_index(predicted, baseline_counts),
     }
-    known = batch.labels >= 0
+    is_labelled = batch.labels >= 0
     evaluated = (
-        evaluation.of_probabilities(probabilities[known], batch.labels[known])
-        if known.any()
+        evaluation.evaluate_probabilities(probabilities[is_labelled], batch.labels[is_labelled])
+        if is_labelled.any()
         else None
     )
-    tested = manifest["metrics"]
+    metrics = manifest["metrics"]
     drifted = [part for part, index in drift.items() if index > max_drift]
-    least = tested["test"]["accuracy"] - max_accuracy_drop
-    if evaluated and 0 < least < 1:
-        right = int(evaluated.confusion.trace())
-        if evaluation.at_most(right, int(known.sum()), least) < _CHANCE:
+    least_accuracy = metrics["test"]["accuracy"] - max_accuracy_drop
+    if evaluated and 0 < least_accuracy < 1:
+        correct = int(evaluated.confusion.trace())
+        if evaluation.at_most(correct, int(is_labelled.sum()), least_accuracy) < _CHANCE:
             drifted.append("accuracy")
     return {
         "schema_version": SCHEMA_VERSION,
         "version": champion.version,
         "images": len(batch.images),
-        "labelled": int(known.sum()),
+        "labelled": int(is_labelled.sum()),
         "files": len(batch.files),
         "max_drift": max_drift,
         "drift": drift,
@@ -224,11 +226,11 @@ def compare(
         "accuracy": evaluated.accuracy if evaluated else None,
         "recall": evaluated.recall if evaluated else {},
         "reference": {
-            "mean": before["train"]["mean"],
-            "histogram": list(before["train"]["histogram"]),
-            "predicted": dict(zip(CLASS_NAMES, _shares(usual), strict=True)),
-            "accuracy": tested["test"]["accuracy"],
-            "recall": dict(tested["recall"]),
+            "mean": baseline["train"]["mean"],
+            "histogram": list(baseline["train"]["histogram"]),
+            "predicted": dict(zip(CLASS_NAMES, _shares(baseline_counts), strict=True)),
+            "accuracy": metrics["test"]["accuracy"],
+            "recall": dict(metrics["recall"]),
         },
     }
 
@@ -256,43 +258,43 @@ def _is_of_labels(path: str, kind: str) -> bool:
 
 def _labels_of(path: str) -> str:
     folder, name = PurePosixPath(_stem(path)).parent, PurePosixPath(_stem(path)).name
-    other = name.replace("images", "labels").replace("idx3", "idx1")
-    return (folder / other).as_posix() if other != name else ""
+    labels_name = name.replace("images", "labels").replace("idx3", "idx1")
+    return (folder / labels_name).as_posix() if labels_name != name else ""
 
 
 def _read(
-    store: Any, source: str, path: str, kind: str, beside: str
+    store: Any, source: str, path: str, kind: str, labels_path: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The images of a file, uint8 (n, 28, 28), and their labels, -1 where they are not known."""
-    where = f"{source}/{path}"
+    location = f"{source}/{path}"
     arrays = _arrays(store, source, path, kind)
     if "images" not in arrays:
-        raise DataError(f"{where}: it has no array images; name it so", "format")
+        raise DataError(f"{location}: it has no array images; name it so", "format")
     images, labels = arrays["images"], arrays.get("labels")
     if images.dtype != np.uint8:
         raise DataError(
-            f"{where}: its images are {images.dtype}; give raw pixels, uint8, 0 to 255",
+            f"{location}: its images are {images.dtype}; give raw pixels, uint8, 0 to 255",
             "dtype",
         )
     if images.ndim != 3 or images.shape[1:] != (data.SIDE, data.SIDE) or not len(images):
         raise DataError(
-            f"{where}: its images are {images.shape}; they must be (n, {data.SIDE}, {data.SIDE})",
+            f"{location}: its images are {images.shape}; they must be (n, {data.SIDE}, {data.SIDE})",
             "shape",
         )
-    if beside and labels is None:
-        where = f"{source}/{beside}"
-        labels = _arrays(store, source, beside, _kind(beside), labels=True)["labels"]
+    if labels_path and labels is None:
+        location = f"{source}/{labels_path}"
+        labels = _arrays(store, source, labels_path, _kind(labels_path), labels=True)["labels"]
     if labels is None:
         return images, np.full(len(images), -1)
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
         raise DataError(
-            f"{where}: its labels are {labels.dtype} {labels.shape}, for {len(images)} images; they "
+            f"{location}: its labels are {labels.dtype} {labels.shape}, for {len(images)} images; they "
             f"must be whole numbers ({len(images)},)",
             "counts",
         )
     if labels.min() < -1 or labels.max() >= data.CLASSES:
         raise DataError(
-            f"{where}: its labels go from {labels.min()} to {labels.max()}; they must be 0 to "
+            f"{location}: its labels go from {labels.min()} to {labels.max()}; they must be 0 to "
             f"{data.CLASSES - 1}, or -1 where they are not known",
             "label-range",
         )
@@ -303,25 +305,26 @@ def _arrays(
     store: Any, source: str, path: str, kind: str, *, labels: bool = False
 ) -> dict[str, np.ndarray]:
     """The arrays in a file, as `images` and `labels`."""
-    where = f"{source}/{path}"
-    answer = obstore.get(store, path)
-    data.check_size(answer.meta["size"], where)
-    content = data.decompress(bytes(answer.bytes()), where)
+    location = f"{source}/{path}"
+    response = obstore.get(store, path)
+    data.check_size(response.meta["size"], location)
+    content = data.decompress(bytes(response.bytes()), location)
     try:
         if kind == "idx":
-            array = data.parse_idx(content, where, dimensions=1 if labels else 3)
+            array = data.parse_idx(content, location, dimensions=1 if labels else 3)
             return {"labels" if labels else "images": array}
         if kind == "npy":
             array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
             return {"labels" if labels else "images": array}
         with zipfile.ZipFile(io.BytesIO(content)) as members:
-            data.check_size(sum(member.file_size for member in members.infolist()), where)
+            data.check_size(sum(member.file_size for member in members.infolist()), location)
         loaded = np.load(io.BytesIO(content), allow_pickle=False)
         return {name: loaded[name] for name in ("images", "labels") if name in loaded.files}
     except DataError:
         raise
     except _DAMAGED as error:
-        first = (str(error).strip().splitlines() or [repr(error)])[0]
+        first_line = (str(error).strip().splitlines() or [repr(error)])[0]
         raise DataError(
-            f"{where}: truncated or damaged ({first[:200]}); put it there again", "truncated"
+            f"{location}: truncated or damaged ({first_line[:200]}); put it there again",
+            "truncated",
         ) from error

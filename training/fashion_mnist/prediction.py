@@ -91,23 +91,23 @@ def check(directory: Path, images: np.ndarray) -> None:
     """
     import tensorflow as tf
 
-    some = images[:8]
+    sample = images[:8]
     try:
         serve = export.load(directory)
-        many = serve(images=tf.constant(some))["probabilities"].numpy()
-        one = serve(images=tf.constant(some[:1]))["probabilities"].numpy()
+        batch = serve(images=tf.constant(sample))["probabilities"].numpy()
+        single = serve(images=tf.constant(sample[:1]))["probabilities"].numpy()
     except (OSError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
-        first = (str(error).strip().splitlines() or [""])[0][:300]
+        first_line = (str(error).strip().splitlines() or [""])[0][:300]
         raise ServingError(
-            f"the exported model cannot serve: {type(error).__name__}: {first}; export it again"
+            f"the exported model cannot serve: {type(error).__name__}: {first_line}; export it again"
         ) from error
-    if many.shape != (len(some), 10) or not np.isfinite(many).all():
+    if batch.shape != (len(sample), 10) or not np.isfinite(batch).all():
         raise ServingError(
-            f"the exported model gives {many.shape} for {len(some)} images, or values that are no "
+            f"the exported model gives {batch.shape} for {len(sample)} images, or values that are no "
             "numbers; train again"
         )
-    if np.abs(many.sum(axis=1) - 1).max() > 1e-3 or many.min() < 0:
+    if np.abs(batch.sum(axis=1) - 1).max() > 1e-3 or batch.min() < 0:
         raise ServingError("the exported model gives no probabilities; export it with its softmax")
     # The order of float32's sums differs with the size of the batch.
-    if np.abs(many[0] - one[0]).max() > 1e-3:
+    if np.abs(batch[0] - single[0]).max() > 1e-3:
         raise ServingError("the exported model gives an image alone another answer than in a batch")

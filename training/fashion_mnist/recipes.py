@@ -101,10 +101,10 @@ def resolve(
     """
     if name not in RECIPES:
         raise ValueError(f"recipe {name!r} is not known; use one of: {', '.join(RECIPES)}")
-    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    for option, value in given.items():
+    overrides = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    for option, value in overrides.items():
         if value < 0:
             raise ValueError(
                 f"{option} must not be negative, not {value}; 0 takes the recipe's own"
             )
-    return dataclasses.replace(RECIPES[name], **{k: v for k, v in given.items() if v})
+    return dataclasses.replace(RECIPES[name], **{k: v for k, v in overrides.items() if v})

@@ -84,19 +84,19 @@ class Registry:
 
     Args:
         store: an obstore store; `Registry.open` makes one from an address.
-        where: what errors call it.
+        location: what errors call it.
     """
 
-    def __init__(self, store: Any, where: str = "object storage"):
+    def __init__(self, store: Any, location: str = "object storage"):
         self._store = store
-        self._where = where
+        self._location = location
         self._is_trusted = False
 
     @classmethod
     def open(cls, address: str, endpoint: str = "") -> Registry:
         """The registry at an address; see `storage.open_store`."""
-        where = f"{address} at {endpoint}" if endpoint else address
-        return cls(open_store(address, endpoint), where)
+        location = f"{address} at {endpoint}" if endpoint else address
+        return cls(open_store(address, endpoint), location)
 
     # Runs ---------------------------------------------------------------------------------------
 
@@ -133,22 +133,27 @@ class Registry:
             RegistryError: the server ignores conditions, or the version was swept meanwhile.
         """
         self._check_server()
-        done = self._read(f"runs/{run_id}/version.json")
-        if done is not None:
-            return int(done["version"])
+        published = self._read(f"runs/{run_id}/version.json")
+        if published is not None:
+            return int(published["version"])
         paths = sorted(path for path in files.rglob("*") if path.is_file())
         if not paths:
             raise ValueError(f"{files} is empty; there is no model to publish")
         version = self._claimed(run_id) or self._claim(run_id)
         if self._read(f"{version}/{MANIFEST}") is None:
-            kept: dict[str, dict[str, Any]] = {}
+            entries: dict[str, dict[str, Any]] = {}
             for path in paths:
                 name = path.relative_to(files).as_posix()
                 if name.startswith(f"{SERVING}/"):
                     name = name.replace("/", f"/{version}/", 1)
                 content = self._put(f"{version}/{name}", path.read_bytes())
-                kept[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-            self._create(f"{version}/{MANIFEST}", {**manifest, "version": version, "files": kept})
+                entries[name] = {
+                    "sha256": hashlib.sha256(content).hexdigest(),
+                    "bytes": len(content),
+                }
+            self._create(
+                f"{version}/{MANIFEST}", {**manifest, "version": version, "files": entries}
+            )
         if self._is_removed(version):
             raise RegistryError(f"version {version} was swept while it was made; publish again")
         if not self._create(f"runs/{run_id}/version.json", {"version": version}):
@@ -207,12 +212,12 @@ class Registry:
             if move is not None:
                 since[int(move["version"])] = str(move.get("moved_at", ""))
         removed = set(self._numbers("removed"))
-        found: list[tuple[Mapping[str, Any], str]] = []
+        versions: list[tuple[Mapping[str, Any], str]] = []
         for version in sorted(self._begun() - removed, reverse=True):
-            manifest = self._read(f"{version}/{MANIFEST}") if len(found) < limit else None
+            manifest = self._read(f"{version}/{MANIFEST}") if len(versions) < limit else None
             if manifest is not None:
-                found.insert(0, (manifest, since.get(version, "")))
-        return found
+                versions.insert(0, (manifest, since.get(version, "")))
+        return versions
 
     def fetch(self, version: int, directory: Path) -> Mapping[str, Any]:
         """Copy a version's files into a directory, each checked; returns the manifest.
@@ -222,7 +227,7 @@ class Registry:
         """
         manifest = self.manifest(version)
         root = directory.resolve()
-        for name, said in manifest["files"].items():
+        for name, entry in manifest["files"].items():
             path = (root / name).resolve()
             if root not in path.parents:
                 raise RegistryError(f"version {version} names a file outside itself: {name!r}")
@@ -230,7 +235,7 @@ class Registry:
                 content = bytes(obstore.get(self._store, f"{version}/{name}").bytes())
             except FileNotFoundError as error:
                 raise RegistryError(f"version {version}: {name} is not there any more") from error
-            if hashlib.sha256(content).hexdigest() != said["sha256"]:
+            if hashlib.sha256(content).hexdigest() != entry["sha256"]:
                 raise RegistryError(
                     f"version {version}: {name} was altered after it was published; do not use it"
                 )
@@ -252,21 +257,21 @@ class Registry:
         if not keep:
             return []
         old = [version for version in self.versions()[:-keep] if self._age(version) >= older_than]
-        chosen = {*self._numbers("removed"), *old}
-        left = self._begun()
-        return [version for version in sorted(chosen & left) if self._remove(version)]
+        candidates = {*self._numbers("removed"), *old}
+        existing = self._begun()
+        return [version for version in sorted(candidates & existing) if self._remove(version)]
 
     def sweep(self) -> list[int]:
         """Remove what steps left that died before their version counted; returns the numbers.
 
         It has to be older than a day, and is looked for among the newest hundred numbers.
         """
-        gone: list[int] = []
+        removed: list[int] = []
         for version in sorted(self._begun())[-_LOOKED_BACK:]:
             if self._read(f"{version}/{MANIFEST}") is None and self._age(version) > ABANDONED:
                 self._remove(version)
-                gone.append(version)
-        return gone
+                removed.append(version)
+        return removed
 
     def _remove(self, version: int) -> bool:
         """Remove one version, unless it serves or served last; True when it is gone."""
@@ -287,14 +292,14 @@ class Registry:
 
     def _serving(self) -> list[int]:
         """The champion and the one that served before it, as far as there are any."""
-        found: list[int] = []
+        versions: list[int] = []
         for sequence in self._newest_moves():
             version = self._moved_to(sequence)
-            if version not in found and self._read(f"{version}/{MANIFEST}") is not None:
-                found.append(version)
-            if len(found) == 2:
+            if version not in versions and self._read(f"{version}/{MANIFEST}") is not None:
+                versions.append(version)
+            if len(versions) == 2:
                 break
-        return found
+        return versions
 
     # The champion -------------------------------------------------------------------------------
 
@@ -423,7 +428,7 @@ class Registry:
             return
         if self._create(_PROBE, {}) and self._create(_PROBE, {}):
             raise RegistryError(
-                f"{self._where} ignores `If-None-Match: *` and would let two runs take one version: "
+                f"{self._location} ignores `If-None-Match: *` and would let two runs take one version: "
                 "keep the registry on Amazon S3, a MinIO of 2024-08 or later, or another S3 server "
                 "with conditional writes (docs/reference/registry.md)"
             )
@@ -454,10 +459,12 @@ class Registry:
     def _age(self, version: int) -> datetime.timedelta:
         """How long ago something was put of a version, whole or not."""
         time = datetime.datetime.now(datetime.timezone.utc)
-        put = [e["last_modified"] for page in obstore.list(self._store, str(version)) for e in page]
+        times = [
+            e["last_modified"] for page in obstore.list(self._store, str(version)) for e in page
+        ]
         with contextlib.suppress(FileNotFoundError):
-            put.append(obstore.head(self._store, _claim(version))["last_modified"])
-        return time - max(put, default=time)
+            times.append(obstore.head(self._store, _claim(version))["last_modified"])
+        return time - max(times, default=time)
 
     def _moves(self) -> list[int]:
         return self._numbers("champion")

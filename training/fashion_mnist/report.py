@@ -68,7 +68,7 @@ def html_report(
         facts: name and value of what belongs on the model's card.
         versions: the versions so far, oldest first: manifest, and since when each serves or served.
     """
-    say = html.escape
+    escape = html.escape
     tiles = [
         (f"{evaluation.accuracy:.4f}", "test accuracy"),
         (f"{evaluation.loss:.4f}", "test loss"),
@@ -79,12 +79,12 @@ def html_report(
     if champion is not None:
         tiles.append((f"{champion.accuracy:.4f}", f"accuracy of {champion_name or 'champion'}"))
     parts = [
-        f"<h1>{say(title)}</h1><p>Fashion-MNIST: 28 x 28 pixels, ten kinds of clothing.</p>",
+        f"<h1>{escape(title)}</h1><p>Fashion-MNIST: 28 x 28 pixels, ten kinds of clothing.</p>",
         '<div class="tiles">',
-        *(f'<div class="tile"><b>{say(v)}</b><span>{say(k)}</span></div>' for v, k in tiles),
+        *(f'<div class="tile"><b>{escape(v)}</b><span>{escape(k)}</span></div>' for v, k in tiles),
         f'<div class="tile"><b class="{verdict.status}">{verdict.status}</b>'
         "<span>verdict of the gate</span></div></div>",
-        "<ul>" + "".join(f"<li>{say(reason)}</li>" for reason in verdict.reasons) + "</ul>",
+        "<ul>" + "".join(f"<li>{escape(reason)}</li>" for reason in verdict.reasons) + "</ul>",
         "<h2>Training</h2>" + _curves(history) if history else "",
         "<h2>Confusion matrix</h2><p>Rows are labels, columns are predictions.</p>",
         f'<div class="wide">{_confusion(evaluation.confusion)}</div>',
@@ -92,19 +92,19 @@ def html_report(
         _comparison(evaluation, champion, champion_name, images, labels) if champion else "",
         "<h2>The first 25 test images</h2>" + _grid(range(25), images, labels, evaluation),
     ]
-    wrong = np.flatnonzero(evaluation.predictions != labels)
-    sure = evaluation.probabilities[wrong, evaluation.predictions[wrong]]
-    worst = wrong[np.argsort(-sure, kind="stable")][:25]
-    if len(worst):
+    mistakes = np.flatnonzero(evaluation.predictions != labels)
+    confidence = evaluation.probabilities[mistakes, evaluation.predictions[mistakes]]
+    surest = mistakes[np.argsort(-confidence, kind="stable")][:25]
+    if len(surest):
         parts.append(
-            f"<h2>The surest mistakes</h2><p>{len(wrong)} of {len(labels)} images are wrong; these "
+            f"<h2>The surest mistakes</h2><p>{len(mistakes)} of {len(labels)} images are wrong; these "
             "are the ones with the highest confidence.</p>"
-            + _grid(worst.tolist(), images, labels, evaluation)
+            + _grid(surest.tolist(), images, labels, evaluation)
         )
     if versions:
         parts.append(f"<h2>Versions over time</h2>{_versions(versions)}")
     card = "".join(
-        f"<dt>{say(str(k))}</dt><dd>{say(str(v))}</dd>" for k, v in (facts or {}).items()
+        f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in (facts or {}).items()
     )
     parts.append(f"<h2>Model card</h2><dl>{card}</dl>")
     return page(title, "\n".join(part for part in parts if part))
@@ -132,8 +132,8 @@ def summary(
         "|---|---|" + ("---|" if champion else ""),
     ]
     for name in CLASS_NAMES:
-        before = f" {_known(champion.recall, name)} |" if champion else ""
-        lines.append(f"| {name} | {_known(evaluation.recall, name)} |{before}")
+        champion_cell = f" {_known(champion.recall, name)} |" if champion else ""
+        lines.append(f"| {name} | {_known(evaluation.recall, name)} |{champion_cell}")
     lines += ["", "## Model card", "", "| | |", "|---|---|"]
     lines += [f"| {_cell(name)} | {_cell(fact)} |" for name, fact in (facts or {}).items()]
     return "\n".join(lines) + "\n"
@@ -165,15 +165,15 @@ def data_report(
         earlier: statistics of the data set that it was held against.
         earlier_name: what to call that.
     """
-    say = html.escape
-    parts = [f"<h1>{say(title)}</h1>"]
+    escape = html.escape
+    parts = [f"<h1>{escape(title)}</h1>"]
     if anomalies:
         parts.append('<h2 class="rejected">Anomalies</h2><ul>')
-        parts += [f"<li>{say(str(anomaly))}</li>" for anomaly in anomalies]
+        parts += [f"<li>{escape(str(anomaly))}</li>" for anomaly in anomalies]
         parts.append("</ul>")
     else:
         parts.append('<p class="accepted">No anomalies.</p>')
-    parts.append(f"<p>In brackets: {say(earlier_name)}.</p><h2>By split</h2>")
+    parts.append(f"<p>In brackets: {escape(earlier_name)}.</p><h2>By split</h2>")
     rows = ("images", "mean", "deviation", "duplicates", "leaked")
     splits = ("train", "test")
     parts.append("<table><tr><th></th><th>training</th><th>test</th></tr>")
@@ -195,14 +195,14 @@ def data_report(
         shares = "".join(
             f"<td>{_share(statistics[s], name)} ({_share(earlier[s], name)})</td>" for s in splits
         )
-        parts.append(f"<tr><td>{say(name)}</td>{counts}{shares}</tr>")
+        parts.append(f"<tr><td>{escape(name)}</td>{counts}{shares}</tr>")
     parts.append("</table><h2>Pixels</h2><p>Share of pixels by grey level, 0 to 255.</p>")
     for split in splits:
         parts.append(f"<h3>{split}</h3>{_bars(statistics[split]['histogram'])}")
     parts.append('<h2>Training images by class</h2><div class="grid">')
     for label, name in enumerate(CLASS_NAMES):
         for index in np.flatnonzero(labels == label)[:5].tolist():
-            parts.append(_figure(images[index], f"training image {index}", say(name)))
+            parts.append(_figure(images[index], f"training image {index}", escape(name)))
     parts.append("</div>")
     return page(title, "\n".join(parts))
 
@@ -217,7 +217,7 @@ def monitoring_report(
         images: uint8 (n, 28, 28); those that the model is least sure of are shown.
         probabilities: the model's answers, float (n, 10).
     """
-    say, before = html.escape, facts["reference"]
+    escape, reference = html.escape, facts["reference"]
     tiles = [
         (f"{index:.3f}", f"drift of {part}", "rejected" if part in facts["drifted"] else "accepted")
         for part, index in facts["drift"].items()
@@ -227,42 +227,42 @@ def monitoring_report(
         (f"{facts['confidence']:.1%}", "mean confidence", ""),
     ]
     if facts["accuracy"] is not None:
-        known = f"accuracy ({before['accuracy']:.4f} on the test images)"
+        caption = f"accuracy ({reference['accuracy']:.4f} on the test images)"
         kind = "rejected" if "accuracy" in facts["drifted"] else "accepted"
-        tiles.append((f"{facts['accuracy']:.4f}", known, kind))
+        tiles.append((f"{facts['accuracy']:.4f}", caption, kind))
     verdict = (
         f"Drifted: {', '.join(facts['drifted'])}." if facts["drifted"] else "Nothing has drifted."
     )
     rows = "".join(
-        f"<tr><td>{say(name)}</td><td>{share:.1%}</td><td>{before['predicted'][name]:.1%}</td>"
-        f"<td>{_known(facts['recall'], name)}</td><td>{_known(before['recall'], name)}</td></tr>"
+        f"<tr><td>{escape(name)}</td><td>{share:.1%}</td><td>{reference['predicted'][name]:.1%}</td>"
+        f"<td>{_known(facts['recall'], name)}</td><td>{_known(reference['recall'], name)}</td></tr>"
         for name, share in facts["predicted"].items()
     )
-    sure = probabilities.max(axis=1)
-    unsure = "".join(
+    confidence = probabilities.max(axis=1)
+    figures = "".join(
         _figure(
             images[index],
             f"image {index}",
-            f"{say(CLASS_NAMES[int(probabilities[index].argmax())])} {sure[index]:.0%}",
+            f"{escape(CLASS_NAMES[int(probabilities[index].argmax())])} {confidence[index]:.0%}",
         )
-        for index in np.argsort(sure, kind="stable")[:25].tolist()
+        for index in np.argsort(confidence, kind="stable")[:25].tolist()
     )
     title = f"Production images against version {facts['version']}"
     return page(
         title,
-        f"<h1>{say(title)}</h1><p>{say(facts['source'])}, {say(facts['created_at'])}, run "
-        f'{say(facts["run_id"])}</p><div class="tiles">'
+        f"<h1>{escape(title)}</h1><p>{escape(facts['source'])}, {escape(facts['created_at'])}, run "
+        f'{escape(facts["run_id"])}</p><div class="tiles">'
         + "".join(
-            f'<div class="tile"><b class="{kind}">{say(value)}</b><span>{say(name)}</span></div>'
+            f'<div class="tile"><b class="{kind}">{escape(value)}</b><span>{escape(name)}</span></div>'
             for value, name, kind in tiles
         )
-        + f"</div><p>{say(verdict)} Above a population stability index of {facts['max_drift']:g} it "
+        + f"</div><p>{escape(verdict)} Above a population stability index of {facts['max_drift']:g} it "
         "counts as drift.</p><h2>By class</h2><table><tr><th>class</th><th>predicted</th>"
         f"<th>of the test images</th><th>recall</th><th>on the test images</th></tr>{rows}</table>"
         "<h2>Pixels</h2><p>Share of pixels by grey level, 0 to 255.</p>"
         f"<h3>production, mean {facts['mean']:.1f}</h3>{_bars(facts['histogram'])}"
-        f"<h3>training, mean {before['mean']:.1f}</h3>{_bars(before['histogram'])}"
-        f'<h2>The least sure answers</h2><div class="grid">{unsure}</div>',
+        f"<h3>training, mean {reference['mean']:.1f}</h3>{_bars(reference['histogram'])}"
+        f'<h2>The least sure answers</h2><div class="grid">{figures}</div>',
     )
 
 
@@ -285,20 +285,20 @@ def png(image: np.ndarray) -> bytes:
 
 
 def _grid(
-    chosen: Sequence[int] | range, images: np.ndarray, labels: np.ndarray, said: Evaluation
+    indices: Sequence[int] | range, images: np.ndarray, labels: np.ndarray, evaluation: Evaluation
 ) -> str:
     figures: list[str] = []
-    for index in chosen:
+    for index in indices:
         if index >= len(images):
             break
-        label, guess = int(labels[index]), int(said.predictions[index])
-        kind = "accepted" if label == guess else "rejected"
-        words = (
-            CLASS_NAMES[guess]
-            if label == guess
-            else f"{CLASS_NAMES[guess]}, is {CLASS_NAMES[label]}"
+        label, predicted = int(labels[index]), int(evaluation.predictions[index])
+        kind = "accepted" if label == predicted else "rejected"
+        text = (
+            CLASS_NAMES[predicted]
+            if label == predicted
+            else f"{CLASS_NAMES[predicted]}, is {CLASS_NAMES[label]}"
         )
-        caption = f"{html.escape(words)} {said.probabilities[index, guess]:.0%}"
+        caption = f"{html.escape(text)} {evaluation.probabilities[index, predicted]:.0%}"
         figures.append(_figure(images[index], f"test image {index}", caption, kind))
     return f'<div class="grid">{"".join(figures)}</div>'
 
@@ -360,73 +360,77 @@ def _confusion(matrix: np.ndarray) -> str:
     return f'<table class="confusion"><tr><th></th>{head}</tr>{"".join(rows)}</table>'
 
 
-def _by_class(said: Evaluation, champion: Evaluation | None, champion_name: str) -> str:
-    found = said.confusion.diagonal()
-    precision = found / np.maximum(1, said.confusion.sum(axis=0))
-    f1 = 2 * found / np.maximum(1, said.confusion.sum(axis=0) + said.confusion.sum(axis=1))
+def _by_class(evaluation: Evaluation, champion: Evaluation | None, champion_name: str) -> str:
+    correct = evaluation.confusion.diagonal()
+    precision = correct / np.maximum(1, evaluation.confusion.sum(axis=0))
+    f1 = (
+        2
+        * correct
+        / np.maximum(1, evaluation.confusion.sum(axis=0) + evaluation.confusion.sum(axis=1))
+    )
     other = html.escape(champion_name or "champion")
-    more = f"<th>recall of {other}</th><th>change</th>" if champion else ""
+    header = f"<th>recall of {other}</th><th>change</th>" if champion else ""
     rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{_known(said.recall, name)}</td>"
-        f"<td>{precision[i]:.4f}</td><td>{f1[i]:.4f}</td><td>{said.confusion[i].sum()}</td>"
-        + (_change(said.recall, champion.recall, name) if champion else "")
+        f"<tr><td>{html.escape(name)}</td><td>{_known(evaluation.recall, name)}</td>"
+        f"<td>{precision[i]:.4f}</td><td>{f1[i]:.4f}</td><td>{evaluation.confusion[i].sum()}</td>"
+        + (_change(evaluation.recall, champion.recall, name) if champion else "")
         + "</tr>"
         for i, name in enumerate(CLASS_NAMES)
     )
     return (
         '<div class="wide"><table><tr><th>class</th><th>recall</th><th>precision</th><th>F1</th>'
-        f"<th>images</th>{more}</tr>{rows}</table></div>"
+        f"<th>images</th>{header}</tr>{rows}</table></div>"
     )
 
 
-def _change(said: Mapping[str, float], earlier: Mapping[str, float], name: str) -> str:
-    if name not in said:
+def _change(current: Mapping[str, float], earlier: Mapping[str, float], name: str) -> str:
+    if name not in current:
         return "<td>not known</td><td></td>"
-    now, before = said[name], earlier[name]
+    now, before = current[name], earlier[name]
     kind = "accepted" if now > before else "rejected" if now < before else ""
     return f'<td>{before:.4f}</td><td class="{kind}">{now - before:+.4f}</td>'
 
 
 def _comparison(
-    said: Evaluation,
+    evaluation: Evaluation,
     champion: Evaluation,
     champion_name: str,
     images: np.ndarray,
     labels: np.ndarray,
 ) -> str:
     """What changed against the model that serves, image by image; of each kind ten are shown."""
-    right, was_right = said.predictions == labels, champion.predictions == labels
+    right, was_right = evaluation.predictions == labels, champion.predictions == labels
     better, worse = np.flatnonzero(right & ~was_right), np.flatnonzero(~right & was_right)
     parts = [
         f"<h2>Against {html.escape(champion_name or 'the champion')}</h2>"
-        f"<p>Accuracy {champion.accuracy:.4f} then and {said.accuracy:.4f} now: of {len(labels)} "
+        f"<p>Accuracy {champion.accuracy:.4f} then and {evaluation.accuracy:.4f} now: of {len(labels)} "
         f"images {len(better)} are newly right and {len(worse)} newly wrong, "
         f"{int((~right & ~was_right).sum())} are wrong in both.</p>"
     ]
     for kind, changed in (("right", better), ("wrong", worse)):
         if len(changed):
             first = changed[:10].tolist()
-            parts.append(f"<h3>Newly {kind}</h3>{_grid(first, images, labels, said)}")
+            parts.append(f"<h3>Newly {kind}</h3>{_grid(first, images, labels, evaluation)}")
     return "".join(parts)
 
 
 def _versions(versions: Sequence[tuple[Mapping[str, Any], str]]) -> str:
     """Accuracy from version to version, and what sets them apart."""
-    say, rows, accuracies = html.escape, list[str](), list[float]()
+    escape, rows, accuracies = html.escape, list[str](), list[float]()
     for manifest, since in versions:
         metrics = manifest["metrics"]
         accuracies.append(float(metrics["test"]["accuracy"]))
-        known = {name: value for name, value in metrics["recall"].items() if not math.isnan(value)}
-        worst = min(known, key=lambda name: known[name])
+        recall = {name: value for name, value in metrics["recall"].items() if not math.isnan(value)}
+        worst_class = min(recall, key=lambda name: recall[name])
         cells = (
             f"{manifest['version']}",
             f"{accuracies[-1]:.4f}",
-            f"{known[worst]:.4f} ({worst})",
+            f"{recall[worst_class]:.4f} ({worst_class})",
             manifest.get("reason") or "not given",
             manifest["created_at"],
             since or "never",
         )
-        rows.append("<tr>" + "".join(f"<td>{say(cell)}</td>" for cell in cells) + "</tr>")
+        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
     return (
         f"<figure style='display:inline-block'>{_curve(accuracies)}"
         "<figcaption>test accuracy, by version</figcaption></figure>"

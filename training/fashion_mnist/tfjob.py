@@ -63,7 +63,7 @@ class Cluster:
         self._context = ssl.create_default_context(cafile=authority)
 
     @classmethod
-    def here(cls) -> Cluster:
+    def in_cluster(cls) -> Cluster:
         """The one that this pod is in, with its ServiceAccount's rights."""
         host, port = (os.environ[f"KUBERNETES_SERVICE_{part}"] for part in ("HOST", "PORT"))
         return cls(
@@ -92,13 +92,13 @@ class Cluster:
             method=method,
         )
         try:
-            with urllib.request.urlopen(request, timeout=30, context=self._context) as answer:  # noqa: S310
-                text = answer.read().decode(errors="replace")
+            with urllib.request.urlopen(request, timeout=30, context=self._context) as response:  # noqa: S310
+                text = response.read().decode(errors="replace")
         except urllib.error.HTTPError as error:
-            said = error.read(2000).decode(errors="replace")
+            message = error.read(2000).decode(errors="replace")
             with contextlib.suppress(ValueError, TypeError, KeyError):
-                said = json.loads(said)["message"]
-            raise RefusedError(error.code, f"{method} {path}: {error.code} {said}") from error
+                message = json.loads(message)["message"]
+            raise RefusedError(error.code, f"{method} {path}: {error.code} {message}") from error
         except OSError as error:
             raise RefusedError(0, f"{method} {path}: {error}") from error
         return json.loads(text) if text.startswith("{") else text
@@ -124,9 +124,11 @@ def manifest(
         environment: what the workers need to know, by name; no secrets.
     """
     spec = pod["spec"]
-    main = next(each for each in spec["containers"] if each["name"] == "main")
+    main = next(
+        pod_container for pod_container in spec["containers"] if pod_container["name"] == "main"
+    )
     # Keys are references to a Secret, and not in the manifest themselves.
-    inherited = [each for each in main.get("env", []) if _is_inherited(each["name"])]
+    inherited = [variable for variable in main.get("env", []) if _is_inherited(variable["name"])]
     mounts = _mounts(spec, main, inherited)
     container = {
         "name": "tensorflow",  # the operator looks for this name, and gives it TF_CONFIG
@@ -137,7 +139,7 @@ def manifest(
         **({"volumeMounts": list(mounts.values())} if mounts else {}),
     }
     volumes = [volume for volume in spec.get("volumes", []) if volume["name"] in mounts]
-    alike = ("imagePullSecrets", "nodeSelector", "tolerations", "serviceAccountName")
+    copied = ("imagePullSecrets", "nodeSelector", "tolerations", "serviceAccountName")
     return {
         "apiVersion": "kubeflow.org/v1",
         "kind": "TFJob",
@@ -171,7 +173,7 @@ def manifest(
                             "containers": [container],
                             **({"volumes": volumes} if volumes else {}),
                             "automountServiceAccountToken": False,
-                            **{key: spec[key] for key in alike if key in spec},
+                            **{key: spec[key] for key in copied if key in spec},
                         },
                     },
                 }
@@ -215,14 +217,14 @@ def start(cluster: Cluster, workers: int, environment: Mapping[str, str]) -> str
     name = os.environ["KFP_POD_NAME"]
     pod = cluster.call("GET", f"/api/v1/namespaces/{{namespace}}/pods/{name}")
     name = f"train-{secrets.token_hex(4)}"
-    more = {
+    variables = {
         **environment,
         "PACKAGE": package(),
         # The compiled pipeline tells the step how it was started itself.
         "BOOTSTRAP": os.environ["BOOTSTRAP"],
         "PYTHONPATH": "/tmp/package.zip",  # noqa: S108 - in a container of its own
     }
-    job = manifest(pod, name=name, workers=workers, environment=more)
+    job = manifest(pod, name=name, workers=workers, environment=variables)
     try:
         cluster.call("POST", f"{TFJOBS}?fieldValidation=Strict", job)
     except RefusedError as error:
@@ -265,15 +267,15 @@ def follow(
                     raise
                 status = {}
                 log(str(error))
-            true = [c for c in status.get("conditions", []) if c.get("status") == "True"]
-            kinds = [condition["type"] for condition in true]
-            if kinds and kinds[-1] != last:
-                last = kinds[-1]
-                log(f"TFJob {name}: {last}, {true[-1].get('message', '')}")
-            if "Failed" in kinds:
-                _tell_logs(cluster, name, log)
+            conditions = [c for c in status.get("conditions", []) if c.get("status") == "True"]
+            types = [condition["type"] for condition in conditions]
+            if types and types[-1] != last:
+                last = types[-1]
+                log(f"TFJob {name}: {last}, {conditions[-1].get('message', '')}")
+            if "Failed" in types:
+                _log_workers(cluster, name, log)
                 raise WorkersError(f"TFJob {name} failed; its workers' logs are above")
-            if "Succeeded" in kinds:
+            if "Succeeded" in types:
                 return
             pause(POLL_SECONDS)
         raise WorkersError(f"TFJob {name} did not end within {DEADLINE} s; see why it waits")
@@ -282,15 +284,15 @@ def follow(
             cluster.call("DELETE", f"{path}?propagationPolicy=Background")
 
 
-def _tell_logs(cluster: Cluster, name: str, log: Callable[[str], None]) -> None:
+def _log_workers(cluster: Cluster, name: str, log: Callable[[str], None]) -> None:
     pods = "/api/v1/namespaces/{namespace}/pods"
     with contextlib.suppress(WorkersError):
         label = f"training.kubeflow.org/job-name={name}"
         for pod in cluster.call("GET", f"{pods}?labelSelector={label}")["items"]:
-            said = pod["metadata"]["name"]
+            pod_name = pod["metadata"]["name"]
             with contextlib.suppress(WorkersError):
-                text = cluster.call("GET", f"{pods}/{said}/log?tailLines=20")
-                log(f"{said}:\n{text}")
+                text = cluster.call("GET", f"{pods}/{pod_name}/log?tailLines=20")
+                log(f"{pod_name}:\n{text}")
 
 
 def package() -> str:

@@ -64,21 +64,21 @@ class WorkersError(RuntimeError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Worker:
     """Which of the workers this process is; one alone is number 0 of 1."""
 
-    number: int = 0
-    of: int = 1
+    index: int = 0
+    count: int = 1
 
     @classmethod
-    def here(cls) -> Place:
+    def from_environment(cls) -> Worker:
         """What TF_CONFIG says: https://www.tensorflow.org/guide/distributed_training#TF_CONFIG.
 
         Raises:
             ValueError: it names other tasks than workers.
         """
-        said = json.loads(os.environ.get("TF_CONFIG") or "{}")
-        cluster, task = said.get("cluster", {}), said.get("task", {})
+        tf_config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+        cluster, task = tf_config.get("cluster", {}), tf_config.get("task", {})
         if not cluster:
             return cls()
         if set(cluster) != {"worker"} or task.get("type") != "worker":
@@ -90,7 +90,7 @@ class Place:
     @property
     def is_chief(self) -> bool:
         """Whether this is the worker that writes."""
-        return self.number == 0
+        return self.index == 0
 
 
 @functools.cache
@@ -107,7 +107,7 @@ def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
-        return all(each.get("compute_capability", (0, 0)) >= (8, 0) for each in details)
+        return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
     flags = set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.exists() else set[str]()
     return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
@@ -142,11 +142,11 @@ def build(recipe: Recipe, seed: int, *, trains: bool = False) -> Any:
             x = layer(x)
         return x
 
-    answer = logits(inputs)
+    outputs = logits(inputs)
     if recipe.mirrored and not trains:
         mirror = logits(keras.ops.flip(inputs, axis=2))
-        answer = keras.layers.Average(dtype="float32")([answer, mirror])
-    return keras.Model(inputs, answer, name="fashion_mnist")
+        outputs = keras.layers.Average(dtype="float32")([outputs, mirror])
+    return keras.Model(inputs, outputs, name="fashion_mnist")
 
 
 def _layers(recipe: Recipe, seed: int, *, trains: bool) -> Iterator[Any]:
@@ -167,8 +167,8 @@ def _layers(recipe: Recipe, seed: int, *, trains: bool) -> Iterator[Any]:
     yield keras.layers.Rescaling(1 / 255, dtype=policy, name="scale")
     if recipe.layers[0] != "flatten":
         yield keras.layers.Reshape((28, 28, 1), dtype=policy)
-    for word in recipe.layers:
-        kind, _, number = word.partition(" ")
+    for layer in recipe.layers:
+        kind, _, number = layer.partition(" ")
         size = int(number or 0)
         if kind == "flatten":
             yield keras.layers.Flatten(dtype=policy)
@@ -200,7 +200,7 @@ def _layers(recipe: Recipe, seed: int, *, trains: bool) -> Iterator[Any]:
             yield normalization(momentum=0.9, dtype=policy)
             yield keras.layers.ReLU(dtype=policy)
         else:
-            raise ValueError(f"layer {word!r} of recipe {recipe.name!r} is not known")
+            raise ValueError(f"layer {layer!r} of recipe {recipe.name!r} is not known")
     scheme = "notebook" if recipe.name == "notebook" else ""
     yield keras.layers.Dense(10, kernel_initializer=initial(scheme), dtype="float32", name="logits")
 
@@ -224,8 +224,8 @@ def _fused_normalization() -> Any:
                 is_training=True,
             )
             # They are None only before the layer is built.
-            both: Any = ((self.moving_mean, mean), (self.moving_variance, variance))
-            for moving, now in both:
+            updates: Any = ((self.moving_mean, mean), (self.moving_variance, variance))
+            for moving, now in updates:
                 moving.assign(moving * self.momentum + now * (1 - self.momentum))
             return outputs
 
@@ -264,14 +264,14 @@ def train(
     import keras
     import tensorflow as tf
 
-    place = Place.here()
-    check(images, recipe, place.of)
-    if checkpoints is not None and place.of > 1:
+    worker = Worker.from_environment()
+    check(images, recipe, worker.count)
+    if checkpoints is not None and worker.count > 1:
         raise ValueError("many workers keep no checkpoints; train with one")
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    with _all_workers(place) as strategy:
-        return _train(strategy, place, images, labels, recipe, seed, log, checkpoints, held_out)
+    with _all_workers(worker) as strategy:
+        return _train(strategy, worker, images, labels, recipe, seed, log, checkpoints, held_out)
 
 
 def check(images: np.ndarray, recipe: Recipe, workers: int) -> None:
@@ -297,11 +297,11 @@ WAIT = 600
 
 
 @contextlib.contextmanager
-def _all_workers(place: Place) -> Iterator[Any]:
+def _all_workers(worker: Worker) -> Iterator[Any]:
     """The strategy by which the workers train, and an error in words when one of them is lost."""
     import tensorflow as tf
 
-    if place.of == 1:
+    if worker.count == 1:
         yield tf.distribute.get_strategy()
         return
     options = tf.distribute.experimental.CommunicationOptions(
@@ -311,16 +311,16 @@ def _all_workers(place: Place) -> Iterator[Any]:
     try:
         yield tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     except tf.errors.OpError as error:
-        said = error.message.rpartition("Collective ops is aborted by: ")[2].splitlines()[0]
+        reason = error.message.rpartition("Collective ops is aborted by: ")[2].splitlines()[0]
         raise WorkersError(
-            f"worker {place.number} of {place.of} lost the others ({said[:200]}); see why one of them "
-            "ended, and train again"
+            f"worker {worker.index} of {worker.count} lost the others ({reason[:200]}); see why one of "
+            "them ended, and train again"
         ) from error
 
 
 def _train(
     strategy: Any,
-    place: Place,
+    worker: Worker,
     images: np.ndarray,
     labels: np.ndarray,
     recipe: Recipe,
@@ -334,42 +334,42 @@ def _train(
 
     steps = len(images) // recipe.batch_size
     rate = _one_cycle(recipe, steps) if recipe.one_cycle else recipe.learning_rate
-    with strategy.scope(), tf.variable_creator_scope(_kept_by_each(place)):
+    with strategy.scope(), tf.variable_creator_scope(_per_worker_variables(worker)):
         model = build(recipe, seed, trains=True)
         optimizer = keras.optimizers.Adam(rate, beta_2=0.99 if recipe.one_cycle else 0.999)
         optimizer.build(model.trainable_variables)
-    plain = build(recipe, seed)
-    run_epoch = _epoch_function(strategy, place, model, optimizer, recipe, images, labels)
+    inference_model = build(recipe, seed)
+    run_epoch = _epoch_function(strategy, worker, model, optimizer, recipe, images, labels)
 
     variables = [*model.variables, *optimizer.variables]
     # To hash the data takes a tenth of a second, which a training without checkpoints does not need.
     identity = functools.cache(lambda: _fingerprint(images, labels, recipe, seed))
     history: list[Epoch] = []
-    kept = checkpoints.load() if checkpoints is not None else None
-    if kept is not None and kept.training == identity():
-        for variable, value in zip(variables, kept.values, strict=True):
+    checkpoint = checkpoints.load() if checkpoints is not None else None
+    if checkpoint is not None and checkpoint.training == identity():
+        for variable, value in zip(variables, checkpoint.values, strict=True):
             variable.assign(value)
-        history = [Epoch(**epoch) for epoch in kept.history]
+        history = [Epoch(**epoch) for epoch in checkpoint.history]
         log(f"going on after epoch {len(history)} of {recipe.epochs}, from a checkpoint")
-    elif kept is not None:
+    elif checkpoint is not None:
         log(
             "the checkpoint is of another training, which differs in recipe, seed, data or TensorFlow"
         )
-    before = sum(epoch.seconds for epoch in history)
+    earlier_seconds = sum(epoch.seconds for epoch in history)
     started = time.perf_counter()
     for number in range(len(history), recipe.epochs):
         began = time.perf_counter()
         # Order and augmentation depend on seed and epoch alone, so that a resumed training repeats.
         order = np.random.default_rng([seed, number]).permutation(len(images))
         order = order[: steps * recipe.batch_size].reshape(steps, recipe.batch_size)
-        share = order[:, place.number :: place.of]
-        chance = [seed, number * place.of + place.number]
-        loss, accuracy = run_epoch(tf.constant(share, tf.int32), tf.constant(chance))
+        share = order[:, worker.index :: worker.count]
+        epoch_seed = [seed, number * worker.count + worker.index]
+        loss, accuracy = run_epoch(tf.constant(share, tf.int32), tf.constant(epoch_seed))
         seconds = time.perf_counter() - began
         val_accuracy = None
         if held_out is not None:
-            plain.set_weights(model.get_weights())
-            logits = plain.predict(held_out[0], batch_size=1000, verbose=0)
+            inference_model.set_weights(model.get_weights())
+            logits = inference_model.predict(held_out[0], batch_size=1000, verbose=0)
             val_accuracy = float((logits.argmax(axis=1) == held_out[1]).mean())
         epoch = Epoch(float(loss), float(accuracy), seconds, val_accuracy)
         history.append(epoch)
@@ -377,17 +377,17 @@ def _train(
         if checkpoints is not None and checkpoints.is_due:
             values = [np.asarray(variable.numpy()) for variable in variables]
             checkpoints.save(State(identity(), values, [dataclasses.asdict(e) for e in history]))
-    plain.set_weights(model.get_weights())
-    return Trained(plain, history, before + time.perf_counter() - started)
+    inference_model.set_weights(model.get_weights())
+    return Trained(inference_model, history, earlier_seconds + time.perf_counter() - started)
 
 
-def _line(number: int, of: int, epoch: Epoch) -> str:
+def _line(number: int, total: int, epoch: Epoch) -> str:
     width = 20
-    done = math.ceil(width * number / of)
-    bar = "=" * (done - 1) + (">" if number < of else "=") + "." * (width - done)
+    filled = math.ceil(width * number / total)
+    bar = "=" * (filled - 1) + (">" if number < total else "=") + "." * (width - filled)
     held_out = "" if epoch.val_accuracy is None else f" val_accuracy {epoch.val_accuracy:.4f}"
     return (
-        f"Epoch {number}/{of} [{bar}] loss {epoch.loss:.4f} accuracy {epoch.accuracy:.4f}"
+        f"Epoch {number}/{total} [{bar}] loss {epoch.loss:.4f} accuracy {epoch.accuracy:.4f}"
         f"{held_out} {epoch.seconds:.1f} s"
     )
 
@@ -401,9 +401,9 @@ def _one_cycle(recipe: Recipe, steps: int) -> Any:
 
     class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
         def __call__(self, step: Any) -> Any:
-            at = tf.cast(step, tf.float32)
-            falling = 0.5 * (1 + tf.cos(math.pi * (at - warm) / max(1.0, total - warm)))
-            return recipe.learning_rate * tf.where(at < warm, (at + 1) / warm, falling)
+            position = tf.cast(step, tf.float32)
+            falling = 0.5 * (1 + tf.cos(math.pi * (position - warm) / max(1.0, total - warm)))
+            return recipe.learning_rate * tf.where(position < warm, (position + 1) / warm, falling)
 
         def get_config(self) -> dict[str, Any]:
             return {}
@@ -411,26 +411,26 @@ def _one_cycle(recipe: Recipe, steps: int) -> Any:
     return OneCycle()
 
 
-def _kept_by_each(place: Place) -> Callable[..., Any]:
+def _per_worker_variables(worker: Worker) -> Callable[..., Any]:
     """Makes what is not trained, moving statistics and seeds, each worker's own until it is read."""
     import tensorflow as tf
 
-    def create(create_next: Callable[..., Any], **how: Any) -> Any:
-        no_way = how.get("aggregation") is tf.VariableAggregation.NONE
-        if place.of > 1 and not how["trainable"] and no_way:
-            how["synchronization"] = tf.VariableSynchronization.ON_READ
+    def create(create_next: Callable[..., Any], **options: Any) -> Any:
+        is_unaggregated = options.get("aggregation") is tf.VariableAggregation.NONE
+        if worker.count > 1 and not options["trainable"] and is_unaggregated:
+            options["synchronization"] = tf.VariableSynchronization.ON_READ
             # Seeds are whole numbers, of which there is no mean.
-            floating = tf.as_dtype(how["dtype"]).is_floating
+            floating = tf.as_dtype(options["dtype"]).is_floating
             kinds = tf.VariableAggregation
-            how["aggregation"] = kinds.MEAN if floating else kinds.ONLY_FIRST_REPLICA
-        return create_next(**how)
+            options["aggregation"] = kinds.MEAN if floating else kinds.ONLY_FIRST_REPLICA
+        return create_next(**options)
 
     return create
 
 
 def _epoch_function(
     strategy: Any,
-    place: Place,
+    worker: Worker,
     model: Any,
     optimizer: Any,
     recipe: Recipe,
@@ -448,15 +448,15 @@ def _epoch_function(
     smoothing = recipe.label_smoothing
 
     @tf.autograph.experimental.do_not_convert
-    def train_step(batch: Any, chance: Any) -> tuple[Any, Any]:
+    def train_step(batch: Any, step_seed: Any) -> tuple[Any, Any]:
         x, y = tf.gather(all_images, batch), tf.gather(all_labels, batch)
         if recipe.augment:
-            x = _augment(x, chance)
-        wanted = tf.one_hot(y, 10, 1 - smoothing + smoothing / 10, smoothing / 10)
+            x = _augment(x, step_seed)
+        targets = tf.one_hot(y, 10, 1 - smoothing + smoothing / 10, smoothing / 10)
         with tf.GradientTape() as tape:
             logits = model(x, training=True)
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(wanted, logits))
-            if place.of > 1:
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+            if worker.count > 1:
                 # Of the whole batch's mean: the optimizer adds up what the workers have.
                 loss *= tf.cast(tf.size(batch), tf.float32) / recipe.batch_size
         variables = model.trainable_variables
@@ -466,17 +466,19 @@ def _epoch_function(
 
     @tf.function
     def run(order: Any, seed: Any) -> tuple[Any, Any]:
-        losses, right = tf.constant(0.0), tf.constant(0.0)
+        losses, correct = tf.constant(0.0), tf.constant(0.0)
         for step in tf.range(tf.shape(order)[0]):
             batch = tf.gather(order, step)
-            chance = tf.stack([seed[0] + step, seed[1]])
-            loss, hits = strategy.run(train_step, args=(batch, chance))
+            step_seed = tf.stack([seed[0] + step, seed[1]])
+            loss, hits = strategy.run(train_step, args=(batch, step_seed))
             losses += loss
-            right += hits
+            correct += hits
         steps = tf.cast(tf.shape(order)[0], tf.float32)
-        if place.of > 1:
-            losses, right = (strategy.reduce("SUM", each, axis=None) for each in (losses, right))
-        return losses / steps, right / (steps * recipe.batch_size)
+        if worker.count > 1:
+            losses, correct = (
+                strategy.reduce("SUM", total, axis=None) for total in (losses, correct)
+            )
+        return losses / steps, correct / (steps * recipe.batch_size)
 
     return run
 
@@ -498,13 +500,15 @@ def _fingerprint(images: np.ndarray, labels: np.ndarray, recipe: Recipe, seed: i
     import keras
     import tensorflow as tf
 
-    said = {
+    settings = {
         "recipe": dataclasses.asdict(recipe),
         "seed": seed,
         "dtype": dtype_policy(recipe),
     }
     versions = [tf.__version__, keras.__version__, np.__version__]
-    whole = hashlib.sha256(json.dumps([said, versions], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([settings, versions], sort_keys=True).encode())
     for array in (images, labels):
-        whole.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
-    return whole.hexdigest()
+        digest.update(
+            f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes()
+        )
+    return digest.hexdigest()

@@ -51,29 +51,29 @@ def suggest(
     Raises:
         ValueError: the space is not one.
     """
-    chance = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     drawn = [dict(base)]
     parameters = json.loads(space)
     for _ in range(trials - 1):
-        settings = {each["name"]: _draw(each, chance) for each in parameters}
+        settings = {parameter["name"]: _draw(parameter, generator) for parameter in parameters}
         drawn.append({**base, **settings})
     numbered = [{"trial": number, **settings} for number, settings in enumerate(drawn)]
-    return [json.dumps(numbered[at::parallelism]) for at in range(min(parallelism, trials))]
+    return [json.dumps(numbered[offset::parallelism]) for offset in range(min(parallelism, trials))]
 
 
-def _draw(parameter: Mapping[str, Any], chance: np.random.Generator) -> Any:
+def _draw(parameter: Mapping[str, Any], generator: np.random.Generator) -> Any:
     name, kind, feasible = (parameter[key] for key in ("name", "parameterType", "feasibleSpace"))
     if name not in SETTINGS:
         raise ValueError(f"{name!r} cannot be tuned; {', '.join(SETTINGS)} can")
     if kind in ("categorical", "discrete"):
-        return SETTINGS[name](chance.choice(feasible["list"]))
+        return SETTINGS[name](generator.choice(feasible["list"]))
     low, high = float(feasible["min"]), float(feasible["max"])
     if feasible.get("distribution") == "logUniform":
-        value = math.exp(chance.uniform(math.log(low), math.log(high)))
+        value = math.exp(generator.uniform(math.log(low), math.log(high)))
     elif kind == "int":
-        value = chance.integers(int(low), int(high), endpoint=True)
+        value = generator.integers(int(low), int(high), endpoint=True)
     else:
-        value = chance.uniform(low, high)
+        value = generator.uniform(low, high)
     # Four digits are enough, and can be read.
     return round(value) if kind == "int" else float(f"{value:.4g}")
 
@@ -96,7 +96,7 @@ def run_trials(
     """
     store = open_store(f"{registry.rstrip('/')}/tuning/{run_id}", s3_endpoint)
     order = np.random.default_rng(seed).permutation(len(images.train_images))
-    held, kept = np.split(order, [len(order) // HELD_OUT])
+    validation, remaining = np.split(order, [len(order) // HELD_OUT])
     for trial in json.loads(share):
         number = int(trial["trial"])
         if _read(store, number):
@@ -104,21 +104,21 @@ def run_trials(
         settings = {name: kind(trial[name]) for name, kind in SETTINGS.items()}
         recipe = recipes.resolve(settings.pop("recipe"), **settings)
         trained = training.train(
-            images.train_images[kept],
-            images.train_labels[kept],
+            images.train_images[remaining],
+            images.train_labels[remaining],
             recipe,
             seed=seed,
-            held_out=(images.train_images[held], images.train_labels[held]),
+            held_out=(images.train_images[validation], images.train_labels[validation]),
         )
-        last = trained.history[-1]
-        said = {
+        last_epoch = trained.history[-1]
+        result = {
             **trial,
-            "val_accuracy": last.val_accuracy,
-            "loss": last.loss if math.isfinite(last.loss) else None,
+            "val_accuracy": last_epoch.val_accuracy,
+            "loss": last_epoch.loss if math.isfinite(last_epoch.loss) else None,
             "fit_seconds": trained.seconds,
         }
-        print(f"trial {number}: val_accuracy {last.val_accuracy:.4f}")
-        obstore.put(store, f"{number}.json", json.dumps(said).encode())
+        print(f"trial {number}: val_accuracy {last_epoch.val_accuracy:.4f}")
+        obstore.put(store, f"{number}.json", json.dumps(result).encode())
 
 
 def results(trials: int, *, registry: str, s3_endpoint: str, run_id: str) -> list[dict[str, Any]]:
@@ -130,23 +130,23 @@ def results(trials: int, *, registry: str, s3_endpoint: str, run_id: str) -> lis
         ValueError: one left no result.
     """
     store = open_store(f"{registry.rstrip('/')}/tuning/{run_id}", s3_endpoint)
-    found = [_read(store, number) for number in range(trials)]
-    lost = [str(number) for number, said in enumerate(found) if said is None]
-    if lost:
-        raise ValueError(f"trials {', '.join(lost)} left no result; see the steps `trial`")
+    trial_results = [_read(store, number) for number in range(trials)]
+    missing = [str(number) for number, result in enumerate(trial_results) if result is None]
+    if missing:
+        raise ValueError(f"trials {', '.join(missing)} left no result; see the steps `trial`")
 
-    def rank(said: Mapping[str, Any]) -> tuple[float, float]:
-        return -said["val_accuracy"], math.inf if said["loss"] is None else said["loss"]
+    def rank(result: Mapping[str, Any]) -> tuple[float, float]:
+        return -result["val_accuracy"], math.inf if result["loss"] is None else result["loss"]
 
-    return sorted((said for said in found if said), key=rank)
+    return sorted((result for result in trial_results if result), key=rank)
 
 
 def table(ranked: Sequence[Mapping[str, Any]]) -> str:
     """Trials as an HTML page, in their order."""
     columns = ("trial", "val_accuracy", *SETTINGS, "loss", "fit_seconds")
     rows = [
-        "".join(f"<td>{html.escape(_shown(said[column]))}</td>" for column in columns)
-        for said in ranked
+        "".join(f"<td>{html.escape(_cell(result[column]))}</td>" for column in columns)
+        for result in ranked
     ]
     head = "".join(f"<th>{column}</th>" for column in columns)
     return page(
@@ -158,7 +158,7 @@ def table(ranked: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _shown(value: object) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return "diverged"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

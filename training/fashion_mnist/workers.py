@@ -77,22 +77,22 @@ def train(
     store = open_store(address, s3_endpoint)
     environment = {"WORK_ADDRESS": address, "WORK_ENDPOINT": s3_endpoint}
     settings = {"recipe": dataclasses.asdict(recipe), "seed": seed}
-    with _ending_when_told(), _cleared(store):
+    with _ended_by_sigterm(), _cleared(store):
         _put(store, _TASK, {"images": images, "labels": labels}, settings)
         if tfjob.ACCOUNT.is_dir():
-            cluster = tfjob.Cluster.here()
+            cluster = tfjob.Cluster.in_cluster()
             tfjob.follow(cluster, tfjob.start(cluster, workers, environment), log)
         else:
             log(f"there is no cluster here: {workers} processes are the workers")
             processes(workers, environment, log)
         try:
-            weights, said = _get(store, _RESULT)
+            weights, result = _get(store, _RESULT)
         except FileNotFoundError as error:
             raise WorkersError("the workers ended and left no model; train again") from error
     model = training.build(recipe, seed)
     model.set_weights([weights[f"w{index}"] for index in range(len(weights))])
-    history = [training.Epoch(**epoch) for epoch in said["history"]]
-    return Trained(model, history, said["seconds"])
+    history = [training.Epoch(**epoch) for epoch in result["history"]]
+    return Trained(model, history, result["seconds"])
 
 
 def work() -> None:
@@ -102,11 +102,11 @@ def work() -> None:
         WorkersError: another worker was lost.
     """
     store = open_store(os.environ["WORK_ADDRESS"], os.environ["WORK_ENDPOINT"])
-    arrays, said = _get(store, _TASK)
-    recipe = Recipe(**{**said["recipe"], "layers": tuple(said["recipe"]["layers"])})
-    trained = training.train(arrays["images"], arrays["labels"], recipe, seed=said["seed"])
-    if training.Place.here().is_chief:
-        weights = {f"w{index}": each for index, each in enumerate(trained.model.get_weights())}
+    arrays, task_config = _get(store, _TASK)
+    recipe = Recipe(**{**task_config["recipe"], "layers": tuple(task_config["recipe"]["layers"])})
+    trained = training.train(arrays["images"], arrays["labels"], recipe, seed=task_config["seed"])
+    if training.Worker.from_environment().is_chief:
+        weights = {f"w{index}": weight for index, weight in enumerate(trained.model.get_weights())}
         history = [dataclasses.asdict(epoch) for epoch in trained.history]
         _put(store, _RESULT, weights, {"history": history, "seconds": trained.seconds})
 
@@ -121,10 +121,10 @@ def processes(workers: int, environment: Mapping[str, str], log: Callable[[str],
         WorkersError: one of them failed, which ends the others, or the time is up.
     """
     with contextlib.ExitStack() as stack:
-        taken = [
+        listeners = [
             stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(workers)
         ]
-        hosts = [f"127.0.0.1:{each.getsockname()[1]}" for each in taken]
+        hosts = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder) / str(number) for number in range(workers)]
@@ -132,7 +132,7 @@ def processes(workers: int, environment: Mapping[str, str], log: Callable[[str],
         try:
             for number, file in enumerate(logs):
                 task = {"type": "worker", "index": number}
-                place = json.dumps({"cluster": {"worker": hosts}, "task": task})
+                tf_config = json.dumps({"cluster": {"worker": hosts}, "task": task})
                 with file.open("wb") as out:
                     running.append(
                         subprocess.Popen(
@@ -140,7 +140,7 @@ def processes(workers: int, environment: Mapping[str, str], log: Callable[[str],
                             env={
                                 **os.environ,
                                 **environment,
-                                "TF_CONFIG": place,
+                                "TF_CONFIG": tf_config,
                                 "PYTHONPATH": path,
                             },
                             stdout=out,
@@ -161,8 +161,8 @@ def _wait(running: list[subprocess.Popen[bytes]], logs: list[Path]) -> None:
         codes = [process.poll() for process in running]
         for code, file in zip(codes, logs, strict=True):
             if code:
-                said = file.read_text(errors="replace")[-2000:]
-                raise WorkersError(f"a worker ended with {code}:\n{said}")
+                output = file.read_text(errors="replace")[-2000:]
+                raise WorkersError(f"a worker ended with {code}:\n{output}")
         if None not in codes:
             return
         if time.monotonic() > end:
@@ -174,17 +174,17 @@ def _wait(running: list[subprocess.Popen[bytes]], logs: list[Path]) -> None:
 
 
 @contextlib.contextmanager
-def _ending_when_told() -> Generator[None]:
+def _ended_by_sigterm() -> Generator[None]:
     """While the workers run SIGTERM, which a run that is terminated gets, ends them too."""
 
-    def leave(*_: object) -> None:
+    def terminate(*_: object) -> None:
         raise WorkersError("the run is terminated")
 
-    before = signal.signal(signal.SIGTERM, leave)
+    previous = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
 @contextlib.contextmanager
@@ -198,17 +198,19 @@ def _cleared(store: Any) -> Generator[None]:
                 obstore.delete(store, name)
 
 
-def _put(store: Any, name: str, arrays: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> None:
+def _put(
+    store: Any, name: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
+) -> None:
     content = io.BytesIO()
-    named: dict[str, Any] = {"said": np.array(json.dumps(said)), **arrays}
-    np.savez(content, **named)
+    members: dict[str, Any] = {"said": np.array(json.dumps(metadata)), **arrays}
+    np.savez(content, **members)
     obstore.put(store, name, content.getvalue())
 
 
 def _get(store: Any, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     content = io.BytesIO(bytes(obstore.get(store, name).bytes()))
-    with np.load(content, allow_pickle=False) as kept:
-        arrays = {key: kept[key] for key in kept.files}
+    with np.load(content, allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files}
     return arrays, json.loads(str(arrays.pop("said")))
 
 

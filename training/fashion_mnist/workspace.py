@@ -17,6 +17,6 @@ def keep(workspace: str, name: str, artifact: Path) -> None:
         shutil.copytree(artifact, Path(workspace) / name, dirs_exist_ok=True)
 
 
-def place(workspace: str, name: str, artifact: Path) -> Path:
+def artifact_path(workspace: str, name: str, artifact: Path) -> Path:
     """Where to read it: in the workspace, or where there is none, the artifact's directory."""
     return Path(workspace) / name if workspace else artifact
