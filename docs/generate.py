@@ -1,4 +1,4 @@
-"""Write the reference of options, actions and relations from charmcraft.yaml.
+"""Write the reference of options, actions and relations from charmcraft.yaml, and that of recipes.
 
 `python docs/generate.py` writes `docs/reference/`; a test holds the pages against what this makes.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "training"))
+
+from fashion_mnist.recipes import RECIPES, Recipe  # noqa: E402
+
 REFERENCE = ROOT / "docs" / "reference"
-MADE = "<!-- Made from charmcraft.yaml by `make reference`. -->\n\n"
+MADE = "<!-- Made by `make reference`. -->\n\n"
 ROLES = {
     "requires": "What the trainer asks other applications for.",
     "provides": "What the trainer offers other applications.",
@@ -22,11 +27,12 @@ ROLES = {
 
 
 def pages(charm: Mapping[str, Any]) -> dict[str, str]:
-    """The pages that are made of what charmcraft.yaml says: file name and content."""
+    """The pages that are made of what charmcraft.yaml and the recipes say: file name and content."""
     parts = {
         "options.md": _options(charm["config"]["options"]),
         "actions.md": _actions(charm["actions"]),
         "relations.md": _relations(charm),
+        "recipes.md": _recipes(),
     }
     return {name: MADE + "\n\n".join(part) + "\n" for name, part in parts.items()}
 
@@ -86,6 +92,54 @@ def _relations(charm: Mapping[str, Any]) -> Iterator[str]:
         + f" By default `{charm['resources'][said['resource']]['upstream-source']}`."
         for container, said in charm["containers"].items()
     )
+
+
+_LAYERS = """\
+Every network takes raw pixels, 0 to 255, scales them to 0 to 1 inside, and ends in a dense layer with
+ten outputs. Of the words for layers:
+
+- `stem N` is a convolution (3x3, N filters), 2x2 max pooling, batch normalisation and ReLU;
+- `bn-dense N` is a dense layer of N units, batch normalisation and ReLU; `dense N` is one without the
+  normalisation;
+- `dropout P` drops P percent of the values while training.
+
+The optimizer is Adam. One cycle is a learning rate that rises for a fifth of the steps and then falls
+along a cosine. Label smoothing spreads that share of each label over all classes. Mirrored is a model
+whose answer is the mean for an image and its mirror image."""
+
+
+def _recipes() -> Iterator[str]:
+    yield "# Recipes"
+    yield (
+        "What the option and the parameter `recipe` choose among. [Benchmarks](benchmarks.md) has how "
+        "accurate and how fast they are, and how they were chosen. `epochs`, `batch-size` and "
+        "`learning-rate` take the place of a recipe's own values where they are not 0."
+    )
+    head = _row("recipe", "network", "epochs", "batch", "learning rate", "besides")
+    rows = [
+        _row(
+            f"`{recipe.name}`",
+            ", ".join(recipe.layers),
+            str(recipe.epochs),
+            str(recipe.batch_size),
+            f"{recipe.learning_rate:g}",
+            _besides(recipe),
+        )
+        for recipe in RECIPES.values()
+    ]
+    yield "\n".join([head, "|---|---|---|---|---|---|", *rows])
+    yield _LAYERS
+
+
+def _besides(recipe: Recipe) -> str:
+    """The settings of a recipe that most are without."""
+    settings = {
+        "one cycle": recipe.one_cycle,
+        f"label smoothing {recipe.label_smoothing:g}": recipe.label_smoothing,
+        "random flips and shifts": recipe.augment,
+        "mirrored": recipe.mirrored,
+    }
+    return ", ".join(name for name, has_it in settings.items() if has_it)
 
 
 def _kind(name: str, said: Mapping[str, Any], required: list[str]) -> str:

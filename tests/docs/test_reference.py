@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fashion_mnist.recipes import RECIPES
 from tests.docs.documents import ROOT
 
 spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
@@ -39,4 +40,12 @@ def test_a_change_shows():
     del changed["actions"]["train"]["params"]["note"]
     changed["requires"]["kfp-api"]["limit"] = 2
     pages = generate.pages(changed)
-    assert {name for name in pages if pages[name] != PAGES[name]} == set(PAGES)
+    of_charm = {"options.md", "actions.md", "relations.md"}
+    assert {name for name in pages if pages[name] != PAGES[name]} == of_charm
+
+
+def test_every_recipe_is_told_with_its_network():
+    for name, recipe in RECIPES.items():
+        assert (
+            f"\n| `{name}` | {', '.join(recipe.layers)} | {recipe.epochs} |" in PAGES["recipes.md"]
+        )

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import re
+import time
 from unittest import mock
 
 import httpx
@@ -300,7 +301,12 @@ def test_a_changed_option_submits_exactly_one_run_with_it(ctx, state, configured
 
 def test_going_back_to_a_trained_configuration_finds_its_run(ctx, state, configured, sandbox, runs):
     ctx.run(ctx.on.config_changed(), state)
-    sandbox.set_run_state(runs()[0]["run_id"], "SUCCEEDED")
+    (first,) = runs()
+    sandbox.set_run_state(first["run_id"], "SUCCEEDED")
+    # The server's times are whole seconds, and which of two of one second is newer nobody knows.
+    created = datetime.datetime.fromisoformat(first["created_at"].replace("Z", "+00:00"))
+    while datetime.datetime.now(datetime.timezone.utc) < created + datetime.timedelta(seconds=1):
+        time.sleep(0.05)
     out = ctx.run(ctx.on.config_changed(), configured(epochs=3))
     assert "before" not in out.unit_status.message
     out = ctx.run(ctx.on.config_changed(), state)
