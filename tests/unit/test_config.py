@@ -56,7 +56,7 @@ def test_the_action_declares_what_the_dataclass_takes(action, kind):
 def test_what_monitoring_is_given_is_what_its_pipeline_takes():
     arguments = {**TrainerConfig().monitor_arguments, "s3_endpoint": "http://minio:9000"}
     MONITOR.check(arguments)
-    assert set(MONITOR.parameters) - set(arguments) == {"min_images"}
+    assert set(MONITOR.parameters) - set(arguments) == {"min_images", "max_accuracy_drop"}
     assert MONITOR.parameters["max_drift"].default == TrainerConfig().max_drift
     assert MONITOR.parameters["max_images"].default == TrainerConfig().monitor_images
 

@@ -231,6 +231,7 @@ def test_what_monitoring_saw_of_the_model_that_serves_is_pushed(
     state = with_container(dataclasses.replace(state, config=options))
     run_id = act("monitor", state)["run-id"]
     seen = {"images": 1000, "drift": {"pixels": 0.3}, "accuracy": 0.75, "recall": {"Bag": 0.5}}
+    seen |= {"drifted": ["accuracy"]}
     when = {"created_at": "2026-02-01T00:00:00Z", "schema_version": 1}
     report = {"run_id": run_id, "version": version, **seen, **when}
     registry.put(f"monitoring/{run_id}/report.json", report)
@@ -245,6 +246,7 @@ def test_what_monitoring_saw_of_the_model_that_serves_is_pushed(
         (f"{name}_recall", ("class", "Bag")): 0.5,
         (f"{name}_images",): 1000,
         (f"{name}_accuracy",): 0.75,
+        (f"{name}_inaccurate",): 1,
         (f"{name}_checked_seconds",): 1769904000,
     }
     pushed = {key: value for key, value in samples.items() if key[0].startswith(name)}
