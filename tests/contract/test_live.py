@@ -428,6 +428,16 @@ def test_a_recurring_run_is_switched_and_deleted(server, home):
                 call(made.recurring_run_id)
 
 
+def test_runs_are_found_by_their_recurring_run_and_state(server, home, runs):
+    _, experiment = home
+    with server.client() as client:
+        assert client.list_runs(experiment.experiment_id)
+        # These runs are of no recurring run, and such an id is nobody's.
+        ids = [str(uuid.uuid4()), str(uuid.uuid4())]
+        going = (kfp_ops.RunState.PENDING, kfp_ops.RunState.RUNNING)
+        assert client.list_runs(experiment.experiment_id, state=going, recurring_run_ids=ids) == []
+
+
 def test_a_recurring_run_is_told_in_the_recorded_form(server, home):
     said = server.post("/recurringruns", recurring(home, "form", no_catchup=True)).json()
     assert said["max_concurrency"] == "1"
