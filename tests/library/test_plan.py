@@ -362,6 +362,14 @@ def test_an_old_schedule_goes_no_sooner_than_its_run_has_ended(schedule, first):
     assert scheduled(schedule, resting, busy=both[:1]) == [*first, DeleteSchedule(resting)]
 
 
+def test_all_but_the_wanted_schedule_go_wherever_it_stands():
+    old, wanted_one, older = (recurring(f"schedule-{name}") for name in "onp")
+    assert scheduled(NIGHTLY, old, wanted_one, older) == [
+        DeleteSchedule(old),
+        DeleteSchedule(older),
+    ]
+
+
 def test_without_a_schedule_those_there_go():
     old = recurring("schedule-o"), recurring("schedule-p")
     assert scheduled(None, *old) == [DeleteSchedule(each) for each in old]

@@ -25,6 +25,9 @@ def test_evaluation_counts():
     assert said.recall["Trouser"] == 1
     assert said.confusion[0, 1] == 100
     assert said.confusion.sum() == 1000
+    assert said.confusion.shape == (10, 10)
+    # A class that is ruled out counts as one in ten millions.
+    assert said.loss == pytest.approx(-0.1 * math.log(1e-7))
 
 
 def test_a_class_without_images_has_no_recall_and_no_part_in_the_gate():
