@@ -66,6 +66,7 @@ def test_a_first_model_needs_the_threshold_only():
     verdict = judge(answers(range(101)), None, LABELS, Gate(min_accuracy=0.9))
     assert verdict.status == "rejected"
     assert verdict.reasons == ["accuracy 0.8990, at least 0.9000 is asked for"]
+    assert (verdict.unchanged, verdict.left_out) == (False, 0)
 
 
 def test_a_clearly_better_model_is_accepted():
