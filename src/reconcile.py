@@ -92,15 +92,7 @@ def _converge(
         observed = converge(wanted)
     if leads:
         leave_former_profiles(connection)
-    name = trainer.schedule.name if trainer.schedule else None
-    schedule = next(
-        (
-            recurring_run
-            for recurring_run in observed.schedules
-            if recurring_run.display_name == name
-        ),
-        None,
-    )
+    schedule = trainer.current_schedule(observed.schedules)
     situation = _build_situation(connection, observed, monitored, signals)
     return dataclasses.replace(
         situation,

@@ -100,6 +100,11 @@ class Wanted:
         """The name of the pipeline's version: the specification's fingerprint."""
         return self.spec.fingerprint
 
+    def current_schedule(self, schedules: Sequence[RecurringRun]) -> RecurringRun | None:
+        """Of recurring runs, newest first, the one that is `schedule`; of several the oldest."""
+        name = self.schedule.name if self.schedule else None
+        return next((each for each in reversed(schedules) if each.display_name == name), None)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Observed:
@@ -243,7 +248,7 @@ def _observe_experiment(
         # Of two of one name it is not the one that has to go.
         latest = runs.get(latest.display_name, latest)
     schedules = _schedules(client, experiment_id, wanted.schedule_prefix)
-    current = _current_schedule(wanted, schedules)
+    current = wanted.current_schedule(schedules)
     return dataclasses.replace(
         seen,
         runs=runs,
@@ -330,7 +335,7 @@ def plan(wanted: Wanted, seen: Observed) -> list[Step]:
     # The new schedule before the old one goes: a crash between the two loses no run.
     if new_schedule:
         steps.append(CreateSchedule())
-    current = _current_schedule(wanted, seen.schedules)
+    current = wanted.current_schedule(seen.schedules)
     if current and wanted.schedule and current.enabled != wanted.schedule.enabled:
         steps.append(SwitchSchedule(current, wanted.schedule.enabled))
     for old in seen.schedules:
@@ -399,14 +404,8 @@ def _duplicates(wanted: Wanted, seen: Observed) -> list[Run]:
     ]
 
 
-def _current_schedule(wanted: Wanted, schedules: Sequence[RecurringRun]) -> RecurringRun | None:
-    """The recurring run that is the wanted one; should there be more, the oldest."""
-    name = wanted.schedule.name if wanted.schedule else None
-    return next((s for s in reversed(schedules) if s.display_name == name), None)
-
-
 def _schedule_is_missing(wanted: Wanted, seen: Observed) -> bool:
-    return wanted.schedule is not None and _current_schedule(wanted, seen.schedules) is None
+    return wanted.schedule is not None and wanted.current_schedule(seen.schedules) is None
 
 
 def act(
