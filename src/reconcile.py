@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 from collections.abc import MutableMapping
 
+import code_bundle
 import models
 import schedules
 import sources
@@ -21,6 +22,7 @@ from kfp_ops import (
     Run,
     RunState,
     ServerError,
+    SubmitRun,
     Wanted,
     act,
     observe,
@@ -78,7 +80,11 @@ def _converge(
         runs.update(current.runs)
         if not leads:
             return current
-        return act(connection.client, wanted, current, plan(wanted, current), runs.__setitem__)
+        steps = plan(wanted, current)
+        if wanted.schedule or any(isinstance(step, SubmitRun) for step in steps):
+            # Before the first step that needs it; a schedule's runs need it for as long as it lasts.
+            connection.registry.put_blob(code_bundle.path(), code_bundle.content)
+        return act(connection.client, wanted, current, steps, runs.__setitem__)
 
     monitored, monitoring_error = Observed(), None
     try:

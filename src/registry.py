@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import json
 import re
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import cast
@@ -217,6 +217,27 @@ class Registry:
                 f"{self._location}: {_move(move)} names a version that is not there"
             )
         return None
+
+    def put_blob(self, path: str, content: Callable[[], bytes]) -> None:
+        """Put an object whose name carries its digest, if it is not there: one call, at first two.
+
+        Args:
+            path: its place in the registry.
+            content: called where it is missing.
+
+        Raises:
+            RegistryError: the registry cannot be reached or written.
+        """
+        try:
+            obstore.head(self._store, path)
+        except FileNotFoundError:
+            # No condition is needed: whoever puts it puts the same.
+            try:
+                obstore.put(self._store, path, content())
+            except (BaseError, OSError) as error:
+                raise self._registry_error(error) from error
+        except (BaseError, OSError) as error:
+            raise self._registry_error(error) from error
 
     def versions(self, limit: int) -> dict[int, Result]:
         """The newest versions, at most `limit`, newest first.

@@ -7,6 +7,7 @@ import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import code_bundle
 import triggers
 import tuning
 from config import TrainerConfig
@@ -67,7 +68,7 @@ def wanted(
             # The schedule in the experiment is the trainer's.
             schedule_prefix="tune-",
         )
-        yield _with_pipeline_version(tuner)
+        yield _with_code(config, tuner, pipeline_version=tuner.version)
     spec = _spec(config, config.arguments, _TRAIN)
     trainer = Wanted(
         pipeline=PIPELINE,
@@ -80,7 +81,7 @@ def wanted(
         schedule=_schedule(config, spec, storage),
         deadline=_deadline(config, now),
     )
-    yield _with_pipeline_version(trainer)
+    yield _with_code(config, trainer, pipeline_version=trainer.version)
 
 
 def monitoring(
@@ -107,7 +108,7 @@ def monitoring(
     if config.monitor_schedule:
         arguments = {**config.monitor_arguments, "s3_endpoint": storage.url}
         schedule = _recurring(spec, config.monitor_schedule, arguments, enabled=True)
-    return Wanted(
+    monitor = Wanted(
         pipeline=MONITOR,
         spec=spec,
         experiment=experiment,
@@ -126,6 +127,7 @@ def monitoring(
         schedule=schedule,
         deadline=_deadline(config, now),
     )
+    return _with_code(config, monitor)
 
 
 def experiments(model: str, app: str) -> tuple[str, str]:
@@ -235,15 +237,16 @@ def _recurring(
     )
 
 
-def _with_pipeline_version(wanted: Wanted) -> Wanted:
-    """The same, but each run is given the name of the pipeline's version, for its manifest.
+def _with_code(config: TrainerConfig, wanted: Wanted, **more: object) -> Wanted:
+    """Add to each run's arguments where its steps find their code, and what follows from the pipeline.
 
-    The names of runs and schedules carry the specification's fingerprint already, so it comes into the
-    arguments after they are made.
+    The names of runs and schedules carry the fingerprint of the specification, which has the code's
+    digest and decides these arguments, so they are added after the names are made.
     """
+    added = {"code": f"{config.arguments['registry']}/{code_bundle.path()}", **more}
 
     def merged(arguments: Mapping[str, object]) -> dict[str, object]:
-        return {**arguments, "pipeline_version": wanted.version}
+        return {**arguments, **added}
 
     schedule = wanted.schedule
     return dataclasses.replace(

@@ -1,16 +1,15 @@
 """`python -m training.compile [--check]`: write src/pipelines/, the same bytes on every machine.
 
-Two things are done to what the SDK compiles. The archive with the package, which would carry times
-and owners of files, is replaced by one that does not. And a bootstrap goes before each step's
-command: it sees whether the image has what the step needs and, only where it has not, installs the
-pinned packages, each held to the hashes in uv.lock.
+It writes the compiled pipelines and `code.tar`, the code bundle: what the steps execute, the packages
+that they need beyond TensorFlow, each pinned and held to the hashes in uv.lock, and the bootstrap. Each
+step's command begins with the bootstrap's source, which fetches the bundle by its digest. The bundle is
+not compressed, since what compresses it differs between versions of zlib.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import gzip
+import hashlib
 import io
 import re
 import sys
@@ -22,10 +21,11 @@ from typing import Any
 import yaml
 from kfp import compiler
 
-from training import components, pipelines
+from training import pipelines
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "src" / "pipelines"
+BUNDLE = "code.tar"
 COMPILED = {
     "train.yaml": pipelines.train_pipeline,
     "train-workspace.yaml": pipelines.workspace_pipeline,
@@ -34,24 +34,11 @@ COMPILED = {
 }
 # What steps import beyond the image's TensorFlow. kfp's executor needs nothing that kfp depends on.
 NEEDED = ("kfp", "obstore")
-_ARCHIVE = re.compile(r"(__KFP_EMBEDDED_ARCHIVE_B64 = ')[A-Za-z0-9+/=]+(')")
-
-_BOOTSTRAP = """\
-if ! _KFP_RUNTIME=true python3 -c 'import kfp, obstore' 2>/dev/null; then
-  site=$(mktemp -d)
-  cat > "$site/requirements.txt" <<'REQUIREMENTS'
-{requirements}
-REQUIREMENTS
-  if ! python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \\
-      --target "$site" --requirement "$site/requirements.txt"; then
-    echo "the image lacks kfp and obstore and they cannot be installed: put them into an image" \\
-      "of yours and name it with: juju config trainer training-image=IMAGE" >&2
-    exit 1
-  fi
-  export PYTHONPATH="$site${{PYTHONPATH:+:$PYTHONPATH}}"
-fi
-exec "$0" "$@"
-"""
+# The packages in the bundle, by their folders.
+PACKAGES = (ROOT / "training" / "fashion_mnist",)
+_BOOTSTRAP = ROOT / "training" / "bootstrap.py"
+# The root's parameter whose default is the bundle's digest.
+_DIGEST = "code_sha256"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -66,18 +53,28 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def archive(package: Path) -> str:
-    """The package's sources as base64 of a tar.gz, without times, owners and modes."""
+def bundle() -> bytes:
+    """Return the code bundle: a tar file without times, owners and modes."""
+    files = {
+        f"{package.name}/{path.relative_to(package).as_posix()}": path.read_bytes()
+        for package in PACKAGES
+        for path in sorted(package.rglob("*.py"))
+    }
+    files["bootstrap.py"] = _BOOTSTRAP.read_bytes()
+    files["requirements.txt"] = requirements(ROOT / "uv.lock").encode()
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for path in sorted(package.glob("*.py")):
-            member = tarfile.TarInfo(f"{package.name}/{path.name}")
-            member.size = path.stat().st_size
+        for name, source in sorted(files.items()):
+            member = tarfile.TarInfo(name)
+            member.size = len(source)
             member.mode = 0o644
-            tar.addfile(member, io.BytesIO(path.read_bytes()))
-    compressed = gzip.compress(content.getvalue(), 9, mtime=0)
-    # The header's last byte names the operating system, and differs between versions of Python.
-    return base64.b64encode(compressed[:9] + b"\xff" + compressed[10:]).decode()
+            tar.addfile(member, io.BytesIO(source))
+    return content.getvalue()
+
+
+def bootstrap() -> str:
+    """Return the bootstrap's source without its docstring, as steps carry it."""
+    return _BOOTSTRAP.read_text(encoding="utf-8").split('"""', 2)[2].lstrip()
 
 
 def requirements(lock: Path) -> str:
@@ -112,43 +109,39 @@ def _read_lock(lock: Path) -> list[dict[str, Any]]:
 
 
 def compiled(pipeline: Any) -> str:
-    """A pipeline's YAML as it is committed."""
+    """Return a pipeline's YAML as it is committed."""
     with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
         compiler.Compiler().compile(pipeline, file.name)
         documents = list(yaml.safe_load_all(Path(file.name).read_text()))
-    bootstrap = _BOOTSTRAP.format(requirements=requirements(ROOT / "uv.lock"))
-    packed = archive(components.PACKAGE)
-    for name, executor in documents[0]["deploymentSpec"]["executors"].items():
+    spec = documents[0]
+    digest = hashlib.sha256(bundle()).hexdigest()
+    spec["root"]["inputDefinitions"]["parameters"][_DIGEST]["defaultValue"] = digest
+    where = [f"{{{{$.inputs.parameters['{name}']}}}}" for name in ("code", _DIGEST, "s3_endpoint")]
+    for executor in spec["deploymentSpec"]["executors"].values():
         container = executor["container"]
         if "command" not in container:
-            continue  # what makes and removes the volume is done by the server itself
-        if name == "exec-train":
-            # It starts workers like itself.
-            container["env"] = [
-                *container.get("env", []),
-                {"name": "BOOTSTRAP", "value": bootstrap},
-            ]
-        command = container["command"]
-        command[-1] = _ARCHIVE.sub(rf"\g<1>{packed}\g<2>", command[-1])
-        container["command"] = ["sh", "-ec", bootstrap, *command]
+            continue  # the server itself makes and removes volumes
+        container["command"] = ["python3", "-c", bootstrap(), *where, *container["command"]]
     header = "# Compiled by: python -m training.compile\n"
     return header + yaml.dump_all(documents, Dumper=_Dumper, sort_keys=True, width=100)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the files, or compare them; 1 when they differ."""
+    """Write the files, or compare them; return 1 when they differ."""
     parser = argparse.ArgumentParser(prog="python -m training.compile", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare, and write nothing")
     options = parser.parse_args(arguments)
-    for name, pipeline in COMPILED.items():
-        path, text = TARGET / name, compiled(pipeline)
+    files = {name: compiled(pipeline).encode() for name, pipeline in COMPILED.items()}
+    files[BUNDLE] = bundle()
+    for name, content in files.items():
+        path = TARGET / name
         if options.check:
-            if not path.exists() or path.read_text() != text:
+            if not path.exists() or path.read_bytes() != content:
                 print(f"{path} is out of date; run: python -m training.compile", file=sys.stderr)
                 return 1
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_bytes(content)
             print(f"wrote {path.relative_to(ROOT)}")
     return 0
 

@@ -1,40 +1,39 @@
-"""The pipeline's steps, thin: each calls the package `fashion_mnist`, which travels with it.
+"""The pipeline's steps, thin: each calls the package `fashion_mnist`, which the code bundle holds.
 
-KFP embeds the package's sources in each component (`embedded_artifact_path`); `compile` replaces the
-archive by one that is the same on every machine. What the steps need beyond TensorFlow is checked
-and, where it is missing, installed by the bootstrap that `compile` puts before them.
+Every step takes `code`, `code_sha256` and `s3_endpoint`: the bootstrap that `training.compile` puts
+before its command fetches the bundle by them (`training/bootstrap.py`).
 """
 
 # pyright: reportInvalidTypeForm=false
 # The SDK reads a step's outputs from a NamedTuple in its signature; only that travels with the step.
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from kfp import dsl
 from kfp.dsl.python_component import PythonComponent
 
 IMAGE = "docker.io/tensorflow/tensorflow:2.21.0"
-PACKAGE = Path(__file__).parent / "fashion_mnist"
 
 
 def step(function: Callable[..., Any]) -> PythonComponent:
-    """A lightweight component in the training image, which carries the package."""
-    component = dsl.component(
-        function,
-        base_image=IMAGE,
-        install_kfp_package=False,
-        embedded_artifact_path=str(PACKAGE),
-    )
+    """Make a lightweight component that runs in the training image."""
+    component = dsl.component(function, base_image=IMAGE, install_kfp_package=False)
     # It is a decorator only where no function is given.
     return cast("PythonComponent", component)
 
 
 @step
 def ingest(
+    code: str,
+    code_sha256: str,
     data_path: str,
     registry: str,
     s3_endpoint: str,
+    recipe: str,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    workers: int,
     max_duplicates: float,
     max_drift: float,
     max_agreement_drop: float,
@@ -46,12 +45,18 @@ def ingest(
     summary: dsl.Output[dsl.Markdown],
     report: dsl.Output[dsl.HTML],
 ):
-    """Read the four files, validate them, and hand them on as one artifact."""
+    """Validate the run's parameters and its data, which become one artifact.
+
+    It is not retried: what is wrong here stays wrong until a person changes it.
+    """
     from pathlib import Path
 
-    from fashion_mnist import data_validation, ingesting
+    from fashion_mnist import data_validation, ingesting, recipes
     from fashion_mnist.workspace import keep
 
+    resolved = recipes.resolve(
+        recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
+    )
     markdown = ingesting.ingest(
         source=data_path,
         registry=registry,
@@ -64,6 +69,8 @@ def ingest(
         ),
         allow_anomalies=allow_anomalies,
         image_number=image_number,
+        recipe=resolved,
+        workers=workers,
         dataset=Path(dataset.path),
         report=Path(report.path),
     )
@@ -73,6 +80,8 @@ def ingest(
 
 @step
 def train(
+    code: str,
+    code_sha256: str,
     recipe: str,
     epochs: int,
     batch_size: int,
@@ -89,60 +98,64 @@ def train(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Train the recipe, on many workers if so asked, and export the model in the forms that serve.
+    """Train the recipe, on many workers if asked to, and export the model in the forms that serve.
 
-    One worker goes on from where a killed attempt was. A training that diverged is an error.
+    One worker resumes where a killed attempt was. A training that diverged is a permanent error.
     """
     import dataclasses
     import json
     from pathlib import Path
 
-    from fashion_mnist import checkpoints, data, export, recipes
+    from fashion_mnist import attempts, checkpoints, data, export, recipes
     from fashion_mnist import workers as distributed
     from fashion_mnist.workspace import artifact_path, keep
 
-    resolved = recipes.resolve(
-        recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
-    )
-    images = data.load_saved(artifact_path(workspace, "dataset", Path(dataset.path)))
-    address = workspace or registry
-    checkpoint_store = (
-        checkpoints.Checkpoints(address, run_id, endpoint=s3_endpoint) if address else None
-    )
-    trained = distributed.train(
-        images.train_images,
-        images.train_labels,
-        resolved,
-        seed=seed,
-        workers=workers,
-        registry=registry,
-        s3_endpoint=s3_endpoint,
-        run_id=run_id,
-        checkpoints=checkpoint_store,
-    )
-    export.check(trained.model, [epoch.loss for epoch in trained.history])
-    target = Path(model.path)
-    export.export(trained.model, target, model_file, images.train_images)
-    history = [dataclasses.asdict(epoch) for epoch in trained.history]
-    record = {
-        "history": history,
-        "seconds": trained.seconds,
-        "recipe": dataclasses.asdict(resolved),
-    }
-    record["environment"] = export.environment()
-    record |= {"workers": workers} | ({"tuning": json.loads(tuning)} if tuning else {})
-    (target / "training.json").write_text(json.dumps(record, indent=1))
-    keep(workspace, "model", target)
-    metrics.log_metric("train_accuracy", history[-1]["accuracy"])
-    metrics.log_metric("train_loss", history[-1]["loss"])
-    metrics.log_metric("fit_seconds", trained.seconds)
-    print(f"train accuracy {history[-1]['accuracy']:.4f} in {trained.seconds:.1f} s")
-    if checkpoint_store is not None:
-        checkpoint_store.clear()
+    with attempts.not_repeated("train", run_id=run_id, registry=registry, s3_endpoint=s3_endpoint):
+        resolved = recipes.resolve(
+            recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
+        )
+        images = data.load_saved(artifact_path(workspace, "dataset", Path(dataset.path)))
+        address = workspace or registry
+        checkpoint_store = (
+            checkpoints.Checkpoints(address, run_id, endpoint=s3_endpoint) if address else None
+        )
+        trained = distributed.train(
+            images.train_images,
+            images.train_labels,
+            resolved,
+            seed=seed,
+            workers=workers,
+            registry=registry,
+            s3_endpoint=s3_endpoint,
+            run_id=run_id,
+            checkpoints=checkpoint_store,
+        )
+        export.check(trained.model, [epoch.loss for epoch in trained.history])
+        target = Path(model.path)
+        export.export(trained.model, target, model_file, images.train_images)
+        history = [dataclasses.asdict(epoch) for epoch in trained.history]
+        record = {
+            "history": history,
+            "seconds": trained.seconds,
+            "recipe": dataclasses.asdict(resolved),
+        }
+        record["environment"] = export.environment()
+        record |= {"workers": workers} | ({"tuning": json.loads(tuning)} if tuning else {})
+        (target / "training.json").write_text(json.dumps(record, indent=1))
+        keep(workspace, "model", target)
+        metrics.log_metric("train_accuracy", history[-1]["accuracy"])
+        metrics.log_metric("train_loss", history[-1]["loss"])
+        metrics.log_metric("fit_seconds", trained.seconds)
+        print(f"train accuracy {history[-1]['accuracy']:.4f} in {trained.seconds:.1f} s")
+        if checkpoint_store is not None:
+            checkpoint_store.clear()
 
 
 @step
 def suggest(
+    code: str,
+    code_sha256: str,
+    s3_endpoint: str,
     space: str,
     trials: int,
     parallelism: int,
@@ -166,6 +179,8 @@ def suggest(
 
 @step
 def trial(
+    code: str,
+    code_sha256: str,
     share: str,
     seed: int,
     run_id: str,
@@ -190,6 +205,8 @@ def trial(
 
 @step
 def choose(
+    code: str,
+    code_sha256: str,
     trials: int,
     run_id: str,
     registry: str,
@@ -213,7 +230,9 @@ def choose(
 
 
 @step
-def evaluate(
+def evaluate_and_predict(
+    code: str,
+    code_sha256: str,
     run_id: str,
     registry: str,
     s3_endpoint: str,
@@ -226,104 +245,77 @@ def evaluate(
     reason: str,
     pipeline: str,
     pipeline_version: str,
+    keep_versions: int,
+    promote: bool,
+    image_number: int,
+    workspace: str,
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
     summary: dsl.Output[dsl.Markdown],
     report: dsl.Output[dsl.HTML],
-    manifest: dsl.Output[dsl.Artifact],
-) -> str:
-    """Judge the model on the test images, alone and against the one that serves.
-
-    Returns "accepted" or "rejected". It is one unnamed output, since the SDK's local runner finds no
-    other in a condition.
-    """
+) -> NamedTuple("Outcome", verdict=str, prediction=str):
+    """Evaluate the model, echo its prediction for one image, and publish it if the gate accepts it."""
+    import tempfile
     from pathlib import Path
 
-    from fashion_mnist import CLASS_NAMES, evaluation, judging
-
-    judged = judging.judge_model(
-        model=Path(model.path),
-        dataset=Path(dataset.path),
-        run_id=run_id,
-        registry=registry,
-        s3_endpoint=s3_endpoint,
-        gate=evaluation.Gate(min_accuracy, min_recall, confidence, max_recall_drop, max_int8_loss),
-        seed=seed,
-        report=Path(report.path),
-        manifest=Path(manifest.path),
-        reason=reason,
-        pipeline=pipeline,
-        pipeline_version=pipeline_version,
-    )
-    Path(summary.path).write_text(judged.summary, encoding="utf-8")
-    metrics.log_metric("accuracy", judged.evaluation.accuracy)
-    metrics.log_metric("loss", judged.evaluation.loss)
-    for name, recall in judged.evaluation.recall.items():
-        metrics.log_metric(f"recall {name}", recall)
-    confusion.log_confusion_matrix(list(CLASS_NAMES), judged.evaluation.confusion.tolist())
-    return judged.verdict.status
-
-
-@step
-def publish(
-    run_id: str,
-    registry: str,
-    s3_endpoint: str,
-    keep_versions: int,
-    promote: bool,
-    dataset: dsl.Input[dsl.Dataset],
-    model: dsl.Input[dsl.Model],
-    report: dsl.Input[dsl.HTML],
-    manifest: dsl.Input[dsl.Artifact],
-):
-    """Make an accepted model a version, and the champion if it is better; remove old versions."""
-    from pathlib import Path
-
-    from fashion_mnist import judging
-
-    judging.publish(
-        model=Path(model.path),
-        dataset=Path(dataset.path),
-        run_id=run_id,
-        registry=registry,
-        s3_endpoint=s3_endpoint,
-        report=Path(report.path),
-        manifest=Path(manifest.path),
-        keep_versions=keep_versions,
-        promote=promote,
-    )
-
-
-@step
-def predict(
-    image_number: int,
-    workspace: str,
-    dataset: dsl.Input[dsl.Dataset],
-    model: dsl.Input[dsl.Model],
-) -> str:
-    """Say what the model sees in one test image, and what it is."""
-    from pathlib import Path
-
-    from fashion_mnist import data, prediction
+    from fashion_mnist import CLASS_NAMES, attempts, data, evaluation, judging, prediction
     from fashion_mnist.workspace import artifact_path
 
-    images = data.load_saved(artifact_path(workspace, "dataset", Path(dataset.path)))
-    count = len(images.test_images)
-    if not 0 <= image_number < count:
-        raise ValueError(f"image_number must be 0 to {count - 1}, not {image_number}")
-    result = prediction.predict(
-        artifact_path(workspace, "model", Path(model.path)),
-        images.test_images[image_number],
-        int(images.test_labels[image_number]),
-    )
-    print(result)
-    return str(result)
+    with attempts.not_repeated(
+        "evaluate", run_id=run_id, registry=registry, s3_endpoint=s3_endpoint
+    ):
+        manifest = Path(tempfile.mkdtemp()) / "manifest.json"
+        judged = judging.judge_model(
+            model=Path(model.path),
+            dataset=Path(dataset.path),
+            run_id=run_id,
+            registry=registry,
+            s3_endpoint=s3_endpoint,
+            gate=evaluation.Gate(
+                min_accuracy, min_recall, confidence, max_recall_drop, max_int8_loss
+            ),
+            seed=seed,
+            report=Path(report.path),
+            manifest=manifest,
+            reason=reason,
+            pipeline=pipeline,
+            pipeline_version=pipeline_version,
+        )
+        Path(summary.path).write_text(judged.summary, encoding="utf-8")
+        metrics.log_metric("accuracy", judged.evaluation.accuracy)
+        metrics.log_metric("loss", judged.evaluation.loss)
+        for name, recall in judged.evaluation.recall.items():
+            metrics.log_metric(f"recall {name}", recall)
+        confusion.log_confusion_matrix(list(CLASS_NAMES), judged.evaluation.confusion.tolist())
+
+        images = data.load_saved(artifact_path(workspace, "dataset", Path(dataset.path)))
+        echo = prediction.predict(
+            artifact_path(workspace, "model", Path(model.path)),
+            images.test_images[image_number],
+            int(images.test_labels[image_number]),
+        )
+        print(echo)
+        if judged.verdict.status == "accepted":
+            judging.publish(
+                model=Path(model.path),
+                dataset=Path(dataset.path),
+                run_id=run_id,
+                registry=registry,
+                s3_endpoint=s3_endpoint,
+                report=Path(report.path),
+                manifest=manifest,
+                keep_versions=keep_versions,
+                promote=promote,
+            )
+    return (judged.verdict.status, str(echo))
 
 
 @step
 def monitor(
+    code: str,
+    code_sha256: str,
     run_id: str,
     monitor_data: str,
     registry: str,

@@ -67,23 +67,36 @@ def _train(
     reason: str = "",
     pipeline_version: str = "",
     workers: int = 1,
+    code: str = "",
+    code_sha256: str = "",
     *,
     workspace: str = "",
     tune: Callable[..., Mapping[str, Any]] | None = None,
 ) -> list[dsl.PipelineTask]:
-    """Ingest, train, evaluate; publish what is accepted; predict one image.
+    """Add the steps ingest, train, and evaluate-and-predict.
 
-    A volume is mounted at `workspace` in the variant that has one. `tune` is called with the step
-    ingest and the settings, adds steps, and returns better settings. `pipeline_version` goes to the step
-    that writes the manifest, and to no other.
+    There are three, since each costs two pods and some twenty seconds. Ingest stays apart because it
+    finds what a retry cannot mend, so it alone is not retried, and because it needs a fraction of what
+    training reserves. Train stays apart because it alone takes the options' resources and resumes from
+    checkpoints. What follows works on the same model and data, one part after another, in one step.
+
+    A volume is mounted at `workspace` in the variant that has one. `tune` is called with the step ingest
+    and the settings, adds steps, and returns better settings. `code` and `code_sha256` name the code
+    bundle (`training/bootstrap.py`); `compile` puts in the digest. `pipeline_version` goes to the step
+    that writes the manifest and to no other.
 
     Returns:
-        those steps that work on the workspace, one after another.
+        the steps that work on the workspace, in order.
     """
+    bundle = {"code": code, "code_sha256": code_sha256, "s3_endpoint": s3_endpoint}
     ingest = components.ingest(
         data_path=data_path,
         registry=registry,
-        s3_endpoint=s3_endpoint,
+        recipe=recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        workers=workers,
         max_duplicates=max_duplicates,
         max_drift=max_drift,
         max_agreement_drop=max_agreement_drop,
@@ -91,8 +104,9 @@ def _train(
         allow_anomalies=allow_anomalies,
         image_number=image_number,
         workspace=workspace,
+        **bundle,
     )
-    _configure_step(ingest, cpu="1", memory="2Gi", minutes=20, retries=3)
+    _configure_step(ingest, cpu="1", memory="2Gi", minutes=20, retries=0)
     _use_storage_keys(ingest)
 
     settings: Mapping[str, Any] = {
@@ -102,7 +116,7 @@ def _train(
         "learning_rate": learning_rate,
     }
     if tune:
-        settings = tune(ingest, seed=seed, registry=registry, s3_endpoint=s3_endpoint, **settings)
+        settings = tune(ingest, bundle, seed=seed, registry=registry, **settings)
     train = components.train(
         **{"tuning": "", **settings},
         seed=seed,
@@ -110,17 +124,16 @@ def _train(
         workers=workers,
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         registry=registry,
-        s3_endpoint=s3_endpoint,
         workspace=workspace,
         dataset=ingest.outputs["dataset"],
+        **bundle,
     )
     _configure_step(train, cpu="4", memory="4Gi", minutes=120, retries=3)
     _use_storage_keys(train)
 
-    evaluate = components.evaluate(
+    evaluate = components.evaluate_and_predict(
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         registry=registry,
-        s3_endpoint=s3_endpoint,
         min_accuracy=min_accuracy,
         min_recall=min_recall,
         confidence=confidence,
@@ -130,36 +143,17 @@ def _train(
         reason=reason,
         pipeline=TUNER if tune else NAME,
         pipeline_version=pipeline_version,
-        dataset=ingest.outputs["dataset"],
-        model=train.outputs["model"],
-    )
-    _configure_step(evaluate, cpu="2", memory="3Gi", minutes=20, retries=3)
-    _use_storage_keys(evaluate)
-
-    with dsl.If(evaluate.outputs["Output"] == "accepted", name="is-accepted"):
-        publish = components.publish(
-            run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-            registry=registry,
-            s3_endpoint=s3_endpoint,
-            keep_versions=keep_versions,
-            promote=promote,
-            dataset=ingest.outputs["dataset"],
-            model=train.outputs["model"],
-            report=evaluate.outputs["report"],
-            manifest=evaluate.outputs["manifest"],
-        )
-        # 2.5 does not try it again within a condition, later servers do.
-        _configure_step(publish, cpu="2", memory="3Gi", minutes=20, retries=3)
-        _use_storage_keys(publish)
-
-    predict = components.predict(
+        keep_versions=keep_versions,
+        promote=promote,
         image_number=image_number,
         workspace=workspace,
         dataset=ingest.outputs["dataset"],
         model=train.outputs["model"],
+        **bundle,
     )
-    _configure_step(predict, cpu="1", memory="2Gi", minutes=10, retries=1)
-    return [ingest, train, predict]
+    _configure_step(evaluate, cpu="2", memory="3Gi", minutes=30, retries=3)
+    _use_storage_keys(evaluate)
+    return [ingest, train, evaluate]
 
 
 def _pipeline(
@@ -206,11 +200,12 @@ def _in_workspace(workspace_size: str, storage_class: str, **arguments: Any) -> 
 def _tuned(trials: int, parallelism: int, space: str, **arguments: Any) -> None:
     """The same steps with settings of which several were tried side by side before."""
 
-    def tune(ingest: dsl.PipelineTask, *, seed, registry, s3_endpoint, **settings):
+    def tune(ingest: dsl.PipelineTask, bundle: Mapping[str, Any], *, seed, registry, **settings):
         suggest = components.suggest(
-            space=space, trials=trials, parallelism=parallelism, seed=seed, **settings
+            space=space, trials=trials, parallelism=parallelism, seed=seed, **bundle, **settings
         )
         _configure_step(suggest, cpu="1", memory="2Gi", minutes=10, retries=1)
+        _use_storage_keys(suggest)
         # Each share is a pod that tries its settings one after another: `parallelism` at a time.
         with dsl.ParallelFor(suggest.output, name="shares") as share:
             trial = components.trial(
@@ -218,17 +213,14 @@ def _tuned(trials: int, parallelism: int, space: str, **arguments: Any) -> None:
                 seed=seed,
                 run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
                 registry=registry,
-                s3_endpoint=s3_endpoint,
                 dataset=ingest.outputs["dataset"],
+                **bundle,
             )
             _configure_step(trial, cpu="4", memory="4Gi", minutes=240, retries=3)
             _use_storage_keys(trial)
         # Trials leave their results in object storage, which is the same with every server.
         choose = components.choose(
-            trials=trials,
-            run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-            registry=registry,
-            s3_endpoint=s3_endpoint,
+            trials=trials, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, registry=registry, **bundle
         ).after(trial)
         _configure_step(choose, cpu="1", memory="2Gi", minutes=10, retries=3)
         _use_storage_keys(choose)
@@ -266,6 +258,8 @@ def monitor_pipeline(
     max_accuracy_drop: float = 0.05,
     min_images: int = 500,
     max_images: int = 10_000,
+    code: str = "",
+    code_sha256: str = "",
 ):
     """One step, since each costs two pods.
 
@@ -281,6 +275,8 @@ def monitor_pipeline(
         max_accuracy_drop=max_accuracy_drop,
         min_images=min_images,
         max_images=max_images,
+        code=code,
+        code_sha256=code_sha256,
     )
     _configure_step(monitor, cpu="2", memory="3Gi", minutes=30, retries=1)
     _use_storage_keys(monitor)

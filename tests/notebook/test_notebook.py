@@ -58,8 +58,8 @@ def test_from_a_look_at_the_data_to_a_model_that_serves(executed):
     assert said(cells["grid"])[1] == 1
     # The run, which the link shows
     assert "http://KFP_API_URL/#/runs/details/" in said(cells["submit"])[0]
-    states = dict(line.split() for line in said(cells["wait"])[0].splitlines()[:5])
-    assert set(states) == {"ingest", "train", "evaluate", "publish", "predict"}
+    states = dict(line.split() for line in said(cells["wait"])[0].splitlines()[:3])
+    assert set(states) == {"ingest", "train", "evaluate-and-predict"}
     assert set(states.values()) == {"SUCCEEDED"}
     # What came of it
     text, _ = said(cells["manifest"])

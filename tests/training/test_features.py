@@ -15,7 +15,7 @@ from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 COMPILED = sorted((Path(__file__).parents[2] / "src" / "pipelines").glob("*.yaml"))
-PLAIN = COMPILED[0].with_name("train.yaml")
+PLAIN = COMPILED[0].with_name("tune.yaml")
 # Settings of a step's pod that 2.5 and 2.15 both heed.
 EVERYWHERE = {
     "activeDeadlineSeconds",
@@ -38,7 +38,7 @@ NOT_EVERYWHERE = {
 
 # What is used all the same, and what it comes to.
 ACCEPTED = {
-    "retry in a condition": "2.5 ignores it: there publish and trial are not tried again",
+    "retry in a loop": "2.5 ignores it: there trial is not retried",
     "retry in an ExitHandler": "2.5 ignores it: there a step in a workspace that fails is not tried again",
 }
 
@@ -56,10 +56,10 @@ def outside(spec: dict, platform: dict) -> Iterator[str]:
         for inputs in component.get("inputDefinitions", {}).get("parameters", {}).values():
             if inputs["parameterType"] == "TASK_FINAL_STATUS":
                 yield "PipelineTaskFinalStatus"
-        # What is nested in the root are the bodies of conditions, loops and exit handlers.
+        # Nested in the root are the bodies of loops and exit handlers.
         for task in component.get("dag", {}).get("tasks", {}).values():
             if "retryPolicy" in task:
-                where = "an ExitHandler" if name.startswith("comp-exit-handler") else "a condition"
+                where = "an ExitHandler" if name.startswith("comp-exit-handler") else "a loop"
                 yield f"retry in {where}"
 
 
@@ -111,7 +111,7 @@ def _final_status(spec, executor, platform):
 
 
 def _retry(spec, executor, platform):
-    body = spec["components"].pop("comp-condition-1")
+    body = spec["components"].pop("comp-for-loop-1")
     spec["components"]["comp-exit-handler-1"] = body
 
 
@@ -138,7 +138,7 @@ def test_what_is_not_everywhere_is_found(change, found):
     spec, platform = copy.deepcopy(list(yaml.safe_load_all(PLAIN.read_text())))
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     own = set(outside(spec, platform))
-    assert own == {"retry in a condition"}
+    assert own == {"retry in a loop"}
     change(spec, executors["exec-train"], platform)
     # THEN the check sees it
     assert set(outside(spec, platform)) - own == {found}

@@ -124,7 +124,10 @@ DRY = f"{tfjob.TFJOBS}?fieldValidation=Strict&dryRun=All"
 
 
 def test_the_manifest_passes_the_operators_schema(cluster, step):
-    job = tfjob.manifest(step, name="train-dry", workers=2, environment={"WORK_ADDRESS": "s3://b"})
+    environment = {"WORK_ADDRESS": "s3://b"}
+    job = tfjob.manifest(
+        step, name="train-dry", workers=2, command=["work"], environment=environment
+    )
     assert cluster.call("POST", DRY, job)["spec"]["tfReplicaSpecs"]["Worker"]["replicas"] == 2
 
 
@@ -140,7 +143,7 @@ def test_the_manifest_passes_the_operators_schema(cluster, step):
     ],
 )
 def test_a_manifest_with_a_wrong_field_does_not_pass(cluster, step, spoil, message):
-    job = tfjob.manifest(step, name="train-dry", workers=2, environment={})
+    job = tfjob.manifest(step, name="train-dry", workers=2, command=["work"], environment={})
     spoil(job)
     with pytest.raises(WorkersError, match=message):
         cluster.call("POST", DRY, job)
@@ -156,7 +159,8 @@ def status(admin, name, kind):
 def test_a_real_tfjob_is_made_followed_and_removed(cluster, admin, monkeypatch, end):
     # GIVEN a TFJob that the step made, owned by the step's pod
     monkeypatch.setenv("KFP_POD_NAME", "step")
-    monkeypatch.setenv("BOOTSTRAP", 'exec "$0" "$@"')
+    for variable in ("CODE", "CODE_SHA256", "CODE_ENDPOINT"):
+        monkeypatch.setenv(variable, "")
     monkeypatch.setattr(tfjob, "POLL_SECONDS", 0.5)
     name = tfjob.start(cluster, 2, {"WORK_ADDRESS": "s3://b/p", "WORK_ENDPOINT": ""})
     job = admin.get(TFJob, name, namespace=NAMESPACE)

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from kfp import dsl
 
-from fashion_mnist import data, data_validation, export, judging
+from fashion_mnist import attempts, data, data_validation, export, judging
 from fashion_mnist.evaluation import Gate
 from fashion_mnist.registry import Registry
 from training import components
 
+# Where the code bundle is, which the bootstrap alone reads.
+BUNDLE = {"code": "", "code_sha256": ""}
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "registry.md"
 
 
@@ -49,16 +51,17 @@ def train(artifact):
             "batch_size": 50,
             "learning_rate": 0.01,
             "tuning": "",
+            "run_id": "r",
+            "registry": "",
             **settings,
         }
         model, metrics = artifact(dsl.Model, "model"), artifact(dsl.Metrics, "metrics")
         components.train.python_func(
             **given,
+            **BUNDLE,
             seed=1,
             model_file="model.keras",
             workers=1,
-            run_id="r",
-            registry="",
             s3_endpoint="",
             workspace="",
             dataset=dataset,
@@ -72,20 +75,24 @@ def train(artifact):
 
 @pytest.fixture
 def evaluate(artifact):
-    """Evaluates as the step does; returns its artifacts by name."""
+    """Evaluates, predicts and publishes as the step does; returns its artifacts and its outcome."""
     kinds = {
         "metrics": dsl.Metrics,
         "confusion": dsl.ClassificationMetrics,
         "summary": dsl.Markdown,
         "report": dsl.HTML,
-        "manifest": dsl.Artifact,
     }
 
-    def run(dataset, model, registry=""):
+    def run(dataset, model, registry="", **thresholds):
         made = {name: artifact(kind, name) for name, kind in kinds.items()}
-        gate = dataclasses.asdict(Gate(min_accuracy=0, min_recall=0))
-        components.evaluate.python_func(
+        gate = dataclasses.asdict(Gate(**{"min_accuracy": 0, "min_recall": 0, **thresholds}))
+        outcome = components.evaluate_and_predict.python_func(
             **gate,
+            **BUNDLE,
+            keep_versions=0,
+            promote=True,
+            image_number=1,
+            workspace="",
             run_id="r",
             registry=registry,
             s3_endpoint="",
@@ -97,9 +104,53 @@ def evaluate(artifact):
             model=model,
             **made,
         )
-        return made
+        return made, outcome
 
     return run
+
+
+def test_accepted_model_is_published_and_its_prediction_echoed(
+    toy, tmp_path, keep, train, evaluate
+):
+    dataset = keep(data.load(str(toy)))
+    model, _ = train(dataset)
+    registry = Registry.open(str(tmp_path / "registry"))
+    # WHEN the gate accepts the model
+    _, (verdict, echo) = evaluate(dataset, model, registry=str(tmp_path / "registry"))
+    # THEN it is a version and serves, and one image's prediction reads as in the original notebook
+    assert verdict == "accepted"
+    assert registry.champion().version == 1
+    assert re.fullmatch(r"Prediction: .+ \| Confidence: [\d.]+ \| Actual: Trouser", echo)
+
+
+def test_rejected_model_is_not_published_but_predicts(toy, tmp_path, keep, train, evaluate):
+    dataset = keep(data.load(str(toy)))
+    model, _ = train(dataset)
+    _, (verdict, echo) = evaluate(
+        dataset, model, registry=str(tmp_path / "registry"), min_accuracy=1.1
+    )
+    registry = Registry.open(str(tmp_path / "registry"))
+    assert (verdict, registry.champion(), registry.versions()) == ("rejected", None, [])
+    assert echo.startswith("Prediction: ")
+
+
+def test_permanent_error_is_not_repeated(toy, tmp_path, keep, train, capsys):
+    # GIVEN a training that diverged
+    dataset = keep(data.load(str(toy)))
+    diverging = {
+        "recipe": "notebook",
+        "learning_rate": 1e36,
+        "registry": str(tmp_path / "registry"),
+    }
+    with pytest.raises(export.DivergedError):
+        train(dataset, **diverging)
+    assert "Epoch" in capsys.readouterr().out
+    # WHEN Kubeflow Pipelines retries the step THEN it ends with the same error and trains nothing
+    with pytest.raises(attempts.RepeatedError, match=r"lower learning_rate.*not retried"):
+        train(dataset, **diverging)
+    assert "Epoch" not in capsys.readouterr().out
+    # AND another run is not concerned
+    train(dataset, registry=str(tmp_path / "registry"), run_id="other")
 
 
 def is_json(value):
@@ -128,14 +179,12 @@ def test_a_class_without_test_images_has_no_recall(toy, tmp_path, keep, train, e
     )
     dataset = keep(some)
     # WHEN a model is judged by them
-    made = evaluate(dataset, train(dataset)[0], registry=str(tmp_path / "registry"))
+    made, _ = evaluate(dataset, train(dataset)[0], registry=str(tmp_path / "registry"))
     # THEN nothing that is handed on has what is no number
     for name in ("metrics", "confusion"):
         is_json(made[name].metadata)
-    facts = json.loads((tmp_path / "manifest").read_text())
-    kept = json.loads((tmp_path / "registry" / "runs" / "r" / "manifest.json").read_text())
+    facts = json.loads((tmp_path / "registry" / "runs" / "r" / "manifest.json").read_text())
     assert is_json(facts)
-    assert facts == {**kept, "predicted": facts["predicted"]}
     assert facts["environment"].keys() == {"python", "tensorflow", "keras", "numpy", "threads"}
     assert len(facts["metrics"]["recall"]) == 9
     assert "Dress" not in facts["metrics"]["recall"]
@@ -150,16 +199,7 @@ def test_the_reference_has_every_field_of_the_manifest(toy, tmp_path, keep, trai
     dataset = keep(data.load(str(toy)))
     best = {"trials": 1, "best": 0, "val_accuracy": 0.9}
     model, _ = train(dataset, tuning=json.dumps(best))
-    made = evaluate(dataset, model, registry=str(tmp_path / "registry"))
-    judging.publish(
-        model=tmp_path / "model",
-        dataset=tmp_path / "dataset",
-        run_id="r",
-        registry=str(tmp_path / "registry"),
-        s3_endpoint="",
-        report=tmp_path / "report",
-        manifest=tmp_path / made["manifest"].name,
-    )
+    evaluate(dataset, model, registry=str(tmp_path / "registry"))
     facts = Registry.open(str(tmp_path / "registry")).manifest(1)
     assert facts["pipeline"] == {
         "name": "tuner",

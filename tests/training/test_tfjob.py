@@ -1,19 +1,19 @@
 """A TFJob: how it is made, sent, followed and removed."""
 
-import base64
+import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
-import zipfile
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from fashion_mnist import tfjob
 from fashion_mnist.training import WorkersError
+from training import compile as compiling
 
 POD = {
     "metadata": {"name": "train-1", "uid": "11111111-2222"},
@@ -40,7 +40,13 @@ POD = {
 
 
 def test_the_tfjobs_workers_are_like_the_step_and_go_with_it():
-    job = tfjob.manifest(POD, name="train-1", workers=3, environment={"WORK_ADDRESS": "s3://b/p"})
+    job = tfjob.manifest(
+        POD,
+        name="train-1",
+        workers=3,
+        command=["work"],
+        environment={"WORK_ADDRESS": "s3://b/p"},
+    )
     replicas = job["spec"]["tfReplicaSpecs"]["Worker"]
     (container,) = replicas["template"]["spec"]["containers"]
     assert replicas["replicas"] == 3
@@ -83,7 +89,13 @@ def test_workers_reach_what_the_step_reaches():
     ]
     pod = {**POD, "spec": {"containers": [main], "volumes": volumes}}
     # WHEN its workers are made THEN they have all that, and nothing else of the step
-    job = tfjob.manifest(pod, name="train-1", workers=2, environment={"WORK_ADDRESS": "s3://b/p"})
+    job = tfjob.manifest(
+        pod,
+        name="train-1",
+        workers=2,
+        command=["work"],
+        environment={"WORK_ADDRESS": "s3://b/p"},
+    )
     worker = job["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]
     (container,) = worker["containers"]
     given = {each["name"]: each["value"] for each in container["env"]}
@@ -93,41 +105,33 @@ def test_workers_reach_what_the_step_reaches():
     assert worker["volumes"] == [volumes[0]]
 
 
-def test_the_workers_command_unpacks_the_package_and_starts_it(tmp_path):
-    job = tfjob.manifest(POD, name="train-1", workers=2, environment={})
-    (container,) = job["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]["containers"]
-    environment = {
+def test_worker_fetches_the_bundle_that_its_step_runs(tmp_path, monkeypatch):
+    # GIVEN a step that runs from the code bundle
+    bundle = compiling.bundle()
+    (tmp_path / "bundle").write_bytes(bundle)
+    with tarfile.open(fileobj=io.BytesIO(bundle)) as archive:
+        archive.extractall(tmp_path / "step")
+    step = {
         "PATH": os.environ["PATH"],
-        "PACKAGE": tfjob.package(),
-        "PYTHONPATH": str(tmp_path / "package.zip"),
-        "BOOTSTRAP": f'exec {sys.executable} "$@"',
+        "PYTHONPATH": str(tmp_path / "step"),
+        "CODE": str(tmp_path / "bundle"),
+        "CODE_SHA256": hashlib.sha256(bundle).hexdigest(),
+        "CODE_ENDPOINT": "",
     }
-    done = subprocess.run(container["command"], env=environment, capture_output=True, text=True)
-    assert f"{tmp_path}/package.zip/fashion_mnist/workers.py" in done.stderr
-    assert "KeyError: 'WORK_ADDRESS'" in done.stderr
-
-
-def test_sources_of_1970_as_they_are_in_a_pod_are_packed_whole(tmp_path):
-    # GIVEN the package as the compiled pipeline unpacks it: its archive has no dates
-    sources = tmp_path / "fashion_mnist"
-    shutil.copytree(Path(tfjob.__file__).parent, sources)
-    for path in sources.glob("*.py"):
-        os.utime(path, (0, 0))
-    # WHEN the step there packs it for its workers
-    command = "from fashion_mnist import tfjob; print(tfjob.package())"
-    done = subprocess.run(
-        [sys.executable, "-c", command],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
+    source = (
+        "import json; from fashion_mnist import tfjob; print(json.dumps(tfjob.worker_command()))"
     )
-    # THEN they get every source as it is
-    assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(io.BytesIO(base64.b64decode(done.stdout))) as archive:
-        packed = {name: archive.read(name) for name in archive.namelist()}
-    assert packed == {
-        f"fashion_mnist/{path.name}": path.read_bytes() for path in sources.glob("*.py")
-    }
+    told = subprocess.run([sys.executable, "-c", source], env=step, capture_output=True, text=True)
+    command = json.loads(told.stdout)
+    # THEN its workers' command stays far below what Linux takes, 128 KiB for an argument
+    assert max(len(argument) for argument in command) < 32 * 1024
+    # WHEN a worker executes it THEN it runs the bundle's code, and misses only its task
+    command[0] = sys.executable
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "fashion_mnist/workers.py" in done.stderr
+    assert str(Path(tfjob.__file__).parent) not in done.stderr
+    assert "KeyError: 'WORK_ADDRESS'" in done.stderr
 
 
 class Operator:
@@ -202,7 +206,8 @@ def test_a_cluster_that_takes_no_tfjob_says_what_to_do(httpserver, monkeypatch, 
     httpserver.expect_request("/apis/kubeflow.org/v1/namespaces/team/tfjobs").respond_with_json(
         {"message": "tfjobs is forbidden"}, status
     )
-    monkeypatch.setenv("BOOTSTRAP", 'exec "$0" "$@"')
+    for name in ("CODE", "CODE_SHA256", "CODE_ENDPOINT"):
+        monkeypatch.setenv(name, "")
     cluster = tfjob.Cluster(httpserver.url_for("").rstrip("/"), "team", lambda: "token")
     with pytest.raises(WorkersError, match=message):
         tfjob.start(cluster, 2, {})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import code_bundle
 import wishes
 from config import TrainerConfig
 from errors import OptionError
@@ -48,6 +49,7 @@ def test_a_configuration_is_a_run_of_the_compiled_pipeline():
         "s3_endpoint": STORAGE.url,
         "reason": "configuration",
         "pipeline_version": said.version,
+        "code": f"{DEFAULTS.arguments['registry']}/{code_bundle.path()}",
     }
     said.spec.check(run.parameters)
     assert run.description == "The charm's configuration"

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from fashion_mnist import SERVING, lite
+from fashion_mnist.attempts import PermanentError
 
 _SAMPLES = 500
 
 
-class DivergedError(RuntimeError):
+class DivergedError(PermanentError):
     """Training led to a loss or to weights that are no numbers."""
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fashion_mnist import CLASS_NAMES, data, data_validation, reference
+from fashion_mnist import CLASS_NAMES, data, data_validation, reference, training
 from fashion_mnist.data import DataError
 from fashion_mnist.data_validation import Limits
+from fashion_mnist.recipes import Recipe
 from fashion_mnist.registry import Registry
 from fashion_mnist.report import data_report
 
@@ -21,6 +22,8 @@ def ingest(
     dataset: Path,
     report: Path,
     image_number: int = 0,
+    recipe: Recipe | None = None,
+    workers: int = 1,
 ) -> str:
     """Read the files, hold them against the champion's, and keep them with their statistics.
 
@@ -33,13 +36,16 @@ def ingest(
         dataset: the directory that the data set and its statistics go to.
         report: where the HTML report goes.
         image_number: which test image the run will predict at its end.
+        recipe: how the run will train; None leaves that unchecked.
+        workers: how many pods will train one model together.
 
     Returns:
         a summary as Markdown.
 
     Raises:
         DataError: the data cannot be had, or there are anomalies, which the message lists.
-        ValueError: there is no such test image.
+        ValueError: there is no such test image, or the recipe's batches do not fit the data or
+            the workers.
     """
     champion = Registry.open(registry, s3_endpoint).champion() if registry else None
     champion_statistics = champion.manifest.get("data", {}).get("statistics") if champion else None
@@ -69,6 +75,8 @@ def ingest(
     if not 0 <= image_number < count:
         # Told now, since the step that predicts comes after a model may have been promoted.
         raise ValueError(f"image_number must be 0 to {count - 1}, not {image_number}")
+    if recipe:
+        training.check(inspection.dataset.train_images, recipe, workers)
     data.save(inspection.dataset, dataset)
     data_validation.save(dataset, inspection.statistics, inspection.anomalies, champion_statistics)
     loaded = inspection.dataset

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from fashion_mnist import CLASS_NAMES, export, lite
+from fashion_mnist.attempts import PermanentError
 
 RUNTIMES = ("litert", "tensorflow")
 
 
-class ServingError(RuntimeError):
+class ServingError(PermanentError):
     """An exported model does not load, or does not predict."""
 
 

@@ -6,9 +6,7 @@ client. Source: https://www.kubeflow.org/docs/components/trainer/legacy-v1/user-
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
 import json
 import os
 import secrets
@@ -16,11 +14,11 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fashion_mnist.attempts import PermanentError
 from fashion_mnist.training import WorkersError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -28,13 +26,6 @@ TFJOBS = "/apis/kubeflow.org/v1/namespaces/{namespace}/tfjobs"
 # Seconds that a training may take; the step itself may take no longer.
 DEADLINE = 110 * 60
 POLL_SECONDS = 5
-# Unpacks the package, sees to it that the image has what it needs, and trains.
-_COMMAND = (
-    'printf %s "$PACKAGE" | base64 -d >"$PYTHONPATH"; '
-    'exec sh -ec "$BOOTSTRAP" python3 -m fashion_mnist.workers'
-)
-
-
 # What a site sets for its steps, so that pip and object storage are reached from where they run.
 _SITES_OWN = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 _INHERITED = ("AWS_", "PIP_")
@@ -104,6 +95,10 @@ class Cluster:
         return json.loads(text) if text.startswith("{") else text
 
 
+class NoOperatorError(WorkersError, PermanentError):
+    """The cluster has no Training Operator."""
+
+
 class RefusedError(WorkersError):
     """The API server refused a call; `status` is its status code, 0 where it was not reached."""
 
@@ -113,14 +108,20 @@ class RefusedError(WorkersError):
 
 
 def manifest(
-    pod: Mapping[str, Any], *, name: str, workers: int, environment: Mapping[str, str]
+    pod: Mapping[str, Any],
+    *,
+    name: str,
+    workers: int,
+    command: Sequence[str],
+    environment: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The TFJob whose workers are like a step's pod. Pure.
+    """Return the TFJob whose workers are like a step's pod. Pure.
 
     Args:
         pod: the step's; it owns the TFJob, which goes with it.
         name: of the TFJob.
         workers: how many.
+        command: what each worker executes.
         environment: what the workers need to know, by name; no secrets.
     """
     spec = pod["spec"]
@@ -133,7 +134,7 @@ def manifest(
     container = {
         "name": "tensorflow",  # the operator looks for this name, and gives it TF_CONFIG
         "image": main["image"],
-        "command": ["sh", "-ec", _COMMAND],
+        "command": command,
         "env": [*inherited, *({"name": key, "value": text} for key, text in environment.items())],
         "resources": main.get("resources", {}),
         **({"volumeMounts": list(mounts.values())} if mounts else {}),
@@ -217,19 +218,14 @@ def start(cluster: Cluster, workers: int, environment: Mapping[str, str]) -> str
     name = os.environ["KFP_POD_NAME"]
     pod = cluster.call("GET", f"/api/v1/namespaces/{{namespace}}/pods/{name}")
     name = f"train-{secrets.token_hex(4)}"
-    variables = {
-        **environment,
-        "PACKAGE": package(),
-        # The compiled pipeline tells the step how it was started itself.
-        "BOOTSTRAP": os.environ["BOOTSTRAP"],
-        "PYTHONPATH": "/tmp/package.zip",  # noqa: S108 - in a container of its own
-    }
-    job = manifest(pod, name=name, workers=workers, environment=variables)
+    job = manifest(
+        pod, name=name, workers=workers, command=worker_command(), environment=environment
+    )
     try:
         cluster.call("POST", f"{TFJOBS}?fieldValidation=Strict", job)
     except RefusedError as error:
         if error.status == 404:
-            raise WorkersError(
+            raise NoOperatorError(
                 "the cluster knows no TFJob (kubeflow.org/v1): install Kubeflow's Training Operator, "
                 "or train on one worker: juju config trainer workers=1"
             ) from error
@@ -295,11 +291,12 @@ def _log_workers(cluster: Cluster, name: str, log: Callable[[str], None]) -> Non
                 log(f"{pod_name}:\n{text}")
 
 
-def package() -> str:
-    """This package's sources as base64 of a zip file, from which Python imports."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for path in sorted(Path(__file__).parent.glob("*.py")):
-            # Not `write`, which takes the file's date: in a pod that is 1970, and zip begins in 1980.
-            archive.writestr(f"fashion_mnist/{path.name}", path.read_bytes())
-    return base64.b64encode(content.getvalue()).decode()
+def worker_command() -> list[str]:
+    """Return the command of a worker, which fetches the code bundle as this step did.
+
+    The bundle holds the bootstrap's source beside this package.
+    """
+    bootstrap = Path(__file__).parents[1] / "bootstrap.py"
+    where = [os.environ[name] for name in ("CODE", "CODE_SHA256", "CODE_ENDPOINT")]
+    module = ["python3", "-m", "fashion_mnist.workers"]
+    return ["python3", "-c", bootstrap.read_text(encoding="utf-8"), *where, *module]

@@ -1,0 +1,114 @@
+"""The bootstrap that each step begins with: it runs the code bundle of its digest, and no other."""
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import obstore
+import pytest
+
+from fashion_mnist.storage import open_store
+from training import compile as compiling
+
+ECHO = "import json, os, sys, hello; print(json.dumps([hello.WORLD, os.environ['CODE_SHA256']]))"
+
+
+def tar(**files):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name.replace("__", "/") if "__" in name else name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return content.getvalue()
+
+
+BUNDLE = tar(**{"hello.py": "WORLD = 'world'\n", "requirements.txt": "pip==1 --hash=sha256:0\n"})
+DIGEST = hashlib.sha256(BUNDLE).hexdigest()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a step as its container does, in a folder and an environment of its own."""
+
+    def run(address, digest=DIGEST, endpoint="", source=None, **environment):
+        command = [sys.executable, "-c", source or compiling.bootstrap(), address, digest, endpoint]
+        given = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **environment}
+        return subprocess.run(
+            [*command, sys.executable, "-c", ECHO],
+            env=given,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+def test_bundle_is_read_from_a_file(start, tmp_path):
+    (tmp_path / "bundle").write_bytes(BUNDLE)
+    step = start(str(tmp_path / "bundle"))
+    assert step.stdout == f'["world", "{DIGEST}"]\n', step.stderr
+
+
+def test_bundle_is_read_from_object_storage_with_the_keys(start, s3):
+    address, endpoint = s3
+    place = "a b/code+1/" + DIGEST
+    obstore.put(open_store(address, endpoint), place, BUNDLE)
+    keys = {name: os.environ[name] for name in os.environ if name.startswith("AWS_")}
+    step = start(f"{address}/{place}", endpoint=endpoint, **keys)
+    assert step.stdout == f'["world", "{DIGEST}"]\n', step.stderr
+
+
+def test_missing_bundle_is_an_error_at_once(start, s3):
+    address, endpoint = s3
+    keys = {name: os.environ[name] for name in os.environ if name.startswith("AWS_")}
+    step = start(f"{address}/code/{DIGEST}", endpoint=endpoint, **keys)
+    assert step.returncode == 1
+    assert f"{address}/code/{DIGEST} answers 404" in step.stderr
+    assert "Traceback" not in step.stderr
+
+
+def test_bundle_of_another_digest_is_refused(start, tmp_path):
+    (tmp_path / "bundle").write_bytes(BUNDLE + b"\0")
+    step = start(str(tmp_path / "bundle"))
+    assert step.returncode == 1
+    assert f"not {DIGEST}; put the right file there" in step.stderr
+    assert "world" not in step.stdout
+
+
+def test_image_with_the_bundle_needs_no_address(start, tmp_path):
+    # GIVEN an image that holds the bundle, in a folder that stands for the image's
+    (tmp_path / DIGEST).write_bytes(BUNDLE)
+    folder = "/usr/share/fashion-mnist-trainer/code"
+    assert folder in compiling.bootstrap()
+    source = compiling.bootstrap().replace(folder, str(tmp_path))
+    assert start("", source=source).stdout == f'["world", "{DIGEST}"]\n'
+    # WHEN the image holds another one
+    step = start("", digest="0" * 64, source=source)
+    # THEN the error says what to do
+    assert step.returncode == 1
+    assert "the parameter `code` is empty; build the image anew" in step.stderr
+
+
+def test_missing_package_is_installed_by_its_hash_or_the_error_says_what_to_do(start, tmp_path):
+    bundle = tar(**{"hello.py": "WORLD = 1\n", "requirements.txt": "absent==1 --hash=sha256:00\n"})
+    (tmp_path / "bundle").write_bytes(bundle)
+    step = start(
+        str(tmp_path / "bundle"),
+        hashlib.sha256(bundle).hexdigest(),
+        PIP_INDEX_URL="http://127.0.0.1:9/simple",
+        PIP_RETRIES="0",
+    )
+    assert step.returncode == 1
+    assert "juju config trainer training-image=IMAGE" in step.stderr
+
+
+def test_image_is_built_with_the_folder_that_the_bootstrap_reads():
+    dockerfile = (Path(compiling.ROOT) / "training" / "Dockerfile").read_text()
+    assert "/usr/share/fashion-mnist-trainer/code/" in dockerfile

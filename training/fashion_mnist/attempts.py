@@ -1,0 +1,65 @@
+"""Fail for good: a step that Kubeflow Pipelines retries does not repeat an error that time cannot mend.
+
+Kubeflow Pipelines retries a step whatever its error was. That is right for a pod that was lost or a
+server that was away, and wasteful for a training that diverged. So a step writes a permanent error to
+the registry, and its next attempt ends with the same error at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+from collections.abc import Generator
+
+import obstore
+
+from fashion_mnist.storage import open_store
+
+# Retries follow within a minute. A person who retries a run later has changed something.
+VALID = datetime.timedelta(minutes=5)
+_STORAGE = (OSError, obstore.exceptions.BaseError)
+
+
+class PermanentError(RuntimeError):
+    """Another attempt with the same inputs ends in the same error."""
+
+
+class RepeatedError(PermanentError):
+    """An earlier attempt of this step ended in a permanent error."""
+
+
+@contextlib.contextmanager
+def not_repeated(step: str, *, run_id: str, registry: str, s3_endpoint: str) -> Generator[None]:
+    """Run a step's body unless an earlier attempt of it ended in a permanent error.
+
+    A `PermanentError` and a `ValueError` are permanent.
+
+    Args:
+        step: the step's name.
+        run_id: the run's id.
+        registry: s3://bucket/prefix or a directory, where `runs/RUN/STEP-error.json` is kept; empty
+            keeps nothing.
+        s3_endpoint: URL of the S3 server.
+
+    Raises:
+        RepeatedError: an attempt ended so less than `VALID` ago.
+    """
+    if not registry:
+        yield
+        return
+    store = open_store(f"{registry.rstrip('/')}/runs/{run_id}", s3_endpoint)
+    path = f"{step}-error.json"
+    with contextlib.suppress(FileNotFoundError):
+        found = obstore.get(store, path)
+        age = datetime.datetime.now(datetime.timezone.utc) - found.meta["last_modified"]
+        if age < VALID:
+            message = json.loads(bytes(found.bytes()))["error"]
+            raise RepeatedError(f"{message} (not retried: an earlier attempt failed with it)")
+    try:
+        yield
+    except (PermanentError, ValueError) as error:
+        content = json.dumps({"step": step, "error": str(error)[:4000]})
+        with contextlib.suppress(*_STORAGE):
+            obstore.put(store, path, content.encode())
+        raise
