@@ -44,7 +44,7 @@ BOXES = {
     ),
     "kfp": (9.4, 4.9, 3.4, 1.4, "Kubeflow Pipelines", "experiment, runs,\nrecurring run"),
     "kubernetes": (9.4, 2.7, 3.4, 1.1, "Kubernetes", "profile, rights, token, pods"),
-    "steps": (9.4, 0.2, 3.4, 1.4, "steps of a run", "ingest, train, evaluate,\npublish, predict"),
+    "steps": (9.4, 0.2, 3.4, 1.4, "steps of a run", "ingest, train,\nevaluate-and-predict"),
     "registry": (4.4, 0.2, 3.0, 1.4, "object storage", "model registry:\nversions, champion"),
     "gateway": (0.0, 0.7, 2.8, 1.1, "Pushgateway", "metrics for COS"),
 }
