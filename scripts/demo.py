@@ -41,7 +41,7 @@ def summary(root: Path, sandbox: Sandbox, run: Run) -> None:
     console.print(line_in(log, "verdict "))
     console.print(line_in(log, "test accuracy"))
     console.print(line_in(log, "Prediction:"))
-    reports = sorted(log.parent.glob("*/evaluate/report"))
+    reports = sorted(log.parent.glob("*/evaluate-and-predict/report"))
     if reports:
         target = root / "report.html"
         shutil.copy(reports[-1], target)

@@ -91,7 +91,8 @@ def test_what_an_image_installs_is_held_to_hashes(folder):
     assert shown[0] == "*"
     modules = (ROOT / "sandbox").rglob("*.py")
     code = {f"!{module.parent.relative_to(ROOT)}/*.py" for module in modules}
-    assert {"!build/*.txt", *code, "!*-ubyte.gz"} == set(shown[1:])
+    bundle = "!src/pipelines/code.tar"
+    assert {"!build/*.txt", *code, bundle, "!*-ubyte.gz"} == set(shown[1:])
     assert text.strip().splitlines()[-1].startswith(("FROM training", "ENTRYPOINT"))
 
 

@@ -59,17 +59,18 @@ def pod():
     kubectl("delete", "pod", name, "--grace-period=0", "--force")
 
 
-def test_a_step_starts_in_it_without_the_internet(pod):
-    # GIVEN the start of the step train, before kfp's executor
+def test_step_starts_without_network_from_the_bundle_in_the_image(pod):
+    # GIVEN the start of the step train, before kfp's executor, and no address of the code bundle
     spec = next(yaml.safe_load_all((ROOT / "src" / "pipelines" / "train.yaml").read_text()))
     command = spec["deploymentSpec"]["executors"]["exec-train"]["container"]["command"]
-    assert command[:2] == ["sh", "-ec"]
+    digest = spec["root"]["inputDefinitions"]["parameters"]["code_sha256"]["defaultValue"]
     program = (
-        "import os, kfp, obstore, tensorflow; "
-        "print(kfp.__version__, tensorflow.__version__, os.environ.get('PYTHONPATH'))"
+        "import kfp, obstore, tensorflow, fashion_mnist.registry; "
+        "print(kfp.__version__, tensorflow.__version__, 'obstore' in obstore.__file__)"
     )
-    # WHEN it runs what imports all that steps do
-    succeeded, log = pod([*command[:3], "env", "_KFP_RUNTIME=true", "python3", "-c", program])
-    # THEN that is there, and nothing was put beside it
+    # WHEN it imports all that steps do
+    start = [*command[:3], "", digest, ""]
+    succeeded, log = pod([*start, "env", "_KFP_RUNTIME=true", "python3", "-c", program])
+    # THEN the bundle was in the image and nothing was installed
     assert succeeded, log
-    assert log.strip().splitlines()[-1] == "2.17.0 2.21.0 None"
+    assert log.strip().splitlines()[-1] == "2.17.0 2.21.0 True"
