@@ -95,6 +95,13 @@ pack: sbom ## Pack the charm, with its sbom.json beside it: charmcraft, or the p
 pack-stand-ins: ## Pack the charms that stand for kfp-api and object storage
 	@for charm in kfp-api object-storage; do (cd tests/integration/charms/$$charm && $(PACK)) || exit 1; done
 
+# With the library in place of the link to it, which leads out of what charmcraft sees.
+pack-examples: ## Pack the example charm in examples/digits into build/digits
+	@rm -rf build/digits
+	@mkdir -p build
+	@cp -rL examples/digits build/digits
+	@cd build/digits && $(PACK)
+
 check-machine: ## Say what this machine lacks for bundle.yaml, and the command for each; changes nothing
 	@$(PYTHON) scripts/check_machine.py
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -Es
 """Every hook tool in one: keeps a model's state in the JSON file $HOOK_STATE, records each call."""
 
 import json
