@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import cast
 
+import certifi
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
@@ -154,6 +155,8 @@ def open_store(storage: ObjectStorage, bucket: str, prefix: str) -> S3Store:
         virtual_hosted_style_request=False,
         client_options={
             "allow_http": not storage.secure,
+            # obstore fails on a system without CA certificates, even for http://.
+            "root_certificate": certifi.contents(),
             "timeout": "10s",
             # The model's proxy settings are in the environment; what is related is not behind a proxy,
             # and obstore has no other way to say so than a proxy for everybody else.
