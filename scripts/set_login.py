@@ -58,14 +58,16 @@ def read_password() -> str:
 
 
 def configure(model: list[str], options: dict[str, dict[str, str]]) -> None:
-    """Set options of applications, from a file."""
+    """Set options of applications, each value from a file; Juju 4 has no `config --file`."""
     with tempfile.TemporaryDirectory(prefix="set-login-", dir=Path.home()) as folder:
         for app, values in options.items():
-            path = Path(folder) / f"{app}.yaml"
-            # JSON is YAML.
-            path.touch(mode=0o600)
-            path.write_text(json.dumps({app: values}))
-            juju("config", *model, app, "--file", str(path))
+            words: list[str] = []
+            for name, value in values.items():
+                path = Path(folder) / f"{app}-{name}"
+                path.touch(mode=0o600)
+                path.write_text(value, encoding="utf-8")
+                words.append(f"{name}=@{path}")
+            juju("config", *model, app, *words)
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ RECIPES = ("notebook", "quick", "fast", "balanced", "accurate")
 PROMOTIONS = ("automatic", "manual")
 SERVINGS = ("none", "kserve")
 _IMAGE = r"[a-z0-9]([\w.\-]*[a-z0-9])?(:\d+)?(/[\w.\-]+)*(:[\w.\-]{1,128})?(@sha256:[0-9a-f]{64})?"
-_CRON = "empty, five cron fields like '0 3 * * 0' (Sunday is 0) or @hourly, @daily, @weekly"
+_CRON = "empty, five cron fields like '0 3 * * 0' (Sunday is 0) or hourly, daily, weekly"
 _OBJECT = r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9\-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9\-]*[a-z0-9])?)*"
 _OBJECTS = r"s3://[a-z0-9.\-]+(/\S*)?"
 _DATA = rf"https?://\S+|{_OBJECTS}|/\S*"
@@ -51,7 +51,7 @@ class TrainerConfig:
             none.
         storage_class: which provides that volume; empty: the cluster's default.
         train_on_change: whether a new configuration is trained without being asked.
-        schedule: when to train besides: cron with five fields, or @daily and the like; empty: never.
+        schedule: when to train besides: cron with five fields, or daily and the like; empty: never.
         schedule_paused: keeps the schedule without letting it submit runs.
         retrain_on_data: whether new data under the same address start a run.
         retrain_on_drift: whether production images that drifted start a run.

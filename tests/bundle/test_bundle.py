@@ -181,6 +181,11 @@ def test_the_bundle_holds_no_login(bundle):
 # The overlays -------------------------------------------------------------------------------------
 
 
+def test_bundle_has_no_name():
+    # Juju 4 warns of it.
+    assert "name" not in BUNDLE
+
+
 @pytest.mark.parametrize("name", sorted(OVERLAYS))
 def test_an_overlay_is_one_that_juju_takes(name):
     overlay = OVERLAYS[name]

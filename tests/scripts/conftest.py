@@ -13,10 +13,12 @@ import json, os, stat, sys
 from pathlib import Path
 words = [Path(sys.argv[0]).name, *sys.argv[1:]]
 said = {{"words": words}}
-for name, path in zip(words, words[1:]):
-    if name == "--file":
+for word in words:
+    # Juju's client reads such a value from a file.
+    name, _, path = word.partition("=@")
+    if path:
         mode = stat.S_IMODE(os.stat(path).st_mode)
-        said |= {{"path": path, "mode": mode, "file": json.loads(Path(path).read_text())}}
+        said.setdefault("files", {{}})[name] = [path, mode, Path(path).read_text()]
 with open(os.environ["ASKED"], "a") as file:
     print(json.dumps(said), file=file)
 answers = json.loads(Path(os.environ["ANSWERS"]).read_text())

@@ -32,11 +32,14 @@ def test_the_login_is_set_from_a_file_of_ones_own_that_is_gone_afterwards(kubefl
     done = kubeflow.run("set_login.py", USER, text=PASSWORD + "\n")
     assert done.returncode == 0, done.stderr
     (asked,) = kubeflow.asked
-    assert asked["words"][:4] == ["juju", "config", "dex-auth", "--file"]
-    assert asked["file"] == {"dex-auth": {"static-username": USER, "static-password": PASSWORD}}
-    assert asked["mode"] == 0o600
-    # Juju's snap reads nothing elsewhere, and no hidden folder.
-    assert asked["path"].startswith(f"{kubeflow.home}/set-login-")
+    assert asked["words"][:3] == ["juju", "config", "dex-auth"]
+    values = {name: value for name, (_, _, value) in asked["files"].items()}
+    assert values == {"static-username": USER, "static-password": PASSWORD}
+    assert len(asked["words"]) == 3 + len(values)
+    for path, mode, _ in asked["files"].values():
+        assert mode == 0o600
+        # Juju's snap reads nothing elsewhere, and no hidden folder.
+        assert path.startswith(f"{kubeflow.home}/set-login-")
     assert not list(kubeflow.home.iterdir())
 
 
@@ -52,9 +55,10 @@ def test_the_address_goes_where_there_is_an_option_for_it(kubeflow, gatekeeper):
         kubeflow.answers["juju config oidc-gatekeeper --format json"] = options("public-url")
     done = kubeflow.run("set_login.py", USER, "--public-url", URL, text=PASSWORD)
     assert done.returncode == 0, done.stderr
-    files = [each["file"] for each in kubeflow.asked if "file" in each]
-    assert files[0]["dex-auth"]["public-url"] == URL
-    assert files[1:] == ([{"oidc-gatekeeper": {"public-url": URL}}] if gatekeeper else [])
+    calls = [each for each in kubeflow.asked if "files" in each]
+    urls = {each["words"][2]: each["files"]["public-url"][2] for each in calls}
+    apps = ["dex-auth", "oidc-gatekeeper"] if gatekeeper else ["dex-auth"]
+    assert urls == dict.fromkeys(apps, URL)
 
 
 def test_another_model_is_named_in_each_command(kubeflow):

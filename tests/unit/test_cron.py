@@ -12,7 +12,9 @@ from cron import ALIASES, six_fields
         ("  */15   8-18 * *  MON-FRI ", "0 */15 8-18 * * MON-FRI"),
         ("@hourly", "0 0 * * * *"),
         (" @daily ", "0 0 0 * * *"),
+        ("weekly", "0 0 0 * * 0"),
         ("@weekly", "0 0 0 * * 0"),
+        (" daily", "0 0 0 * * *"),
         ("@monthly", "0 0 0 1 * *"),
         ("@yearly", "0 0 0 1 1 *"),
         ("0 0 */7 * *", "0 0 0 */7 * *"),
@@ -28,8 +30,8 @@ def test_cron_gets_its_seconds(written, six):
 
 
 def test_two_names_of_one_time_are_the_same_schedule():
-    assert ALIASES["@annually"] == ALIASES["@yearly"]
-    assert ALIASES["@midnight"] == ALIASES["@daily"]
+    assert ALIASES["annually"] == ALIASES["yearly"]
+    assert ALIASES["midnight"] == ALIASES["daily"]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,8 @@ def test_two_names_of_one_time_are_the_same_schedule():
         ("* * * *", "not five fields"),
         ("0 0 3 * * 0", "not five fields"),
         ("@never", "not five fields"),
+        ("@@daily", "not five fields"),
+        ("Daily", "not five fields"),
         ("@Daily", "not five fields"),
         ("0 0 L * *", "not five fields"),
         ("0 0 ? * *", "not five fields"),
