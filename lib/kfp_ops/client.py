@@ -44,6 +44,9 @@ _BY_STATUS = {
 NEWEST = "created_at desc"
 OLDEST = "created_at asc"
 _EMPTY = {"total_size", "next_page_token"}
+_NAMES = ("name", "display_name")
+# A list of names that others resemble ends here; each page is one call with a deadline of its own.
+_MAX_PAGES = 20
 
 
 class Client:
@@ -317,7 +320,12 @@ class Client:
         sort_by: str = NEWEST,
         query: Mapping[str, str],
     ) -> list[Json]:
-        """The first objects whose fields equal `filters`, contain `contains` and are `among`."""
+        """List the first objects whose fields equal `filters`, contain `contains` and are `among`.
+
+        Names are compared here once more: the server's IS_SUBSTRING is SQL's LIKE, in which `_` and
+        `%` match anything, and databases compare without regard to case. Pages are read until there
+        are `limit` objects or no more pages.
+        """
         predicates: list[Json] = [
             {"key": key, "operation": operation, "string_value": value}
             for operation, fields in (("EQUALS", filters), ("IS_SUBSTRING", contains or {}))
@@ -329,15 +337,24 @@ class Client:
         ]
         query = {
             **query,
-            "filter": json.dumps({"predicates": predicates}) if predicates else "",
+            "filter": _filter_text(predicates),
             "page_size": str(limit),
             "sort_by": sort_by,
         }
-        response = self._call("GET", path, query=query)
-        # An empty list has no field of its own; anything else without it is not a list.
-        if field not in response and not response.keys() <= _EMPTY:
-            raise errors.AnswerError(f"GET {API}{path}: the answer has no {field!r}")
-        return items(response, field)
+        found: list[Json] = []
+        for _ in range(_MAX_PAGES):
+            response = self._call("GET", path, query=query)
+            # An empty list has no field of its own; anything else without it is not a list.
+            if field not in response and not response.keys() <= _EMPTY:
+                raise errors.AnswerError(f"GET {API}{path}: the answer has no {field!r}")
+            found += [row for row in items(response, field) if _is_named(row, filters, contains)]
+            page_token = text(response, "next_page_token", "")
+            if len(found) >= limit or not page_token:
+                return found[:limit]
+            query = {**query, "page_token": page_token}
+        raise errors.AnswerError(
+            f"GET {API}{path}: more than {_MAX_PAGES} pages with other names than were looked for"
+        )
 
     def _call(
         self,
@@ -400,6 +417,23 @@ class Client:
                 f"{endpoint}: cannot reach {self.url}: {line(str(error), 150)}"
             ) from error
         return response.status_code, bytes(content)
+
+
+def _filter_text(predicates: Sequence[Json]) -> str:
+    """Return a list's filter as the server reads it: it unescapes the text once more itself."""
+    if not predicates:
+        return ""
+    return json.dumps({"predicates": predicates}).replace("%", "%25").replace("+", "%2B")
+
+
+def _is_named(row: Json, filters: Mapping[str, str], contains: Mapping[str, str] | None) -> bool:
+    """Tell whether an object's name is the one that was filtered for, or contains it."""
+    if "display_name" not in row:
+        return True
+    name = text(row, "display_name")
+    return all(name == filters[key] for key in _NAMES if key in filters) and all(
+        part in name for part in (contains or {}).values()
+    )
 
 
 def _decode(content: bytes, endpoint: str) -> Json:

@@ -5,12 +5,13 @@ import json
 import socket
 import threading
 import time
+from urllib.parse import unquote_plus
 
 import pytest
 from werkzeug import Response
 
 import kfp_ops
-from kfp_ops import Client, NotFoundError, PipelineVersion, RecurringRun, RunState
+from kfp_ops import AnswerError, Client, NotFoundError, PipelineVersion, RecurringRun, RunState
 
 VERSION = PipelineVersion(pipeline_id="p", pipeline_version_id="v", display_name="f")
 RUN = {
@@ -433,3 +434,42 @@ def test_a_recurring_run_that_is_gone_is_not_found(httpserver, client):
     )
     with pytest.raises(NotFoundError):
         client.delete_recurring_run("r")
+
+
+# Names that a server's LIKE takes for others --------------------------------------------------------
+
+
+def test_name_with_percent_and_plus_is_found(httpserver, client):
+    # GIVEN a server that unescapes the text of a filter once more
+    httpserver.expect_request("/apis/v2beta1/experiments").respond_with_json({})
+    # WHEN a name is looked for that has such characters
+    assert client.find_experiment("50%+ done") is None
+    # THEN the server reads it as it is
+    ((request, _),) = httpserver.log
+    (predicate,) = json.loads(unquote_plus(request.args["filter"]))["predicates"]
+    assert predicate["string_value"] == "50%+ done"
+
+
+def test_names_that_only_resemble_are_left_out_and_the_next_page_is_read(httpserver, client):
+    # GIVEN a server in whose filter `_` stands for any character
+    pages = {
+        "": {"runs": [{"run_id": "1", "display_name": "axb"}], "next_page_token": "more"},
+        "more": {"runs": [{"run_id": "2", "display_name": "a_b"}], "next_page_token": "still"},
+    }
+    httpserver.expect_request("/apis/v2beta1/runs").respond_with_handler(
+        lambda request: Response(
+            json.dumps(pages[request.args.get("page_token", "")]), content_type="application/json"
+        )
+    )
+    # WHEN a run is looked for by a part of its name
+    (run,) = client.list_runs("e", name_contains="a_b")
+    # THEN it is the one whose name has it
+    assert run.run_id == "2"
+
+
+def test_endless_pages_of_other_names_end_in_an_error(httpserver, client):
+    page = {"runs": [{"run_id": "1", "display_name": "other"}], "next_page_token": "more"}
+    httpserver.expect_request("/apis/v2beta1/runs").respond_with_json(page)
+    with pytest.raises(AnswerError, match="more than 20 pages"):
+        client.find_run("e", "mine")
+    assert len(httpserver.log) == 20
