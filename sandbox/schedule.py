@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from croniter import croniter
 
@@ -20,16 +22,22 @@ _PASSED_ON = (
     "spec",
     "parameters",
     "pipeline_root",
-    "service_account",
 )
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
+# How late the server's controller may look at a new recurring run: one with no_catchup was seen to miss
+# the next minute, and another one to meet it.
+_FIRST_LOOK = datetime.timedelta(minutes=1)
+
+
 class Scheduler:
-    """Submits the runs of enabled recurring runs when their time has come.
+    """Submits the runs of enabled recurring runs when they are due, as the server's controller does.
 
     A recurring run has at most `max_concurrency` active runs; while it has them it waits. With
-    no_catchup, times that passed in the meantime give one run.
+    no_catchup, times that have passed in the meantime give one run, for the last of them: also those
+    that passed while the recurring run was disabled. Its specification is a copy of its own, which
+    stays when the pipeline's version is deleted.
 
     Args:
         store: where the recurring runs are.
@@ -67,14 +75,20 @@ class Scheduler:
 
     def tick(self, now: datetime.datetime) -> None:
         """Submit what is due at this time (UTC)."""
+        with self._wake:
+            self._submit_due(now)
+
+    def _submit_due(self, now: datetime.datetime) -> None:
         for row in self._store.select("recurring_runs", "mode = 'ENABLE'"):
-            due = _parse(row["next_at"]) or self._following(row, now)
+            first = now + _FIRST_LOOK if row["no_catchup"] else now
+            due = _parse(row["next_at"]) or self._following(row, first)
             if due is None:
                 continue
             if due <= now and self._may_run(row):
+                if row["no_catchup"]:
+                    due = self._last(row, due, now)
                 self._fire(row, due)
-                start = now if row["no_catchup"] else due
-                due = self._following(row, start)
+                due = self._following(row, due)
             self._store.update(
                 "recurring_runs", row["id"], next_at=due.strftime(_TIME) if due else None
             )
@@ -92,16 +106,28 @@ class Scheduler:
         self._store.update("recurring_runs", row["id"], counter=number)
         run = self._store.add_run(
             **{name: row[name] for name in _PASSED_ON},
-            name=f"{row['name']} {number}",
-            description=row["description"],
+            name=run_name(row["name"], row["id"], number),
             recurring_run_id=row["id"],
             scheduled_at=due.strftime(_TIME),
+            # The server hears of such a run when it goes on already.
+            history="[]",
         )
         self._notify("submitted", run["id"])
 
+    def _last(self, row: Row, due: datetime.datetime, now: datetime.datetime) -> datetime.datetime:
+        """Return the last of the times from `due` to `now` at which a recurring run was due."""
+        schedule = _schedule(row)
+        end = _parse(schedule.get("end_time"))
+        until = min(now, end) if end else now
+        if "cron" in schedule:
+            # The expression was due before, so it can be read.
+            times = _times(schedule["cron"], until + datetime.timedelta(seconds=1))
+            return max(due, times.get_prev(datetime.datetime))
+        interval = datetime.timedelta(seconds=int(schedule["interval_second"]))
+        return due + (until - due) // interval * interval
+
     def _following(self, row: Row, after: datetime.datetime) -> datetime.datetime | None:
-        trigger = json.loads(row["trigger"])
-        schedule = trigger.get("cron_schedule") or trigger.get("periodic_schedule") or {}
+        schedule = _schedule(row)
         start, end = _parse(schedule.get("start_time")), _parse(schedule.get("end_time"))
         after = max(after, start) if start else after
         if "cron" in schedule:
@@ -113,20 +139,49 @@ class Scheduler:
         return None if due is None or (end and due > end) else due
 
 
+def run_name(schedule: str, identity: str, number: int) -> str:
+    """Return the name of a recurring run's run, which is that of its Argo workflow.
+
+    Args:
+        schedule: the recurring run's name, of which letters, digits and hyphens stay, 25 at most.
+        identity: the recurring run's id, in place of the five random characters that Kubernetes adds.
+        number: how many runs it has had, this one included.
+    """
+    plain = re.sub(r"[^a-z0-9-]+", "", schedule.lower())[:25] or "job-"
+    resource = f"{plain}{identity[:5]}-{number}"
+    return f"{resource}-{_fnv_1a(resource)}"
+
+
+def _fnv_1a(text: str) -> int:
+    """Return the 32-bit FNV-1a hash, with which the server ends the names of workflows."""
+    value = 0x811C9DC5
+    for byte in text.encode():
+        value = (value ^ byte) * 0x01000193 % 2**32
+    return value
+
+
+def _schedule(row: Row) -> dict[str, Any]:
+    """Return what a recurring run's trigger holds; empty without one."""
+    trigger = json.loads(row["trigger"])
+    return trigger.get("cron_schedule") or trigger.get("periodic_schedule") or {}
+
+
 def next_time(cron: str, after: datetime.datetime) -> datetime.datetime | None:
     """When a cron expression fires next (UTC): six fields, seconds first; None: it cannot be read.
 
     The server takes five fields too, and reads the first as seconds.
     """
+    try:
+        return _times(cron, after).get_next(datetime.datetime)
+    except (ValueError, KeyError):
+        return None
+
+
+def _times(cron: str, start: datetime.datetime) -> croniter:
     fields = cron.split()
     if len(fields) == 5 and not cron.startswith("@"):
         fields = [*fields, "*"]
-    try:
-        return croniter(" ".join(fields), after, second_at_beginning=True).get_next(
-            datetime.datetime
-        )
-    except (ValueError, KeyError):
-        return None
+    return croniter(" ".join(fields), start, second_at_beginning=True)
 
 
 def _parse(text: str | None) -> datetime.datetime | None:

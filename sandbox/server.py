@@ -155,7 +155,9 @@ class Sandbox:
     def set_run_state(
         self, run_id: str, state: str, tasks: Mapping[str, str] | None = None
     ) -> None:
-        """Move a run by hand, with the states of its steps; for tests that execute nothing.
+        """Report a run's workflow by hand, with the states of its steps; for tests that execute nothing.
+
+        CANCELING is in the history of a terminated run only if it is reported before the end.
 
         Raises:
             KeyError: there is no such run.
@@ -164,8 +166,11 @@ class Sandbox:
         if run is None:
             raise KeyError(run_id)
         update_states(self.store, run, tasks or {})
-        if run["state"] != state:
-            self.store.move_run(run_id, state)
+        self.store.move_run(run_id, state)
+
+    def pass_time(self, now: datetime.datetime) -> None:
+        """Submit what recurring runs have due at a time (UTC), as if it had come; for tests."""
+        self._scheduler.tick(now)
 
     def _changed(self, event: str, identity: str) -> None:
         if event == "scheduled":

@@ -158,16 +158,41 @@ class Store:
             now = self.now()
             run = self.add(
                 "runs",
-                **{"recurring_run_id": "", "scheduled_at": now, **values},
+                **{
+                    "recurring_run_id": "",
+                    "scheduled_at": now,
+                    "history": json.dumps([{"update_time": now, "state": "PENDING"}]),
+                    **values,
+                },
                 experiment_id=experiment_id,
                 created_at=now,
                 state="PENDING",
-                history=json.dumps([{"update_time": now, "state": "PENDING"}]),
                 storage_state="AVAILABLE",
                 tasks="[]",
             )
             self.update("experiments", experiment_id, last_run_created_at=now)
         return run
+
+    def archive_experiment(self, experiment_id: str) -> None:
+        """Archive an experiment with its runs, and disable its recurring runs, all or nothing."""
+        with self._lock, self._database:
+            self._database.execute("BEGIN")
+            for statement in (
+                "UPDATE experiments SET storage_state = 'ARCHIVED' WHERE id = :id",
+                "UPDATE runs SET storage_state = 'ARCHIVED' WHERE experiment_id = :id",
+                "UPDATE recurring_runs SET mode = 'DISABLE', updated_at = :now "
+                "WHERE experiment_id = :id",
+            ):
+                self._database.execute(statement, {"id": experiment_id, "now": self.now()})
+
+    def cancel_run(self, run_id: str) -> bool:
+        """Put a run that has not ended into CANCELING, without its history; False when it has."""
+        with self._lock:
+            run = self.get("runs", run_id)
+            if run is None or run["state"] not in ("PENDING", "RUNNING"):
+                return False
+            self.update("runs", run_id, state="CANCELING")
+            return True
 
     def move_run(self, run_id: str, state: str, *, expected: Sequence[str] = ()) -> bool:
         """Put a run into a state, with its history; False when it is in none of `expected`."""
@@ -176,6 +201,8 @@ class Store:
             if run is None or (expected and run["state"] not in expected):
                 return False
             history = json.loads(run["history"])
+            if run["state"] == state and history and history[-1]["state"] == state:
+                return True
             if not history or history[-1]["state"] != state:
                 history.append({"update_time": self.now(), "state": state})
             final = state in ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")

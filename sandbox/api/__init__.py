@@ -30,7 +30,7 @@ def create_app(store: Store, access: Access, changed: Callable[[str, str], None]
     app = flask.Flask("sandbox")
     app.json.sort_keys = False  # type: ignore[attr-defined]
     pipelines = Pipelines(store, access)
-    experiments = Experiments(store, access)
+    experiments = Experiments(store, access, changed)
     runs = Runs(store, access, experiments, changed)
     recurring_runs = RecurringRuns(store, access, experiments, changed)
     if not access.multi_user:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flask
@@ -18,11 +19,13 @@ class Experiments:
     Args:
         store: where everything is.
         access: who may do what.
+        changed: called with ("scheduled", id) when an archived experiment's recurring runs stop.
     """
 
-    def __init__(self, store: Store, access: Access):
+    def __init__(self, store: Store, access: Access, changed: Callable[[str, str], None]):
         self._store = store
         self._access = access
+        self._changed = changed
 
     def list(self) -> dict[str, Any]:
         """A page of them, of one namespace."""
@@ -62,7 +65,7 @@ class Experiments:
             return answers.experiment(self._permitted("get", experiment_id))
 
     def delete(self, experiment_id: str) -> dict[str, Any]:
-        """Remove one; its runs stay."""
+        """Delete an experiment. Its runs stay, and can never be terminated or deleted again."""
         with layer("Failed to delete experiment: "):
             self._permitted(
                 "delete",
@@ -73,15 +76,20 @@ class Experiments:
         return {}
 
     def archive(self, experiment_id: str) -> dict[str, Any]:
-        """Put one away; a single-user server answers so even where it is not there."""
+        """Archive an experiment and its runs, and disable its recurring runs.
+
+        Runs that have not ended go on. A single-user server answers 200 for an experiment that
+        does not exist.
+        """
         if self._access.multi_user:
             with layer("Failed to archive experiment: "):
                 self._permitted("archive", experiment_id)
-        self._store.update("experiments", experiment_id, storage_state="ARCHIVED")
+        self._store.archive_experiment(experiment_id)
+        self._changed("scheduled", experiment_id)
         return {}
 
     def unarchive(self, experiment_id: str) -> dict[str, Any]:
-        """Take one out again."""
+        """Unarchive an experiment. Its runs stay archived, and its recurring runs disabled."""
         with layer("Failed to unarchive experiment: "):
             self._permitted(
                 "unarchive",
@@ -111,6 +119,19 @@ class Experiments:
             f"namespace: Failed to fetch namespace from experiment {experiment_id}: "
         ):
             return self.find(experiment_id)["namespace"]
+
+    def of_run(self, run: Row, then: str) -> Row:
+        """Return the experiment of a run that exists.
+
+        Args:
+            run: the run.
+            then: what the server says before its reason for missing the experiment.
+
+        Raises:
+            ApiError: 404, the experiment was deleted.
+        """
+        with layer(f"{then}: Failed to fetch namespace from experiment {run['experiment_id']}: "):
+            return self.find(run["experiment_id"])
 
     def home(self, experiment_id: str) -> Row:
         """The one that a run goes into: the one it names, or the default."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote_plus
 
 from sandbox.api.bodies import snake_case
 from sandbox.api.errors import INVALID, ApiError, invalid, layer, unreadable
@@ -203,8 +205,9 @@ def _sorting(kind: Kind, sort: str) -> tuple[str, bool]:
 def _filter(kind: Kind, text: str) -> tuple[list[str], list[object]]:
     if not text:
         return [], []
+    decoded = _unescaped(text)
     try:
-        predicates = json.loads(text)["predicates"]
+        predicates = json.loads(decoded)["predicates"]
     except (ValueError, KeyError, TypeError):
         predicates = None
     if not isinstance(predicates, list) or not all(isinstance(item, dict) for item in predicates):
@@ -212,10 +215,26 @@ def _filter(kind: Kind, text: str) -> tuple[list[str], list[object]]:
     clauses: list[str] = []
     values: list[object] = []
     for predicate in predicates:
-        clause, used = _predicate(kind, predicate, text)
+        clause, used = _predicate(kind, predicate, decoded)
         clauses.append(clause)
         values += used
     return clauses, values
+
+
+def _unescaped(text: str) -> str:
+    """Unescape a filter once more than the query that it came in, as the server does.
+
+    Raises:
+        ApiError: 400, a `%` is not followed by two hexadecimal digits.
+    """
+    wrong = re.search(r"%(?![0-9A-Fa-f]{2})", text)
+    if wrong:
+        escape = text[wrong.start() : wrong.start() + 3]
+        raise invalid(
+            f"failed to parse valid filter from {json.dumps(text)}: "
+            f"invalid URL escape {json.dumps(escape)}"
+        )
+    return unquote_plus(text)
 
 
 def _filter_error(text: str) -> ApiError:
@@ -259,7 +278,7 @@ def _predicate(kind: Kind, predicate: dict[str, Any], text: str) -> tuple[str, l
     if operation == "IS_SUBSTRING":
         if value_fields[0] != "string_value":
             raise invalid("cannot use non string value type string with operator 3")
-        return f"instr(lower({column}), lower(?)) > 0", [value]
+        return f"{column} LIKE ? ESCAPE '\\'", [f"%{value}%"]
     return f"{column} {_OPERATIONS[operation]} ?", [value]
 
 

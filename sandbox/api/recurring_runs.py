@@ -161,7 +161,6 @@ class RecurringRuns:
             recurring_run_id,
             mode=verb.upper(),
             updated_at=self._store.now(),
-            next_at=None,
         )
         self._changed("scheduled", recurring_run_id)
         return {}

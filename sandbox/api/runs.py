@@ -14,6 +14,7 @@ from sandbox.api import answers, bodies, listing, submission
 from sandbox.api.access import Access
 from sandbox.api.errors import (
     ABORTED,
+    PRECONDITION,
     ApiError,
     UploadError,
     internal,
@@ -103,17 +104,24 @@ class Runs:
             return answers.run(self._permitted("get", run_id))
 
     def delete(self, run_id: str) -> dict[str, Any]:
-        """Remove one, and end it."""
+        """Delete a run, and end it.
+
+        A single-user server reads the run's namespace from its experiment, and misses it there.
+        """
         with layer("Failed to delete a run: "):
-            self._permitted(
+            run = self._permitted(
                 "delete", run_id, f"Failed to delete run {run_id} as it does not exist: "
             )
+            if not run["namespace"]:
+                self._experiments.of_run(
+                    run, f"Failed to delete a run {run_id} due to namespace fetching error"
+                )
         self._changed("deleted", run_id)
         self._store.delete("runs", "id = ?", run_id)
         return {}
 
     def archive(self, run_id: str) -> dict[str, Any]:
-        """Put one away."""
+        """Archive a run, whether it has ended or not."""
         with layer("Failed to archive a run: "):
             self._permitted(
                 "archive", run_id, f"Failed to archive run {run_id} as it failed to be retrieved: "
@@ -122,36 +130,54 @@ class Runs:
         return {}
 
     def unarchive(self, run_id: str) -> dict[str, Any]:
-        """Take one out again."""
+        """Unarchive a run of an experiment that is not archived itself."""
         with layer("Failed to unarchive a run: "):
-            self._permitted(
-                "unarchive",
-                run_id,
-                f"Failed to unarchive run {run_id} as it failed to be retrieved: ",
+            run = self._permitted(
+                "unarchive", run_id, f"Failed to unarchive run {run_id} as it does not exist: "
             )
+            with layer(f"Failed to unarchive run {run_id} due to experiment fetching error: "):
+                experiment = self._experiments.find(run["experiment_id"])
+            if experiment["storage_state"] == "ARCHIVED":
+                reason = (
+                    f"Failed to unarchive run {run_id} as experiment {experiment['id']} must be "
+                    "un-archived first"
+                )
+                raise ApiError(
+                    400,
+                    PRECONDITION,
+                    f"FailedPreconditionError: {reason}: Unarchive the experiment first to allow the "
+                    "run to be restored",
+                    reason,
+                )
         self._store.update("runs", run_id, storage_state="AVAILABLE")
         return {}
 
     def terminate(self, run_id: str) -> dict[str, Any]:
-        """End one that has not ended."""
+        """Terminate a run that has not ended.
+
+        The history of its states does not hold that: the server writes it there only if it looks at
+        the workflow before that ends.
+        """
         with layer("Failed to terminate a run: "):
-            self._permitted(
+            run = self._permitted(
                 "terminate",
                 run_id,
                 f"Failed to terminate run {run_id} due to error fetching the run: ",
             )
-            if not self._store.move_run(run_id, "CANCELING", expected=("PENDING", "RUNNING")):
+            self._namespace(run, f"Failed to terminate run {run_id}")
+            if not self._store.cancel_run(run_id):
                 with layer(f"Failed to terminate run {run_id}: "):
                     raise invalid(f"Failed to terminate a run {run_id}. Row not found")
         self._changed("terminated", run_id)
         return {}
 
     def retry(self, run_id: str) -> dict[str, Any]:
-        """Submit one that has failed again."""
+        """Submit a run that has failed again."""
         with layer("Failed to retry a run: "):
             row = self._permitted(
                 "retry", run_id, f"Failed to retry run {run_id} due to error fetching the run: "
             )
+            self._namespace(row, f"Failed to retry run {run_id}")
             if row["state"] != "FAILED":
                 reason = "Workflow must be Failed/Error to retry"
                 raise ApiError(
@@ -209,6 +235,14 @@ class Runs:
                 flask.request.headers, verb, "runs", run["namespace"], _workflow(run), run_id
             )
         return run
+
+    def _namespace(self, run: Row, then: str) -> str:
+        """Return a run's namespace, which is its experiment's; 404 where that was deleted."""
+        return self._experiments.of_run(
+            run,
+            f"{then} due to error fetching its namespace: "
+            f"Failed to fetch namespace from run {run['id']}",
+        )["namespace"]
 
     def _find(self, run_id: str) -> Row:
         row = self._store.get("runs", run_id)

@@ -1,5 +1,7 @@
 """Send a transcript of the real server to another one, and say where the answers differ.
 
+An exchange of a form that this module does not know is a difference too, and the others go on.
+
 A transcript is a list of exchanges (see the README beside them). Ids and page tokens that the other
 server gives differ from the recorded ones: they are learnt from its answers, and put into what is
 sent after. Times, ids, tokens and what follows from the cluster are compared by their form only.
@@ -20,6 +22,8 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _PAGE_TOKEN = re.compile(r"pageToken: \S+,")
 # Argo adds five characters of its own to the name of a workflow.
 _WORKFLOW = re.compile(r"(?<=\bName:)([a-z0-9-]+)-[a-z0-9]{5}(?=,)")
+# A recurring run's run is called RESOURCE-NUMBER-HASH, and RESOURCE ends in five such characters too.
+_FIRED = re.compile(r"^([a-z0-9-]+)[a-z0-9]{5}-(\d+)-\d{5,10}$")
 _TOKENS = ("next_page_token", "page_token")
 
 
@@ -63,6 +67,8 @@ class Replay:
         run_state: called with a run's id and the recorded run, before the run is looked at, so that
             a server that executes nothing has it in that state.
         tokens: bearer tokens for the identities that the transcript names.
+        fire: called with a recurring run's id and a recorded run of it that the server has not
+            submitted yet, so that a server whose time does not pass submits it, in that state.
     """
 
     def __init__(
@@ -72,12 +78,14 @@ class Replay:
         tick: Callable[[], None],
         run_state: Callable[[str, dict], None],
         tokens: Mapping[str, str] | None = None,
+        fire: Callable[[str, dict], None] = lambda _, __: None,
     ):
         self._bearers = {name: f"Bearer {token}" for name, token in (tokens or {}).items()}
         self._tick = tick
         self.exchanges = json.loads(path.read_text())["exchanges"]
         self._http = httpx.Client(base_url=url, trust_env=False, timeout=30)
         self._run_state = run_state
+        self._fire = fire
         self._known: dict[str, str] = {}
 
     def differences(self) -> Iterator[Difference]:
@@ -85,17 +93,32 @@ class Replay:
         with self._http:
             for number, exchange in enumerate(self.exchanges):
                 self._tick()
-                self._prepare(exchange)
-                answer = self._send(exchange["request"], exchange.get("identity"))
-                yield from self._compare(number, exchange, answer)
+                try:
+                    yield from self._exchange(number, exchange)
+                except (LookupError, TypeError, ValueError, httpx.HTTPError) as error:
+                    what = f"cannot be replayed: {type(error).__name__}: {error}"
+                    yield Difference(number, _endpoint(exchange), "exchange", exchange, what)
+
+    def _exchange(self, number: int, exchange: dict) -> Iterator[Difference]:
+        self._prepare(exchange)
+        identity = exchange.get("identity")
+        if identity and identity not in self._bearers:
+            raise LookupError(f"nobody has said what token {identity!r} has")
+        response = self._send(exchange["request"], identity)
+        yield from self._compare(number, exchange, response)
 
     def _prepare(self, exchange: dict) -> None:
         body = exchange["response"].get("json")
         rows = [body, *body.get("runs", [])] if isinstance(body, dict) else []
         for row in rows:
-            known = isinstance(row, dict) and self._known.get(row.get("run_id", ""))
-            if known and "state" in row and "run_details" in row:
-                self._run_state(known, row)
+            if not isinstance(row, dict) or "state" not in row:
+                continue
+            run_id = self._known.get(row.get("run_id", ""))
+            schedule = self._known.get(row.get("recurring_run_id", ""))
+            if run_id and "run_details" in row:
+                self._run_state(run_id, row)
+            elif schedule and not run_id:
+                self._fire(schedule, row)
 
     def _translate(self, text: str) -> str:
         for recorded, given in self._known.items():
@@ -124,8 +147,8 @@ class Replay:
         )
 
     def _compare(self, number: int, exchange: dict, answer: httpx.Response) -> Iterator[Difference]:
-        request, recorded = exchange["request"], exchange["response"]
-        what = f"{request['method']} {_UUID.sub('ID', request['path'])}"
+        recorded = exchange["response"]
+        what = _endpoint(exchange)
         if answer.status_code != recorded["status"]:
             given = f"{answer.status_code} {answer.text}"
             wanted = f"{recorded['status']} {recorded.get('json', recorded.get('text'))}"
@@ -193,7 +216,13 @@ class Replay:
 
 def _stable(text: str) -> str:
     """A text without page tokens and generated names."""
-    return _WORKFLOW.sub(r"\1-GENERATED", _PAGE_TOKEN.sub("", text))
+    return _FIRED.sub(r"\1-\2", _WORKFLOW.sub(r"\1-GENERATED", _PAGE_TOKEN.sub("", text)))
+
+
+def _endpoint(exchange: dict) -> str:
+    """Return the method and path of an exchange's request, ids left out, as far as it has them."""
+    request = exchange.get("request", {})
+    return f"{request.get('method', '?')} {_UUID.sub('ID', request.get('path', '?'))}"
 
 
 def _identity(row: object) -> str:
