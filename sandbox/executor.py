@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +18,9 @@ from pathlib import Path
 from sandbox import specs, tasks
 from sandbox.store import Row, Store
 
-_ROOM = Path(__file__).resolve().parents[1]
-_HIDDEN = ("AWS_", "JUJU_", "GITHUB_", "SANDBOX_")
+_CHECKOUT = Path(__file__).resolve().parents[1]
+# What a step has of this machine's environment, as a pod has it of its image and node.
+_OF_THE_MACHINE = re.compile("PATH|TZ|LANG|LC_.*|LD_LIBRARY_PATH|CUDA_VISIBLE_DEVICES")
 
 
 class Executor:
@@ -35,13 +38,11 @@ class Executor:
         store: Store,
         artifacts: Path,
         secrets: Mapping[tuple[str, str], str],
-        environment: Mapping[str, str],
         limit: int = 1,
     ):
         self._store = store
         self._artifacts = artifacts
         self._secrets = secrets
-        self._environment = environment
         self._limit = limit
         self._wake = threading.Condition()
         self._stopping = False
@@ -114,11 +115,28 @@ class Executor:
         parameters = specs.typed(text, json.loads(run["parameters"]))
         (folder / "run.json").write_text(json.dumps({"parameters": parameters}))
         self._store.update("runs", run["id"], tasks="[]")
+        with tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as rooms:
+            code, too_large = self._follow(run, folder, rooms)
+        with self._wake:
+            del self._running[run["id"]]
+            lost = run["id"] in self._lost
+        if lost:
+            return
+        if code == 0:
+            self._store.move_run(run["id"], "SUCCEEDED", expected=("RUNNING",))
+            return
+        # Argo fails a workflow that is too large as a whole: no step has failed.
+        if not too_large:
+            self._fail_tasks(run["id"])
+        self._store.move_run(run["id"], "FAILED", expected=("RUNNING", "CANCELING"))
+
+    def _follow(self, run: Row, folder: Path, rooms: str) -> tuple[int, bool]:
+        """Execute a run in a process; return its status, and whether its workflow was too large."""
         with self._wake:
             process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "sandbox.run", str(folder)],
-                cwd=_ROOM,
-                env=self._environment_of(folder),
+                [sys.executable, "-m", "sandbox.run", str(folder), rooms],
+                cwd=_CHECKOUT,
+                env=self._environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -129,31 +147,20 @@ class Executor:
             if self._stopping or current is None or current["state"] == "CANCELING":
                 _kill(process)
         assert process.stdout  # noqa: S101
+        too_large = False
         with process:
             for line in process.stdout:
                 message = json.loads(line)
-                self._update_task(run["id"], message["task"], message["state"])
-            code = process.wait()
-        with self._wake:
-            del self._running[run["id"]]
-            lost = run["id"] in self._lost
-        if lost:
-            return
-        if code == 0:
-            self._store.move_run(run["id"], "SUCCEEDED", expected=("RUNNING",))
-            return
-        self._fail_tasks(run["id"])
-        self._store.move_run(run["id"], "FAILED", expected=("RUNNING", "CANCELING"))
+                too_large = message["state"] == specs.TOO_LARGE
+                if not too_large:
+                    self._update_task(run["id"], message["task"], message["state"])
+            return process.wait(), too_large
 
-    def _environment_of(self, folder: Path) -> dict[str, str]:
-        """The environment of a run's process: ours, and the secrets that it deals out to its steps."""
+    def _environment(self) -> dict[str, str]:
+        """Return the environment of a run's process, with the secrets that it deals out to steps."""
         environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)
+            name: value for name, value in os.environ.items() if _OF_THE_MACHINE.fullmatch(name)
         }
-        # What a step installs is the run's own, and does not change this environment.
-        site = str(folder / "site-packages")
-        environment |= {"PYTHONUNBUFFERED": "1", "PIP_TARGET": site, "PYTHONPATH": site}
-        environment |= self._environment
         kept = [[name, key, value] for (name, key), value in self._secrets.items()]
         return {**environment, specs.SECRETS: json.dumps(kept)}
 
@@ -161,10 +168,7 @@ class Executor:
         run = self._store.get("runs", run_id)
         if run is None:
             return
-        steps = specs.steps(run["spec"])
-        # The local runner adds a time to the component's name.
-        step = max((s for s in steps if name.startswith(s)), key=len, default=name)
-        tasks.update_states(self._store, run, {step: state})
+        tasks.update_states(self._store, run, {name: state})
 
     def _fail_tasks(self, run_id: str) -> None:
         """What was going on has failed."""

@@ -1,4 +1,4 @@
-"""The process of one run: `python -m sandbox.run FOLDER` executes the compiled pipeline in FOLDER.
+"""The process of one run: `python -m sandbox.run FOLDER ROOMS` executes the pipeline in FOLDER.
 
 The SDK's own local runner does the work, a process for each step. What happens is told to the
 sandbox on standard output, one JSON object a line; the steps' own output goes to the run's log.
@@ -15,11 +15,14 @@ import signal
 import sys
 import threading
 import warnings
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from sandbox import specs
 from sandbox.volumes import on_directories
+from sandbox.workflow_size import LIMIT, project
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([^']+)'")
@@ -32,22 +35,57 @@ def _die_with_the_sandbox() -> None:
 
 
 class _Watch(logging.Filter):
-    """Tells of steps that begin and end, from the local runner's log; takes its colours out."""
+    """Tells of steps that begin and end, from the local runner's log; takes its colours out.
 
-    def __init__(self, stream: TextIO):
+    A step that fails and is tried again goes on, as the server tells it. When a step has ended, the run
+    ends too if Argo would fail its workflow for its size.
+
+    Args:
+        text: the compiled pipeline.
+        parameters: the run's.
+        stream: where it tells so.
+    """
+
+    def __init__(self, text: str, parameters: Mapping[str, Any], stream: TextIO):
         super().__init__()
+        self._text = text
+        self._parameters = parameters
         self._stream = stream
+        self._retries = specs.retries(text)
+        self._ended: Counter[tuple[str, str]] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = _COLOUR.sub("", record.getMessage()), ()
-        for pattern in (_STARTED, _ENDED):
-            match = pattern.search(record.msg)
-            if match:
-                state = {"SUCCESS": "SUCCEEDED", "FAILURE": "FAILED"}.get(
-                    match.group(2) if pattern is _ENDED else "", "RUNNING"
-                )
-                _report(self._stream, [match.group(1)], state)
+        started = _STARTED.search(record.msg)
+        ended = _ENDED.search(record.msg)
+        if started:
+            _report(self._stream, [self._step(started)], "RUNNING")
+        if ended:
+            step, status = self._step(ended), ended.group(2)
+            self._ended[step, status] += 1
+            if status == "SUCCESS" or self._ended[step, status] > self._retries.get(step, 0):
+                state = "SUCCEEDED" if status == "SUCCESS" else "FAILED"
+                _report(self._stream, [step], state)
+            self._check_size()
         return True
+
+    def _step(self, match: re.Match[str]) -> str:
+        return specs.step_of(list(self._retries), match.group(1))
+
+    def _check_size(self) -> None:
+        executions = {
+            step: count for (step, status), count in self._ended.items() if status == "SUCCESS"
+        }
+        size = project(self._text, iterations=1, parameters=self._parameters, executions=executions)
+        if size.fits:
+            return
+        print(
+            "run failed: workflow is longer than maximum allowed size. "
+            f"compressed size {size.compressed} > maxSize {LIMIT}",
+            flush=True,
+        )
+        _report(self._stream, [""], specs.TOO_LARGE)
+        os.killpg(0, signal.SIGKILL)
 
 
 def _report(stream: TextIO, tasks: list[str], state: str = "SUCCEEDED") -> None:
@@ -55,8 +93,8 @@ def _report(stream: TextIO, tasks: list[str], state: str = "SUCCEEDED") -> None:
         print(json.dumps({"task": task, "state": state}), file=stream, flush=True)
 
 
-def main(folder: Path) -> int:
-    """Execute the run; 0 when it succeeded."""
+def main(folder: Path, rooms: Path) -> int:
+    """Execute the run in a folder, its steps below another one; return 0 if it succeeded."""
     threading.Thread(target=_die_with_the_sandbox, daemon=True).start()
     stream = os.fdopen(os.dup(1), "w")
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -71,14 +109,18 @@ def main(folder: Path) -> int:
     warnings.simplefilter("ignore")
     from kfp import components, local
 
-    settings = json.loads((folder / "run.json").read_text())
+    parameters = json.loads((folder / "run.json").read_text())["parameters"]
+    text = (folder / "pipeline.yaml").read_text()
+    # This process was started in the checkout, which steps must not see.
+    os.chdir(rooms)
     try:
-        volumes = on_directories((folder / "pipeline.yaml").read_text(), folder / "volumes")
+        volumes = on_directories(text, folder / "volumes")
     except ValueError as error:
         print(f"run failed: {error}")
         return 1
-    pipeline = components.load_component_from_text(specs.with_secrets(volumes.text, secrets))
-    logging.getLogger().addFilter(_Watch(stream))
+    executed = specs.in_rooms(specs.with_secrets(volumes.text, secrets))
+    pipeline = components.load_component_from_text(executed)
+    logging.getLogger().addFilter(_Watch(text, parameters, stream))
     local.init(
         local.SubprocessRunner(use_venv=False),
         pipeline_root=str(folder),
@@ -87,7 +129,7 @@ def main(folder: Path) -> int:
     volumes.create()
     _report(stream, volumes.creating)
     try:
-        pipeline(**settings["parameters"])
+        pipeline(**parameters)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the run that failed
         print(f"run failed: {type(error).__name__}: {_COLOUR.sub('', str(error))}")
         return 1
@@ -98,4 +140,4 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1])))
+    raise SystemExit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -108,7 +108,6 @@ class Sandbox:
             self.store,
             self.root / "artifacts",
             {(SECRET, "accesskey"): self.access_key, (SECRET, "secretkey"): self.secret_key},
-            {"AWS_REGION": "us-east-1", "TF_CPP_MIN_LOG_LEVEL": "3"},
             self._limit,
         )
         self._scheduler = Scheduler(self.store, self._changed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -11,6 +11,18 @@ import yaml
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # How a run's process is given what Secrets hold: JSON, [[name, key, value], ...].
 SECRETS = "SANDBOX_SECRETS"
+# How a run's process says that Argo would have failed the workflow for its size.
+TOO_LARGE = "TOO_LARGE"
+_ROOM = """\
+room=$(mktemp -d "$PWD/XXXXXX") && mkdir "$room/home" "$room/tmp" "$room/work" || exit 1
+export HOME="${HOME:-$room/home}" TMPDIR="${TMPDIR:-$room/tmp}"
+export PIP_TARGET="${PIP_TARGET:-$room/site}" PYTHONPATH="${PYTHONPATH:-$room/site}"
+cd "$room/work" || exit 1
+"$@"
+code=$?
+rm -rf "$room"
+exit "$code"
+"""
 _NUMBER = ("double or integer", "number", lambda v: isinstance(v, (int, float)))
 _TYPES: dict[str, tuple[str, str, Any]] = {
     "STRING": ("string", "string", lambda v: isinstance(v, str)),
@@ -119,17 +131,50 @@ def typed(text: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def steps(text: str) -> list[str]:
-    """The names of the tasks that run a container, at any depth."""
+    """Return the names of the tasks that run a container, at any depth."""
+    return list(_tasks(text))
+
+
+def _tasks(text: str) -> dict[str, dict[str, Any]]:
+    """Return the tasks that run a container, at any depth, by name."""
     document = parse(text)[0]
     components = document.get("components", {})
     tasks: dict[str, Any] = {}
     for dag in (document["root"], *components.values()):
         tasks |= dag.get("dag", {}).get("tasks", {})
-    return [
-        name
+    return {
+        name: task
         for name, task in tasks.items()
         if "executorLabel" in components.get(task.get("componentRef", {}).get("name"), {})
-    ]
+    }
+
+
+def retries(text: str) -> dict[str, int]:
+    """Return how often each step with a retry policy is tried again when it fails."""
+    return {
+        name: int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
+        for name, task in _tasks(text).items()
+    }
+
+
+def step_of(steps: Sequence[str], name: str) -> str:
+    """Return the step that the local runner executes under a name: it adds a time to the step's."""
+    return max((step for step in steps if name.startswith(step)), key=len, default=name)
+
+
+def in_rooms(text: str) -> str:
+    """Return a compiled pipeline in which each step works in a room of its own, as in a pod.
+
+    The local runner executes steps where it was started, in one environment. A pod has a working
+    directory, a home and temporary files of its own, which go with it, and so does what pip installs
+    there. Variables that the pipeline sets itself stay. Rooms are made in the working directory.
+    """
+    documents = parse(text)
+    for executor in documents[0].get("deploymentSpec", {}).get("executors", {}).values():
+        container = executor.get("container", {})
+        if "command" in container:
+            container["command"] = ["sh", "-c", _ROOM, "sh", *container["command"]]
+    return yaml.safe_dump_all(documents, sort_keys=False)
 
 
 def with_secrets(text: str, secrets: Mapping[tuple[str, str], str]) -> str:

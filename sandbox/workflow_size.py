@@ -1,26 +1,27 @@
 """Project how large a pipeline's Argo Workflow object becomes, without a cluster.
 
-Kubeflow Pipelines 2.15 compiles a pipeline into one Workflow. Argo Workflows 3.7 writes that object after
-each change of a node, and fails a workflow that is larger than `LIMIT` even with its nodes compressed:
-"workflow is longer than maximum allowed size". Kubeflow does not pass that message on: its run is FAILED
-without a reason.
+Kubeflow Pipelines 2.15 compiles a pipeline into one Workflow. Argo Workflows 3.7 writes that object
+after each change of a node, and fails a workflow that is larger than `LIMIT` even with its nodes
+compressed: "workflow is longer than maximum allowed size". Kubeflow does not pass that message on: its
+run is FAILED without a reason.
 
 A step's container, with all the code in its command, is in that object about six times:
 
 1. in the specification, as the workflow's argument `implementations-HASH`;
 2. in the node of the step's driver, as the input `container`;
-3. there as well, in the output `pod-spec-patch`: the pod that the driver decided on, in which the launcher
-   goes before the container's command;
+3. there as well, in the output `pod-spec-patch`: the pod that the driver decided on, in which the
+   launcher goes before the container's command;
 4. in the node of the step, as the input `pod-spec-patch`;
 5. in the node `executor`, where the step has a retry policy;
 6. in the node of each of the step's pods.
 
-Each of these is JSON in a string of JSON, so what has quotes and line ends grows with each layer. A component
-is in the specification once, in the driver's node once and in the launcher's arguments of each pod patch.
-Steps in a ParallelFor have the nodes 2 to 6 once for each iteration.
+Each of these is JSON in a string of JSON, so what has quotes and line ends grows with each layer. A
+component is in the specification once, in the driver's node once and in the launcher's arguments of
+each pod patch. Steps in a ParallelFor have the nodes 2 to 6 once for each iteration.
 
-Argo keeps the object as it is where it fits into `LIMIT`, and otherwise the nodes as base64 of gzip. Then
-the specification still counts in full, and so does what does not compress: base64 of compressed code.
+Argo keeps the object as it is where it fits into `LIMIT`, and otherwise the nodes as base64 of gzip.
+Then the specification still counts in full, and so does what does not compress: base64 of code that
+is compressed already.
 
 The constants were read off Workflow objects of a Kubeflow Pipelines 2.15.0 with Argo 3.7.3.
 """
@@ -33,7 +34,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from sandbox import specs
 
@@ -48,7 +49,8 @@ _TASK_FRAME = 1_250
 _NODE_FRAME, _NODE_UNIQUE = 780, 150
 # Characters of the launcher's arguments around the component and the executor's input.
 _LAUNCHER_FRAME = 420
-# Characters of the executor's input: its frame, a parameter, an artifact that comes in and one that goes out.
+# Characters of the executor's input: its frame, a parameter, an artifact that comes in and one that
+# goes out.
 _INPUT_FRAME, _INPUT_PARAMETER, _INPUT_ARTIFACT, _OUTPUT_ARTIFACT = 450, 45, 620, 330
 _HASH = "0" * 64
 
@@ -93,7 +95,7 @@ def project(
         iterations: how many iterations of a ParallelFor are counted whose list is not known: neither
             in the pipeline nor among the parameters.
         parameters: the run's parameters.
-        executions: how often steps were executed at least, by the name of the task.
+        executions: how often steps in such a ParallelFor were executed at least, by the task's name.
 
     Raises:
         ValueError: the text is no compiled pipeline.
@@ -112,7 +114,9 @@ class _Workflow:
         executions: Mapping[str, int],
     ):
         spec = documents[0]
-        kubernetes = documents[1].get("platforms", {}).get("kubernetes", {}) if documents[1:] else {}
+        kubernetes = (
+            documents[1].get("platforms", {}).get("kubernetes", {}) if documents[1:] else {}
+        )
         self._root: _Json = spec["root"]
         self._components: _Json = spec.get("components", {})
         self._executors: _Json = spec.get("deploymentSpec", {}).get("executors", {})
@@ -133,13 +137,16 @@ class _Workflow:
             {
                 "inputs": parameters[0],
                 "outputs": parameters[1],
-                "frame": "f" * (_NODE_FRAME - _NODE_UNIQUE) + _unique(str(self._made), _NODE_UNIQUE),
+                "frame": "f" * (_NODE_FRAME - _NODE_UNIQUE)
+                + _unique(str(self._made), _NODE_UNIQUE),
             }
         )
 
     def size(self) -> Projection:
         defined = self._root.get("inputDefinitions", {}).get("parameters", {})
-        known = {name: each["defaultValue"] for name, each in defined.items() if "defaultValue" in each}
+        known = {
+            name: each["defaultValue"] for name, each in defined.items() if "defaultValue" in each
+        }
         known.update(self._parameters)
         root_driver = {"component": _dump(self._root), "runtime-config": _dump({"p": known})}
         nodes = [self._node(root_driver), self._node({}), self._node({})]
@@ -174,37 +181,36 @@ class _Workflow:
             for task in dag.get("tasks", {}).values()
         )
 
-    def _nodes(self, dag: _Json, times: int, known: Mapping[str, Any]) -> Iterator[str]:
+    def _nodes(
+        self, dag: _Json, times: int, known: Mapping[str, Any], *, guessed: bool = False
+    ) -> Iterator[str]:
         """Yield the nodes of a DAG that is executed a number of times, as JSON.
 
         Args:
             dag: the DAG.
             times: how often.
             known: the values of its inputs, as far as they are known before the run.
+            guessed: whether `times` comes from a list that is not known.
         """
         for name, task in dag.get("tasks", {}).items():
             component = self._components.get(task["componentRef"]["name"], {})
             inputs = _known_inputs(task, known)
             if "dag" in component:
                 driver = {"component": _dump(component), "task": _dump(task)}
-                count = 1
+                count, is_guess = 1, guessed
                 if "parameterIterator" in task or "artifactIterator" in task:
-                    count = self._count(task, inputs)
+                    items = _items(task, inputs)
+                    count = self._iterations if items is None else len(items)
+                    is_guess = guessed or items is None
                     for _ in range(times):
                         yield from (self._node(driver), self._node({}), self._node({}))
                 for _ in range(times * count):
                     yield from (self._node(driver), self._node({}))
-                yield from self._nodes(component["dag"], times * count, inputs)
+                yield from self._nodes(component["dag"], times * count, inputs, guessed=is_guess)
             else:
-                count = max(times, self._executions.get(name, 0))
+                count = max(times, self._executions.get(name, 0)) if guessed else times
                 for _ in range(count):
                     yield from self._step(component, task)
-
-    def _count(self, task: _Json, inputs: Mapping[str, Any]) -> int:
-        """Return how many iterations a ParallelFor has."""
-        items = task.get("parameterIterator", {}).get("items", {})
-        values = json.loads(items["raw"]) if "raw" in items else inputs.get(items.get("inputParameter"))
-        return len(values) if isinstance(values, list) else self._iterations
 
     def _step(self, component: _Json, task: _Json) -> list[str]:
         """Return the nodes of one execution of a step."""
@@ -224,6 +230,13 @@ class _Workflow:
         has_retries = task.get("retryPolicy", {}).get("maxRetryCount", 0) > 0
         executed = [self._node(patch) for _ in range(3 if has_retries else 2)]
         return [self._node(inputs, patch), *executed]
+
+
+def _items(task: _Json, inputs: Mapping[str, Any]) -> list[Any] | None:
+    """Return the list of a ParallelFor; None where it is not known before the run."""
+    items = task.get("parameterIterator", {}).get("items", {})
+    values = json.loads(items["raw"]) if "raw" in items else inputs.get(items.get("inputParameter"))
+    return cast("list[Any]", values) if isinstance(values, list) else None
 
 
 def _known_inputs(task: _Json, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -266,7 +279,8 @@ def _executor_input(component: _Json) -> str:
     inputs, outputs = component.get("inputDefinitions", {}), component.get("outputDefinitions", {})
     length = (
         _INPUT_FRAME
-        + _INPUT_PARAMETER * (len(inputs.get("parameters", {})) + len(outputs.get("parameters", {})))
+        + _INPUT_PARAMETER
+        * (len(inputs.get("parameters", {})) + len(outputs.get("parameters", {})))
         + _INPUT_ARTIFACT * len(inputs.get("artifacts", {}))
         + _OUTPUT_ARTIFACT * len(outputs.get("artifacts", {}))
     )
