@@ -37,6 +37,12 @@ def main() -> None:
         help="a multi-user server for those in this file: "
         '[{"name": NAME, "token": TOKEN, "roles": {NAMESPACE: "edit" or "view"}}]',
     )
+    parser.add_argument(
+        "--s3-without-conditional-writes",
+        action="store_true",
+        help="the S3 server ignores If-None-Match, as Charmed MinIO does; ROOT/kubeconfig names an API "
+        "server with the ConfigMaps that replace it",
+    )
     options = parser.parse_args()
     users = options.users and [User(**user) for user in json.loads(options.users.read_text())]
     keys = tuple(os.environ.pop(name, "") for name in KEYS)
@@ -54,6 +60,7 @@ def main() -> None:
         users=users,
         host=options.host,
         keys=keys if all(keys) else None,
+        s3_without_conditional_writes=options.s3_without_conditional_writes,
     ) as sandbox:
         print(f"Kubeflow Pipelines {sandbox.api_url}, S3 {sandbox.s3_url}, ready", flush=True)
         stop.wait()

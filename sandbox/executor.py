@@ -30,6 +30,7 @@ class Executor:
         store: where the runs are.
         artifacts: the folder under which each run gets one of its own.
         secrets: what Secrets hold, by (name, key), for steps that take their environment from them.
+        service_account: environment variables that stand for the ServiceAccount in each pod.
         limit: how many runs go on at once.
     """
 
@@ -38,11 +39,13 @@ class Executor:
         store: Store,
         artifacts: Path,
         secrets: Mapping[tuple[str, str], str],
+        service_account: Mapping[str, str],
         limit: int = 1,
     ):
         self._store = store
         self._artifacts = artifacts
         self._secrets = secrets
+        self._service_account = service_account
         self._limit = limit
         self._wake = threading.Condition()
         self._stopping = False
@@ -162,7 +165,7 @@ class Executor:
             name: value for name, value in os.environ.items() if _OF_THE_MACHINE.fullmatch(name)
         }
         kept = [[name, key, value] for (name, key), value in self._secrets.items()]
-        return {**environment, specs.SECRETS: json.dumps(kept)}
+        return {**environment, **self._service_account, specs.SECRETS: json.dumps(kept)}
 
     def _update_task(self, run_id: str, name: str, state: str) -> None:
         run = self._store.get("runs", run_id)

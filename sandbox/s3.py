@@ -31,9 +31,12 @@ class PersistentS3:
 
     Args:
         path: the SQLite file.
+        ignores_conditions: put objects whatever the conditions are, as MinIO did before
+            RELEASE.2024-05-07.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, ignores_conditions: bool = False):
+        self._ignores_conditions = ignores_conditions
         self._app = create_backend_app("s3")
         self._client = Client(self._app)
         self._lock = threading.Lock()
@@ -65,6 +68,9 @@ class PersistentS3:
         """Answer one request."""
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
             return self._app(environ, start_response)
+        if self._ignores_conditions:
+            for header in ("HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH"):
+                environ.pop(header, None)
         with self._lock:
             path = quote(environ["PATH_INFO"].encode("latin-1"))
             changed = [path]

@@ -18,6 +18,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from sandbox import HOST
 from sandbox.api import create_app
 from sandbox.api.access import Access, User
+from sandbox.config_maps import ConfigMaps
 from sandbox.executor import Executor
 from sandbox.s3 import PersistentS3
 from sandbox.schedule import Scheduler
@@ -26,6 +27,8 @@ from sandbox.tasks import update_states
 
 BUCKET = "mlpipeline"
 SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the name of a Kubernetes Secret
+# In which runs are executed where there is one user.
+NAMESPACE = "kubeflow"
 
 
 class _Quiet(WSGIRequestHandler):
@@ -50,10 +53,13 @@ class Sandbox:
             everybody is trusted: the API asks nobody who they are unless there are users, the S3
             server checks no signature, and whoever submits a run has a program executed.
         keys: the S3 server's access and secret key; those of the last time, or new ones, if not given.
+        s3_without_conditional_writes: the S3 server ignores If-None-Match and If-Match of puts, as
+            Charmed MinIO does; beside it are Kubernetes' ConfigMaps, whose kubeconfig steps are given.
 
     Attributes:
         bucket: the bucket that is there from the start.
         access_key, secret_key: what the S3 server's Secret holds.
+        kubeconfig: names the API server with the ConfigMaps; None where the S3 server needs none.
     """
 
     bucket = BUCKET
@@ -71,8 +77,11 @@ class Sandbox:
         users: Sequence[User] | None = None,
         host: str = HOST,
         keys: tuple[str, str] | None = None,
+        s3_without_conditional_writes: bool = False,
     ):
         self._access = Access(users)
+        self._namespaces = sorted({name for user in users or () for name in user.roles})
+        self.kubeconfig = root.resolve() / "kubeconfig" if s3_without_conditional_writes else None
         self._clock = clock
         self._ids = ids
         self.root = root.resolve()
@@ -99,15 +108,23 @@ class Sandbox:
         self.root.mkdir(parents=True, exist_ok=True)
         self.access_key, self.secret_key = self._keys()
         self.store = Store(self.root / "kfp.sqlite", self._clock, self._ids)
-        self._s3 = PersistentS3(self.root / "s3.sqlite")
+        self._s3 = PersistentS3(
+            self.root / "s3.sqlite", ignores_conditions=self.kubeconfig is not None
+        )
         self._s3.make_bucket(BUCKET)
         ports = self._last_ports()
         self._s3_server = _serve(self._s3, self._host, self._ports[1], ports.get("s3", 0))
         self.s3_url = f"http://{self._host}:{self._s3_server.port}"
+        service_account: dict[str, str] = {}
+        self._config_maps_server = None
+        if self.kubeconfig:
+            self._serve_config_maps(self.kubeconfig)
+            service_account["KUBECONFIG"] = str(self.kubeconfig)
         self._executor = Executor(
             self.store,
             self.root / "artifacts",
             {(SECRET, "accesskey"): self.access_key, (SECRET, "secretkey"): self.secret_key},
+            service_account,
             self._limit,
         )
         self._scheduler = Scheduler(self.store, self._changed)
@@ -126,12 +143,15 @@ class Sandbox:
         if not self._running:
             return
         self._running = False
-        for server in (self._api_server, self._s3_server):
-            server.shutdown()
-            server.server_close()
+        for server in (self._api_server, self._s3_server, self._config_maps_server):
+            if server:
+                server.shutdown()
+                server.server_close()
         self._scheduler.stop()
         self._executor.stop()
         self._s3.close()
+        if self._config_maps_server:
+            self._config_maps.close()
         self.store.close()
 
     def objects(self, prefix: str = "") -> S3Store:
@@ -176,6 +196,27 @@ class Sandbox:
             self._scheduler.changed()
         elif self._execute:
             self._executor.changed(event, identity)
+
+    def _serve_config_maps(self, kubeconfig: Path) -> None:
+        """Serve ConfigMaps, and write the kubeconfig by which they are found, for its owner alone."""
+        token = secrets.token_urlsafe(32)
+        namespaces = self._namespaces or [NAMESPACE]
+        self._config_maps = ConfigMaps(self.root / "config_maps.sqlite", token, namespaces)
+        self._config_maps_server = _serve(self._config_maps, self._host, 0, 0)
+        url = f"http://{self._host}:{self._config_maps_server.port}"
+        context = {"cluster": "sandbox", "user": "sandbox", "namespace": namespaces[0]}
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "sandbox",
+            "clusters": [{"name": "sandbox", "cluster": {"server": url}}],
+            "users": [{"name": "sandbox", "user": {"token": token}}],
+            "contexts": [{"name": "sandbox", "context": context}],
+        }
+        kubeconfig.unlink(missing_ok=True)
+        kubeconfig.touch(mode=0o600)
+        # JSON, which is YAML too: steps read it without a YAML parser.
+        kubeconfig.write_text(json.dumps(document))
 
     def _last_ports(self) -> dict[str, int]:
         path = self.root / "ports.json"

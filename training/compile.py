@@ -35,7 +35,7 @@ COMPILED = {
 # What steps import beyond the image's TensorFlow. kfp's executor needs nothing that kfp depends on.
 NEEDED = ("kfp", "obstore")
 # The packages in the bundle, by their folders.
-PACKAGES = (ROOT / "training" / "fashion_mnist",)
+PACKAGES = (ROOT / "training" / "fashion_mnist", ROOT / "lib" / "model_registry")
 _BOOTSTRAP = ROOT / "training" / "bootstrap.py"
 # The root's parameter whose default is the bundle's digest.
 _DIGEST = "code_sha256"

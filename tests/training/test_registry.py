@@ -1,94 +1,127 @@
-"""The model registry: on a directory, on the sandbox's S3 and, where there is one, on a real MinIO."""
+"""The model registry: in a directory, on S3 servers with and without conditional writes.
+
+MINIO and OLD_MINIO name the programs of a release of MinIO that honours conditions and of one that ignores
+them; CLUSTER_KUBECONFIG names an administrator's kubeconfig of a cluster to try on.
+"""
 
 import contextlib
 import datetime
 import hashlib
 import json
-import os
-import shutil
-import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
-import boto3
-import httpx
 import obstore
 import pytest
 
+from fashion_mnist import kubernetes
 from fashion_mnist import registry as module
 from fashion_mnist.registry import LostRaceError, Registry, RegistryError
 from fashion_mnist.storage import open_store
+from sandbox import Sandbox
+from tests import cluster
+from tests import s3 as s3_servers
+from tests.s3 import MINIO, OLD_MINIO
 
 # However young, a version may go.
 NOW = datetime.timedelta(0)
 PUBLISHER = Path(__file__).parent / "publisher.py"
 
 
-MINIO = os.environ.get("MINIO") or shutil.which("minio")
-USER, PASSWORD = "minio-user", "minio-password"
-
-
 @pytest.fixture(scope="module")
 def minio(tmp_path_factory):
     """The address of a MinIO server with an empty bucket."""
-    folder = tmp_path_factory.mktemp("minio")
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{listening.getsockname()[1]}"
-    environment = {**os.environ, "MINIO_ROOT_USER": USER, "MINIO_ROOT_PASSWORD": PASSWORD}
-    command = [MINIO, "server", "--quiet", "--address", address, str(folder / "data")]
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
-    ):
-        try:
-            end = time.monotonic() + 60
-            while not _ready(address):
-                assert time.monotonic() < end, (folder / "log").read_text()
-                time.sleep(0.1)
-            boto3.client(
-                "s3",
-                endpoint_url=f"http://{address}",
-                aws_access_key_id=USER,
-                aws_secret_access_key=PASSWORD,
-                region_name="us-east-1",
-            ).create_bucket(Bucket="mlpipeline")
-            yield f"http://{address}"
-        finally:
-            server.terminate()
+    with s3_servers.minio(MINIO, tmp_path_factory.mktemp("minio")) as url:
+        yield url
 
 
-def _ready(address):
-    with contextlib.suppress(httpx.TransportError):
-        url = f"http://{address}/minio/health/ready"
-        return httpx.get(url, trust_env=False).status_code == 200
+@pytest.fixture(scope="module")
+def old_minio(tmp_path_factory):
+    """The same of a release that ignores conditions."""
+    with s3_servers.minio(OLD_MINIO, tmp_path_factory.mktemp("old-minio")) as url:
+        yield url
 
 
-@pytest.fixture(
-    params=[
-        "directory",
-        "s3",
-        pytest.param(
-            "minio", marks=pytest.mark.skipif(not MINIO, reason="no MinIO: MINIO is not set")
-        ),
-    ]
-)
-def place(request, tmp_path, monkeypatch):
-    """A registry's address and endpoint."""
-    if request.param == "directory":
-        yield str(tmp_path / "registry"), ""
-        return
-    if request.param == "minio":
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", USER)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PASSWORD)
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory):
+    """The kubeconfig of an account in a real cluster that may write ConfigMaps, and no more."""
+    with cluster.editor("trainer-test-registry", tmp_path_factory.mktemp("kube")) as path:
+        yield path
+
+
+def unless(condition, name, why, **more):
+    return pytest.param(name, marks=pytest.mark.skipif(not condition, reason=why), **more)
+
+
+NO_MINIO, NO_OLD_MINIO = "no MinIO: MINIO is not set", "no MinIO of 2021: OLD_MINIO is not set"
+CONDITIONAL = "directory", "s3", "minio"
+PLACES = [
+    "directory",
+    "s3",
+    "s3 that drops conditions",
+    unless(MINIO, "minio", NO_MINIO),
+    unless(MINIO, "minio behind a proxy that drops conditions", NO_MINIO),
+    unless(OLD_MINIO, "minio of 2021", NO_OLD_MINIO),
+    unless(cluster.CLUSTER, "real cluster", "no cluster: CLUSTER_KUBECONFIG is not set"),
+]
+
+
+@pytest.fixture(params=PLACES)
+def kind(request):
+    """The kind of place where a registry may be."""
+    return request.param
+
+
+@pytest.fixture
+def place(kind, request, tmp_path, monkeypatch):
+    """A registry's address and endpoint; the cluster is where KUBECONFIG says."""
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    with contextlib.ExitStack() as stack:
+        if kind == "directory":
+            yield str(tmp_path / "registry"), ""
+            return
+        if kind == "s3":
+            yield request.getfixturevalue("s3")
+            return
+        if kind != "minio":
+            sandbox = stack.enter_context(
+                Sandbox(tmp_path / "sandbox", execute=False, s3_without_conditional_writes=True)
+            )
+            monkeypatch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
+        if kind == "real cluster":
+            monkeypatch.setenv("KUBECONFIG", str(request.getfixturevalue("profile")))
         monkeypatch.setenv("AWS_REGION", "us-east-1")
+        if kind in ("s3 that drops conditions", "real cluster"):
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
+            yield "s3://mlpipeline/models/x", sandbox.s3_url
+            return
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_servers.USER)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_servers.PASSWORD)
+        url = request.getfixturevalue("old_minio" if kind == "minio of 2021" else "minio")
+        if "proxy" in kind:
+            url = stack.enter_context(s3_servers.Unconditional(url)).url
         prefix = hashlib.sha256(request.node.name.encode()).hexdigest()[:12]
-        yield f"s3://mlpipeline/models/{prefix}", request.getfixturevalue("minio")
-        return
-    yield request.getfixturevalue("s3")
+        yield f"s3://mlpipeline/models/{prefix}", url
+
+
+def before_creating(monkeypatch, call):
+    """Call this with a path before each write that decides who creates the object there."""
+    put, replace = obstore.put, kubernetes.ConfigMaps.replace
+
+    def put_after(store, path, *args, **kwargs):
+        if kwargs.get("mode") == "create":
+            call(path)
+        return put(store, path, *args, **kwargs)
+
+    def replace_after(self, config_map):
+        call(json.loads(config_map.data.get("claim", "{}")).get("path", ""))
+        return replace(self, config_map)
+
+    monkeypatch.setattr(obstore, "put", put_after)
+    monkeypatch.setattr(kubernetes.ConfigMaps, "replace", replace_after)
 
 
 @pytest.fixture
@@ -271,14 +304,17 @@ def test_many_publishers_at_once_make_a_version_each_and_one_champion(
     registry, store, files, monkeypatch
 ):
     # GIVEN six who all saw an empty registry before one of them puts the first claim, or moves first
-    put, versions, together = obstore.put, [], threading.Barrier(6)
+    versions, together, met = [], threading.Barrier(6), set()
 
-    def at_once(store, path, *args, **kwargs):
+    def meet(path):
+        # Where another writer came first it is tried again.
         if path in ("claims/00000001.json", "champion/00000001.json"):
-            together.wait(60)
-        return put(store, path, *args, **kwargs)
+            arrival = (path, threading.get_ident())
+            if arrival not in met:
+                met.add(arrival)
+                together.wait(60)
 
-    monkeypatch.setattr(obstore, "put", at_once)
+    before_creating(monkeypatch, meet)
 
     def publish(run):
         version = registry.publish(run, files, manifest(run))
@@ -332,14 +368,18 @@ def test_a_version_that_was_whole_when_its_step_died_is_not_made_twice(
 
 
 def test_a_put_whose_answer_was_lost_is_not_taken_for_anothers(registry, files, monkeypatch):
-    # GIVEN a client that puts again after a lost answer, as obstore does
-    put = obstore.put
+    # GIVEN clients that write again after a lost answer, as obstore does
+    def twice(write):
+        def call(*args, **kwargs):
+            write(*args, **kwargs)
+            return write(*args, **kwargs)
 
-    def twice(*args, **kwargs):
-        put(*args, **kwargs)
-        return put(*args, **kwargs)
+        return call
 
-    monkeypatch.setattr(obstore, "put", twice)
+    monkeypatch.setattr(obstore, "put", twice(obstore.put))
+    for name in ("create", "replace"):
+        write = getattr(kubernetes.ConfigMaps, name)
+        monkeypatch.setattr(kubernetes.ConfigMaps, name, twice(write))
     # WHEN a run publishes and is promoted THEN it is by its first put
     assert registry.publish("run-1", files, manifest("run-1")) == 1
     registry.move_champion(1, after=0, reason="why")
@@ -366,16 +406,15 @@ def test_what_a_dead_step_left_is_swept_after_a_day(registry, store, files, monk
 
 def test_a_step_that_finds_its_version_swept_does_not_count_it(registry, files, monkeypatch):
     # GIVEN a step that sleeps for more than a day before it puts the manifest
-    put = obstore.put
+    slept = []
 
-    def late(store, path, *args, **kwargs):
-        if path == "1/manifest.json":
-            monkeypatch.setattr(obstore, "put", put)
+    def sleep(path):
+        if path == "1/manifest.json" and not slept:
+            slept.append(path)
             monkeypatch.setattr(module, "ABANDONED", datetime.timedelta(seconds=-60))
             assert registry.sweep() == [1]
-        return put(store, path, *args, **kwargs)
 
-    monkeypatch.setattr(obstore, "put", late)
+    before_creating(monkeypatch, sleep)
     # WHEN it goes on THEN it fails, and the next attempt makes another version
     with pytest.raises(RegistryError, match="publish again"):
         registry.publish("run-1", files, manifest("run-1"))
@@ -408,8 +447,9 @@ def forgetful(monkeypatch):
     )
 
 
+@pytest.mark.parametrize("kind", ["directory", "s3"])
 @pytest.mark.usefixtures("forgetful")
-def test_a_server_that_ignores_conditions_is_told_before_anything_is_written(place, store, files):
+def test_a_server_without_conditions_is_refused_where_there_is_no_cluster(place, store, files):
     # GIVEN an S3 server that puts objects whether they are there or not
     registry = Registry.open(*place)
     # WHEN a run publishes THEN it is told which server that is, and what to use
@@ -417,12 +457,15 @@ def test_a_server_that_ignores_conditions_is_told_before_anything_is_written(pla
         registry.publish("run-1", files, manifest("run-1"))
     assert place[0] in str(told.value)
     assert place[1] in str(told.value)
-    assert "MinIO of 2024-08" in str(told.value)
+    assert "MinIO RELEASE.2024-05-07 or later" in str(told.value)
     # AND nothing but what it was tried with is there
     assert [entry["path"] for entry in obstore.list(store).collect()] == ["probe.json"]
 
 
-def test_a_champion_is_not_moved_where_conditions_are_ignored(place, files, request):
+@pytest.mark.parametrize("kind", ["directory", "s3"])
+def test_a_champion_is_not_moved_where_conditions_are_ignored_against_the_record(
+    place, files, request
+):
     Registry.open(*place).publish("run-1", files, manifest("run-1"))
     request.getfixturevalue("forgetful")
     registry = Registry.open(*place)
@@ -431,7 +474,10 @@ def test_a_champion_is_not_moved_where_conditions_are_ignored(place, files, requ
     assert registry.champion() is None
 
 
-def test_a_server_is_tried_with_one_call_and_by_each_registry_once(place, files, monkeypatch):
+@pytest.mark.parametrize("kind", CONDITIONAL)
+def test_a_server_is_tried_with_one_call_and_by_each_registry_once(place, kind, files, monkeypatch):
+    if kind == "minio" and not MINIO:
+        pytest.skip(NO_MINIO)
     Registry.open(*place).publish("run-1", files, manifest("run-1"))
     registry, put, paths = Registry.open(*place), obstore.put, []
 
@@ -443,6 +489,22 @@ def test_a_server_is_tried_with_one_call_and_by_each_registry_once(place, files,
     registry.publish("run-2", files, manifest("run-2"))
     registry.promote(2, lambda _: True, "why")
     assert paths.count("probe.json") == 1
+
+
+def test_the_registry_says_how_it_is_written(registry, store, kind):
+    registry.check()
+    record = json.loads(bytes(obstore.get(store, "writes.json").bytes()))
+    method = "conditional" if kind in CONDITIONAL else "kubernetes"
+    assert (record["schema_version"], record["method"]) == (1, method)
+
+
+def test_what_was_being_put_a_day_ago_is_swept(registry, store, monkeypatch):
+    obstore.put(store, "pending/of-a-dead-step", b"model")
+    registry.sweep()
+    assert obstore.list(store, "pending").collect()
+    monkeypatch.setattr(module, "ABANDONED", datetime.timedelta(seconds=-60))
+    registry.sweep()
+    assert not obstore.list(store, "pending").collect()
 
 
 # Retention -------------------------------------------------------------------------------------
@@ -531,15 +593,14 @@ def test_a_version_that_is_promoted_while_it_goes_leaves_the_old_champion(regist
 @pytest.mark.usefixtures("six")
 def test_a_version_that_was_promoted_just_before_it_would_go_stays(registry, monkeypatch):
     # GIVEN one who promotes version 4 between another's look at who serves and the tombstone
-    put = obstore.put
+    promoted = []
 
-    def promote_first(store, path, *what, **how):
-        if path == "removed/00000004.json":
-            monkeypatch.setattr(obstore, "put", put)
+    def promote_first(path):
+        if path == "removed/00000004.json" and not promoted:
+            promoted.append(path)
             registry.move_champion(4, after=3, reason="race")
-        return put(store, path, *what, **how)
 
-    monkeypatch.setattr(obstore, "put", promote_first)
+    before_creating(monkeypatch, promote_first)
     # WHEN old versions are removed THEN it is not among them, and neither is the one before it
     assert registry.prune(2, older_than=NOW) == [2]
     assert registry.versions() == [1, 3, 4, 5, 6]
@@ -566,7 +627,9 @@ def whole(registry, folder):
     return champion.version
 
 
-def test_a_kill_at_any_write_makes_one_version_of_a_run(place, files, registry, store, tmp_path):
+def test_a_kill_at_any_write_makes_one_version_of_a_run(
+    place, kind, files, registry, store, tmp_path
+):
     at, code = 0, -9
     while code == -9:
         at += 1
@@ -585,18 +648,20 @@ def test_a_kill_at_any_write_makes_one_version_of_a_run(place, files, registry, 
         begun = obstore.list_with_delimiter(store)["common_prefixes"]
         assert sum(path.strip("/").isdigit() for path in begun) == at
         assert len(obstore.list(store, "claims").collect()) == at
-    # Two files, claim, manifest, version, move, and the probe, at first twice.
-    assert at == 8
+    # Two files, claim, manifest, version, move, each one write, or three: claim it, put it, and withdraw
+    # the claim. Before them the server is tried with one.
+    assert at == (8 if kind in CONDITIONAL else 20)
 
 
 def test_a_kill_while_old_versions_go_leaves_a_champion_and_is_made_good(
-    place, files, registry, tmp_path
+    place, kind, files, registry, tmp_path
 ):
     for run in ("a", "b", "c"):
         version = registry.publish(run, files, manifest(run))
         registry.promote(version, lambda _: True, run)
-    # Of the writes before the seventh the test above has seen to.
-    writes, at, before = 99, 6, 3
+    # The test above has seen to the writes that publish.
+    first = 6 if kind in CONDITIONAL else 18
+    writes, at, before = 99, first, 3
     while at < writes:
         at += 1
         # WHEN a publisher dies before a write THEN the champion is the old one or the new one
@@ -615,8 +680,8 @@ def test_a_kill_while_old_versions_go_leaves_a_champion_and_is_made_good(
         assert registry.manifest(now)["run_id"] == f"run-{at}"
         assert registry.versions() == [before, now]
         before = now
-    # Seven, and the tombstone, twice, and four deletions.
-    assert at == 14
+    # One more to publish, the tombstone, put or at the second look found, and four deletions.
+    assert at == (14 if kind in CONDITIONAL else 27)
 
 
 def test_publishers_in_processes_at_once_make_a_version_each_and_one_champion(

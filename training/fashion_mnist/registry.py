@@ -12,10 +12,13 @@ Layout under its address (docs/reference/registry.md)::
     champion/00000003.json     the third move of the champion pointer
     removed/00000007.json      version 7 was removed, or is about to be
     monitoring/RUN/report.json what a monitoring run saw in production images
+    code/SHA256                the steps' code, put by the charm
+    writes.json                how objects are put only if they do not exist
     probe.json                 by which servers are tried that ignore conditions
+    pending/...                what is being put, on a server that ignores them
 
-Nothing is ever overwritten: each object is put only if it is not there, which directories do, and S3
-servers that honour `If-None-Match: *`; where one does not, nothing is published or promoted.
+Nothing is ever overwritten: each object is put only if it does not exist. The package `model_registry`
+does that, also on S3 servers that ignore `If-None-Match: *`.
 
 A version is removed in the opposite order of its making. First its tombstone, by which everyone can
 tell that it goes; then its manifest, without which it does not count; then its files. Were the
@@ -31,15 +34,16 @@ import datetime
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
 
 from fashion_mnist import SERVING
+from fashion_mnist.kubernetes import ConfigMaps
 from fashion_mnist.storage import open_store
+from model_registry import PENDING, UnsafeStoreError, Writes
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -53,7 +57,6 @@ ABANDONED = datetime.timedelta(days=1)
 SETTLED = datetime.timedelta(days=1)
 # So many of the newest numbers are looked at for what a dead step left.
 _LOOKED_BACK = 100
-_PROBE = "probe.json"
 
 
 class RegistryError(RuntimeError):
@@ -89,14 +92,22 @@ class Registry:
 
     def __init__(self, store: Any, location: str = "object storage"):
         self._store = store
-        self._location = location
-        self._is_trusted = False
+        self._writes = Writes(store, location=location, connect=ConfigMaps.find)
 
     @classmethod
     def open(cls, address: str, endpoint: str = "") -> Registry:
-        """The registry at an address; see `storage.open_store`."""
+        """Return the registry at an address; see `storage.open_store`."""
         location = f"{address} at {endpoint}" if endpoint else address
         return cls(open_store(address, endpoint), location)
+
+    def check(self) -> None:
+        """Make sure that this process may write here, and that no two writers undo each other's work.
+
+        Raises:
+            RegistryError: it may not, or there are neither conditional writes nor a cluster.
+        """
+        with _as_registry_error():
+            self._writes.check()
 
     # Runs ---------------------------------------------------------------------------------------
 
@@ -130,9 +141,9 @@ class Registry:
 
         Raises:
             ValueError: the directory holds nothing.
-            RegistryError: the server ignores conditions, or the version was swept meanwhile.
+            RegistryError: see `check`, or the version was swept meanwhile.
         """
-        self._check_server()
+        self.check()
         published = self._read(f"runs/{run_id}/version.json")
         if published is not None:
             return int(published["version"])
@@ -181,8 +192,8 @@ class Registry:
         try:
             obstore.head(self._store, path)
         except FileNotFoundError:
-            with contextlib.suppress(AlreadyExistsError):
-                obstore.put(self._store, path, content, mode="create")
+            # No condition is needed: others put the same.
+            obstore.put(self._store, path, content)
         return name
 
     def kept(self, name: str) -> bytes:
@@ -264,13 +275,17 @@ class Registry:
     def sweep(self) -> list[int]:
         """Remove what steps left that died before their version counted; returns the numbers.
 
-        It has to be older than a day, and is looked for among the newest hundred numbers.
+        It has to be older than a day, and is looked for among the newest hundred numbers. So are
+        objects that were being put.
         """
         removed: list[int] = []
         for version in sorted(self._begun())[-_LOOKED_BACK:]:
             if self._read(f"{version}/{MANIFEST}") is None and self._age(version) > ABANDONED:
                 self._remove(version)
                 removed.append(version)
+        dead = datetime.datetime.now(datetime.timezone.utc) - ABANDONED
+        for page in obstore.list(self._store, PENDING):
+            self._delete([entry["path"] for entry in page if entry["last_modified"] < dead])
         return removed
 
     def _remove(self, version: int) -> bool:
@@ -333,10 +348,9 @@ class Registry:
 
         Raises:
             LostRaceError: it has moved since.
-            RegistryError: there is no such version, it is being removed, or the server ignores
-                conditions.
+            RegistryError: there is no such version, it is being removed, or see `check`.
         """
-        self._check_server()
+        self.check()
         manifest = self.manifest(version)
         move = {
             "version": version,
@@ -418,22 +432,6 @@ class Registry:
 
     # Objects ------------------------------------------------------------------------------------
 
-    def _check_server(self) -> None:
-        """Be sure that the server does not put what is there already: one call, at first two.
-
-        Raises:
-            RegistryError: it does, so that two could take the same number or move the champion.
-        """
-        if self._is_trusted:
-            return
-        if self._create(_PROBE, {}) and self._create(_PROBE, {}):
-            raise RegistryError(
-                f"{self._location} ignores `If-None-Match: *` and would let two runs take one version: "
-                "keep the registry on Amazon S3, a MinIO of 2024-08 or later, or another S3 server "
-                "with conditional writes (docs/reference/registry.md)"
-            )
-        self._is_trusted = True
-
     def _claim(self, run_id: str) -> int:
         number = max(self._numbers("claims"), default=0) + 1
         while not self._create(_claim(number), {"run_id": run_id}):
@@ -491,26 +489,20 @@ class Registry:
 
     def _delete(self, paths: list[str]) -> None:
         """Delete objects, one after another; those that are gone already are no error."""
-        for path in paths:
-            with contextlib.suppress(FileNotFoundError):
-                obstore.delete(self._store, path)
+        with _as_registry_error():
+            self._writes.delete(paths)
 
     def _put(self, path: str, content: bytes) -> bytes:
-        """Put an object if it is not there; returns what is there then."""
-        try:
-            obstore.put(self._store, path, content, mode="create")
-        except AlreadyExistsError:
-            return bytes(obstore.get(self._store, path).bytes())
-        return content
+        """Put an object if it does not exist; returns what is there then."""
+        with _as_registry_error():
+            if self._writes.create(path, content):
+                return content
+        return bytes(obstore.get(self._store, path).bytes())
 
     def _create(self, path: str, data: Mapping[str, Any]) -> bool:
-        """Put an object if it is not there; False when it is."""
-        content = json.dumps(data, indent=1, sort_keys=True).encode()
-        try:
-            obstore.put(self._store, path, content, mode="create")
-        except AlreadyExistsError:
-            return False
-        return True
+        """Put an object if it does not exist; False where it does."""
+        with _as_registry_error():
+            return self._writes.create(path, json.dumps(data, indent=1, sort_keys=True).encode())
 
     def _read(self, path: str) -> dict[str, Any] | None:
         try:
@@ -528,6 +520,14 @@ class Registry:
                 f"{SCHEMA_VERSION}; use a newer one"
             )
         return manifest
+
+
+@contextlib.contextmanager
+def _as_registry_error() -> Generator[None]:
+    try:
+        yield
+    except UnsafeStoreError as error:
+        raise RegistryError(str(error)) from error
 
 
 def now() -> str:

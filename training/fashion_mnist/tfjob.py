@@ -1,27 +1,22 @@
 """A TFJob of Kubeflow's Training Operator, whose workers are like the step's own pod.
 
-Kubernetes' API is spoken with the standard library: five calls, for which no step has to install a
-client. Source: https://www.kubeflow.org/docs/components/trainer/legacy-v1/user-guides/tensorflow/.
+Source: https://www.kubeflow.org/docs/components/trainer/legacy-v1/user-guides/tensorflow/.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
-import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fashion_mnist.attempts import PermanentError
+from fashion_mnist.kubernetes import Cluster, RefusedError
 from fashion_mnist.training import WorkersError
 
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TFJOBS = "/apis/kubeflow.org/v1/namespaces/{namespace}/tfjobs"
 # Seconds that a training may take; the step itself may take no longer.
 DEADLINE = 110 * 60
@@ -31,80 +26,8 @@ _SITES_OWN = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUEST
 _INHERITED = ("AWS_", "PIP_")
 
 
-class Cluster:
-    """A namespace of a Kubernetes cluster.
-
-    Args:
-        url: of its API server.
-        namespace: the one to work in.
-        token: gives a bearer token for each call.
-        authority: PEM file with the API server's certificate authority; None is the machine's.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        namespace: str,
-        token: Callable[[], str],
-        authority: Path | None = None,
-    ):
-        self.namespace = namespace
-        self._url = url
-        self._token = token
-        self._context = ssl.create_default_context(cafile=authority)
-
-    @classmethod
-    def in_cluster(cls) -> Cluster:
-        """The one that this pod is in, with its ServiceAccount's rights."""
-        host, port = (os.environ[f"KUBERNETES_SERVICE_{part}"] for part in ("HOST", "PORT"))
-        return cls(
-            f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
-            (ACCOUNT / "namespace").read_text().strip(),
-            # It is renewed in place.
-            lambda: (ACCOUNT / "token").read_text().strip(),
-            ACCOUNT / "ca.crt",
-        )
-
-    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """What the API server answers, decoded where it is JSON.
-
-        Args:
-            method: of HTTP.
-            path: with `{namespace}` in place of the namespace's name.
-            body: sent as JSON.
-
-        Raises:
-            WorkersError: it refuses, with its reason, or it cannot be reached.
-        """
-        request = urllib.request.Request(  # noqa: S310 - always https
-            self._url + path.format(namespace=self.namespace),
-            json.dumps(body).encode() if body is not None else None,
-            {"authorization": f"Bearer {self._token()}", "content-type": "application/json"},
-            method=method,
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=30, context=self._context) as response:  # noqa: S310
-                text = response.read().decode(errors="replace")
-        except urllib.error.HTTPError as error:
-            message = error.read(2000).decode(errors="replace")
-            with contextlib.suppress(ValueError, TypeError, KeyError):
-                message = json.loads(message)["message"]
-            raise RefusedError(error.code, f"{method} {path}: {error.code} {message}") from error
-        except OSError as error:
-            raise RefusedError(0, f"{method} {path}: {error}") from error
-        return json.loads(text) if text.startswith("{") else text
-
-
 class NoOperatorError(WorkersError, PermanentError):
     """The cluster has no Training Operator."""
-
-
-class RefusedError(WorkersError):
-    """The API server refused a call; `status` is its status code, 0 where it was not reached."""
-
-    def __init__(self, status: int, message: str):
-        super().__init__(message)
-        self.status = status
 
 
 def manifest(
@@ -212,7 +135,8 @@ def start(cluster: Cluster, workers: int, environment: Mapping[str, str]) -> str
     """Create the TFJob, whose workers are like this pod; returns its name.
 
     Raises:
-        WorkersError: the cluster does not take it.
+        WorkersError: the cluster knows no TFJob.
+        RefusedError: the cluster does not take it.
     """
     # Kubeflow Pipelines tells it: the host's name is cut off after 63 characters.
     name = os.environ["KFP_POD_NAME"]
@@ -250,7 +174,8 @@ def follow(
         clock: seconds that only grow.
 
     Raises:
-        WorkersError: it failed, it is gone, or the time is up.
+        WorkersError: it failed, or the time is up.
+        RefusedError: it is gone, or may not be looked at.
     """
     path, last, end = f"{TFJOBS}/{name}", "", clock() + DEADLINE
     try:
@@ -259,7 +184,7 @@ def follow(
                 status = cluster.call("GET", path).get("status", {})
             except RefusedError as error:
                 # A server that cannot be reached for a while has not lost it.
-                if error.status not in (0, 429) and error.status < 500:
+                if not error.is_temporary:
                     raise
                 status = {}
                 log(str(error))
@@ -276,17 +201,17 @@ def follow(
             pause(POLL_SECONDS)
         raise WorkersError(f"TFJob {name} did not end within {DEADLINE} s; see why it waits")
     finally:
-        with contextlib.suppress(WorkersError):
+        with contextlib.suppress(RefusedError):
             cluster.call("DELETE", f"{path}?propagationPolicy=Background")
 
 
 def _log_workers(cluster: Cluster, name: str, log: Callable[[str], None]) -> None:
     pods = "/api/v1/namespaces/{namespace}/pods"
-    with contextlib.suppress(WorkersError):
+    with contextlib.suppress(RefusedError):
         label = f"training.kubeflow.org/job-name={name}"
         for pod in cluster.call("GET", f"{pods}?labelSelector={label}")["items"]:
             pod_name = pod["metadata"]["name"]
-            with contextlib.suppress(WorkersError):
+            with contextlib.suppress(RefusedError):
                 text = cluster.call("GET", f"{pods}/{pod_name}/log?tailLines=20")
                 log(f"{pod_name}:\n{text}")
 

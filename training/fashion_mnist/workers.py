@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import obstore
 
-from fashion_mnist import tfjob, training
+from fashion_mnist import kubernetes, tfjob, training
 from fashion_mnist.checkpoints import Checkpoints
 from fashion_mnist.recipes import Recipe
 from fashion_mnist.storage import open_store
@@ -65,7 +65,8 @@ def train(
 
     Raises:
         ValueError: there is no registry, or the batch cannot be split.
-        WorkersError: a worker failed, the time is up, or the cluster takes no TFJob.
+        WorkersError: a worker failed, the time is up, or the cluster knows no TFJob.
+        RefusedError: the cluster refuses the TFJob.
     """
     if workers == 1:
         return training.train(images, labels, recipe, seed=seed, log=log, checkpoints=checkpoints)
@@ -79,8 +80,8 @@ def train(
     settings = {"recipe": dataclasses.asdict(recipe), "seed": seed}
     with _ended_by_sigterm(), _cleared(store):
         _put(store, _TASK, {"images": images, "labels": labels}, settings)
-        if tfjob.ACCOUNT.is_dir():
-            cluster = tfjob.Cluster.in_cluster()
+        if kubernetes.ACCOUNT.is_dir():
+            cluster = kubernetes.Cluster.in_cluster()
             tfjob.follow(cluster, tfjob.start(cluster, workers, environment), log)
         else:
             log(f"there is no cluster here: {workers} processes are the workers")

@@ -1,0 +1,31 @@
+"""Objects of the registry as bytes."""
+
+from __future__ import annotations
+
+import obstore
+from obstore.store import ObjectStore
+
+
+def exists(store: ObjectStore, path: str) -> bool:
+    """Return whether there is an object."""
+    try:
+        obstore.head(store, path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def read(store: ObjectStore, path: str) -> bytes | None:
+    """Return an object's content, or None where it does not exist."""
+    try:
+        return bytes(obstore.get(store, path).bytes())
+    except FileNotFoundError:
+        return None
+
+
+def delete(store: ObjectStore, path: str) -> None:
+    """Delete an object, which may be gone already."""
+    try:
+        obstore.delete(store, path)
+    except FileNotFoundError:
+        return
