@@ -46,6 +46,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         self.kfp_api = KfpApiRequirer(self)
         self.object_storage = ObjectStorageRequirer(self)
         self._situation: Situation | None = None
+        # In place of the peer relation's data, where there is none yet.
+        self._without_peers: dict[str, str] = {}
 
         changes = [
             *(self.on.config_changed, self.on.leader_elected, self.on.upgrade_charm),
@@ -228,7 +230,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     @property
     def _memory(self) -> MutableMapping[str, str]:
         relation = self.model.get_relation("peers")
-        return relation.data[self.app] if relation else {}
+        return relation.data[self.app] if relation else self._without_peers
 
     def _profile(self) -> Profile | None:
         """The profile that the options name, whatever else is wrong with them; None: single-user."""

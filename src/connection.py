@@ -10,6 +10,7 @@ from config import TrainerConfig
 from kfp_ops import ObjectStorage
 from profiles import Profile
 from registry import Registry
+from run_records import RunRecords
 from serving import InferenceService
 from wishes import experiments
 
@@ -50,6 +51,11 @@ class Connection:
     def service(self) -> InferenceService | None:
         """What serves the champion; a single-user server has no profile to serve it in."""
         return service(self.profile, self.experiments[0]) if self.profile else None
+
+    @property
+    def records(self) -> RunRecords:
+        """What the charm knows of runs and the server may forget."""
+        return RunRecords(self.memory)
 
     @property
     def registry(self) -> Registry:

@@ -1,8 +1,8 @@
-"""Why a run failed, or does not go on: what Kubernetes tells of its pods.
+"""Why a run failed, or does not go on: what its pods say, and where none failed its workflow.
 
 Kubeflow Pipelines gives no reason for a failed run, and lets one whose image cannot be pulled wait
 for ever; the pods know. Argo's workflow controller labels each pod with the run's id and writes the
-step's place in the pipeline to an annotation.
+step's place in the pipeline to an annotation. What stops Argo itself is in the Workflow object alone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Any
 
+import step_log
 from errors import KubernetesError
 from kfp_ops.texts import line, printable
 from kube import errors
@@ -20,25 +21,35 @@ if TYPE_CHECKING:
 
 RUN_LABEL = "pipeline/runid"
 NODE_ANNOTATION = "workflows.argoproj.io/node-name"
-# The container with the step's own program; Argo adds others around it.
+# The container with the step's own program. Argo adds `init` before it and `wait` beside it, which
+# fetch and store files; clusters may add more.
 MAIN = "main"
-LOG_LINES = 20
+_ARGOS = (MAIN, "init", "wait")
+# Ends of a container that others stopped, by SIGKILL and SIGTERM.
+_STOPPED = (137, 143)
+# Enough for a traceback, and for what the launcher writes after it.
+LOG_LINES = 200
 # Of the end of the log, which the kubelet cuts by lines alone.
 LOG_CHARACTERS = 16_000
+# Argo's own limit, and etcd's, the API server's and gRPC's.
+_TOO_LARGE = re.compile(
+    r"longer than maximum allowed size|request is too large|Request entity too large"
+    r"|message larger than max"
+)
 # Those that pass by themselves.
 _STARTING = {"ContainerCreating", "PodInitializing", ""}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PodIssue:
-    """What is wrong with a pod.
+    """What is wrong with a run.
 
     Attributes:
         step: the pipeline's step it belongs to; empty where that is not known.
-        pod: its name.
+        pod: its pod; empty where it is the workflow's.
         reason: Kubernetes' word for it: Unschedulable, ImagePullBackOff, OOMKilled, Error ...
-        message: Kubernetes' sentence on it; may be empty.
-        log: the last lines of the step's log, of a step that ended with an error.
+        message: what the step said last, or else Kubernetes' or Argo's sentence; may be empty.
+        log: the end of the log of the container that failed.
     """
 
     step: str
@@ -48,22 +59,36 @@ class PodIssue:
     log: str = ""
 
     def __str__(self) -> str:
-        """In one line: the reason, and what was said of it last."""
-        last = self.log.strip().rsplit("\n", 1)[-1].strip() or self.message
+        """In one line."""
         prefix = f"step {self.step}: " if self.step else ""
-        return f"{prefix}{self.reason}{': ' if last else ''}{last[:200]}"
+        return f"{prefix}{self.reason}{': ' if self.message else ''}{self.message[:300]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Failure:
+    """How a pod failed; `container` is empty where the pod itself did, as when it was evicted."""
+
+    reason: str
+    message: str
+    container: str = ""
 
 
 def find_issue(
-    kube: lightkube.Client, *, namespace: str, run_id: str, steps: frozenset[str]
+    kube: lightkube.Client,
+    *,
+    namespace: str,
+    run_id: str,
+    steps: frozenset[str],
+    only_waiting: bool = False,
 ) -> PodIssue | None:
-    """What is wrong with the pods of a run, or None; at most 3 calls.
+    """Find what is wrong with the pods of a run, in at most 3 calls.
 
     Args:
         kube: the cluster.
         namespace: in which the run's pods are.
         run_id: the run in Kubeflow Pipelines.
         steps: the names of the pipeline's steps.
+        only_waiting: leave out pods that failed, as those of a run that is cancelled do.
 
     Raises:
         KubernetesForbiddenError: the charm may not look.
@@ -76,9 +101,40 @@ def find_issue(
         # One that failed tells more than one that waits, and the last one more than those before.
         pods.sort(key=_weight)
         for pod in reversed(pods):
-            issue = _issue(kube, pod, namespace, steps)
+            issue = _issue(kube, pod, namespace, steps, only_waiting=only_waiting)
             if issue:
                 return issue
+    return None
+
+
+def find_workflow_issue(kube: lightkube.Client, *, namespace: str, run_id: str) -> PodIssue | None:
+    """Find why Argo ended the workflow of a run, in one call.
+
+    Raises:
+        KubernetesForbiddenError: the charm may not look.
+        NoSuchKindError: the cluster has no Argo.
+        KubernetesError: Kubernetes cannot be reached, or answers with an error.
+    """
+    from lightkube.generic_resource import (
+        create_namespaced_resource,  # pyright: ignore[reportUnknownVariableType]
+    )
+
+    kind: Any = create_namespaced_resource("argoproj.io", "v1alpha1", "Workflow", "workflows")
+    with errors(f"workflows in namespace {namespace}"):
+        found: Any = kube.list(kind, namespace=namespace, labels={RUN_LABEL: run_id})  # pyright: ignore[reportUnknownMemberType]
+        workflows: list[Any] = list(found)
+    for workflow in workflows:
+        status: dict[str, object] = workflow.status or {}
+        message = line(str(status.get("message") or ""), 1000)
+        if _TOO_LARGE.search(message):
+            return PodIssue(
+                step="",
+                pod="",
+                reason="the workflow is too large for Kubernetes",
+                message=f"{message}; tune with a smaller parallelism, or report it",
+            )
+        if message:
+            return PodIssue(step="", pod="", reason="Argo ended the workflow", message=message)
     return None
 
 
@@ -87,38 +143,75 @@ def _weight(pod: Any) -> tuple[bool, str]:
 
 
 def _issue(
-    kube: lightkube.Client, pod: Any, namespace: str, steps: frozenset[str]
+    kube: lightkube.Client,
+    pod: Any,
+    namespace: str,
+    steps: frozenset[str],
+    *,
+    only_waiting: bool,
 ) -> PodIssue | None:
-    state = _failed(pod) or _waiting(pod)
+    failure = _failed(pod)
+    if failure:
+        return None if only_waiting else _failure_issue(kube, pod, namespace, steps, failure)
+    state = _waiting(pod)
     if state is None and pod.status.phase == "Pending":
         state = _last_warning(kube, pod, namespace)
     if state is None:
         return None
     reason, message = state
+    return _pod_issue(pod, steps, reason, message)
+
+
+def _failure_issue(
+    kube: lightkube.Client, pod: Any, namespace: str, steps: frozenset[str], failure: _Failure
+) -> PodIssue:
+    log = _log(kube, pod, namespace, failure.container or MAIN)
+    said = step_log.reason(log)
+    if failure.container == MAIN:
+        return _pod_issue(pod, steps, failure.reason, said or failure.message, log)
+    # Argo's containers leave a sentence where Kubernetes finds it.
+    prefix = f"{failure.container}: " if failure.container else ""
+    return _pod_issue(pod, steps, f"{prefix}{failure.reason}", failure.message or said, log)
+
+
+def _pod_issue(
+    pod: Any, steps: frozenset[str], reason: str, message: str, log: str = ""
+) -> PodIssue:
     return PodIssue(
         step=_step(pod, steps),
         pod=pod.metadata.name,
         reason=line(reason, 100),
         message=line(message, 1000),
-        log=_log(kube, pod, namespace) if _failed(pod) else "",
+        log=printable(log, LOG_CHARACTERS),
     )
 
 
 def _containers(pod: Any) -> list[Any]:
+    """The containers' states: the step's own first, then Argo's, then others'."""
     status = pod.status
-    return [*(status.initContainerStatuses or ()), *(status.containerStatuses or ())]
+    containers = [*(status.initContainerStatuses or ()), *(status.containerStatuses or ())]
+    order = {name: number for number, name in enumerate(_ARGOS)}
+    return sorted(containers, key=lambda container: order.get(container.name, len(order)))
 
 
-def _failed(pod: Any) -> tuple[str, str] | None:
-    """Reason and message of a pod that has ended with an error."""
+def _failed(pod: Any) -> _Failure | None:
+    """How the pod failed; None where it did not."""
+    status = pod.status
+    if status.phase == "Succeeded":
+        return None
+    if status.phase == "Failed" and status.reason:
+        # Evicted, or past its deadline: the containers were stopped, and say nothing.
+        return _Failure(status.reason, status.message or "")
     for container in _containers(pod):
         terminated = container.state and container.state.terminated
-        if terminated and terminated.exitCode:
-            reason = terminated.reason or "Error"
-            return f"{reason} (exit code {terminated.exitCode})", terminated.message or ""
-    if pod.status.phase == "Failed":
-        return pod.status.reason or "Failed", pod.status.message or ""
-    return None
+        if not terminated or not terminated.exitCode:
+            continue
+        # Argo stops what runs beside the step when the step has ended.
+        if container.name not in _ARGOS and terminated.exitCode in _STOPPED:
+            continue
+        reason = f"{terminated.reason or 'Error'} (exit code {terminated.exitCode})"
+        return _Failure(reason, terminated.message or "", container.name)
+    return _Failure("Failed", status.message or "") if status.phase == "Failed" else None
 
 
 def _waiting(pod: Any) -> tuple[str, str] | None:
@@ -145,18 +238,17 @@ def _last_warning(kube: lightkube.Client, pod: Any, namespace: str) -> tuple[str
     return last.reason or "Warning", last.message or ""
 
 
-def _log(kube: lightkube.Client, pod: Any, namespace: str) -> str:
-    """The end of the step's log; empty where it is gone."""
-    names = [container.name for container in pod.status.containerStatuses or ()]
+def _log(kube: lightkube.Client, pod: Any, namespace: str, container: str) -> str:
+    """Return the end of a container's log; empty where it is gone."""
     try:
         with errors("log"):
             lines = kube.log(
                 pod.metadata.name,
                 namespace=namespace,
-                container=MAIN if MAIN in names else None,
+                container=container,
                 tail_lines=LOG_LINES,
             )
-            return printable("".join(lines)[-LOG_CHARACTERS:], LOG_CHARACTERS)
+            return "".join(lines)[-LOG_CHARACTERS:]
     except KubernetesError:
         return ""
 

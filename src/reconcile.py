@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import MutableMapping
+from typing import TYPE_CHECKING
 
 import code_bundle
 import models
@@ -28,11 +29,14 @@ from kfp_ops import (
     observe,
     plan,
 )
-from runs import pod_issue
+from runs import find_issue, note_termination
 from serving import Served
 from situation import Situation
 from triggers import Signals
 from wishes import Asked
+
+if TYPE_CHECKING:
+    from pods import PodIssue
 
 # More than a run takes to end that is told to.
 _ENDING = datetime.timedelta(hours=1)
@@ -84,7 +88,14 @@ def _converge(
         if wanted.schedule or any(isinstance(step, SubmitRun) for step in steps):
             # Before the first step that needs it; a schedule's runs need it for as long as it lasts.
             connection.registry.put_blob(code_bundle.path(), code_bundle.content)
-        return act(connection.client, wanted, current, steps, runs.__setitem__)
+        return act(
+            connection.client,
+            wanted,
+            current,
+            steps,
+            submitted=runs.__setitem__,
+            terminating=lambda run: note_termination(connection, run),
+        )
 
     monitored, monitoring_error = Observed(), None
     try:
@@ -100,6 +111,8 @@ def _converge(
         leave_former_profiles(connection)
     schedule = trainer.current_schedule(observed.schedules)
     situation = _build_situation(connection, observed, monitored, signals)
+    if leads and situation.latest:
+        _keep_issue(connection, situation.latest, situation.pod_issue)
     return dataclasses.replace(
         situation,
         schedule=schedule and schedule.enabled,
@@ -184,7 +197,8 @@ def _build_situation(
         monitored: what it tells of monitoring.
         signals: what was gathered before.
     """
-    run = observed.latest
+    run, monitor = observed.latest, monitored.latest
+    run = run and connection.records.as_known(run)
     steps = wishes.steps(run.parameters) if run else frozenset[str]()
     situation = Situation(
         problem=signals.problem,
@@ -192,10 +206,10 @@ def _build_situation(
         steps=steps,
         trained_before=_trained_before(observed),
         champion=signals.champion,
-        pod_issue=pod_issue(connection, run, steps),
+        pod_issue=find_issue(connection, run, steps),
         config=connection.config,
         report=signals.report,
-        monitor=monitored.latest,
+        monitor=monitor and connection.records.as_known(monitor),
     )
     if isinstance(signals.problem, RegistryError) or not run or not run.state.is_final:
         return situation
@@ -203,6 +217,12 @@ def _build_situation(
         return dataclasses.replace(situation, result=connection.registry.result(run.run_id))
     except RegistryError as error:
         return dataclasses.replace(situation, problem=error)
+
+
+def _keep_issue(connection: Connection, run: Run, issue: PodIssue | None) -> None:
+    """Keep what is wrong with a run: pods and workflow are deleted some time after its end."""
+    if issue or not run.state.is_final:
+        connection.records.set_issue(run, issue)
 
 
 def _trained_before(observed: Observed) -> Run | None:

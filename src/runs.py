@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import kube
 import pods
@@ -24,6 +25,9 @@ from kfp_ops import (
 )
 from kfp_ops.texts import line
 from params import ListParams, RunParams
+
+if TYPE_CHECKING:
+    import lightkube
 
 # Between two looks at a run that an action waits for.
 POLL_SECONDS = 5
@@ -50,7 +54,7 @@ def listing(connection: Connection, params: ListParams) -> dict[str, str]:
     Raises:
         KfpError: the server cannot be reached or does not allow it.
     """
-    runs = _newest(connection, params.limit)
+    runs = [connection.records.as_known(run) for run in _newest(connection, params.limit)]
     rows = [
         (_name(run), run.state.value, timestamp(run.created_at), line(run.run_id, NAME))
         for run in runs
@@ -69,7 +73,7 @@ def details(connection: Connection, params: RunParams) -> dict[str, str]:
     run = _run(connection, params)
     names = wishes.steps(run.parameters)
     steps = run.steps(names)
-    issue = pod_issue(connection, run, names)
+    issue = find_issue(connection, run, names)
     result, report = connection.registry.result(run.run_id), connection.registry.report(run.run_id)
     results = {
         **submitted(connection, run),
@@ -160,21 +164,54 @@ def check(run: Run) -> None:
         raise NoSuccessError(f"run {_name(run)} ended {run.state.value}")
 
 
-def pod_issue(
+def find_issue(
     connection: Connection, run: Run | None, steps: frozenset[str]
 ) -> pods.PodIssue | None:
-    """Why a run failed or does not go on; None where all is well, or Kubernetes may not be asked."""
+    """Find why a run failed, was cancelled or does not go on, in at most 4 calls to Kubernetes.
+
+    None where all is well, or the charm may not ask Kubernetes. The pods of a run that was terminated
+    tell only that they were stopped, so what was known of it before counts; it counts too where the pods
+    are deleted.
+    """
     if run is None or run.state in (RunState.SUCCEEDED, RunState.SKIPPED):
         return None
+    known = connection.records.issue(run)
+    terminated = run.state in (RunState.CANCELING, RunState.CANCELED)
+    if terminated and known:
+        return known
     try:
         cluster = kube.connect(connection.app, connection.model)
-        return pods.find_issue(
-            cluster, namespace=connection.namespace, run_id=run.run_id, steps=steps
+        issue = pods.find_issue(
+            cluster,
+            namespace=connection.namespace,
+            run_id=run.run_id,
+            steps=steps,
+            only_waiting=terminated,
         )
     except KubernetesError as error:
-        # Not asked for by anyone, and what Kubeflow tells is told without it.
+        # Nobody asked for it, and what Kubeflow says is told without it.
         logger.info("no look at the pods of run %s: %s", run.run_id, error)
+        return known
+    if run.state is not RunState.FAILED:
+        return issue
+    return issue or _workflow_issue(connection, cluster, run) or known
+
+
+def _workflow_issue(
+    connection: Connection, cluster: lightkube.Client, run: Run
+) -> pods.PodIssue | None:
+    try:
+        return pods.find_workflow_issue(cluster, namespace=connection.namespace, run_id=run.run_id)
+    except KubernetesError as error:
+        logger.info("no look at the workflow of run %s: %s", run.run_id, error)
         return None
+
+
+def note_termination(connection: Connection, run: Run) -> None:
+    """Keep that the charm terminates the run, and what is wrong with it, which is gone afterwards."""
+    connection.records.set_terminated(run)
+    issue = find_issue(connection, run, wishes.steps(run.parameters))
+    connection.records.set_issue(run, issue)
 
 
 def cancel(connection: Connection, params: RunParams) -> dict[str, str]:
@@ -187,11 +224,15 @@ def cancel(connection: Connection, params: RunParams) -> dict[str, str]:
     run = _run(connection, params)
     if run.state.is_final:
         raise NoSuchRunError(f"run {_name(run)} has ended already: {run.state.value}")
-    connection.client.terminate_run(run.run_id)
-    return {
-        **submitted(connection, run),
-        "state": connection.client.get_run(run.run_id).state.value,
-    }
+    note_termination(connection, run)
+    try:
+        connection.client.terminate_run(run.run_id)
+    except (NotFoundError, RequestError):
+        # It ended by itself in the meantime.
+        connection.records.set_terminated(run, terminated=False)
+        raise
+    after = connection.records.as_known(connection.client.get_run(run.run_id))
+    return {**submitted(connection, run), "state": after.state.value}
 
 
 def _newest(connection: Connection, limit: int) -> list[Run]:
@@ -205,7 +246,7 @@ def _run(connection: Connection, params: RunParams) -> Run:
         newest = _newest(connection, 1)
         if not newest:
             raise NoSuchRunError("there is no run yet")
-        return connection.client.get_run(newest[0].run_id)
+        return connection.records.as_known(connection.client.get_run(newest[0].run_id))
     try:
         run = connection.client.get_run(params.run_id)
     except (NotFoundError, RequestError) as error:
@@ -216,7 +257,7 @@ def _run(connection: Connection, params: RunParams) -> Run:
         experiment and run.experiment_id == experiment.experiment_id for experiment in experiments
     ):
         raise NoSuchRunError(f"run {params.run_id} is not one of this trainer")
-    return run
+    return connection.records.as_known(run)
 
 
 def _name(run: Run) -> str:

@@ -276,8 +276,9 @@ def _production(situation: Situation, commands: Commands) -> list[str]:
 
 
 def _failed_step(situation: Situation, run: kfp_ops.Run) -> str:
-    if situation.pod_issue:
-        return f" at {situation.pod_issue}"
+    issue = situation.pod_issue
+    if issue:
+        return f" at {issue}" if issue.step else f": {issue}"
     failed = sorted(
         n for n, s in run.steps(situation.steps).items() if s is kfp_ops.RunState.FAILED
     )
@@ -293,7 +294,7 @@ def _unsuccessful(situation: Situation, run: kfp_ops.Run, commands: Commands) ->
             f"{commands.config('run-timeout')}, then: {commands.train}"
         )
     if run.state is kfp_ops.RunState.CANCELED:
-        return ops.ActiveStatus(f"{prefix} CANCELED; start one: {commands.train}")
+        return ops.ActiveStatus(f"{prefix} CANCELED{location}; start one: {commands.train}")
     return ops.BlockedStatus(
         f"{prefix} failed{location}; see: {commands.run('get-run')}, then: {commands.train}"
     )

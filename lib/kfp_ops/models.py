@@ -19,7 +19,7 @@ Json = Mapping[str, object]
 
 
 class RunState(str, enum.Enum):
-    """The states of a run or a step; one that is not known here reads as UNSPECIFIED."""
+    """The states of a run or a step; a state that this version does not know reads as UNSPECIFIED."""
 
     UNSPECIFIED = "RUNTIME_STATE_UNSPECIFIED"
     PENDING = "PENDING"
@@ -117,8 +117,10 @@ class Run:
     """A run of a pipeline.
 
     Attributes:
-        state: the server's; a run that ended without success after it was told to stop is CANCELED,
-            which the server calls FAILED. It may have forgotten that it was told: such a run is FAILED.
+        state: the server's, with two exceptions. A run that ended without success after someone
+            terminated it is CANCELED, which the server calls FAILED; where the server's history lost
+            the request, the run stays FAILED. A run without a state yet, as right after the submit, is
+            PENDING.
         created_at: when it was submitted, UTC.
         begun_at: the same, or when it was retried last: its states are told from there on.
         finished_at: when it ended, UTC; None while it runs.
@@ -148,7 +150,7 @@ class Run:
         details = mapping(data, "run_details")
         history = items(data, "state_history")
         created = time(data, "created_at")
-        state = RunState(text(data, "state", ""))
+        state = _state(data)
         if state is RunState.FAILED and any(
             text(entry, "state", "") == RunState.CANCELING for entry in history
         ):
@@ -165,7 +167,7 @@ class Run:
             recurring_run_id=text(data, "recurring_run_id", ""),
             parameters=mapping(mapping(data, "runtime_config"), "parameters"),
             tasks=tuple(
-                Task(name=text(task, "display_name", ""), state=RunState(text(task, "state", "")))
+                Task(name=text(task, "display_name", ""), state=_state(task))
                 for task in items(details, "task_details")
             ),
         )
@@ -182,6 +184,12 @@ class Run:
             if task.name in names:
                 states[task.name] = task.state
         return states
+
+
+def _state(data: Json) -> RunState:
+    """Read the state; the server gives none, or its zero value, until it has seen the workflow."""
+    value = text(data, "state", "")
+    return RunState.PENDING if value in ("", RunState.UNSPECIFIED.value) else RunState(value)
 
 
 def _urgency(state: RunState) -> int:

@@ -414,6 +414,7 @@ def act(
     seen: Observed,
     steps: list[Step],
     submitted: Callable[[str, Run], object] | None = None,
+    terminating: Callable[[Run], object] | None = None,
 ) -> Observed:
     """Carry the steps out; returns what is seen then, without asking the server again.
 
@@ -424,12 +425,16 @@ def act(
         steps: from `plan`.
         submitted: called with the name of a wanted run and the run as soon as it is submitted, so that
             it is known also where a later step fails.
+        terminating: called with a run just before it is terminated, since the answer may get lost and
+            the server's history may not keep the request.
 
     Raises:
         KfpError: a step failed; those before it are done.
         ValueError: a run's parameters are not what the pipeline takes.
     """
     for step in steps:
+        if terminating and isinstance(step, TerminateRun):
+            terminating(step.run)
         seen = _apply(client, wanted, seen, step)
         if submitted and isinstance(step, SubmitRun):
             submitted(step.request.name, seen.runs[step.request.name])

@@ -126,7 +126,7 @@ class Kubernetes:
         self.controller = True
         self.status: dict[str, dict] = {}  # what a controller says of an object, by path
         self.token_age = datetime.timedelta()  # a token is this much nearer its end
-        self.lists: dict[str, list[dict]] = {}  # pods and events by path
+        self.lists: dict[str, list[dict]] = {}  # pods, events and the like by path
         self.logs: dict[str, str] = {}  # by pod
         self.logs_asked: list[dict] = []
         self.url = server.url_for("")
@@ -145,8 +145,10 @@ class Kubernetes:
             stamp = expires.strftime("%Y-%m-%dT%H:%M:%SZ")
             status = {"token": token, "expirationTimestamp": stamp}
             return self._json({"spec": spec, "status": status}, 201)
-        if request.path.endswith(("/pods", "/events")):
+        if request.path.endswith(("/pods", "/events")) or request.path in self.lists:
             return self._list(request)
+        if request.path.endswith("/workflows"):
+            return self._status(404, "no such kind")
         if request.path.endswith("/rolebindings"):
             _, _, name = request.args["fieldSelector"].partition("=")
             rows = [

@@ -45,7 +45,7 @@ def run(state, **tasks):
 
 HOUR = TrainerConfig(run_timeout=60)
 KILLED = PodIssue(
-    step="train", pod="train-x-1", reason="OOMKilled (exit code 137)", log="epoch 2\nepoch 3\n"
+    step="train", pod="train-x-1", reason="OOMKilled (exit code 137)", message="epoch 3"
 )
 
 

@@ -1,0 +1,101 @@
+"""What the charm knows of runs and the server may forget: its own requests to end them, and reasons.
+
+Kubeflow Pipelines calls a terminated run FAILED, and its history often lacks the request. The pods and
+the workflow, which hold the reason, are deleted a day after the run, and a cancelled run's at once. The
+leader therefore keeps both in the application's data of the peer relation, where the next leader finds
+them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import MutableMapping
+from typing import Any
+
+from kfp_ops import Run, RunState
+from kfp_ops.texts import line
+from pods import PodIssue
+
+_KEY = "runs"
+# Records kept: at most half a kilobyte each.
+LIMIT = 50
+_CHARACTERS = 300
+# A run that someone retried in Kubeflow begins anew, later than this after it began first. The server's
+# times are whole seconds.
+_RETRIED_SECONDS = 5
+
+
+class RunRecords:
+    """The records in the peer relation's application data.
+
+    Args:
+        memory: that data; only the leader may write there.
+    """
+
+    def __init__(self, memory: MutableMapping[str, str]):
+        self._memory = memory
+
+    def as_known(self, run: Run) -> Run:
+        """Return the run, CANCELED where the server says FAILED and the charm terminated it."""
+        record = self._read().get(run.run_id, {})
+        if run.state is RunState.FAILED and record.get("terminated") and _is_of(record, run):
+            return dataclasses.replace(run, state=RunState.CANCELED)
+        return run
+
+    def issue(self, run: Run) -> PodIssue | None:
+        """Return what was last known to be wrong with the run."""
+        record = self._read().get(run.run_id, {})
+        if not record.get("reason") or not _is_of(record, run):
+            return None
+        return PodIssue(
+            **{name: str(record.get(name, "")) for name in ("step", "pod", "reason", "message")}
+        )
+
+    def set_terminated(self, run: Run, *, terminated: bool = True) -> None:
+        """Note that the charm terminates the run, or that the server refused to."""
+        self._update(run, terminated=terminated)
+
+    def set_issue(self, run: Run, issue: PodIssue | None) -> None:
+        """Note what is wrong with the run; None: nothing is, any more."""
+        if issue is None:
+            if self.issue(run):
+                self._update(run, step="", pod="", reason="", message="")
+            return
+        self._update(
+            run,
+            step=issue.step,
+            pod=issue.pod,
+            reason=issue.reason,
+            message=line(issue.message, _CHARACTERS),
+        )
+
+    def _update(self, run: Run, **values: object) -> None:
+        records = self._read()
+        record = records.pop(run.run_id, {})
+        record = record if _is_of(record, run) else {}
+        begun = run.begun_at.timestamp() if run.begun_at else 0
+        record = {"begun": begun, **record, **values}
+        # The newest are last, and the oldest go.
+        kept = dict(
+            [*records.items(), (run.run_id, {k: v for k, v in record.items() if v})][-LIMIT:]
+        )
+        text = json.dumps(kept, separators=(",", ":"))
+        if text != self._memory.get(_KEY):
+            self._memory[_KEY] = text
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            records = json.loads(self._memory.get(_KEY, "{}"))
+            return {str(key): dict(value) for key, value in records.items()}
+        except (ValueError, TypeError, AttributeError):
+            # Written by another version of the charm. It is a help to people, no more.
+            return {}
+
+
+def _is_of(record: dict[str, Any], run: Run) -> bool:
+    """Whether the record is of this attempt of the run: someone may have retried it since."""
+    begun = record.get("begun")
+    if not isinstance(begun, (int, float)) or run.begun_at is None:
+        return True
+    return run.begun_at.timestamp() - begun <= _RETRIED_SECONDS
