@@ -3,7 +3,8 @@
 
 Every event takes the same way: load the configuration, read the relations, observe what exists
 in Kubeflow Pipelines and in the model registry, plan, act, and tell what is then seen. Only the
-leader acts. Nothing is kept in Juju, so an event that is cut off is put right by the next one.
+leader acts. The peer relation keeps only what neither the options nor Kubeflow tell, so an event that
+is cut off is put right by the next one.
 """
 
 from __future__ import annotations

@@ -53,9 +53,9 @@ def _training(gauge: _Gauge, situation: Situation) -> None:
             gauge("run_duration_seconds", "from submission to end of the newest run", duration)
         documentation = "1 if the newest run ended without success after more than run-timeout"
         gauge("run_timed_out", documentation, situation.outlasted is not None)
-        gauge(
-            "run_trouble", "1 if a pod of the newest run is in trouble", bool(situation.pod_issue)
-        )
+        # What was wrong before a cancel is still known afterwards, but nobody has to act on it.
+        trouble = bool(situation.pod_issue) and run.state is not RunState.CANCELED
+        gauge("run_trouble", "1 if a pod of the newest run is in trouble", trouble)
         if result:
             # Of a run without new data or settings there is no verdict to alert of.
             verdict = None if result.unchanged else result.accepted

@@ -113,6 +113,7 @@ def _converge(
     situation = _build_situation(connection, observed, monitored, signals)
     if leads and situation.latest:
         _keep_issue(connection, situation.latest, situation.pod_issue)
+        volumes.remove_leftovers(connection, observed)
     return dataclasses.replace(
         situation,
         schedule=schedule and schedule.enabled,

@@ -18,9 +18,10 @@ from kfp_ops.texts import line
 from pods import PodIssue
 
 _KEY = "runs"
-# Records kept: at most half a kilobyte each.
+# Records kept: at most half a kilobyte each, and one log.
 LIMIT = 50
 _CHARACTERS = 300
+_LOG_CHARACTERS = 4000
 # A run that someone retried in Kubeflow begins anew, later than this after it began first. The server's
 # times are whole seconds.
 _RETRIED_SECONDS = 5
@@ -49,30 +50,44 @@ class RunRecords:
         if not record.get("reason") or not _is_of(record, run):
             return None
         return PodIssue(
-            **{name: str(record.get(name, "")) for name in ("step", "pod", "reason", "message")}
+            **{
+                name: str(record.get(name, ""))
+                for name in ("step", "pod", "reason", "message", "log")
+            }
         )
 
     def set_terminated(self, run: Run, *, terminated: bool = True) -> None:
         """Note that the charm terminates the run, or that the server refused to."""
         self._update(run, terminated=terminated)
 
-    def set_issue(self, run: Run, issue: PodIssue | None) -> None:
-        """Note what is wrong with the run; None: nothing is, any more."""
+    def set_issue(self, run: Run, issue: PodIssue | None, *, with_log: bool = False) -> None:
+        """Note what is wrong with the run; None: nothing is, any more.
+
+        Args:
+            run: of this trainer.
+            issue: what is wrong with it.
+            with_log: keep the end of the log too, in place of that of another run.
+        """
         if issue is None:
             if self.issue(run):
-                self._update(run, step="", pod="", reason="", message="")
+                self._update(run, step="", pod="", reason="", message="", log="")
             return
+        log = {"log": issue.log[-_LOG_CHARACTERS:]} if with_log else {}
         self._update(
             run,
             step=issue.step,
             pod=issue.pod,
             reason=issue.reason,
             message=line(issue.message, _CHARACTERS),
+            **log,
         )
 
     def _update(self, run: Run, **values: object) -> None:
         records = self._read()
         record = records.pop(run.run_id, {})
+        if values.get("log"):
+            for other in records.values():
+                other.pop("log", None)
         record = record if _is_of(record, run) else {}
         begun = run.begun_at.timestamp() if run.begun_at else 0
         record = {"begun": begun, **record, **values}

@@ -1,20 +1,40 @@
-"""The volume that steps of a run share: which StorageClass provides it.
+"""The volume that steps of a run share: which StorageClass provides it, and that it ends with the run.
 
 Kubeflow Pipelines makes the claim itself and needs a class by name: without one it takes "standard",
 and an empty one means to Kubernetes that nothing is provisioned. So the cluster's default is looked up.
+
+The pipeline deletes its claim in an exit handler. Kubernetes then keeps it, Terminating, as long as
+completed pods exist that mounted it; and where Argo ends the workflow with an error, or someone
+terminates the run, the exit handler never runs. So the charm removes what is left of ended runs.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import runs
+import wishes
 from config import TrainerConfig
 from connection import Connection
-from errors import OptionError
-from kube import connect, errors
+from errors import KubernetesError, OptionError
+from kfp_ops import KfpError, Observed, Run, RunState
+from kube import connect, delete, errors
+from pods import RUN_LABEL
 
+if TYPE_CHECKING:
+    import lightkube
+
+logger = logging.getLogger(__name__)
+
+# Ended runs whose volumes are looked for: the newest.
+_RUNS = 20
+_ENDED = (RunState.SUCCEEDED, RunState.SKIPPED, RunState.FAILED, RunState.CANCELED)
+# By how much the clocks of Kubeflow Pipelines and Kubernetes may differ.
+_CLOCKS = datetime.timedelta(minutes=1)
 # https://kubernetes.io/docs/concepts/storage/storage-classes/#default-storageclass
 _IS_DEFAULT = "storageclass.kubernetes.io/is-default-class"
 
@@ -54,3 +74,94 @@ def with_storage_class(connection: Connection) -> TrainerConfig:
 
 def _is_default(annotations: Mapping[str, str]) -> bool:
     return annotations.get(_IS_DEFAULT) == "true"
+
+
+def remove_leftovers(connection: Connection, observed: Observed) -> None:
+    """Delete the claims of ended runs that the trainer submitted, and completed pods that hold them.
+
+    It looks only where runs with a volume are wanted or among those observed, with one call to Kubeflow
+    Pipelines and two to Kubernetes. Finalizers are left to those who set them. What cannot be removed
+    now is tried again at the next event.
+    """
+    experiment = observed.experiment
+    if experiment is None or not _uses_volumes(connection, observed):
+        return
+    try:
+        ended = connection.client.list_runs(experiment.experiment_id, limit=_RUNS, state=_ENDED)
+        own = {run.run_id: run for run in ended if _has_volume(run) and wishes.is_submitted(run)}
+        if own:
+            _remove(connection, own)
+    except (KfpError, KubernetesError) as error:
+        logger.warning("the volume of a run may be left: %s", error)
+
+
+def _uses_volumes(connection: Connection, observed: Observed) -> bool:
+    latest = (observed.latest,) if observed.latest else ()
+    seen = (*latest, *observed.runs.values(), *(r for f in observed.families.values() for r in f))
+    return bool(connection.config.workspace_size) or any(map(_has_volume, seen))
+
+
+def _has_volume(run: Run) -> bool:
+    return bool(run.parameters.get("workspace_size"))
+
+
+def _remove(connection: Connection, own: Mapping[str, Run]) -> None:
+    from lightkube.resources.core_v1 import PersistentVolumeClaim, Pod
+
+    kube, namespace = connect(connection.app, connection.model), connection.namespace
+    with errors(f"volumes in namespace {namespace}"):
+        claims: list[Any] = list(kube.list(PersistentVolumeClaim, namespace=namespace))  # pyright: ignore[reportUnknownMemberType]
+        claims = [claim for claim in claims if _is_of(claim, own.get(claim.metadata.name))]
+        if not claims:
+            return
+        ids = [claim.metadata.name for claim in claims]
+        found: list[Any] = list(kube.list(Pod, namespace=namespace, labels={RUN_LABEL: ids}))  # pyright: ignore[reportUnknownMemberType]
+    # The oldest first, so that the newest reason is kept in full.
+    for run in sorted((own[name] for name in ids), key=lambda run: str(run.created_at)):
+        pods = [pod for pod in found if _holds(pod, run)]
+        if run.state is not RunState.SUCCEEDED and pods:
+            _keep_reason(connection, run)
+        (claim,) = (claim for claim in claims if claim.metadata.name == run.run_id)
+        _delete(kube, namespace, PersistentVolumeClaim, claim)
+        for pod in pods:
+            _delete(kube, namespace, Pod, pod)
+
+
+def _is_of(claim: Any, run: Run | None) -> bool:
+    """Whether the claim is the run's own.
+
+    It is named after the run, whose id nobody else has. Kubeflow Pipelines gives it no owner, and the
+    claim cannot be older than the run.
+    """
+    if run is None or run.created_at is None or claim.metadata.ownerReferences:
+        return False
+    labels: dict[str, str] = claim.metadata.labels or {}
+    created: datetime.datetime = claim.metadata.creationTimestamp
+    return labels.get(RUN_LABEL, run.run_id) == run.run_id and created > run.created_at - _CLOCKS
+
+
+def _holds(pod: Any, run: Run) -> bool:
+    """Whether the pod is a completed one of the run, and mounts its claim."""
+    claims = (volume.persistentVolumeClaim for volume in pod.spec.volumes or ())
+    return (
+        pod.metadata.labels[RUN_LABEL] == run.run_id
+        and pod.status.phase in ("Succeeded", "Failed")
+        and any(claim and claim.claimName == run.run_id for claim in claims)
+    )
+
+
+def _keep_reason(connection: Connection, run: Run) -> None:
+    """Keep why a run failed, since its pods go."""
+    run = connection.records.as_known(run)
+    issue = runs.find_issue(connection, run, wishes.steps(run.parameters))
+    if issue:
+        connection.records.set_issue(run, issue, with_log=True)
+
+
+def _delete(kube: lightkube.Client, namespace: str, kind: Any, found: Any) -> None:
+    name = found.metadata.name
+    if found.metadata.deletionTimestamp:
+        return
+    with errors(f"{kind.__name__} {name} in namespace {namespace}"):
+        delete(kube, kind, name, namespace)
+    logger.info("deleted %s %s of a run that has ended", kind.__name__, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import triggers
 import tuning
 from config import TrainerConfig
 from cron import six_fields
-from kfp_ops import ObjectStorage, PipelineSpec, RunRequest, Schedule, Wanted, fingerprint
+from kfp_ops import ObjectStorage, PipelineSpec, Run, RunRequest, Schedule, Wanted, fingerprint
 from kube import full_name
 from params import MonitorParams, TrainParams, TuneParams
 
@@ -21,6 +22,10 @@ MONITOR = "fashion-mnist-monitor"
 _COMPILED = Path(__file__).parent / "pipelines"
 # How the names of configurations' runs begin.
 CONFIGURATION = "config-"
+# How the server names the runs of a schedule: it leaves the hyphen out.
+_SCHEDULED = "schedule"
+# The names of the other runs that train: after a configuration, a trigger, or an action in a Juju model.
+_SUBMITTED = re.compile(rf"({CONFIGURATION}|{triggers.RUN_PREFIX}|train-[0-9a-f]{{8}}-)\w+$")
 # The steps that train, which options give resources.
 _TRAIN, _TRIAL = "train", "trial"
 
@@ -140,6 +145,12 @@ def experiments(model: str, app: str) -> tuple[str, str]:
 def steps(parameters: Mapping[str, object]) -> frozenset[str]:
     """The names of the steps of a run with these parameters."""
     return PipelineSpec.load(_compiled(parameters)).steps
+
+
+def is_submitted(run: Run) -> bool:
+    """Whether a run in the trainer's experiment is of the charm or its schedule, not of a person."""
+    name = run.display_name
+    return bool(_SUBMITTED.match(name) or (run.recurring_run_id and name.startswith(_SCHEDULED)))
 
 
 def _compiled(parameters: Mapping[str, object]) -> Path:

@@ -164,6 +164,11 @@ class Kubernetes:
             if "/profiles/" in request.path and self.controller:
                 namespace = request.path.rsplit("/", 1)[1]
                 self.objects[f"/api/v1/namespaces/{namespace}"] = {"status": {"phase": "Active"}}
+        folder, _, name = request.path.rpartition("/")
+        if request.method == "DELETE" and folder in self.lists:
+            rows = self.lists[folder]
+            self.lists[folder] = [row for row in rows if row["metadata"]["name"] != name]
+            return self._json({})
         if request.path not in self.objects:
             return self._status(404, "not found")
         if request.method == "DELETE":
@@ -173,12 +178,13 @@ class Kubernetes:
 
     def _list(self, request):
         """Those with the label, or of the object, that is asked for."""
-        label = request.args.get("labelSelector", "").partition("=")[2]
+        selector = request.args.get("labelSelector", "")
+        wanted = set(re.sub(r".*?(=| in \((.*)\))", r"\2", selector).split(",")) - {""}
         fields = dict(f.split("=") for f in request.args.get("fieldSelector", "").split(",") if f)
         rows = [
             row
             for row in self.lists.get(request.path, [])
-            if (not label or label in row["metadata"].get("labels", {}).values())
+            if (not wanted or wanted & set(row["metadata"].get("labels", {}).values()))
             and fields.get("type") in (None, row.get("type"))
             and fields.get("involvedObject.name")
             in (None, row.get("involvedObject", {}).get("name"))

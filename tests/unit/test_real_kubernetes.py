@@ -9,6 +9,7 @@ import base64
 import contextlib
 import dataclasses
 import os
+import textwrap
 from pathlib import Path
 
 import lightkube
@@ -25,6 +26,7 @@ from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.authorization_v1 import SubjectAccessReview
 from lightkube.resources.core_v1 import (
     Namespace,
+    PersistentVolumeClaim,
     Pod,
     Secret,
     ServiceAccount,
@@ -108,13 +110,24 @@ def admin():
 @pytest.fixture(scope="module", autouse=True)
 def kubeflow(admin):
     for thing in load_all_yaml(KUBEFLOW):
-        admin.apply(thing)
+        # A Kubeflow that is there has its own.
+        if not exists(admin, type(thing), thing.metadata.name):
+            admin.apply(thing)
 
     def served():
         with contextlib.suppress(Exception):
             return list(admin.list(Profile)) is not None
 
     until(served, "the kind Profile")
+
+
+def exists(admin, kind, name):
+    try:
+        return admin.get(kind, name) is not None
+    except ApiError as error:
+        if error.status.code != 404:
+            raise
+        return False
 
 
 def gone(admin, kind, name):
@@ -287,6 +300,181 @@ def test_the_reason_of_a_run_that_cannot_start_is_told(ctx, admin, trusted, in_p
     out = ctx.run(ctx.on.update_status(), in_profile)
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert "step train: ErrImageNeverPull" in out.unit_status.message
+
+
+# Volumes and workflows of ended runs --------------------------------------------------------------
+
+# As much of the kind as the charm reads: https://github.com/argoproj/argo-workflows, manifests.
+ARGO = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: workflows.argoproj.io}
+spec:
+  group: argoproj.io
+  scope: Namespaced
+  names: {kind: Workflow, listKind: WorkflowList, plural: workflows, singular: workflow}
+  versions:
+  - name: v1alpha1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+"""
+Workflow = create_namespaced_resource("argoproj.io", "v1alpha1", "Workflow", "workflows")
+
+
+@pytest.fixture
+def argo(admin):
+    """The kind Workflow, where the cluster has no Argo."""
+    (crd,) = load_all_yaml(ARGO)
+    there = exists(admin, CustomResourceDefinition, crd.metadata.name)
+    if not there:
+        admin.create(crd)
+
+    def served():
+        with contextlib.suppress(Exception):
+            return list(admin.list(Workflow, namespace="default")) is not None
+
+    until(served, "the kind Workflow")
+    yield
+    if not there:
+        gone(admin, CustomResourceDefinition, crd.metadata.name)
+
+
+@pytest.fixture
+def workspace(ctx, admin, trusted, in_profile):
+    """The trainer in a profile, with a volume for each run, and one run submitted."""
+    config = {**in_profile.config, "workspace-size": "1Gi"}
+    relations = {*in_profile.relations, ops.testing.PeerRelation("peers")}
+    state = dataclasses.replace(in_profile, config=config, relations=relations)
+    ctx.run(ctx.on.config_changed(), state)
+    controller(admin)
+    until(lambda: list(admin.list(ServiceAccount, namespace=PROFILE)), "the default account")
+    return ctx.run(ctx.on.update_status(), state)
+
+
+@pytest.fixture
+def mounted(admin, workspace, runs):
+    """The run's claim, bound, and pods that mounted it and have ended; gives the run's id.
+
+    No image is needed: Kubernetes ends a pod past its deadline.
+    """
+    run_id = runs()[0]["run_id"]
+    things = f"""
+    apiVersion: v1
+    kind: PersistentVolumeClaim
+    metadata: {{name: {run_id}, namespace: {PROFILE}}}
+    spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Mi}}}}}}
+    """
+    for name in ("train-1", "train-2"):
+        things += f"""
+    ---
+    apiVersion: v1
+    kind: Pod
+    metadata:
+      name: {name}
+      namespace: {PROFILE}
+      labels: {{pipeline/runid: {run_id}}}
+      annotations: {{workflows.argoproj.io/node-name: trainer-x.root.train(0).executor}}
+    spec:
+      automountServiceAccountToken: false
+      activeDeadlineSeconds: 5
+      restartPolicy: Never
+      containers:
+      - name: main
+        image: example.invalid/none:1
+        imagePullPolicy: Never
+        volumeMounts: [{{name: workspace, mountPath: /workspace}}]
+      volumes: [{{name: workspace, persistentVolumeClaim: {{claimName: {run_id}}}}}]
+    """
+    for thing in load_all_yaml(textwrap.dedent(things)):
+        admin.create(thing)
+
+    def ended():
+        claim = admin.get(PersistentVolumeClaim, run_id, namespace=PROFILE)
+        pods = admin.list(Pod, namespace=PROFILE, labels={"pipeline/runid": run_id})
+        ends = [pod.spec.nodeName and pod.status.phase == "Failed" for pod in pods]
+        return claim.status.phase == "Bound" and all(ends)
+
+    until(ended, "the end of the pods")
+    return run_id
+
+
+def claims(admin):
+    return {
+        each.metadata.name: each for each in admin.list(PersistentVolumeClaim, namespace=PROFILE)
+    }
+
+
+def pods_of(admin, run_id):
+    return list(admin.list(Pod, namespace=PROFILE, labels={"pipeline/runid": run_id}))
+
+
+def test_claim_that_completed_pods_hold_goes_with_them(ctx, admin, workspace, mounted, sandbox):
+    # GIVEN a claim that the pipeline deleted at its end, and that completed pods hold
+    other = f"""
+    apiVersion: v1
+    kind: PersistentVolumeClaim
+    metadata: {{name: somebody-elses, namespace: {PROFILE}}}
+    spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Mi}}}}}}
+    """
+    admin.create(*load_all_yaml(textwrap.dedent(other)))
+    admin.delete(PersistentVolumeClaim, mounted, namespace=PROFILE)
+    assert claims(admin)[mounted].metadata.deletionTimestamp
+    # WHEN its run goes on THEN nothing is removed
+    out = ctx.run(ctx.on.update_status(), workspace)
+    assert len(pods_of(admin, mounted)) == 2
+    # WHEN its run has ended THEN the pods are deleted, and Kubernetes lets the claim go
+    sandbox.set_run_state(mounted, "SUCCEEDED")
+    ctx.run(ctx.on.update_status(), out)
+    until(lambda: mounted not in claims(admin), "the end of the claim")
+    assert pods_of(admin, mounted) == []
+    # AND what is not of the run stays
+    assert not claims(admin)["somebody-elses"].metadata.deletionTimestamp
+
+
+def test_claim_of_a_failed_run_goes_and_its_reason_stays(ctx, admin, workspace, mounted, sandbox):
+    sandbox.set_run_state(mounted, "FAILED")
+    # GIVEN pods whose end Argo has not seen yet
+    finalizer = "workflows.argoproj.io/status"
+    for pod in pods_of(admin, mounted):
+        change = {"metadata": {"finalizers": [finalizer]}}
+        admin.patch(Pod, pod.metadata.name, change, namespace=PROFILE)
+    out = ctx.run(ctx.on.update_status(), workspace)
+    # THEN they are deleted, but not taken from Argo
+    held = pods_of(admin, mounted)
+    assert all(p.metadata.deletionTimestamp and p.metadata.finalizers == [finalizer] for p in held)
+    assert len(held) == 2
+    # WHEN Argo lets them go THEN the claim goes by itself
+    for pod in held:
+        change = {"metadata": {"finalizers": None}}
+        admin.patch(Pod, pod.metadata.name, change, namespace=PROFILE)
+    until(lambda: mounted not in claims(admin), "the end of the claim")
+    # AND the reason is still there
+    out = ctx.run(ctx.on.update_status(), out)
+    assert pods_of(admin, mounted) == []
+    assert "failed at step train: DeadlineExceeded" in out.unit_status.message
+
+
+@pytest.mark.usefixtures("argo")
+def test_message_of_the_workflow_is_read_where_no_pod_failed(ctx, admin, workspace, runs, sandbox):
+    (run,) = runs()
+    message = "workflow is longer than maximum allowed size. compressed size 9 > maxSize 1"
+    workflow = Workflow(
+        apiVersion="argoproj.io/v1alpha1",
+        kind="Workflow",
+        metadata=ObjectMeta(
+            name="trainer-x",
+            namespace=PROFILE,
+            # An Argo that is there has nothing to do with it.
+            labels={"pipeline/runid": run["run_id"], "workflows.argoproj.io/completed": "true"},
+        ),
+        spec={"entrypoint": "e", "templates": []},
+        status={"phase": "Error", "message": message},
+    )
+    admin.create(workflow)
+    sandbox.set_run_state(run["run_id"], "FAILED")
+    out = ctx.run(ctx.on.update_status(), workspace)
+    assert f"failed: the workflow is too large for Kubernetes: {message}" in out.unit_status.message
 
 
 # KServe ------------------------------------------------------------------------------------------

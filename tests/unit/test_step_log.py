@@ -85,7 +85,11 @@ Error: exit status 1
 
 
 def test_killed_step_is_reported_as_killed():
-    log = STARTED + "epoch 3\n" + ENDED.replace("component: exit status 1", "component: signal: killed")
+    log = (
+        STARTED
+        + "epoch 3\n"
+        + ENDED.replace("component: exit status 1", "component: signal: killed")
+    )
     assert step_log.reason(log) == "failed to execute component: signal: killed"
 
 

@@ -1,5 +1,6 @@
 """What a run may use: resources of the step that trains, and a volume of its own."""
 
+import dataclasses
 import json
 
 import httpx
@@ -147,3 +148,185 @@ def test_the_steps_that_are_told_are_those_of_the_run(ctx, configured, act, sand
     assert "1 of 7 steps done" in status(ctx, changed).message
     told = act("get-run", state=changed)
     assert told["steps"] == "createpvc SUCCEEDED, ingest RUNNING"
+
+
+# What is left of ended runs -------------------------------------------------------------------------
+
+CLAIMS = "/api/v1/namespaces/kubeflow/persistentvolumeclaims"
+PODS = "/api/v1/namespaces/kubeflow/pods"
+
+
+@pytest.fixture
+def workspace(configured):
+    """The trainer with a volume for each run."""
+    state = configured(workspace_size="1Gi", storage_class="fast")
+    return dataclasses.replace(
+        state, relations={*state.relations, ops.testing.PeerRelation("peers")}
+    )
+
+
+@pytest.fixture
+def run_id(ctx, workspace, kubernetes, runs):
+    """A run with a volume, which the charm submitted."""
+    ctx.run(ctx.on.config_changed(), workspace)
+    return runs()[0]["run_id"]
+
+
+@pytest.fixture
+def claim(kubernetes, run_id):
+    """Put a claim into the cluster, as the pipeline makes it, and two pods that mounted it."""
+
+    def put(name=run_id, created="2036-01-01T00:00:00Z", phases=("Succeeded", "Failed"), **more):
+        kubernetes.lists.setdefault(CLAIMS, []).append(
+            {"metadata": {"name": name, "creationTimestamp": created, **more}}
+        )
+        for number, phase in enumerate(phases):
+            kubernetes.lists.setdefault(PODS, []).append(
+                {
+                    "metadata": {
+                        "name": f"{name}-{number}",
+                        "labels": {"pipeline/runid": name},
+                        "creationTimestamp": f"2036-01-01T00:00:0{number}Z",
+                    },
+                    "spec": {
+                        "containers": [],
+                        "volumes": [
+                            {"name": "kfp-launcher", "emptyDir": {}},
+                            {"name": name, "persistentVolumeClaim": {"claimName": name}},
+                        ],
+                    },
+                    "status": {"phase": phase, "containerStatuses": [FAILED] if phase == "Failed" else []},
+                }
+            )  # fmt: skip
+
+    return put
+
+
+FAILED = {
+    "name": "main",
+    "image": "i",
+    "imageID": "",
+    "ready": False,
+    "restartCount": 0,
+    "state": {"terminated": {"exitCode": 1, "reason": "Error"}},
+}
+
+
+def left(kubernetes):
+    """The names of claims and pods that are left."""
+    return [
+        row["metadata"]["name"] for path in (CLAIMS, PODS) for row in kubernetes.lists.get(path, ())
+    ]
+
+
+@pytest.mark.parametrize("end", ["SUCCEEDED", "FAILED"])
+def test_claim_and_pods_of_an_ended_run_are_deleted(
+    ctx, workspace, kubernetes, sandbox, run_id, claim, end
+):
+    claim()
+    out = ctx.run(ctx.on.update_status(), workspace)
+    assert left(kubernetes) == [run_id, f"{run_id}-0", f"{run_id}-1"]
+    sandbox.set_run_state(run_id, end)
+    ctx.run(ctx.on.update_status(), out)
+    assert left(kubernetes) == []
+
+
+def test_reason_and_log_of_a_failed_run_outlive_its_pods(
+    ctx, workspace, kubernetes, sandbox, run_id, claim
+):
+    claim()
+    kubernetes.logs[f"{run_id}-1"] = "epoch 1\nno space left on device\n"
+    sandbox.set_run_state(run_id, "FAILED")
+    out = ctx.run(ctx.on.update_status(), workspace)
+    assert left(kubernetes) == []
+    for _ in range(2):
+        out = ctx.run(ctx.on.update_status(), out)
+        assert "failed: Error (exit code 1): no space left on device" in out.unit_status.message
+    ctx.run(ctx.on.action("get-run"), out)
+    assert ctx.action_results["log"].splitlines() == ["epoch 1", "no space left on device"]
+    assert ctx.action_results["pod"] == f"{run_id}-1"
+
+
+def test_claim_stays_while_its_run_goes_on_and_pods_while_they_run(
+    ctx, workspace, kubernetes, sandbox, run_id, claim
+):
+    claim(phases=("Succeeded", "Running", "Pending"))
+    # A pod of the run that mounts nothing, as the drivers do.
+    kubernetes.lists[PODS][0]["spec"].pop("volumes")
+    sandbox.set_run_state(run_id, "SUCCEEDED")
+    ctx.run(ctx.on.update_status(), workspace)
+    assert left(kubernetes) == [f"{run_id}-0", f"{run_id}-1", f"{run_id}-2"]
+
+
+@pytest.mark.parametrize(
+    "claimed",
+    [
+        {"name": "somebody-elses"},
+        {"created": "2020-01-01T00:00:00Z"},
+        {"labels": {"pipeline/runid": "another"}},
+        {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]},
+    ],
+)
+def test_claims_that_are_not_the_runs_own_stay(
+    ctx, workspace, kubernetes, sandbox, run_id, claim, claimed
+):
+    claim(**claimed)
+    before = left(kubernetes)
+    sandbox.set_run_state(run_id, "SUCCEEDED")
+    ctx.run(ctx.on.update_status(), workspace)
+    assert left(kubernetes) == before
+
+
+def test_claims_of_runs_that_people_submitted_stay(
+    ctx, workspace, kubernetes, sandbox, run_id, claim, runs
+):
+    # GIVEN a run that a person cloned in the dashboard, in the trainer's experiment
+    claim()
+    sandbox.store.update("runs", run_id, name=f"Clone of {runs()[0]['display_name']}")
+    sandbox.set_run_state(run_id, "SUCCEEDED")
+    ctx.run(ctx.on.update_status(), workspace)
+    assert run_id in left(kubernetes)
+
+
+@pytest.mark.parametrize("name", ["schedule0a1b2c3dqtxj-1-4277344604", "tick0a1b2c3dqtxj-1-427"])
+def test_claims_of_scheduled_runs_go_if_the_schedule_is_the_trainers(
+    ctx, workspace, kubernetes, sandbox, run_id, claim, name
+):
+    claim()
+    sandbox.store.update("runs", run_id, name=name, recurring_run_id="r")
+    sandbox.set_run_state(run_id, "SUCCEEDED")
+    ctx.run(ctx.on.update_status(), workspace)
+    assert (run_id not in left(kubernetes)) is name.startswith("schedule")
+
+
+def test_claims_are_looked_for_only_where_there_may_be_some(
+    ctx, configured, kubernetes, sandbox, runs
+):
+    with_volume = configured(workspace_size="1Gi", storage_class="fast")
+    for state, asks in ((configured(), False), (with_volume, True), (configured(epochs=3), True)):
+        ctx.run(ctx.on.config_changed(), state)
+        for run in runs():
+            sandbox.set_run_state(run["run_id"], "SUCCEEDED")
+        before = len(kubernetes.requests)
+        ctx.run(ctx.on.update_status(), state)
+        lines = [line for line, _ in kubernetes.requests[before:]]
+        assert lines == ([f"GET {CLAIMS}"] if asks else [])
+
+
+def test_what_cannot_be_removed_is_no_problem_of_the_runs(
+    ctx, workspace, kubernetes, sandbox, run_id, claim
+):
+    claim()
+    sandbox.set_run_state(run_id, "SUCCEEDED")
+    for refused in (f"GET {CLAIMS}", f"DELETE {CLAIMS}/{run_id}"):
+        kubernetes.refuse[refused] = 403
+        out = ctx.run(ctx.on.update_status(), workspace)
+        assert "SUCCEEDED" in out.unit_status.message
+    assert run_id in left(kubernetes)
+
+
+def test_only_the_leader_removes_volumes(ctx, workspace, kubernetes, sandbox, run_id, claim):
+    claim()
+    sandbox.set_run_state(run_id, "SUCCEEDED")
+    ctx.run(ctx.on.update_status(), dataclasses.replace(workspace, leader=False))
+    assert run_id in left(kubernetes)
