@@ -27,13 +27,14 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import NoReturn
 
 IMAGE_FOLDER = "/usr/share/fashion-mnist-trainer/code"
 LIMIT = 32 << 20  # bytes
 PATIENCE = 300  # seconds that an object storage server may take to restart
 
 
-def fail(message):
+def fail(message) -> NoReturn:
     sys.exit(f"the steps' code cannot be had: {message}")
 
 
