@@ -26,8 +26,8 @@ _PASSED_ON = (
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
-# How late the server's controller may look at a new recurring run: one with no_catchup was seen to miss
-# the next minute, and another one to meet it.
+# How late the server's controller may look at a new recurring run: with no_catchup, some were seen to
+# miss the next minute, and others to meet it.
 _FIRST_LOOK = datetime.timedelta(minutes=1)
 
 

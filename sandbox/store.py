@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS runs (
     service_account TEXT, created_at TEXT, scheduled_at TEXT, finished_at TEXT, state TEXT,
     history TEXT, storage_state TEXT, tasks TEXT, recurring_run_id TEXT, spec TEXT);
 CREATE INDEX IF NOT EXISTS runs_by_age ON runs (experiment_id, created_at, id);
-CREATE INDEX IF NOT EXISTS runs_by_name ON runs (experiment_id, name);
+CREATE INDEX IF NOT EXISTS runs_by_name_nocase ON runs (experiment_id, name COLLATE NOCASE);
 CREATE INDEX IF NOT EXISTS runs_by_turn ON runs (state, created_at, id);
 CREATE TABLE IF NOT EXISTS recurring_runs (
     id TEXT PRIMARY KEY, namespace TEXT, experiment_id TEXT, name TEXT, description TEXT,

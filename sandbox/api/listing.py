@@ -36,6 +36,7 @@ _VALUES = (
     "long_values",
     "string_values",
 )
+_NAMES = ("name", "display_name")
 # What the database can hold against a column.
 _Plain = str | int | float | None
 
@@ -273,6 +274,9 @@ def _predicate(kind: Kind, predicate: dict[str, Any], text: str) -> tuple[str, l
         raise _filter_error(text)
     if key == "status":
         value = str(value).upper()
+    if column in _NAMES:
+        # As the server's database compares names.
+        column += " COLLATE NOCASE"
     if operation == "IN":
         return f"{column} IN ({', '.join('?' * len(several))})", several
     if operation == "IS_SUBSTRING":

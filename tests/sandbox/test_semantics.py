@@ -240,6 +240,14 @@ def test_schedule_with_catch_up_fires_for_each_time(server):
     assert server.fired() == ["21:48:00Z", "21:49:00Z"]
 
 
+def test_names_are_compared_without_case_and_the_client_checks_them(client, submit, experiment_id):
+    for name in ("Night", "night"):
+        submit(name)
+    found = {name: client.find_run(experiment_id, name).display_name for name in ("Night", "night")}
+    assert found == {"Night": "Night", "night": "night"}
+    assert client.find_run(experiment_id, "NIGHT") is None
+
+
 def test_terminated_run_has_canceling_in_its_history_only_if_reported(sandbox, call, submit):
     histories = []
     for reports in (["FAILED"], ["CANCELING", "FAILED"]):
