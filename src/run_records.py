@@ -44,10 +44,17 @@ class RunRecords:
             return dataclasses.replace(run, state=RunState.CANCELED)
         return run
 
-    def issue(self, run: Run) -> PodIssue | None:
-        """Return what was last known to be wrong with the run."""
+    def issue(self, run: Run, *, only_ended: bool = False) -> PodIssue | None:
+        """Return what was last known to be wrong with the run.
+
+        Args:
+            run: of this trainer.
+            only_ended: leave out what was noted before the run ended, which need not be why it failed.
+        """
         record = self._read().get(run.run_id, {})
         if not record.get("reason") or not _is_of(record, run):
+            return None
+        if only_ended and not record.get("ended"):
             return None
         return PodIssue(
             **{
@@ -79,6 +86,7 @@ class RunRecords:
             pod=issue.pod,
             reason=issue.reason,
             message=line(issue.message, _CHARACTERS),
+            ended=run.state.is_final,
             **log,
         )
 

@@ -194,7 +194,13 @@ def find_issue(
         return known
     if run.state is not RunState.FAILED:
         return issue
-    return issue or _workflow_issue(connection, cluster, run) or known
+    return (
+        issue
+        # Its pods may be deleted while its workflow is still there.
+        or connection.records.issue(run, only_ended=True)
+        or _workflow_issue(connection, cluster, run)
+        or known
+    )
 
 
 def _workflow_issue(

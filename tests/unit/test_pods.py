@@ -306,11 +306,32 @@ def workflow(run_id, message):
 def test_workflow_says_why_where_no_pod_failed(
     sandbox, kubernetes, submitted, pod, told, message, says
 ):
+    # GIVEN a run that waited at first, went on, and had no failed pod
+    pod("ingest-1", **BAD_IMAGE)
+    assert "ErrImagePull" in told().message
+    kubernetes.lists[PODS].clear()
     pod("ingest-1", phase="Succeeded", containerStatuses=ended(0))
     kubernetes.lists[WORKFLOWS] = [workflow("another", "no"), workflow(submitted, message)]
     assert isinstance(told(), ops.ActiveStatus)
     sandbox.set_run_state(submitted, "FAILED")
     assert says in told().message
+
+
+def test_workflow_counts_before_what_was_wrong_earlier(
+    ctx, with_peers, sandbox, kubernetes, submitted, pod
+):
+    # GIVEN a run that waited, and whose workflow failed while nobody looked
+    pod("ingest-1", **BAD_IMAGE)
+    out = ctx.run(ctx.on.update_status(), with_peers)
+    kubernetes.lists[PODS].clear()
+    kubernetes.lists[WORKFLOWS] = [workflow(submitted, "etcdserver: request is too large")]
+    sandbox.set_run_state(submitted, "FAILED")
+    out = ctx.run(ctx.on.update_status(), out)
+    assert "failed: the workflow is too large for Kubernetes" in out.unit_status.message
+    # WHEN the workflow is gone too THEN its reason is still there
+    kubernetes.lists[WORKFLOWS].clear()
+    out = ctx.run(ctx.on.update_status(), out)
+    assert "failed: the workflow is too large for Kubernetes" in out.unit_status.message
 
 
 @pytest.mark.parametrize("status", [None, 403, 500])

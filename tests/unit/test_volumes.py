@@ -154,6 +154,7 @@ def test_the_steps_that_are_told_are_those_of_the_run(ctx, configured, act, sand
 
 CLAIMS = "/api/v1/namespaces/kubeflow/persistentvolumeclaims"
 PODS = "/api/v1/namespaces/kubeflow/pods"
+WORKFLOWS = "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows"
 
 
 @pytest.fixture
@@ -236,6 +237,9 @@ def test_reason_and_log_of_a_failed_run_outlive_its_pods(
 ):
     claim()
     kubernetes.logs[f"{run_id}-1"] = "epoch 1\nno space left on device\n"
+    # GIVEN a workflow that stays longer, and has a message of its own
+    labels = {"pipeline/runid": run_id}
+    kubernetes.lists[WORKFLOWS] = [{"metadata": {"labels": labels}, "status": {"message": "m"}}]
     sandbox.set_run_state(run_id, "FAILED")
     out = ctx.run(ctx.on.update_status(), workspace)
     assert left(kubernetes) == []
