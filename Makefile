@@ -6,6 +6,7 @@ REGISTRY ?=
 S3_ENDPOINT ?=
 PORT ?= 8080
 DATA ?=
+S3 ?=
 BUILD ?= docker build
 BIN := .venv/bin
 CHARM := fashion-mnist-trainer_amd64.charm
@@ -25,11 +26,11 @@ help: ## Show what there is
 	.uv/bin/uv sync --quiet --frozen --group dev --python $(PYTHON)
 	touch $@
 
-demo: .venv/ready ## Train, judge and promote on this machine (RECIPE=notebook, EPOCHS=3, DATA=FOLDER)
-	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS) --data "$(DATA)"
+demo: .venv/ready ## Train, judge and promote on this machine (RECIPE=notebook, EPOCHS=3, DATA=FOLDER, S3=without-conditional-writes)
+	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS) --data "$(DATA)" $(S3:%=--s3-%)
 
-demo-loop: .venv/ready ## Production changes, and the model follows by itself (RECIPE=fast, DATA=FOLDER)
-	$(BIN)/python -W ignore scripts/demo_loop.py --recipe $(RECIPE) --data "$(DATA)"
+demo-loop: .venv/ready ## Production changes, and the model follows by itself (RECIPE=fast, DATA=FOLDER, S3=...)
+	$(BIN)/python -W ignore scripts/demo_loop.py --recipe $(RECIPE) --data "$(DATA)" $(S3:%=--s3-%)
 
 serve: .venv/ready ## Serve the demo's champion, or that of REGISTRY=ADDRESS (S3_ENDPOINT=URL, PORT=8080)
 	$(BIN)/python -W ignore scripts/serve.py --registry "$(REGISTRY)" --s3-endpoint "$(S3_ENDPOINT)" --port $(PORT)

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 # It makes the project's packages importable.
-from stage import ROOT, Model, console, follow, open_registry
+from stage import ROOT, Model, add_s3_argument, console, follow, open_registry
 
 # isort: split
 from fashion_mnist import data
@@ -73,6 +73,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=0, help="0: the recipe's own")
     parser.add_argument("--data", type=source, default="", help="folder or address; or it is found")
     parser.add_argument("--root", type=Path, default=ROOT / ".demo", help="where all is kept")
+    add_s3_argument(parser)
     options = parser.parse_args()
 
     console.rule("Fashion-MNIST")
@@ -84,7 +85,10 @@ def main() -> int:
         return 1
     console.print(f"data: {images.source} ({len(images.train_images)} + {len(images.test_images)})")
 
-    with Sandbox(options.root / "sandbox") as sandbox:
+    with Sandbox(
+        options.root / "sandbox",
+        s3_without_conditional_writes=options.s3_without_conditional_writes,
+    ) as sandbox:
         console.print(f"sandbox: Kubeflow Pipelines {sandbox.api_url}, S3 {sandbox.s3_url}")
         client = Client(sandbox.api_url)
         console.rule("deploy, relate, configure")

@@ -23,7 +23,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 # It makes the project's packages importable.
-from stage import ROOT, Model, console, follow, open_registry
+from stage import ROOT, Model, add_s3_argument, console, follow, open_registry
 
 # isort: split
 import httpx
@@ -288,6 +288,7 @@ def main() -> int:
     parser.add_argument("--recipe", default="quick", help="quick, fast, ...")
     parser.add_argument("--data", default="", help="folder or address; or it is found")
     parser.add_argument("--root", type=Path, default=ROOT / ".demo" / "loop", help="made anew")
+    add_s3_argument(parser)
     options = parser.parse_args()
     try:
         images = data.load(options.data, cache=ROOT / ".demo" / "data")
@@ -295,7 +296,9 @@ def main() -> int:
         console.print(f"{error}\nor with the four files in a folder: make demo-loop DATA=FOLDER")
         return 1
     shutil.rmtree(options.root, ignore_errors=True)
-    with Sandbox(options.root) as sandbox:
+    with Sandbox(
+        options.root, s3_without_conditional_writes=options.s3_without_conditional_writes
+    ) as sandbox:
         loop = Loop(sandbox, images)
         play(loop, options.recipe)
     target = options.root / "timeline.html"

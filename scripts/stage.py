@@ -5,6 +5,7 @@ The charm's own class is driven through Juju's events by ops.testing, as Juju wo
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import logging
 import os
@@ -88,6 +89,7 @@ class Model:
 
     def join(self, sandbox: Sandbox) -> None:
         """Relate to the sandbox, in the place of Kubeflow Pipelines and of object storage."""
+        use_cluster(sandbox)
         host, port = sandbox.api_url.removeprefix("http://").split(":")
         self.relate("kfp-api", "kfp-api", {"service-name": host, "service-port": port})
         host, port = sandbox.s3_url.removeprefix("http://").split(":")
@@ -119,6 +121,22 @@ class Model:
         for key, value in results.items():
             console.print(f"  {key}: {value}", markup=False)
         return results
+
+
+def use_cluster(sandbox: Sandbox) -> None:
+    """Have the charm find the sandbox's ConfigMaps, where it has them, and no other cluster."""
+    os.environ.pop("KUBECONFIG", None)
+    if sandbox.kubeconfig:
+        os.environ["KUBECONFIG"] = str(sandbox.kubeconfig)
+
+
+def add_s3_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option by which the sandbox's S3 server is as Charmed MinIO."""
+    parser.add_argument(
+        "--s3-without-conditional-writes",
+        action="store_true",
+        help="with an S3 server that ignores If-None-Match, as Charmed MinIO does",
+    )
 
 
 def open_registry(sandbox: Sandbox) -> Registry:

@@ -7,6 +7,7 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
 from config import TrainerConfig
+from config_maps import ConfigMaps
 from kfp_ops import ObjectStorage
 from profiles import Profile
 from registry import Registry
@@ -61,7 +62,10 @@ class Connection:
     def registry(self) -> Registry:
         """The model registry."""
         return Registry(
-            self.storage, bucket=self.config.registry_bucket, prefix=self.config.registry_prefix
+            self.storage,
+            bucket=self.config.registry_bucket,
+            prefix=self.config.registry_prefix,
+            connect=lambda: ConfigMaps.find(self.app, self.model, self.namespace),
         )
 
 

@@ -67,6 +67,14 @@ class RegistryRefusedError(RegistryError):
     """Object storage does not take the keys, or has no such bucket."""
 
 
+class UnsafeRegistryError(RegistryRefusedError):
+    """Nothing would keep two writers of the registry apart."""
+
+
+class RegistryElsewhereError(UnsafeRegistryError):
+    """The registry is written through another namespace than the one in which runs are executed."""
+
+
 class RegistryContentError(RegistryError):
     """The registry holds something else than it should."""
 

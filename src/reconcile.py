@@ -16,7 +16,7 @@ import volumes
 import wishes
 from cleanup import leave_former_profiles
 from connection import Connection
-from errors import PROBLEMS, KubernetesError, RegistryError, SourceError
+from errors import PROBLEMS, KubernetesError, RegistryError, SourceError, UnsafeRegistryError
 from kfp_ops import (
     Observed,
     RequestError,
@@ -75,6 +75,7 @@ def _converge(
     leads: bool,
 ) -> Situation:
     """Have in Kubeflow Pipelines what is wanted; see `reconcile`."""
+    unwritable = _ensure_safe(connection) if leads else None
     now, (training, monitoring) = utc_now(), connection.experiments
     config, storage = volumes.with_storage_class(connection), connection.storage
     config = dataclasses.replace(config, schedule_paused=schedules.is_paused(connection))
@@ -86,6 +87,8 @@ def _converge(
             return current
         steps = plan(wanted, current)
         if wanted.schedule or any(isinstance(step, SubmitRun) for step in steps):
+            if unwritable:
+                raise unwritable
             # Before the first step that needs it; a schedule's runs need it for as long as it lasts.
             connection.registry.put_blob(code_bundle.path(), code_bundle.content)
         return act(
@@ -120,6 +123,22 @@ def _converge(
         problem=situation.problem or monitoring_error,
         lost=_is_lost(observed, config.timeout, now),
     )
+
+
+def _ensure_safe(connection: Connection) -> RegistryError | None:
+    """Submit nothing whose model could never be published; return why that is not known.
+
+    Raises:
+        UnsafeRegistryError: nothing would keep two writers of the registry apart.
+        KubernetesError: what replaces the S3 server's conditional writes is out of reach.
+    """
+    try:
+        connection.registry.ensure_safe(connection.namespace)
+    except UnsafeRegistryError:
+        raise
+    except RegistryError as error:
+        return error
+    return None
 
 
 def _is_lost(observed: Observed, timeout: datetime.timedelta, now: datetime.datetime) -> bool:

@@ -17,24 +17,26 @@ from typing import cast
 
 import certifi
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from errors import (
     NoSuchModelError,
     RegistryContentError,
+    RegistryElsewhereError,
     RegistryError,
     RegistryRefusedError,
+    UnsafeRegistryError,
 )
 from kfp_ops import ObjectStorage
 from kfp_ops.texts import line
+from model_registry import ConfigMaps, UnsafeStoreError, Writes
 
 SCHEMA_VERSION = 1
 # Of the file with the test images: docs/reference/registry.md.
 IDX_HEADER, IMAGE_BYTES = 16, 784
 # What reading what others wrote can end in; JSON has numbers without end and nests without end.
 _INCOMPLETE = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
-_PROBE = "probe.json"
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html: what time alone does not mend.
 _S3_CODE = re.compile(r"<Code>(\w+)</Code>")
 _KEYS = "the keys of relation object-storage are not what it takes"
@@ -175,11 +177,40 @@ class Registry:
         storage: the S3 server.
         bucket: the bucket's name.
         prefix: the path in the bucket under which the registry lies.
+        connect: returns the cluster's ConfigMaps, or None where there is no cluster; called only where
+            the S3 server has no conditional writes.
     """
 
-    def __init__(self, storage: ObjectStorage, *, bucket: str, prefix: str):
+    def __init__(
+        self,
+        storage: ObjectStorage,
+        *,
+        bucket: str,
+        prefix: str,
+        connect: Callable[[], ConfigMaps | None] = lambda: None,
+    ):
         self._location = f"{storage.url}/{bucket}"
         self._store = open_store(storage, bucket, prefix)
+        self._writes = Writes(self._store, connect=connect)
+
+    def ensure_safe(self, namespace: str) -> None:
+        """Make sure that writers of the registry are kept apart: one call where that is recorded.
+
+        Args:
+            namespace: the one in which the trainer's runs are executed, and write.
+
+        Raises:
+            UnsafeRegistryError: the S3 server has no conditional writes, and there is no cluster.
+            RegistryElsewhereError: it is written through another namespace.
+            KubernetesError: the ConfigMap that replaces them cannot be written.
+            RegistryError: the registry cannot be reached.
+        """
+        with self._errors():
+            method = self._writes.method()
+        if method.namespace not in ("", namespace):
+            raise RegistryElsewhereError(
+                f"the registry is written in namespace {method.namespace}, runs are in {namespace}"
+            )
 
     def result(self, run_id: str) -> Result | None:
         """What came of a run; None as long as its evaluation has not been written.
@@ -389,7 +420,6 @@ class Registry:
         if manifest is None:
             raise NoSuchModelError(f"there is no version {version}")
         result = _result(manifest)
-        self._check_server()
         sequence = champion.sequence + 1 if champion else 1
         moved = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         move = {
@@ -409,24 +439,20 @@ class Registry:
             raise NoSuchModelError(f"version {version} is being removed; the champion stays")
         return Champion(version=version, result=result, sequence=sequence)
 
-    def _check_server(self) -> None:
-        """Be sure that the server does not put what is there already: one call, at first two."""
-        if self._create(_PROBE, {}) and self._create(_PROBE, {}):
-            raise RegistryRefusedError(
-                f"object storage {self._location} ignores `If-None-Match: *`, so two could move the "
-                "champion at once: keep the registry on Amazon S3, a MinIO of 2024-08 or later, or "
-                "another S3 server with conditional writes"
-            )
-
     def _create(self, path: str, data: Mapping[str, object]) -> bool:
-        """Put an object if it is not there; False when it is."""
+        """Put an object if it does not exist; False where it does."""
+        with self._errors():
+            return self._writes.create(path, json.dumps(data).encode())
+
+    @contextmanager
+    def _errors(self) -> Generator[None]:
+        """Turn what writing raises into this module's errors."""
         try:
-            obstore.put(self._store, path, json.dumps(data).encode(), mode="create")
-        except AlreadyExistsError:
-            return False
+            yield
+        except UnsafeStoreError as error:
+            raise UnsafeRegistryError(str(error)) from error
         except (BaseError, OSError) as error:
             raise self._registry_error(error) from error
-        return True
 
     def _numbers(self, prefix: str) -> list[int]:
         """The numbers of the objects PREFIX/00000001.json and so on, ascending."""

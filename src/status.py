@@ -25,6 +25,7 @@ from errors import (
     Problem,
     ProfilePendingError,
     RegistryContentError,
+    RegistryElsewhereError,
     RegistryError,
     RegistryRefusedError,
     ServedModelError,
@@ -132,6 +133,8 @@ def _problem(error: Problem, commands: Commands, later: str) -> ops.StatusBase:
                 f"{error}; deploy kserve-controller, or do without: "
                 f"juju config {commands.app} serving=none"
             )
+        case RegistryElsewhereError():
+            return ops.BlockedStatus(f"{error}; use another: {commands.config('registry-prefix')}")
         case RegistryRefusedError():
             return ops.BlockedStatus(str(error))
         case RegistryContentError():

@@ -22,6 +22,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "lib"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np

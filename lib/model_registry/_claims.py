@@ -62,16 +62,22 @@ class Claims:
 
     def create(self, path: str, content: bytes) -> bool:
         """Put an object if it does not exist; False where it does."""
+        claim: _Claim | None = None
         while True:
             config_map = self._read()
-            self._complete_pending(config_map)
+            pending = _claim_in(config_map)
+            is_complete = pending is not None and self._complete(pending)
+            if claim and pending == claim and is_complete:
+                # It was made, and the answer was lost.
+                self._swap(config_map, None)
+                return True
             if _objects.exists(self._store, path):
+                if claim:
+                    self._unstage(claim)
                 return False
-            claim = self._stage(path, content)
+            claim = claim if claim and pending != claim else self._stage(path, content)
             claimed = self._swap(config_map, claim)
-            if claimed is None:
-                self._unstage(claim)
-            elif self._complete(claim):
+            if claimed and self._complete(claim):
                 # Unless the next writer has done so already.
                 self._swap(claimed, None)
                 return True

@@ -21,10 +21,7 @@ from model_registry._probe import honours_conditions
 RECORD = "writes.json"
 PROBE = "probe.json"
 _SCHEMA_VERSION = 1
-_ADVICE = (
-    "keep the registry on Amazon S3, MinIO RELEASE.2024-05-07 or later, or another S3 server with "
-    "conditional writes"
-)
+_ADVICE = "use MinIO RELEASE.2024-05-07 or later, or Amazon S3"
 
 __all__ = ["PENDING", "PROBE", "RECORD", "Method", "Writes"]
 
@@ -93,8 +90,7 @@ class Writes:
             self._open_claims().check()
         elif not honours_conditions(self._store, PROBE):
             raise UnsafeStoreError(
-                f"{self._location} ignores `If-None-Match: *`, which its {RECORD} says it honours: "
-                f"{_ADVICE}"
+                f"{self._location} ignores If-None-Match against its {RECORD}: {_ADVICE}"
             )
         self._is_checked = True
 
@@ -143,8 +139,7 @@ class Writes:
         config_maps = self._connect()
         if config_maps is None:
             raise UnsafeStoreError(
-                f"{self._location} ignores `If-None-Match: *`, so two could write the same version, and "
-                f"there is no Kubernetes cluster to keep them apart: {_ADVICE}"
+                f"{self._location} ignores If-None-Match, and there is no Kubernetes: {_ADVICE}"
             )
         # Who chooses at the same time uses the same ConfigMap: its name follows from the address.
         method = Method(

@@ -453,7 +453,7 @@ def test_a_server_without_conditions_is_refused_where_there_is_no_cluster(place,
     # GIVEN an S3 server that puts objects whether they are there or not
     registry = Registry.open(*place)
     # WHEN a run publishes THEN it is told which server that is, and what to use
-    with pytest.raises(RegistryError, match="ignores `If-None-Match") as told:
+    with pytest.raises(RegistryError, match="ignores If-None-Match") as told:
         registry.publish("run-1", files, manifest("run-1"))
     assert place[0] in str(told.value)
     assert place[1] in str(told.value)
@@ -469,7 +469,7 @@ def test_a_champion_is_not_moved_where_conditions_are_ignored_against_the_record
     Registry.open(*place).publish("run-1", files, manifest("run-1"))
     request.getfixturevalue("forgetful")
     registry = Registry.open(*place)
-    with pytest.raises(RegistryError, match="ignores `If-None-Match"):
+    with pytest.raises(RegistryError, match="ignores If-None-Match"):
         registry.move_champion(1, after=0, reason="why")
     assert registry.champion() is None
 

@@ -19,8 +19,10 @@ import yaml
 import kube
 import runs as kfp_runs
 from charm import FashionMnistTrainerCharm
+from config_maps import ConfigMaps
 from fashion_mnist.registry import Registry as PipelineRegistry
 from kfp_ops import AnswerError, ForbiddenError, Run, RunState, ServerError, UnreachableError
+from sandbox import Sandbox
 from tests.unit.conftest import FaultProxy, bare, sdi
 
 
@@ -1069,7 +1071,7 @@ def test_a_move_that_comes_between_is_told_and_kept(act, three, sandbox, registr
     put = obstore.put
 
     def late(store, path, *args, **kwargs):
-        if kwargs.get("mode") == "create":
+        if path.startswith("champion/"):
             put(store, path, json.dumps({"version": 2, "run_id": "run-2"}).encode())
         return put(store, path, *args, **kwargs)
 
@@ -1080,21 +1082,120 @@ def test_a_move_that_comes_between_is_told_and_kept(act, three, sandbox, registr
     assert act("list-models")["champion"] == "2"
 
 
-@pytest.mark.parametrize(("action", "params"), [("promote", {"version": 1}), ("rollback", {})])
-def test_a_server_that_ignores_conditions_moves_no_champion(
-    act, three, sandbox, monkeypatch, action, params
-):
-    # GIVEN an S3 server that puts objects whether they are there or not
+@pytest.fixture
+def forgetful(monkeypatch):
+    """Every S3 server puts objects whether they are there or not."""
     put = obstore.put
     monkeypatch.setattr(
-        obstore, "put", lambda store, path, content, mode: put(store, path, content)
+        obstore, "put", lambda store, path, content, mode=None: put(store, path, content)
     )
-    # WHEN we move the champion THEN it is told which server that is, and what to use
-    with pytest.raises(ops.testing.ActionFailed, match="ignores `If-None-Match") as failed:
+
+
+@pytest.mark.parametrize(("action", "params"), [("promote", {"version": 1}), ("rollback", {})])
+def test_a_server_without_conditions_moves_no_champion_where_there_is_no_cluster(
+    act, three, request, monkeypatch, action, params
+):
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    request.getfixturevalue("forgetful")
+    with pytest.raises(ops.testing.ActionFailed, match="ignores If-None-Match") as failed:
         act(action, **params)
-    assert sandbox.s3_url in failed.value.message
-    assert "MinIO of 2024-08" in failed.value.message
+    assert "MinIO RELEASE.2024-05-07 or later" in failed.value.message
     assert act("list-models")["champion"] == "3"
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_no_run_is_submitted_where_its_model_could_not_be_published(ctx, state, runs, monkeypatch):
+    # GIVEN an S3 server without conditional writes, and no Kubernetes
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    # WHEN the relations are made THEN the status tells at once, in what Juju shows of it
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert out.unit_status.message == (
+        "object storage ignores If-None-Match, and there is no Kubernetes: use MinIO "
+        "RELEASE.2024-05-07 or later, or Amazon S3"
+    )
+    assert len(out.unit_status.message) <= 120
+    assert runs() == []
+
+
+class TestThroughKubernetes:
+    """An S3 server without conditional writes, beside a cluster."""
+
+    @pytest.fixture
+    def sandbox(self, tmp_path, monkeypatch):
+        with Sandbox(
+            tmp_path / "sandbox", execute=False, s3_without_conditional_writes=True
+        ) as sandbox:
+            monkeypatch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
+            yield sandbox
+
+    @pytest.fixture
+    def steps(self, sandbox, monkeypatch):
+        """The registry, as the pipeline's steps write it."""
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        return PipelineRegistry.open("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
+
+    def test_the_champion_moves_and_the_steps_follow(self, ctx, state, act, three, steps):
+        # GIVEN the leader, which saw the relation first
+        out = ctx.run(ctx.on.config_changed(), state)
+        assert isinstance(out.unit_status, ops.ActiveStatus)
+        # WHEN the champion is moved THEN the steps see it, and move it the same way
+        assert act("promote", version=1)["champion"] == "1"
+        assert act("rollback")["champion"] == "3"
+        assert steps.champion().sequence == 5
+        steps.move_champion(2, after=5, reason="better")
+        assert act("list-models")["champion"] == "2"
+
+    def test_a_step_that_moves_it_at_the_same_time_counts(self, act, three, steps, monkeypatch):
+        # GIVEN a step that moves it between our look and our move
+        replace, others = ConfigMaps.replace, []
+
+        def late(self, config_map):
+            if "champion/" in config_map.data.get("claim", "") and not others:
+                others.append(steps.move_champion(2, after=3, reason="better"))
+            return replace(self, config_map)
+
+        monkeypatch.setattr(ConfigMaps, "replace", late)
+        with pytest.raises(ops.testing.ActionFailed, match="moved meanwhile"):
+            act("promote", version=1)
+        assert act("list-models")["champion"] == "2"
+
+    def test_runs_elsewhere_are_not_submitted(self, ctx, state, runs):
+        ctx.run(ctx.on.config_changed(), state)
+        (run,) = runs()
+        # WHEN runs move to another namespace than the one that the registry names
+        model = dataclasses.replace(state.model, name="another")
+        out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, model=model))
+        # THEN that is told, with what to do
+        assert out.unit_status == ops.BlockedStatus(
+            "the registry is written in namespace kubeflow, runs are in another; use another: "
+            "juju config trainer registry-prefix=VALUE"
+        )
+        assert [each["run_id"] for each in runs()] == [run["run_id"]]
+
+    def test_missing_rights_are_told_with_what_gives_them(self, ctx, state, runs, sandbox):
+        # GIVEN a token that the cluster does not take
+        kubeconfig = json.loads(sandbox.kubeconfig.read_text())
+        kubeconfig["users"][0]["user"]["token"] = "another"
+        sandbox.kubeconfig.write_text(json.dumps(kubeconfig))
+        out = ctx.run(ctx.on.config_changed(), state)
+        assert out.unit_status == ops.BlockedStatus(
+            "S3 has no conditional writes: write ConfigMaps in kubeflow; allow it with: juju trust "
+            "trainer --scope=cluster"
+        )
+        assert len(out.unit_status.message) <= 120
+        assert runs() == []
+
+    def test_an_api_server_that_is_away_is_waited_for(self, ctx, state, runs, sandbox):
+        kubeconfig = json.loads(sandbox.kubeconfig.read_text())
+        kubeconfig["clusters"][0]["cluster"]["server"] = "http://127.0.0.1:1"
+        sandbox.kubeconfig.write_text(json.dumps(kubeconfig))
+        out = ctx.run(ctx.on.config_changed(), state)
+        assert isinstance(out.unit_status, ops.WaitingStatus)
+        assert "cannot reach Kubernetes" in out.unit_status.message
+        assert runs() == []
 
 
 def test_a_version_that_is_removed_while_it_is_promoted_leaves_the_champion(

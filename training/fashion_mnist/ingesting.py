@@ -43,11 +43,16 @@ def ingest(
         a summary as Markdown.
 
     Raises:
+        RegistryError: the registry cannot be written.
         DataError: the data cannot be had, or there are anomalies, which the message lists.
         ValueError: there is no such test image, or the recipe's batches do not fit the data or
             the workers.
     """
-    champion = Registry.open(registry, s3_endpoint).champion() if registry else None
+    model_registry = Registry.open(registry, s3_endpoint) if registry else None
+    if model_registry:
+        # Told now, and not by the last step, after the training.
+        model_registry.check()
+    champion = model_registry.champion() if model_registry else None
     champion_statistics = champion.manifest.get("data", {}).get("statistics") if champion else None
     earlier_name = (
         f"the data of version {champion.version}" if champion and champion_statistics else ""

@@ -1,0 +1,96 @@
+"""Kubernetes' ConfigMaps, by which the registry is written where S3 has no conditional writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from errors import KubernetesError, KubernetesForbiddenError
+from kube import connect, errors
+from model_registry import ConfigMap
+
+if TYPE_CHECKING:
+    import lightkube
+
+
+class ConfigMaps:
+    """A cluster's ConfigMaps, as `model_registry.ConfigMaps` wants them.
+
+    Args:
+        kube: the cluster.
+        namespace: the one in which the trainer's runs are executed.
+    """
+
+    def __init__(self, kube: lightkube.Client, namespace: str):
+        self._kube = kube
+        self._namespace = namespace
+
+    @classmethod
+    def find(cls, app: str, model: str, namespace: str) -> ConfigMaps | None:
+        """Return those of the cluster in which the charm runs; None where there is none."""
+        try:
+            return cls(connect(app, model), namespace)
+        except KubernetesError:
+            return None
+
+    @property
+    def namespace(self) -> str:
+        """The namespace in which the trainer's runs are executed."""
+        return self._namespace
+
+    def get(self, namespace: str, name: str) -> ConfigMap | None:
+        """Return a ConfigMap, or None where it does not exist."""
+        from lightkube.resources.core_v1 import ConfigMap as Resource
+
+        return _call(namespace, {404}, lambda: self._kube.get(Resource, name, namespace=namespace))
+
+    def create(self, config_map: ConfigMap) -> ConfigMap | None:
+        """Create a ConfigMap and return it as it is stored, or None where one exists."""
+        return _call(config_map.namespace, {409}, lambda: self._kube.create(_resource(config_map)))
+
+    def replace(self, config_map: ConfigMap) -> ConfigMap | None:
+        """Replace a ConfigMap, or return None where it is gone or changed."""
+        return _call(
+            config_map.namespace, {404, 409}, lambda: self._kube.replace(_resource(config_map))
+        )
+
+
+def _call(namespace: str, absent_at: set[int], call: Callable[[], Any]) -> ConfigMap | None:
+    """Call Kubernetes; None for these status codes.
+
+    Raises:
+        KubernetesForbiddenError: the charm has no right to it.
+        KubernetesError: Kubernetes cannot be reached, or answers with another error.
+    """
+    from lightkube import ApiError
+
+    try:
+        with errors(f"configmaps in namespace {namespace}"):
+            try:
+                resource = call()
+            except ApiError as error:
+                if error.status.code in absent_at:
+                    return None
+                raise
+    except KubernetesForbiddenError as error:
+        raise KubernetesForbiddenError(
+            f"S3 has no conditional writes: write ConfigMaps in {namespace}"
+        ) from error
+    return ConfigMap(
+        namespace=namespace,
+        name=resource.metadata.name,
+        data=resource.data or {},
+        resource_version=resource.metadata.resourceVersion,
+    )
+
+
+def _resource(config_map: ConfigMap) -> Any:
+    from lightkube.models.meta_v1 import ObjectMeta
+    from lightkube.resources.core_v1 import ConfigMap as Resource
+
+    metadata = ObjectMeta(
+        name=config_map.name,
+        namespace=config_map.namespace,
+        resourceVersion=config_map.resource_version or None,
+    )
+    return Resource(metadata=metadata, data=dict(config_map.data))

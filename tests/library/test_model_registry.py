@@ -1,0 +1,406 @@
+"""Objects that are put once: by conditional puts, and through a ConfigMap where S3 ignores conditions.
+
+Most tests take a directory that ignores conditions, too: it answers sooner than an S3 server.
+"""
+
+import contextlib
+import json
+import os
+import threading
+
+import obstore
+import pytest
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from fashion_mnist import kubernetes
+from model_registry import ConfigMap, UnsafeStoreError, Writes, config_map_name
+from sandbox import Sandbox
+from tests.s3 import Unconditional
+
+LARGE = os.urandom(200_000)
+PATH, CONTENT, OTHER = "champion/00000001.json", b'{"version": 1}', b'{"version": 2}'
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Faults:
+    """Kills at the nth write, before it or after it; and repeats writes whose answers are lost."""
+
+    def __init__(self, monkeypatch):
+        self.number, self.kill_at, self.is_after = 0, 0, False
+        self.before = {}
+        for owner, name in (
+            *((obstore, name) for name in ("put", "copy", "delete")),
+            *((kubernetes.ConfigMaps, name) for name in ("create", "replace")),
+        ):
+            monkeypatch.setattr(owner, name, self._faulty(getattr(owner, name)))
+
+    def plan(self, kill_at=0, *, is_after=False):
+        self.number, self.kill_at, self.is_after = 0, kill_at, is_after
+
+    def _faulty(self, write):
+        def call(*args, **kwargs):
+            self.number += 1
+            is_last = self.number == self.kill_at
+            if is_last and not self.is_after:
+                raise Killed
+            target = args[1] if isinstance(args[1], str) else ""
+            if action := self.before.pop((write.__name__, target), None):
+                action()
+            answer = write(*args, **kwargs)
+            if is_last:
+                raise Killed
+            return answer
+
+        return call
+
+
+@pytest.fixture
+def sandbox(tmp_path, monkeypatch):
+    with Sandbox(
+        tmp_path / "sandbox", execute=False, s3_without_conditional_writes=True
+    ) as sandbox:
+        monkeypatch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
+        yield sandbox
+
+
+@pytest.fixture(autouse=True)
+def forgetful(monkeypatch):
+    """Directories put objects whether they are there or not."""
+    put = obstore.put
+
+    def forget(store, path, content, mode=None):
+        if isinstance(store, LocalStore):
+            return put(store, path, content)
+        return put(store, path, content, mode=mode)
+
+    monkeypatch.setattr(obstore, "put", forget)
+
+
+@pytest.fixture
+def open_store(tmp_path):
+    """The objects of a registry by its name."""
+    return lambda name: LocalStore(tmp_path / "stores" / name, mkdir=True)
+
+
+@pytest.fixture
+def store(sandbox, open_store):
+    return open_store("x")
+
+
+@pytest.fixture
+def faults(forgetful, monkeypatch):
+    return Faults(monkeypatch)
+
+
+@pytest.fixture
+def cluster(sandbox):
+    return kubernetes.ConfigMaps.find()
+
+
+@pytest.fixture
+def claim(store, cluster):
+    """What the ConfigMap says is being put."""
+
+    def read():
+        config_map = cluster.get("kubeflow", config_map_name(store))
+        return json.loads(config_map.data.get("claim", "{}"))
+
+    return read
+
+
+def open_writes(store):
+    return Writes(store, location="here", connect=kubernetes.ConfigMaps.find)
+
+
+def read(store, path):
+    return bytes(obstore.get(store, path).bytes())
+
+
+def listed(store):
+    return sorted(entry["path"] for entry in obstore.list(store).collect())
+
+
+@pytest.mark.parametrize("content", [CONTENT, LARGE], ids=["small", "large"])
+def test_object_is_put_once(store, claim, content):
+    writes = open_writes(store)
+    assert writes.create(PATH, content)
+    assert not writes.create(PATH, OTHER)
+    assert not open_writes(store).create(PATH, OTHER)
+    assert read(store, PATH) == content
+    # AND nothing is left of how it was put
+    assert claim() == {}
+    assert listed(store) == [PATH, "probe.json", "writes.json"]
+
+
+@pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("content", [CONTENT, LARGE], ids=["small", "large"])
+def test_kill_at_any_write_leaves_what_the_next_writer_completes(
+    sandbox, open_store, faults, content, is_after
+):
+    kill_at, was_killed = 0, True
+    while was_killed:
+        kill_at += 1
+        store = open_store(str(kill_at))
+        faults.plan(kill_at, is_after=is_after)
+        was_killed = False
+        try:
+            open_writes(store).create(PATH, content)
+        except Killed:
+            was_killed = True
+        # WHEN another writer, of something else, comes by THEN what was claimed is whole
+        faults.plan()
+        writes = open_writes(store)
+        writes.create("another.json", OTHER)
+        first = read(store, PATH) if PATH in listed(store) else None
+        assert first in (None, content)
+        # AND a third one puts the object, unless the first one counts
+        assert writes.create(PATH, b"third") is (first is None)
+        assert read(store, PATH) == (first or b"third")
+        assert json.loads(read(store, "writes.json"))["method"] == "kubernetes"
+    # The probe, twice; the record and the object: claim it, put it, withdraw the claim; one to see that the
+    # ConfigMap can be written. What is large is staged before, and that removed after.
+    assert kill_at == 2 + 3 + 1 + (5 if content is LARGE else 3) + 1
+
+
+def test_writers_at_once_agree_on_the_method_and_on_each_object(store):
+    wins, together = [], threading.Barrier(5)
+
+    def write(number):
+        writes = open_writes(store)
+        together.wait(60)
+        for path in range(6):
+            # Each second one is staged.
+            content = bytes([number]) * (1 if path % 2 else 70_000)
+            if writes.create(f"claims/{path}", content):
+                wins.append((path, content))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # THEN each object has one winner, whose content it has
+    assert sorted(path for path, _ in wins) == list(range(6))
+    assert all(read(store, f"claims/{path}") == content for path, content in wins)
+    assert not obstore.list(store, "pending").collect()
+
+
+def test_replacement_whose_answer_was_lost_is_the_writers_own(store, faults, monkeypatch):
+    # GIVEN a client that repeats what got no answer
+    for name in ("create", "replace"):
+        write = getattr(kubernetes.ConfigMaps, name)
+
+        def twice(self, config_map, write=write):
+            write(self, config_map)
+            return write(self, config_map)
+
+        monkeypatch.setattr(kubernetes.ConfigMaps, name, twice)
+    writes = open_writes(store)
+    for path, content in ((PATH, CONTENT), ("7/model.keras", LARGE)):
+        writes.create(path, content)
+        assert read(store, path) == content
+        assert not writes.create(path, OTHER)
+
+
+def test_a_paused_writer_puts_what_its_claim_says(store, faults):
+    # GIVEN a writer that stops between its claim and its put, while others come by
+    other = open_writes(store)
+    faults.before["put", PATH] = lambda: [other.create(PATH, OTHER), other.create("b", OTHER)]
+    # THEN its claim counts for all of them
+    assert open_writes(store).create(PATH, CONTENT)
+    assert read(store, PATH) == CONTENT
+    assert not other.create(PATH, OTHER)
+
+
+def test_deleted_object_does_not_come_back_with_the_next_writer(store, faults, claim):
+    writes = open_writes(store)
+    writes.check()
+    # GIVEN a writer that died before its put
+    faults.plan(3)
+    with pytest.raises(Killed):
+        open_writes(store).create(PATH, CONTENT)
+    faults.plan()
+    assert claim()["path"] == PATH
+    # WHEN the object is deleted THEN the next writer does not complete the claim
+    writes.delete([PATH, "gone"])
+    assert writes.create("another.json", OTHER)
+    assert PATH not in listed(store)
+
+
+def test_claim_whose_staged_content_was_swept_is_void(store, faults, claim):
+    # GIVEN a writer that died after it claimed, and whose content was removed since
+    open_writes(store).check()
+    faults.plan(4)
+    with pytest.raises(Killed):
+        open_writes(store).create(PATH, LARGE)
+    faults.plan()
+    obstore.delete(store, claim()["staged"])
+    # THEN the next writer's counts
+    assert open_writes(store).create(PATH, OTHER)
+    assert read(store, PATH) == OTHER
+
+
+def test_a_deleted_config_map_is_made_again(store, sandbox, cluster, monkeypatch):
+    writes = open_writes(store)
+    writes.create(PATH, CONTENT)
+    monkeypatch.setattr(cluster, "get", lambda *_: None)
+    with contextlib.closing(sandbox._config_maps._database.cursor()) as cursor:
+        cursor.execute("DELETE FROM config_maps")
+    assert writes.create("another.json", OTHER)
+    assert not writes.create(PATH, OTHER)
+    assert read(store, PATH) == CONTENT
+
+
+def test_registry_that_was_wiped_does_not_get_what_the_old_one_was_putting(store, faults):
+    # GIVEN a writer that died before its put, and a bucket that was emptied since
+    faults.plan(8)
+    old = open_writes(store)
+    with pytest.raises(Killed):
+        old.create(PATH, CONTENT)
+    faults.plan()
+    for path in listed(store):
+        obstore.delete(store, path)
+    # WHEN a registry is begun anew at the same address THEN it is empty
+    assert open_writes(store).create("another.json", OTHER)
+    assert listed(store) == ["another.json", "probe.json", "writes.json"]
+    # AND a writer of the old one does not write to the new one
+    with pytest.raises(UnsafeStoreError, match="is of another registry"):
+        old.create(PATH, CONTENT)
+
+
+def test_conditional_puts_stay_away_from_a_registry_of_kubernetes(store, monkeypatch):
+    open_writes(store).create(PATH, CONTENT)
+    put, modes = obstore.put, []
+
+    def seen(store, path, content, **kwargs):
+        modes.append(kwargs.get("mode"))
+        return put(store, path, content, **kwargs)
+
+    monkeypatch.setattr(obstore, "put", seen)
+    open_writes(store).create("another.json", CONTENT)
+    assert modes == [None]
+
+
+def test_kubernetes_stays_away_from_a_registry_of_conditional_puts(tmp_path):
+    def connect():
+        pytest.fail("it asked for a cluster")
+
+    with Sandbox(tmp_path / "conditional", execute=False) as sandbox:
+        store = sandbox.objects("models/x")
+        assert Writes(store, connect=connect).create(PATH, CONTENT)
+        assert not Writes(store, connect=connect).create(PATH, OTHER)
+        assert json.loads(read(store, "writes.json")) == {
+            "schema_version": 1,
+            "method": "conditional",
+        }
+
+
+def test_method_that_is_recorded_takes_one_call(store, monkeypatch):
+    open_writes(store).check()
+    calls = []
+    for name in ("get", "put", "head", "delete", "list"):
+        call = getattr(obstore, name)
+
+        def counted(*args, call=call, **kwargs):
+            calls.append(args[1])
+            return call(*args, **kwargs)
+
+        monkeypatch.setattr(obstore, name, counted)
+    assert open_writes(store).method().namespace == "kubeflow"
+    assert calls == ["writes.json"]
+
+
+@pytest.mark.parametrize("status", [400, 405, 501])
+def test_server_that_refuses_conditions_is_helped_too(sandbox, status):
+    with Unconditional(sandbox.s3_url, sandbox.access_key, sandbox.secret_key) as proxy:
+        proxy.answer = status
+        store = S3Store(
+            "mlpipeline",
+            prefix="models/x",
+            endpoint=proxy.url,
+            access_key_id=sandbox.access_key,
+            secret_access_key=sandbox.secret_key,
+            region="us-east-1",
+            virtual_hosted_style_request=False,
+            client_options={"allow_http": True},
+        )
+        # With obstore's ten retries of a 501 this would take minutes.
+        assert open_writes(store).create(PATH, CONTENT)
+        assert not open_writes(store).create(PATH, OTHER)
+        assert proxy.dropped == 1
+
+
+def test_server_that_is_away_is_no_server_without_conditions(sandbox):
+    with Unconditional(sandbox.s3_url, sandbox.access_key, sandbox.secret_key) as proxy:
+        url = proxy.url
+    store = S3Store(
+        "mlpipeline",
+        endpoint=url,
+        access_key_id="a",
+        secret_access_key="b",
+        region="us-east-1",
+        client_options={"allow_http": True},
+        retry_config={"max_retries": 0},
+    )
+    with pytest.raises(BaseError):
+        open_writes(store).method()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"not JSON",
+        b"[]",
+        b"{}",
+        b'{"schema_version": 2, "method": "conditional"}',
+        b'{"schema_version": 1, "method": "prayer"}',
+        b'{"schema_version": 1, "method": "kubernetes", "namespace": 3}',
+        b'{"schema_version": 1, "method": "kubernetes", "namespace": "a", "config_map": "b"}',
+    ],
+)
+def test_record_that_nobody_knows_is_refused(store, record):
+    obstore.put(store, "writes.json", record)
+    with pytest.raises(UnsafeStoreError, match="names no method that this release knows"):
+        open_writes(store).create(PATH, CONTENT)
+
+
+def test_claim_that_nobody_can_read_is_refused(store, cluster):
+    writes = open_writes(store)
+    writes.check()
+    found = cluster.get("kubeflow", config_map_name(store))
+    data = {**found.data, "claim": "{"}
+    changed = ConfigMap(
+        namespace="kubeflow",
+        name=found.name,
+        data=data,
+        resource_version=found.resource_version,
+    )
+    assert cluster.replace(changed)
+    with pytest.raises(UnsafeStoreError, match="has no readable claim"):
+        writes.create(PATH, CONTENT)
+
+
+def test_no_cluster_is_told_with_what_to_do(store):
+    with pytest.raises(UnsafeStoreError, match=r"no Kubernetes: use MinIO RELEASE\.2024-05-07"):
+        Writes(store).check()
+    open_writes(store).check()
+    with pytest.raises(UnsafeStoreError, match="written through Kubernetes"):
+        Writes(store).create(PATH, CONTENT)
+
+
+def test_object_on_s3_is_put_once_and_copied_from_where_it_was_staged(sandbox):
+    writes = open_writes(sandbox.objects("models/x"))
+    for path, content in ((PATH, CONTENT), ("7/model.keras", LARGE)):
+        assert writes.create(path, content)
+        assert not writes.create(path, OTHER)
+        assert read(sandbox.objects("models/x"), path) == content
+
+
+def test_registries_have_config_maps_of_their_own(sandbox):
+    stores = [sandbox.objects(prefix) for prefix in ("", "a", "b")]
+    assert len({config_map_name(store) for store in stores}) == 3
+    assert config_map_name(stores[1]) == config_map_name(sandbox.objects("a"))
