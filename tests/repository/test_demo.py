@@ -1,8 +1,15 @@
-"""The demo on a machine where it cannot go on."""
+"""The demo where it cannot go on, and with an S3 server like Charmed MinIO's."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import obstore
+import pytest
+
+from sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,3 +28,32 @@ def test_without_data_it_says_how_to_have_them(tmp_path):
     assert "install Debian's dataset-fashion-mnist" in done.stdout
     assert "make demo DATA=FOLDER" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+PUBLISHED = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="no dataset-fashion-mnist")
+def test_without_conditional_writes_a_model_is_promoted(tmp_path):
+    # GIVEN a kubeconfig of somebody's, which is none of the demo's business
+    (tmp_path / "theirs").write_text("apiVersion: v1\nkind: Config\n")
+    command = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / "demo.py")]
+    options = ["--recipe", "quick", "--epochs", "1", "--s3-without-conditional-writes"]
+    done = subprocess.run(
+        [*command, *options, "--data", str(PUBLISHED), "--root", str(tmp_path / "state")],
+        cwd=tmp_path,
+        env={**os.environ, "KUBECONFIG": str(tmp_path / "theirs")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "champion: version " in done.stdout
+    # AND charm and steps wrote through the ConfigMap that the registry names
+    state = tmp_path / "state" / "sandbox"
+    with Sandbox(state, execute=False, s3_without_conditional_writes=True) as sandbox:
+        store = sandbox.objects("models/fashion-mnist")
+        record = json.loads(bytes(obstore.get(store, "writes.json").bytes()))
+        assert (record["method"], record["namespace"]) == ("kubernetes", "kubeflow")
+        assert obstore.list(store, "champion").collect()
+        assert not obstore.list(store, "pending").collect()
