@@ -24,9 +24,7 @@ def test_objects_survive_a_restart_and_deleted_ones_do_not(tmp_path):
 
 @pytest.mark.parametrize("ignores", [False, True])
 def test_conditions_of_puts_are_honoured_or_ignored(tmp_path, ignores):
-    with Sandbox(
-        tmp_path / "s", execute=False, s3_without_conditional_writes=ignores
-    ) as sandbox:
+    with Sandbox(tmp_path / "s", execute=False, s3_without_conditional_writes=ignores) as sandbox:
         store = sandbox.objects()
         obstore.put(store, "a", b"first", mode="create")
         etag = obstore.head(store, "a")["e_tag"]
