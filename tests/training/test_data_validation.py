@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from fashion_mnist import data, data_validation, ingesting, reference
+from fashion_mnist.data import DataError
 from fashion_mnist.data_validation import Limits, inspect, stability_index, statistics, validate
-from fashion_mnist.registry import Registry
+from fashion_mnist.registry import Registry, RegistryError
+from sandbox import Sandbox
 
 official = pytest.mark.skipif(
     not data.DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed"
@@ -271,14 +273,37 @@ def test_a_missing_file_is_no_anomaly_but_an_error(tmp_path):
 
 
 def ingest(tmp_path, source, **options):
-    given = {"registry": "", "limits": Limits(), "allow_anomalies": False, **options}
+    given = {"registry": "", "s3_endpoint": "", **options}
+    given = {"limits": Limits(), "allow_anomalies": False, **given}
     return ingesting.ingest(
         source=str(source),
-        s3_endpoint="",
         dataset=tmp_path / "dataset",
         report=tmp_path / "report.html",
         **given,
     )
+
+
+def test_registry_that_cannot_be_written_is_told_before_data_are_read(tmp_path, monkeypatch):
+    # GIVEN an S3 server without conditional writes, and no cluster
+    with Sandbox(tmp_path / "s", execute=False, s3_without_conditional_writes=True) as sandbox:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.delenv("KUBECONFIG", raising=False)
+        place = {"registry": "s3://mlpipeline/models/x", "s3_endpoint": sandbox.s3_url}
+        with pytest.raises(RegistryError, match="ignores If-None-Match, and there is no Kubern"):
+            ingest(tmp_path, "no such data", **place)
+        # AND where the step's account may not write ConfigMaps
+        document = json.loads(sandbox.kubeconfig.read_text())
+        document["users"][0]["user"]["token"] = "of another account"
+        (tmp_path / "kubeconfig").write_text(json.dumps(document))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        with pytest.raises(RegistryError, match="bind it to the ClusterRole kubeflow-edit"):
+            ingest(tmp_path, "no such data", **place)
+        # AND with that right the data are next
+        monkeypatch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
+        with pytest.raises(DataError):
+            ingest(tmp_path, "no such data", **place)
 
 
 @pytest.fixture
