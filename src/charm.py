@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 from collections.abc import Generator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from profiles import Profile
     from wishes import Asked, Wish
 
+logger = logging.getLogger(__name__)
 # Each request would be several lines of Juju's log.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 logging.getLogger("httpcore").setLevel(logging.WARNING)
@@ -49,6 +51,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         self._situation: Situation | None = None
         # In place of the peer relation's data, where there is none yet.
         self._without_peers: dict[str, str] = {}
+        self._is_relation_broken = False
 
         changes = [
             *(self.on.config_changed, self.on.leader_elected, self.on.upgrade_charm),
@@ -69,7 +72,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     # Juju's events ------------------------------------------------------------------------------
 
-    def _on_change(self, _: ops.EventBase) -> None:
+    def _on_change(self, event: ops.EventBase) -> None:
+        self._is_relation_broken = isinstance(event, ops.RelationBrokenEvent)
         self._configure_workload()
         self._situation = self._reconcile()
 
@@ -77,6 +81,15 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         self._situation = self._reconcile()
 
     def _on_action(self, event: ops.ActionEvent) -> None:
+        try:
+            self._act(event)
+        except ops.ModelError as error:
+            if "shut down" not in str(error):
+                raise
+            # The pod is stopped under the action: Juju's tools answer nothing any more.
+            sys.exit(f"Juju's agent stopped during the action, a run goes on: {error}")
+
+    def _act(self, event: ops.ActionEvent) -> None:
         from actions import ACTIONS, set_results
         from wishes import WISHES
 
@@ -99,7 +112,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             if action.changes:
                 self._situation = self._reconcile()
                 problem = self._situation.problem
-                message = status.problem(problem, self._commands).message if problem else ""
+                message = status.pending(problem, self._commands) if problem else ""
                 # What was moved or noted is so, whatever keeps Kubeflow from following it now.
                 results |= {"pending": message} if message else {}
             set_results(event, results)
@@ -144,7 +157,18 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         if self._situation:
-            event.add_status(status.unit_status(self._situation, self._commands))
+            event.add_status(self._status(self._situation))
+
+    def _status(self, situation: Situation) -> ops.StatusBase:
+        if self._is_relation_broken and isinstance(situation.problem, NoDataError):
+            from cleanup import is_dying
+
+            # Juju removes the relations of a unit that leaves before the unit.
+            if is_dying(self.unit.name):
+                return ops.MaintenanceStatus("the unit is being removed")
+        if self.unit.is_leader():
+            return status.unit_status(situation, self._commands)
+        return status.standby_status(situation, self._commands)
 
     # The one way through ------------------------------------------------------------------------
 
@@ -156,6 +180,9 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         except PROBLEMS as error:
             # A run that was submitted before something else went wrong is there.
             situation = Situation(problem=error, runs=runs)
+        if situation.problem:
+            # The status has no room for all of it.
+            logger.warning("%s", situation.problem)
         workload = pushgateway.failure(self.unit.get_container(pushgateway.CONTAINER))
         situation = dataclasses.replace(situation, workload=workload)
         self._publish(situation)
@@ -185,6 +212,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             text = metrics.exposition(situation) if self.unit.is_leader() else None
             pushgateway.push(self.app.name, text, is_whole=not situation.problem)
         self._announce(situation_data(Topology.from_charm(self), situation))
+        if self.unit.is_leader() and not situation.problem:
+            self.unit.set_workload_version(self._version(situation))
 
     def _announce(self, announcements: Mapping[str, Announcement]) -> None:
         """Let the leader write to the relations that there are."""
@@ -208,9 +237,11 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         config = self.load_config(TrainerConfig)
         api, storage = self.kfp_api.get(), self.object_storage.get()
         if api is None:
-            raise NoDataError("kfp-api", "kfp-api", is_related=self.kfp_api.is_related)
+            is_related = self.kfp_api.is_related
+            raise NoDataError("kfp-api", "kfp-api", is_related=is_related, missing="address")
         if storage is None:
-            raise NoDataError("object-storage", "minio", is_related=self.object_storage.is_related)
+            is_related = self.object_storage.is_related
+            raise NoDataError("object-storage", "minio", is_related=is_related, missing="keys")
         import connection
 
         profile = self._profile()
@@ -240,6 +271,13 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         name, owner = (str(self.config[option]) for option in ("profile", "profile-owner"))
         app, model = self.app.name, self.model.name
         return Profile(name, app=app, model=model, owner=owner) if name else None
+
+    def _version(self, situation: Situation) -> str:
+        """Return the champion's version, or the charm's as long as no model serves."""
+        if situation.champion:
+            return f"v{situation.champion.version}"
+        packed = self.charm_dir / "version"
+        return packed.read_text(encoding="utf-8").strip() if packed.exists() else ""
 
     @property
     def _commands(self) -> Commands:

@@ -23,10 +23,20 @@ _PROFILE = "profile"
 
 def is_leaving(unit: str) -> bool:
     """Whether Juju takes this unit away and leaves others: relations break to it alone."""
+    stays = _stays()
+    return not stays.pop(unit, True) and any(stays.values())
+
+
+def is_dying(unit: str) -> bool:
+    """Whether Juju takes this unit away, alone or with its application."""
+    return not _stays().get(unit, True)
+
+
+def _stays() -> dict[str, bool]:
+    """Whether each unit of the application stays, by name."""
     from ops import hookcmds
 
-    stays = {name: goal.status != "dying" for name, goal in hookcmds.goal_state().units.items()}
-    return not stays.pop(unit, True) and any(stays.values())
+    return {name: goal.status != "dying" for name, goal in hookcmds.goal_state().units.items()}
 
 
 def end_schedules(url: str, profile: Profile | None, *, model: str, app: str) -> None:

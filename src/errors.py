@@ -22,13 +22,21 @@ class ParameterError(OptionError):
 
 
 class NoDataError(Exception):
-    """A relation that is needed is not there, or its other side has written nothing yet."""
+    """A relation that is needed is not there, or its other side has written nothing yet.
 
-    def __init__(self, endpoint: str, remote: str, *, is_related: bool):
-        super().__init__(f"no data on relation {endpoint}")
+    Attributes:
+        endpoint: of this charm.
+        remote: the application that is usually on the other side.
+        is_related: whether the relation is there.
+        missing: what the other side has not published.
+    """
+
+    def __init__(self, endpoint: str, remote: str, *, is_related: bool, missing: str = "data"):
+        super().__init__(f"no {missing} on relation {endpoint}")
         self.endpoint = endpoint
         self.remote = remote
         self.is_related = is_related
+        self.missing = missing
 
 
 class KubernetesError(Exception):
@@ -64,7 +72,11 @@ class RegistryError(Exception):
 
 
 class RegistryRefusedError(RegistryError):
-    """Object storage does not take the keys, or has no such bucket."""
+    """Object storage does not take the keys, or has no such bucket. Attributes: remedy."""
+
+    def __init__(self, message: str, remedy: str = ""):
+        super().__init__(message)
+        self.remedy = remedy
 
 
 class UnsafeRegistryError(RegistryRefusedError):

@@ -39,10 +39,10 @@ IDX_HEADER, IMAGE_BYTES = 16, 784
 _INCOMPLETE = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html: what time alone does not mend.
 _S3_CODE = re.compile(r"<Code>(\w+)</Code>")
-_KEYS = "the keys of relation object-storage are not what it takes"
+_KEYS = "relation object-storage needs other keys"
 _REFUSALS = {
-    "NoSuchBucket": "make the bucket, or name another with the option registry-bucket",
-    "AccessDenied": "let the keys of relation object-storage read and write in this bucket",
+    "NoSuchBucket": "make the bucket, or set the option registry-bucket",
+    "AccessDenied": "let the keys of relation object-storage read and write there",
     "InvalidAccessKeyId": _KEYS,
     "SignatureDoesNotMatch": _KEYS,
 }
@@ -450,7 +450,7 @@ class Registry:
         try:
             yield
         except UnsafeStoreError as error:
-            raise UnsafeRegistryError(str(error)) from error
+            raise UnsafeRegistryError(error.reason, error.remedy) from error
         except (BaseError, OSError) as error:
             raise self._registry_error(error) from error
 
@@ -494,7 +494,7 @@ class Registry:
         code = _S3_CODE.search(str(error))
         if code and code[1] in _REFUSALS:
             return RegistryRefusedError(
-                f"object storage {self._location} answers {code[1]}: {_REFUSALS[code[1]]}"
+                f"object storage answers {code[1]}: {self._location}", _REFUSALS[code[1]]
             )
         # obstore's messages go on for a page; the first line says what happened.
         lines = str(error).strip().splitlines() or [repr(error)]

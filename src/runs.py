@@ -13,7 +13,7 @@ import pods
 import wishes
 from connection import Connection
 from errors import KubernetesError, KubernetesForbiddenError, NoSuccessError, NoSuchRunError
-from formatting import figures, table, timestamp
+from formatting import figures, progress, table, timestamp
 from kfp_ops import (
     AnswerError,
     NotFoundError,
@@ -134,19 +134,15 @@ def follow(
     while True:
         try:
             run = connection.client.get_run(run.run_id)
-            steps = run.steps(names)
-            ended = sum(state.is_final for state in steps.values())
-            unfinished = sorted(name for name, state in steps.items() if not state.is_final)
-            progress = f"{run.state.value}, {ended} of {len(names)} steps done"
-            progress += f": {', '.join(unfinished)}" if unfinished else ""
+            news = progress(run, names)
         except KubernetesForbiddenError:
             raise
         # KubernetesError: there is no new token for a while.
         except (UnreachableError, ServerError, AnswerError, KubernetesError) as error:
-            progress = str(error)
-        if progress != last:
-            log(f"run {_name(run)} {progress}")
-        last = progress
+            news = str(error)
+        if news != last:
+            log(f"run {_name(run)} {news}")
+        last = news
         if run.state.is_final or clock() >= end:
             return run
         pause(POLL_SECONDS)

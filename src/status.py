@@ -1,8 +1,9 @@
-"""What the operator sees: from a situation to a Juju status that ends in the next step. Pure."""
+"""From a situation to a Juju status: the state first, and one command last. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import ops
@@ -31,7 +32,7 @@ from errors import (
     ServedModelError,
     SourceError,
 )
-from formatting import figures
+from formatting import figures, progress
 from kfp_ops.texts import line
 from situation import Situation
 
@@ -45,9 +46,35 @@ _LOOK = {
     # The version's own answers, which need no server.
     ServedModelError: "predict version=N",
 }
-# Of a status at most: what servers and steps say may be of any length.
+# `juju status` cuts a message off after so many characters.
+STATUS_CHARACTERS = 120
+# Of what an action says at most: what servers and steps say may be of any length.
 _CHARACTERS = 4000
-_LATER = "tried again at the next update-status"
+# Of what a remedy is about, at least; less tells nothing.
+_SHORTEST = 20
+_LATER = "retries at the next update-status"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A part of a status.
+
+    Attributes:
+        text: what is so.
+        remedy: what the operator does about it: a verb and one command; may be empty.
+        kind: the status that it asks for.
+        short: the text where there is no room for it; empty leaves it out.
+    """
+
+    text: str
+    short: str = ""
+    remedy: str = ""
+    kind: type[ops.StatusBase] = ops.ActiveStatus
+
+    @property
+    def in_full(self) -> str:
+        """Text and remedy, however long."""
+        return f"{self.text}; {self.remedy}" if self.remedy else self.text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,6 +105,11 @@ class Commands:
         """Let the application act in the whole cluster."""
         return f"juju trust {self.app} --scope=cluster"
 
+    @property
+    def log(self) -> str:
+        """Show the charm's log."""
+        return f"juju debug-log --include {self.app}"
+
     def config(self, option: str) -> str:
         """Set an option."""
         return f"juju config {self.app} {option}=VALUE"
@@ -89,65 +121,64 @@ class Commands:
 
 
 def failure(error: Problem, commands: Commands) -> str:
-    """Why an action failed, and what to do; nobody tries it again by itself."""
-    return problem(error, commands, f"look, then ask again: {commands.run('list-runs')}").message
+    """Say why an action failed, and what to do; nobody tries it again by itself."""
+    remedy = f"look, then ask again: {commands.run('list-runs')}"
+    return line(_problem(error, commands, remedy).in_full, _CHARACTERS)
 
 
-def problem(error: Problem, commands: Commands, later: str = _LATER) -> ops.StatusBase:
-    """What went wrong, and what to do.
+def pending(error: Problem, commands: Commands) -> str:
+    """Say what keeps a change that was made from reaching Kubeflow."""
+    return line(_problem(error, commands, _LATER).in_full, _CHARACTERS)
+
+
+def problem(error: Problem, commands: Commands) -> ops.StatusBase:
+    """Return the unit's status for what went wrong."""
+    return _compose([_problem(error, commands, _LATER)])
+
+
+def _problem(error: Problem, commands: Commands, later: str) -> _Part:
+    """Return what went wrong, and what to do.
 
     Args:
         error: what went wrong.
         commands: what the operator types.
-        later: what is done where it may go right another time.
+        later: the remedy where it may go right another time.
     """
-    status = _problem(error, commands, later)
-    return type(status)(line(status.message, _CHARACTERS))
-
-
-def _problem(error: Problem, commands: Commands, later: str) -> ops.StatusBase:
     match error:
-        case NoDataError(endpoint=endpoint, is_related=True):
-            return ops.WaitingStatus(
-                f"relation {endpoint}: waiting for the other side to publish its data"
-            )
+        case NoDataError(endpoint=endpoint, is_related=True, missing=missing):
+            return _waiting(f"relation {endpoint}: waiting for its {missing}")
         case NoDataError(endpoint=endpoint, remote=remote):
-            return ops.BlockedStatus(
-                f"no relation {endpoint}; add it with: {commands.relate(endpoint, remote)}"
-            )
+            add = f"add it with: {commands.relate(endpoint, remote)}"
+            return _blocked(f"no relation {endpoint}", add)
         case ParameterError():
-            return ops.BlockedStatus(f"{error}; nothing was done: ask again")
+            return _blocked(str(error), "nothing was done: ask again")
         case OptionError():
-            return ops.BlockedStatus(f"{error}; set it with: {commands.config(error.option)}")
+            return _blocked(str(error), f"set it with: {commands.config(error.option)}")
         case kfp_ops.KfpError():
             return _pipelines(error, commands, later)
         case KubernetesForbiddenError():
-            return ops.BlockedStatus(f"{error}; allow it with: {commands.trust}")
+            return _blocked(str(error), f"allow it with: {commands.trust}")
         case NoProfilesError():
-            return ops.BlockedStatus(
-                f"{error}; deploy kubeflow-profiles, or for a single-user server: "
-                f"juju config {commands.app} profile="
+            single_user = f"juju config {commands.app} profile="
+            return _blocked(
+                str(error), f"deploy kubeflow-profiles, or run single-user: {single_user}"
             )
         case NoKServeError():
-            return ops.BlockedStatus(
-                f"{error}; deploy kserve-controller, or do without: "
-                f"juju config {commands.app} serving=none"
-            )
+            without = f"juju config {commands.app} serving=none"
+            return _blocked(str(error), f"deploy kserve-controller, or disable serving: {without}")
         case RegistryElsewhereError():
-            return ops.BlockedStatus(f"{error}; use another: {commands.config('registry-prefix')}")
+            return _blocked(str(error), f"use another: {commands.config('registry-prefix')}")
         case RegistryRefusedError():
-            return ops.BlockedStatus(str(error))
+            return _blocked(str(error), error.remedy)
         case RegistryContentError():
             elsewhere = commands.config("registry-prefix")
-            return ops.BlockedStatus(
-                f"{error}; repair it, or start a registry elsewhere: {elsewhere}"
-            )
+            return _blocked(str(error), f"repair it, or use an empty prefix: {elsewhere}")
         case ProfilePendingError() | NoStorageSecretError() | RegistryError() | SourceError():
-            return ops.WaitingStatus(f"{error}; {later}")
+            return _waiting(str(error), later)
         case KubernetesError():
-            return ops.WaitingStatus(f"Kubernetes: {error}; {later}")
+            return _waiting(f"Kubernetes: {error}", later)
         case kfp_ops.RelationDataError():
-            return ops.BlockedStatus(f"{error}; remove the relation and add it again")
+            return _blocked(str(error), "remove the relation and add it again")
         case _:
             return _answer(error, commands)
 
@@ -160,121 +191,154 @@ def _answer(
     | NotServedError
     | NoScheduleError,
     commands: Commands,
-) -> ops.StatusBase:
-    """What only actions say."""
+) -> _Part:
+    """Return what only actions say."""
     match error:
         case NoSuchRunError() | NoSuccessError() | NoSuchModelError() | ServedModelError():
-            return ops.BlockedStatus(f"{error}; see: {commands.run(_LOOK[type(error)])}")
+            return _blocked(str(error), f"see: {commands.run(_LOOK[type(error)])}")
         case NotServedError(is_due=True):
-            return ops.WaitingStatus(f"{error}; wait until it does: juju status {commands.app}")
+            return _waiting(str(error), f"wait until it does: juju status {commands.app}")
         case NotServedError():
-            return ops.BlockedStatus(
-                f"{error}; have one served with: juju config {commands.app} serving=kserve"
-            )
+            enable = f"juju config {commands.app} serving=kserve"
+            return _blocked(str(error), f"enable serving with: {enable}")
         case NoScheduleError():
-            return ops.BlockedStatus(
-                f"{error}; set it with: juju config {commands.app} {error.setting}"
-            )
+            return _blocked(str(error), f"set it with: juju config {commands.app} {error.setting}")
 
 
-def _pipelines(error: kfp_ops.KfpError, commands: Commands, later: str) -> ops.StatusBase:
+def _pipelines(error: kfp_ops.KfpError, commands: Commands, later: str) -> _Part:
     match error:
         case kfp_ops.UnreachableError() | kfp_ops.ServerError() | kfp_ops.AnswerError():
-            return ops.WaitingStatus(f"Kubeflow Pipelines: {error}; {later}")
+            return _waiting(f"Kubeflow Pipelines: {error}", later)
         case kfp_ops.UnauthorizedError() | kfp_ops.ForbiddenError():
-            return ops.BlockedStatus(
-                f"Kubeflow Pipelines does not let {commands.app} in: {error}; "
-                f"it needs kubeflow-pipelines-edit in its profile: {commands.config('profile')}"
+            return _blocked(
+                f"Kubeflow Pipelines denies access: {error}",
+                f"name a profile that grants it: {commands.config('profile')}",
             )
         case _:
-            return ops.BlockedStatus(
-                f"Kubeflow Pipelines refuses: {error}; see: juju debug-log --include {commands.app}"
-            )
+            return _blocked(f"Kubeflow Pipelines refuses: {error}", f"see: {commands.log}")
+
+
+def _blocked(text: str, remedy: str = "") -> _Part:
+    return _Part(text=text, remedy=remedy, kind=ops.BlockedStatus)
+
+
+def _waiting(text: str, remedy: str = "") -> _Part:
+    return _Part(text=text, remedy=remedy, kind=ops.WaitingStatus)
+
+
+def _compose(parts: Sequence[_Part]) -> ops.StatusBase:
+    """Make one status of parts: the first remedy whole, what it is about, and what else fits.
+
+    Args:
+        parts: the most important one first.
+    """
+    kind = max((part.kind for part in parts), key=_KINDS.index)
+    about = next((part for part in parts if part.remedy), parts[0])
+    end = f"; {about.remedy}" if about.remedy else ""
+    room = max(STATUS_CHARACTERS - len(end), _SHORTEST)
+    # What serves stays beside a long reason.
+    short = next((part.short for part in parts if part is not about and part.short), "")
+    reserved = len(short) + 2 if short else 0
+    texts = {about: line(about.text, max(room - reserved, _SHORTEST))}
+    left = room - len(texts[about]) - 2
+    for part in parts:
+        for text in (part.text, part.short):
+            if part not in texts and 0 < len(line(text, _CHARACTERS)) <= left:
+                texts[part] = line(text, _CHARACTERS)
+                left -= len(texts[part]) + 2
+    return kind("; ".join(texts[part] for part in parts if part in texts) + end)
 
 
 def unit_status(situation: Situation, commands: Commands) -> ops.StatusBase:
-    """The unit's status: the problem, or the latest run, the model that serves, and production.
+    """Return the leader's status: the problem, or the latest run, the champion and production."""
+    return _compose([*_run_parts(situation, commands), *_workload(situation, commands)])
 
-    Last comes what keeps the workload from running, which keeps no one from training.
+
+def standby_status(situation: Situation, commands: Commands) -> ops.StatusBase:
+    """Return the status of a unit that does not lead: its own problem, and no progress.
+
+    It hears of a run only at its own update-status, and would tell of one that ended long ago.
     """
-    status = _run_status(situation, commands)
-    if not situation.workload:
-        return status
-    text = (
-        f"{status.message}; the Pushgateway does not run: {situation.workload}; {_LATER}; see: "
-        f"juju debug-log --include {commands.app}"
-    )
-    kind = type(status) if isinstance(status, ops.BlockedStatus) else ops.WaitingStatus
-    return kind(line(text, _CHARACTERS))
-
-
-def _run_status(situation: Situation, commands: Commands) -> ops.StatusBase:
     if situation.problem:
         return problem(situation.problem, commands)
-    status, served = _training(situation, commands), situation.served
-    parts = (
+    text = "standby; the status of the leader tells of runs and models"
+    return _compose([_Part(text=text), *_workload(situation, commands)])
+
+
+def _workload(situation: Situation, commands: Commands) -> list[_Part]:
+    if not situation.workload:
+        return []
+    text = f"the Pushgateway does not run: {situation.workload}"
+    return [_waiting(text, f"see: {commands.log}")]
+
+
+def _run_parts(situation: Situation, commands: Commands) -> list[_Part]:
+    if situation.problem:
+        return [_problem(situation.problem, commands, _LATER)]
+    run = _run(situation, commands)
+    parts = [run, *_champion(situation, is_first=False)]
+    if run.kind is not ops.BlockedStatus:
+        parts = [*_champion(situation, is_first=True), run]
+        if _is_promoted(situation):
+            parts = _champion(situation, is_first=True)
+    return [
+        *parts,
         *_trained_before(situation, commands),
         *_paused(situation, commands),
         *_production(situation, commands),
-    )
-    text = line("; ".join([status.message, *parts]), _CHARACTERS)
-    if served and not served.is_ready and isinstance(status, ops.ActiveStatus):
-        return ops.WaitingStatus(text)
-    return type(status)(text)
-
-
-def _training(situation: Situation, commands: Commands) -> ops.StatusBase:
-    run, prefix = situation.latest, _serves(situation)
-    if run is None:
-        return ops.ActiveStatus(f"{prefix}no run yet; start one: {commands.train}")
-    if run.state is kfp_ops.RunState.SUCCEEDED:
-        return ops.ActiveStatus(_succeeded(situation, run, commands))
-    if run.state in (kfp_ops.RunState.FAILED, kfp_ops.RunState.CANCELED):
-        return _unsuccessful(situation, run, commands)
-    if situation.lost:
-        return ops.BlockedStatus(
-            f"{prefix}run {run.display_name} was told to end and does not, as if its workflow were "
-            f"gone; see: {commands.run('get-run')}, then: {commands.train}"
-        )
-    completed = sum(state.is_final for state in run.steps(situation.steps).values())
-    progress = (
-        f"{prefix}run {run.display_name} {run.state.value}, "
-        f"{completed} of {len(situation.steps)} steps done"
-    )
-    if situation.pod_issue:
-        return ops.WaitingStatus(f"{progress}; {situation.pod_issue}")
-    return ops.ActiveStatus(progress)
-
-
-def _trained_before(situation: Situation, commands: Commands) -> list[str]:
-    run = situation.trained_before
-    if run is None:
-        return []
-    return [
-        f"run {run.display_name} trained this configuration before; see: "
-        f"{commands.run('get-run')} run-id={run.run_id}, or train it again: {commands.train}"
     ]
 
 
-def _paused(situation: Situation, commands: Commands) -> list[str]:
+def _run(situation: Situation, commands: Commands) -> _Part:
+    run = situation.latest
+    if run is None:
+        return _Part(text="no run yet", remedy=f"start one: {commands.train}")
+    name = f"run {run.display_name}"
+    if run.state is kfp_ops.RunState.SUCCEEDED:
+        return _succeeded(situation, name, commands)
+    if run.state in (kfp_ops.RunState.FAILED, kfp_ops.RunState.CANCELED):
+        return _unsuccessful(situation, run, commands)
+    if situation.lost:
+        text = f"{name} was terminated but is still running"
+        return _blocked(text, f"start another: {commands.train}")
+    if situation.pod_issue:
+        return _waiting(
+            f"{name} {run.state.value}: {situation.pod_issue}", f"see: {commands.run('get-run')}"
+        )
+    return _Part(text=f"{name} {progress(run, situation.steps)}")
+
+
+def _is_going_on(situation: Situation) -> bool:
+    return situation.latest is not None and not situation.latest.state.is_final
+
+
+def _trained_before(situation: Situation, commands: Commands) -> list[_Part]:
+    run = situation.trained_before
+    if run is None:
+        return []
+    remedy = "" if _is_going_on(situation) else f"train it again: {commands.train}"
+    return [_Part(text=f"run {run.display_name} trained this configuration", remedy=remedy)]
+
+
+def _paused(situation: Situation, commands: Commands) -> list[_Part]:
     if situation.schedule is not False:
         return []
     by_option = situation.config and situation.config.schedule_paused
     config = f"juju config {commands.app} schedule-paused=false"
-    return [f"the schedule is paused: {config if by_option else commands.run('resume')}"]
+    resume = config if by_option else commands.run("resume")
+    return [_Part(text="the schedule is paused", remedy=f"resume it: {resume}")]
 
 
-def _production(situation: Situation, commands: Commands) -> list[str]:
-    """What monitoring tells; nothing where all is well."""
-    parts: list[str] = []
+def _production(situation: Situation, commands: Commands) -> list[_Part]:
+    """Return what monitoring tells; nothing where all is well."""
+    parts: list[_Part] = []
     run, report = situation.monitor, situation.report
     if run and run.state is kfp_ops.RunState.FAILED:
-        parts.append(f"monitoring failed; see: {commands.run('get-run')} run-id={run.run_id}")
+        see = f"see: {commands.run('get-run')} run-id={run.run_id}"
+        parts.append(_Part(text="monitoring failed", remedy=see))
     if report and situation.drift:
-        parts.append(
-            f"production drifted: {figures(situation.drift)}; see: "
-            f"{commands.run('get-run')} run-id={report.run_id}, then: {commands.train}"
-        )
+        remedy = "" if _is_going_on(situation) else f"train on new data: {commands.train}"
+        parts.append(_Part(text=f"production drifted: {figures(situation.drift)}", remedy=remedy))
     return parts
 
 
@@ -288,26 +352,27 @@ def _failed_step(situation: Situation, run: kfp_ops.Run) -> str:
     return f" at step {', '.join(failed)}" if failed else ""
 
 
-def _unsuccessful(situation: Situation, run: kfp_ops.Run, commands: Commands) -> ops.StatusBase:
-    prefix, location = f"{_serves(situation)}run {run.display_name}", _failed_step(situation, run)
+def _unsuccessful(situation: Situation, run: kfp_ops.Run, commands: Commands) -> _Part:
+    name, location = f"run {run.display_name}", _failed_step(situation, run)
     if situation.outlasted:
-        return ops.BlockedStatus(
-            f"{prefix} ended without success after {situation.outlasted}, more than run-timeout "
-            f"allows{location}; see: {commands.run('get-run')}, or raise it: "
-            f"{commands.config('run-timeout')}, then: {commands.train}"
-        )
+        text = f"{name} exceeded run-timeout after {situation.outlasted}{location}"
+        return _blocked(text, f"raise it: {commands.config('run-timeout')}")
     if run.state is kfp_ops.RunState.CANCELED:
-        return ops.ActiveStatus(f"{prefix} CANCELED{location}; start one: {commands.train}")
-    return ops.BlockedStatus(
-        f"{prefix} failed{location}; see: {commands.run('get-run')}, then: {commands.train}"
-    )
+        return _Part(text=f"{name} CANCELED{location}", remedy=f"train again: {commands.train}")
+    return _blocked(f"{name} failed{location}", f"see: {commands.run('get-run')}")
 
 
-def _serves(situation: Situation) -> str:
+def _champion(situation: Situation, *, is_first: bool) -> list[_Part]:
+    """Return which model serves: in detail where it comes first."""
     champion = situation.champion
     if champion is None:
-        return ""
-    return f"v{champion.version} {champion.result.accuracy:.4f} serves{_kserve(situation.served)}; "
+        return []
+    text, served = f"v{champion.version} serves", situation.served
+    if not is_first:
+        return [_Part(text=text, short=text)]
+    kind = ops.WaitingStatus if served and not served.is_ready else ops.ActiveStatus
+    detailed = f"{text}, accuracy {champion.result.accuracy:.4f}{_kserve(served)}"
+    return [_Part(text=detailed, short=text, kind=kind)]
 
 
 def _kserve(served: Served | None) -> str:
@@ -317,27 +382,29 @@ def _kserve(served: Served | None) -> str:
     return f", KServe ready{share}" if served.is_ready else f", KServe not ready: {served.reason}"
 
 
-def _succeeded(situation: Situation, run: kfp_ops.Run, commands: Commands) -> str:
-    result, champion = situation.result, situation.champion
-    if champion and champion.result.run_id == run.run_id:
-        message = f"v{champion.version} serves, accuracy {champion.result.accuracy:.4f}"
-        return message + _kserve(situation.served)
+def _is_promoted(situation: Situation) -> bool:
+    """Whether the model that serves is the latest run's."""
+    run, champion = situation.latest, situation.champion
+    if run is None or champion is None or run.state is not kfp_ops.RunState.SUCCEEDED:
+        return False
+    return champion.result.run_id == run.run_id
+
+
+def _succeeded(situation: Situation, name: str, commands: Commands) -> _Part:
+    result = situation.result
     if result is None:
-        return (
-            f"{_serves(situation)}run {run.display_name} SUCCEEDED without a result in the registry"
-        )
+        return _Part(text=f"{name} SUCCEEDED without a result in the registry")
     if result.accepted:
-        message = (
-            f"{_serves(situation)}run {run.display_name} accepted, accuracy {result.accuracy:.4f}"
-        )
         is_manual = situation.config and situation.config.promotion == "manual"
-        return (
-            f"{message}; let it serve: {commands.run('promote')} version=N"
-            if is_manual
-            else message
-        )
+        remedy = f"serve it with: {commands.run('promote')} version=N" if is_manual else ""
+        return _Part(text=f"{name} accepted, accuracy {result.accuracy:.4f}", remedy=remedy)
     verdict = "made the same model again" if result.unchanged else "rejected"
-    return (
-        f"{_serves(situation)}run {run.display_name} {verdict}, accuracy {result.accuracy:.4f}: "
-        + "; ".join(result.reasons)
+    reasons = "; ".join(result.reasons)
+    return _Part(
+        text=f"{name} {verdict}: {reasons}",
+        remedy=f"see: {commands.run('get-run')}",
     )
+
+
+# From what needs nobody to what needs the operator.
+_KINDS = (ops.ActiveStatus, ops.WaitingStatus, ops.BlockedStatus)

@@ -350,7 +350,8 @@ class ObjectStorageRequirer(SdiRequirer):
             RelationDataError: it published something else than the interface allows.
         """
         data = self._data(relation)
-        if data is None:
+        if data is None or not (data.get("access-key") and data.get("secret-key")):
+            # Some applications publish their address before they have keys.
             return None
         return ObjectStorage(
             service=self._host(data, "service"),

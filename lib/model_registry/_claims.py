@@ -160,7 +160,8 @@ class Claims:
         if registry_id not in (None, self._id) and not of_any_registry:
             raise UnsafeStoreError(
                 f"configmap {self._name} in namespace {self._namespace} is of another registry than "
-                "writes.json says; start a registry under another prefix"
+                "writes.json says",
+                "start a registry under another prefix",
             )
         return config_map
 
@@ -200,6 +201,6 @@ def _claim_in(config_map: ConfigMap | None) -> _Claim | None:
     except (KeyError, TypeError, ValueError) as error:
         assert config_map is not None  # noqa: S101 - there is no text without one
         raise UnsafeStoreError(
-            f"configmap {config_map.name} in namespace {config_map.namespace} has no readable claim: "
-            "restore or delete it while no run goes on"
+            f"configmap {config_map.name} in namespace {config_map.namespace} has no readable claim",
+            "restore or delete it while no run goes on",
         ) from error

@@ -90,7 +90,7 @@ class Writes:
             self._open_claims().check()
         elif not honours_conditions(self._store, PROBE):
             raise UnsafeStoreError(
-                f"{self._location} ignores If-None-Match against its {RECORD}: {_ADVICE}"
+                f"{self._location} ignores If-None-Match against its {RECORD}", _ADVICE
             )
         self._is_checked = True
 
@@ -132,14 +132,14 @@ class Writes:
             self._begin_claims()
         chosen = self._recorded()
         if chosen is None:
-            raise UnsafeStoreError(f"{self._location} lost {RECORD} after it was put; look again")
+            raise UnsafeStoreError(f"{self._location} lost {RECORD} after it was put", "look again")
         return chosen
 
     def _begin_claims(self) -> None:
         config_maps = self._connect()
         if config_maps is None:
             raise UnsafeStoreError(
-                f"{self._location} ignores If-None-Match, and there is no Kubernetes: {_ADVICE}"
+                f"{self._location} ignores If-None-Match, and there is no Kubernetes", _ADVICE
             )
         # Who chooses at the same time uses the same ConfigMap: its name follows from the address.
         method = Method(
@@ -172,7 +172,8 @@ class Writes:
                 method="kubernetes", namespace=namespace, config_map=config_map, id=registry_id
             )
         raise UnsafeStoreError(
-            f"{RECORD} in {self._location} names no method that this release knows: upgrade, or restore"
+            f"{RECORD} in {self._location} names no method that this release knows",
+            "upgrade, or restore it",
         )
 
     def _open_claims(self) -> Claims:
@@ -181,7 +182,8 @@ class Writes:
             if config_maps is None:
                 raise UnsafeStoreError(
                     f"{self._location} is written through Kubernetes, as {RECORD} says, and there is "
-                    "no cluster here: write it where the pipelines' runs are executed"
+                    "no cluster here",
+                    "write it where the pipelines' runs are executed",
                 )
             self._claims = self._new_claims(self.method(), config_maps)
         return self._claims

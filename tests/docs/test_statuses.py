@@ -51,7 +51,7 @@ FAILURES = table("Actions fail")
 
 # Each problem that a status tells; test_status has those that are told of runs and more.
 PROBLEMS = [
-    NoDataError("kfp-api", "kfp-api", is_related=True),
+    NoDataError("kfp-api", "kfp-api", is_related=True, missing="address"),
     NoDataError("kfp-api", "kfp-api", is_related=False),
     KubernetesForbiddenError("profile fashion-mnist: no"),
     NoProfilesError("profile fashion-mnist: this cluster has no such kind"),
@@ -59,7 +59,7 @@ PROBLEMS = [
     KubernetesError("no way to Kubernetes"),
     RegistryError("object storage http://minio:9000 cannot be read"),
     RegistryRefusedError(
-        "object storage http://minio:9000/mlpipeline answers NoSuchBucket: make it"
+        "object storage answers NoSuchBucket: http://minio:9000/mlpipeline", "make it"
     ),
     RegistryContentError("http://minio:9000/mlpipeline: 1/manifest.json is not a JSON object"),
     SourceError("data-path s3://bucket/data cannot be looked at: status 403"),
@@ -93,6 +93,7 @@ SEEN = [
         if not isinstance(error, RegistryError | kfp_ops.RelationDataError)
     ),
     *(status.problem(error, JUJU) for error in PROBLEMS),
+    status.standby_status(status.Situation(), JUJU),
 ]
 SHOWN = [each for each in SEEN if not each.message.startswith("first this")]
 
@@ -121,7 +122,7 @@ def test_what_only_actions_say_is_told_too(error):
 
 def test_an_action_that_nobody_tries_again_says_so():
     messages = [status.failure(error, JUJU) for error in PROBLEMS]
-    assert not [message for message in messages if "tried again" in message]
+    assert not [message for message in messages if "retries at" in message]
     asked_again = [message for message in messages if "look, then ask again" in message]
     assert asked_again
     for message in asked_again:

@@ -1,5 +1,6 @@
 """One `Deployment` for all scenarios, filled by the driver that is asked for."""
 
+import asyncio
 import json
 import subprocess
 from pathlib import Path
@@ -70,8 +71,9 @@ def there(request, kit):
         loop = request.getfixturevalue("event_loop")
         ops_test = request.getfixturevalue("ops_test")
 
-        def juju(*words):
-            code, out, err = loop.run_until_complete(ops_test.juju(*words))
+        def juju(*words, minutes):
+            call = asyncio.wait_for(ops_test.juju(*words), timeout=60 * minutes)
+            code, out, err = loop.run_until_complete(call)
             if code:
                 raise subprocess.CalledProcessError(code, ["juju", *words], out, err)
             return out
@@ -90,8 +92,14 @@ def there(request, kit):
 
 
 def _in(client):
-    def juju(*words):
-        return client.cli(*words, include_model=words[0] != "version")
+    def juju(*words, minutes):
+        # jubilant's own `cli` takes no timeout.
+        model = [] if words[0] == "version" else ["--model", client.model]
+        command = [client.cli_binary, words[0], *model, *words[1:]]
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=60 * minutes
+        )
+        return done.stdout
 
     return juju
 

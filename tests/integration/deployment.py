@@ -60,7 +60,7 @@ class CommandLine:
 
     Args:
         juju: runs the client in the model and returns its output; raises CalledProcessError, with the
-            output, when it fails.
+            output, when it fails, and TimeoutError or TimeoutExpired after `minutes`.
         model: the model's name, which is its namespace in Kubernetes.
         kubectl: the command that asks for and deletes pods, in words.
         poll: seconds between two looks at what is waited for.
@@ -69,11 +69,14 @@ class CommandLine:
     def __init__(
         self, juju: Callable[..., str], model: str, *, kubectl: list[str], poll: float = 5
     ):
-        self._juju = juju
+        self._client = juju
         self._model = model
         self._kubectl = kubectl
         self._poll = poll
-        self._major = int(juju("version").partition(".")[0])
+        self._major = int(self._juju("version").partition(".")[0])
+
+    def _juju(self, *words: str, minutes: float = 5) -> str:
+        return self._client(*words, minutes=minutes)
 
     def deploy(self, charm, app, *, config=None, resources=None, trust=False):
         charm = charm.resolve()
@@ -86,7 +89,7 @@ class CommandLine:
             self._juju("deploy", *words, *_resources(resources or {}))
 
     def deploy_bundle(self, bundle):
-        self._juju("deploy", str(bundle.resolve()), "--trust")
+        self._juju("deploy", str(bundle.resolve()), "--trust", minutes=30)
 
     def integrate(self, one, other):
         self._juju("relate" if self._major < 3 else "integrate", one, other)
@@ -99,7 +102,8 @@ class CommandLine:
         pairs = [f"{name.replace('_', '-')}={_word(value)}" for name, value in params.items()]
         verb = "run-action" if self._major < 3 else "run"
         try:
-            said = self._juju(verb, unit, action, *pairs, "--wait=90m", "--format=json")
+            words = verb, unit, action, *pairs, "--wait=90m", "--format=json"
+            said = self._juju(*words, minutes=95)
         except subprocess.CalledProcessError as error:
             # From Juju 3 on the client fails when the action does, and says why on its output.
             if not (error.stdout or "").startswith("{"):
@@ -156,7 +160,9 @@ class CommandLine:
 
     def _pods(self, verb: str, unit: str, *words: str) -> str:
         command = [*self._kubectl, verb, "pod", unit.replace("/", "-"), "--namespace", self._model]
-        done = subprocess.run([*command, *words], check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [*command, *words], check=True, stdout=subprocess.PIPE, text=True, timeout=300
+        )
         return done.stdout
 
 

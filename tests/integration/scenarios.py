@@ -35,12 +35,13 @@ def leader(there):
 
 
 def settled(there, units=1):
-    """Whether so many units are active and idle, and one leads."""
+    """Whether so many units are active and idle, one leads, and the newest run has SUCCEEDED."""
     found = there.units(APP)
     return (
         len(found) == units
         and all(unit.status == "active" and unit.idle for unit in found)
         and sum(unit.leader for unit in found) == 1
+        and there.run_action(leader(there), "get-run")["state"] == "SUCCEEDED"
     )
 
 

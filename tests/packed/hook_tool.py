@@ -35,6 +35,9 @@ elif tool == "status-set":
     state["status"] = words[-2:]
 elif tool == "status-get":
     answer = {"status": "unknown", "message": "", "status-data": {}}
+elif tool == "goal-state":
+    unit = {"status": "active", "since": "2026-01-01 00:00:00Z"}
+    answer = {"units": {"trainer/0": unit}, "relations": {}}
 elif tool == "action-get":
     answer = state["params"]
 elif tool == "action-set":

@@ -99,6 +99,8 @@ def juju_run(model, unit, action, *words):
     task = {"id": "1", "unit": unit, "status": "completed", "results": {}}
     if action == "list-runs":
         task["results"]["runs"] = "\n".join(f"run SUCCEEDED {each}" for each in model["runs"])
+    elif action == "get-run":
+        task["results"]["state"] = "RUNNING" if model["pending"] else "SUCCEEDED"
     elif params.get("epochs") == "-1":
         task |= {"status": "failed", "message": "epochs must be 0 to 1000, not -1"}
     else:

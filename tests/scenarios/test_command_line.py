@@ -26,7 +26,8 @@ spec.loader.exec_module(deployment)
 def test_its_words_are_those_of_the_juju_at_hand(version, relate, run, status):
     said = []
 
-    def juju(*words):
+    def juju(*words, minutes):
+        assert 0 < minutes < 100
         said.append(words)
         task = {"status": status, "results": {"run-id": "r"}, "message": "no"}
         if words[0] == "run" and status == "failed":
@@ -51,7 +52,8 @@ def test_its_words_are_those_of_the_juju_at_hand(version, relate, run, status):
 
 
 def test_a_client_that_cannot_run_an_action_is_no_failed_action():
-    def juju(*words):
+    def juju(*words, minutes):
+        assert 0 < minutes < 100
         if words[0] == "version":
             return "4.0.15"
         raise subprocess.CalledProcessError(1, "juju", "", "ERROR no such unit")
@@ -73,7 +75,8 @@ def test_a_unit_is_idle_with_its_applications_charm(unit, idle):
     unit = {"workload-status": {"current": "active"}, "leader": True, **unit}
     status = {"applications": {"trainer": {"charm-rev": 3, "units": {"trainer/0": unit}}}}
 
-    def juju(*words):
+    def juju(*words, minutes):
+        assert 0 < minutes < 100
         return "4.0.15" if words[0] == "version" else json.dumps(status)
 
     there = deployment.CommandLine(juju, "kubeflow", kubectl=["kubectl"])

@@ -115,7 +115,7 @@ def test_wrong_data_of_kfp_api_is_blocked(ctx, state, kfp_api, data, runs):
     assert runs() == []
 
 
-@pytest.mark.parametrize("missing", ["service", "port", "access-key", "secret-key"])
+@pytest.mark.parametrize("missing", ["service", "port"])
 def test_incomplete_data_of_object_storage_is_blocked_without_a_secret(
     ctx, state, object_storage, missing, sandbox
 ):
@@ -127,6 +127,35 @@ def test_incomplete_data_of_object_storage_is_blocked_without_a_secret(
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert missing in out.unit_status.message
     assert sandbox.secret_key not in out.unit_status.message
+
+
+@pytest.mark.parametrize("keys", [{}, {"access-key": "", "secret-key": ""}])
+def test_object_storage_without_keys_is_waited_for(ctx, state, object_storage, keys):
+    data = yaml.safe_load(object_storage.remote_app_data["data"])
+    data = {name: value for name, value in data.items() if not name.endswith("-key")} | keys
+    related = dataclasses.replace(object_storage, remote_app_data={"data": yaml.safe_dump(data)})
+    relations = {related, *(r for r in state.relations if r is not object_storage)}
+    out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=relations))
+    assert out.unit_status == ops.WaitingStatus("relation object-storage: waiting for its keys")
+
+
+@pytest.mark.parametrize("others", [{}, {"trainer_1": "active"}, {"trainer_1": "dying"}])
+@pytest.mark.parametrize("leader", [True, False])
+def test_a_unit_that_leaves_asks_for_no_relation(ctx, state, kfp_api, goal_state, others, leader):
+    goal_state(trainer_0="dying", **others)
+    out = ctx.run(ctx.on.relation_broken(kfp_api), dataclasses.replace(state, leader=leader))
+    assert out.unit_status == ops.MaintenanceStatus("the unit is being removed")
+
+
+def test_the_version_is_the_champions(ctx, state, registry):
+    out = ctx.run(ctx.on.update_status(), state)
+    assert not out.workload_version.startswith("v")
+    registry("run-3", accuracy=0.93, version=3)
+    out = ctx.run(ctx.on.update_status(), state)
+    assert out.workload_version == "v3"
+    # A unit that does not lead leaves it to the leader.
+    out = ctx.run(ctx.on.update_status(), dataclasses.replace(state, leader=False))
+    assert out.workload_version == ""
 
 
 def test_a_broken_relation_blocks_again(ctx, state, kfp_api):
@@ -194,7 +223,7 @@ def test_object_storage_is_asked_past_the_models_proxy(ctx, state, three, monkey
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     out = ctx.run(ctx.on.config_changed(), state)
-    assert "v3 0.9300 serves" in out.unit_status.message
+    assert "v3 serves, accuracy 0.9300" in out.unit_status.message
 
 
 def test_what_an_action_asked_for_in_vain_is_not_promised(ctx, state, sandbox):
@@ -203,7 +232,7 @@ def test_what_an_action_asked_for_in_vain_is_not_promised(ctx, state, sandbox):
         with pytest.raises(ops.testing.ActionFailed) as failed:
             ctx.run(ctx.on.action(action), state)
         assert "ask again: juju run trainer/leader list-runs" in failed.value.message
-        assert "tried again" not in failed.value.message
+        assert "retries at" not in failed.value.message
 
 
 @pytest.mark.parametrize(
@@ -228,7 +257,7 @@ def test_an_unreachable_server_is_waited_for(ctx, state, sandbox, runs):
     sandbox.stop()
     out = ctx.run(ctx.on.config_changed(), state)
     assert isinstance(out.unit_status, ops.WaitingStatus)
-    assert "tried again at the next update-status" in out.unit_status.message
+    assert "retries at the next update-status" in out.unit_status.message
 
 
 @pytest.mark.parametrize(
@@ -245,7 +274,9 @@ def test_a_server_that_refuses_shows_in_the_status(ctx, state, proxy, status, ki
     proxy.trouble = lambda *_: status
     out = ctx.run(ctx.on.config_changed(), state)
     assert isinstance(out.unit_status, kind)
-    assert "made to fail" in out.unit_status.message
+    assert str(status) in out.unit_status.message
+    # All of it is in the log.
+    assert "made to fail" in "".join(log.message for log in ctx.juju_log)
 
 
 # One run per wish ------------------------------------------------------------------------------
@@ -256,9 +287,7 @@ def test_every_event_takes_the_same_way(ctx, state, kfp_api, event, runs):
     out = ctx.run(events(ctx, kfp_api)[event], state)
     (run,) = runs()
     assert run["display_name"].startswith("config-")
-    assert out.unit_status == ops.ActiveStatus(
-        f"run {run['display_name']} PENDING, 0 of 5 steps done"
-    )
+    assert out.unit_status == ops.ActiveStatus(f"run {run['display_name']} PENDING")
 
 
 def test_the_same_configuration_submits_no_second_run(ctx, state, kfp_api, runs):
@@ -315,7 +344,7 @@ def test_going_back_to_a_trained_configuration_finds_its_run(ctx, state, configu
     assert len(runs()) == 2
     # AND the operator learns why nothing begins
     name = runs()[-1]["display_name"]
-    assert f"run {name} trained this configuration before; see: " in out.unit_status.message
+    assert f"run {name} trained this configuration" in out.unit_status.message
 
 
 def test_the_latest_configuration_wins_and_asked_runs_are_left_alone(ctx, state, configured, runs):
@@ -483,8 +512,10 @@ def test_a_unit_that_does_not_lead_submits_nothing_and_reports(ctx, state, runs)
     # WHEN the leader has submitted
     ctx.run(ctx.on.config_changed(), state)
     out = ctx.run(ctx.on.update_status(), follower)
-    # THEN the follower tells it
-    assert "PENDING" in out.unit_status.message
+    # THEN the follower shows no progress, which would grow stale
+    assert out.unit_status == ops.ActiveStatus(
+        "standby; the status of the leader tells of runs and models"
+    )
     assert len(runs()) == 1
 
 
@@ -571,8 +602,10 @@ def test_a_run_that_was_told_to_end_and_never_does_is_told(ctx, state, sandbox, 
     # WHEN it has not ended with the next event, THEN the unit says what to do
     out = ctx.run(ctx.on.update_status(), state)
     assert isinstance(out.unit_status, ops.BlockedStatus)
-    assert f"run {run['display_name']} was told to end and does not" in out.unit_status.message
-    assert out.unit_status.message.endswith("then: juju run trainer/leader train")
+    assert (
+        f"run {run['display_name']} was terminated but is still running" in out.unit_status.message
+    )
+    assert out.unit_status.message.endswith("start another: juju run trainer/leader train")
     # AND training again is the way out
     ctx.run(ctx.on.action("train"), state)
     out = ctx.run(ctx.on.update_status(), state)
@@ -720,12 +753,36 @@ def test_train_with_wait_follows_the_run_to_its_end(ctx, configured, act, life, 
     assert told["state"] == "SUCCEEDED"
     assert told["run-name"].startswith("train-")
     said = [line.split(" ", 2)[2] for line in ctx.action_logs]
-    assert said[0] == "PENDING, 0 of 5 steps done"
-    assert said[1] == "RUNNING, 1 of 5 steps done"
+    assert said[0] == "PENDING"
+    assert said[1] == "RUNNING (1 of 5 steps done)"
     assert "503" in said[2]
     assert said[3] == said[1]
     assert said[-1].startswith("SUCCEEDED")
     assert len(said) == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        ("ERROR connection is shut down", SystemExit),
+        ("ERROR permission denied", ops.testing.errors.UncaughtCharmError),
+    ],
+)
+def test_an_agent_that_stops_during_an_action_is_told_in_words(
+    ctx, configured, act, life, monkeypatch, runs, error, raised
+):
+    # GIVEN a run that goes on when the leader's pod is deleted
+    life("PENDING", "RUNNING")
+
+    def fail(*_):
+        raise ops.ModelError(error)
+
+    monkeypatch.setattr(ops.ActionEvent, "log", fail)
+    with pytest.raises(raised) as stopped:
+        act("train", state=configured(train_on_change=False), wait=True)
+    # THEN the run is there, and the words are those of the agent's end alone
+    assert len(runs()) == 1
+    assert ("agent stopped" in str(stopped.value)) == (raised is SystemExit)
 
 
 UNREACHABLE = kube.KubernetesError("cannot reach Kubernetes")
@@ -851,7 +908,7 @@ def test_cancel_run_terminates_it_and_it_is_not_submitted_again(ctx, state, act,
     assert [run["run_id"] for run in runs()] == [told["run-id"]]
     # AND what the operator asked for is no failure, though the server calls it one
     assert out.unit_status == ops.ActiveStatus(
-        f"run {told['run-name']} CANCELED; start one: juju run trainer/leader train"
+        f"run {told['run-name']} CANCELED; train again: juju run trainer/leader train"
     )
     # AND a second time there is nothing to cancel
     with pytest.raises(
@@ -1034,7 +1091,7 @@ def test_promote_moves_the_champion_and_the_status_tells(ctx, state, act, three)
     told = act("promote", version=1, reason="it is smaller")
     assert told == {"champion": "1", "accuracy": "0.9100", "run-id": "run-1"}
     out = ctx.run(ctx.on.update_status(), state)
-    assert "v1 0.9100 serves" in out.unit_status.message
+    assert "v1 serves, accuracy 0.9100" in out.unit_status.message
     # AND the same again leaves it at that
     assert act("promote", version=1)["champion"] == "1"
 
@@ -1354,7 +1411,7 @@ def test_a_promoted_model_is_told_with_its_accuracy(ctx, state, sandbox, registr
     )
     out = ctx.run(ctx.on.update_status(), state)
     assert out.unit_status == ops.ActiveStatus(
-        f"run {run['display_name']} RUNNING, 1 of 5 steps done"
+        f"run {run['display_name']} RUNNING: train (1 of 5 steps done)"
     )
     registry(run["run_id"], accuracy=0.9141, version=1)
     sandbox.set_run_state(run["run_id"], "SUCCEEDED")
@@ -1370,8 +1427,8 @@ def test_a_rejected_model_is_told_with_the_reason(ctx, state, sandbox, registry,
     sandbox.set_run_state(run["run_id"], "SUCCEEDED")
     out = ctx.run(ctx.on.update_status(), state)
     assert out.unit_status == ops.ActiveStatus(
-        f"v4 0.9000 serves; run {run['display_name']} rejected, accuracy 0.8000: "
-        "accuracy 0.8000 is below 0.8500"
+        f"v4 serves; run {run['display_name']} rejected: accuracy 0.8000 is below 0.8500; "
+        "see: juju run trainer/leader get-run"
     )
 
 
@@ -1379,7 +1436,7 @@ def test_the_newest_move_of_the_champion_counts(ctx, state, registry):
     registry("one", accuracy=0.91, version=9)
     registry("two", accuracy=0.92, version=10)
     out = ctx.run(ctx.on.update_status(), state)
-    assert out.unit_status.message.startswith("v10 0.9200 serves; ")
+    assert out.unit_status.message.startswith("v10 serves, accuracy 0.9200; ")
 
 
 def test_a_move_to_a_version_that_was_being_removed_does_not_count(ctx, state, act, registry):
@@ -1388,10 +1445,10 @@ def test_a_move_to_a_version_that_was_being_removed_does_not_count(ctx, state, a
     registry.put("removed/00000003.json", {"version": 3})
     registry.put("champion/00000011.json", {"version": 3})
     out = ctx.run(ctx.on.update_status(), state)
-    assert out.unit_status.message.startswith("v10 0.9200 serves; ")
+    assert out.unit_status.message.startswith("v10 serves, accuracy 0.9200; ")
     assert act("rollback")["champion"] == "9"
     out = ctx.run(ctx.on.update_status(), state)
-    assert out.unit_status.message.startswith("v9 0.9100 serves; ")
+    assert out.unit_status.message.startswith("v9 serves, accuracy 0.9100; ")
 
 
 def test_a_failed_run_is_blocked_with_its_step_and_not_repeated(ctx, state, sandbox, runs):
@@ -1488,7 +1545,7 @@ def test_an_object_that_is_no_json_is_told(ctx, state, registry, content):
         (404, "NoSuchBucket", ops.BlockedStatus, "option registry-bucket"),
         (403, "AccessDenied", ops.BlockedStatus, "relation object-storage"),
         (403, "SignatureDoesNotMatch", ops.BlockedStatus, "relation object-storage"),
-        (503, "SlowDown", ops.WaitingStatus, "tried again at the next update-status"),
+        (503, "SlowDown", ops.WaitingStatus, "retries at the next update-status"),
     ],
 )
 def test_a_refusal_of_object_storage_says_what_to_do(

@@ -554,7 +554,10 @@ def test_without_kserve_the_status_says_what_to_do(ctx, admin, in_kserve):
 def test_kserves_schema_takes_the_service_and_keeps_every_field_of_it(ctx, admin, in_kserve):
     state = dataclasses.replace(in_kserve, config={**in_kserve.config, "canary-traffic": 25})
     out = ctx.run(ctx.on.config_changed(), state)
-    assert "v3 0.9300 serves, KServe not ready: v3 was just put there" in out.unit_status.message
+    assert (
+        "v3 serves, accuracy 0.9300, KServe not ready: v3 was just put there"
+        in out.unit_status.message
+    )
     # What the schema does not know the server would drop.
     predictor = service(admin)["spec"]["predictor"]
     assert predictor["canaryTrafficPercent"] == 25
@@ -591,7 +594,7 @@ def test_the_service_is_followed_moved_and_taken_away(ctx, admin, in_kserve):
     )
     out = ctx.run(ctx.on.update_status(), out)
     assert isinstance(out.unit_status, ops.ActiveStatus)
-    assert "v3 0.9300 serves, KServe ready" in out.unit_status.message
+    assert "v3 serves, accuracy 0.9300, KServe ready" in out.unit_status.message
     # WHEN the champion moves THEN so does the service
     out = ctx.run(ctx.on.action("rollback"), out)
     model = service(admin)["spec"]["predictor"]["model"]

@@ -101,7 +101,7 @@ def test_what_has_not_reached_kubeflow_yet_is_told(ctx, scheduled, enabled, prox
     state = ctx.run(ctx.on.action("pause"), state)
     # THEN that it is still enabled is not passed over
     assert enabled() == [True]
-    assert "tried again at the next update-status" in ctx.action_results["pending"]
+    assert "retries at the next update-status" in ctx.action_results["pending"]
     # AND it is so when the server is back
     proxy.trouble = lambda *_: None
     state = ctx.run(ctx.on.update_status(), state)

@@ -135,7 +135,7 @@ def test_a_unit_that_does_not_lead_only_looks(ctx, kubernetes, on_kserve, served
     served()
     kubernetes.requests.clear()
     out = ctx.run(ctx.on.update_status(), dataclasses.replace(on_kserve, leader=False))
-    assert "v3 0.9300 serves, KServe ready" in out.unit_status.message
+    assert "v3 serves, accuracy 0.9300, KServe ready" in out.unit_status.message
     assert asked_of_ours(kubernetes) == [f"GET {SERVICE}"]
 
 
@@ -166,7 +166,9 @@ def test_promotion_and_rollback_move_it(ctx, kubernetes, on_kserve, served):
         # AND with the next event KServe's word counts again
         state = ctx.run(ctx.on.update_status(), state)
         assert isinstance(state.unit_status, ops.ActiveStatus)
-        assert f"v{version} 0.9{version}00 serves, KServe ready" in state.unit_status.message
+        assert (
+            f"v{version} serves, accuracy 0.9{version}00, KServe ready" in state.unit_status.message
+        )
 
 
 NOT_READY = {"type": "Ready", "status": "False"}
@@ -201,7 +203,9 @@ def test_until_it_is_ready_the_status_has_kserves_reason(
     served(**status)
     out = ctx.run(ctx.on.update_status(), state)
     assert isinstance(out.unit_status, ops.WaitingStatus)
-    assert f"v3 0.9300 serves, KServe not ready: {says}; " in out.unit_status.message
+    shown = f"v3 serves, accuracy 0.9300, KServe not ready: {says}"
+    assert out.unit_status.message.startswith((f"{shown}; ", "v3 serves; "))
+    assert len(out.unit_status.message) <= 120
 
 
 @pytest.mark.usefixtures("three")
@@ -213,7 +217,7 @@ def test_until_it_is_ready_the_status_has_kserves_reason(
         (f"PATCH {SERVICE}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
         (f"PATCH {SERVICE}", 500, ops.WaitingStatus, "inferenceservice kubeflow--trainer in"),
         (f"GET {PROFILES_SECRET}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
-        (f"PATCH {SECRET}", 503, ops.WaitingStatus, "tried again at the next update-status"),
+        (f"PATCH {SECRET}", 503, ops.WaitingStatus, "retries at the next update-status"),
         (f"PATCH {ACCOUNT}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
     ],
 )
@@ -298,7 +302,7 @@ def test_a_rollback_is_served_while_the_pipelines_api_is_away(ctx, kubernetes, s
     model = kubernetes.objects[SERVICE]["spec"]["predictor"]["model"]
     assert model["storageUri"].endswith("/2/serving")
     assert ctx.action_results["champion"] == "2"
-    assert "tried again at the next update-status" in ctx.action_results["pending"]
+    assert "retries at the next update-status" in ctx.action_results["pending"]
 
 
 def test_a_promotion_is_served_while_the_data_cannot_be_looked_at(ctx, kubernetes, serving):

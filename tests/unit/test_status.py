@@ -2,7 +2,9 @@
 
 import dataclasses
 import datetime
+import re
 import typing
+import uuid
 
 import ops
 import pytest
@@ -62,15 +64,13 @@ def lasted(state=RunState.CANCELED, **how_long):
         (
             Situation(champion=OLD, schedule=False, config=TrainerConfig()),
             ops.ActiveStatus(
-                "v2 0.9000 serves; no run yet; start one: juju run trainer/leader train; "
-                "the schedule is paused: juju run trainer/leader resume"
+                "v2 serves, accuracy 0.9000; no run yet; the schedule is paused; start one: juju run trainer/leader train"
             ),
         ),
         (
             Situation(champion=OLD, latest=run(RunState.CANCELING), lost=True),
             ops.BlockedStatus(
-                "v2 0.9000 serves; run config-1 was told to end and does not, as if its workflow were "
-                "gone; see: juju run trainer/leader get-run, then: juju run trainer/leader train"
+                "run config-1 was terminated but is still running; v2 serves; start another: juju run trainer/leader train"
             ),
         ),
         (
@@ -80,8 +80,7 @@ def lasted(state=RunState.CANCELED, **how_long):
                 config=TrainerConfig(schedule="@daily", schedule_paused=True),
             ),
             ops.ActiveStatus(
-                "run config-1 PENDING, 0 of 5 steps done; "
-                "the schedule is paused: juju config trainer schedule-paused=false"
+                "run config-1 PENDING; the schedule is paused; resume it: juju config trainer schedule-paused=false"
             ),
         ),
         (
@@ -91,12 +90,39 @@ def lasted(state=RunState.CANCELED, **how_long):
         (
             Situation(champion=OLD),
             ops.ActiveStatus(
-                "v2 0.9000 serves; no run yet; start one: juju run trainer/leader train"
+                "v2 serves, accuracy 0.9000; no run yet; start one: juju run trainer/leader train"
+            ),
+        ),
+        (
+            Situation(
+                latest=run(RunState.SUCCEEDED),
+                result=GOOD,
+                champion=Champion(version=3, result=GOOD),
+                schedule=False,
+            ),
+            ops.ActiveStatus(
+                "v3 serves, accuracy 0.9141; the schedule is paused; resume it: juju run trainer/leader resume"
+            ),
+        ),
+        (
+            Situation(latest=run(RunState.CANCELING)),
+            ops.ActiveStatus("run config-1 CANCELING"),
+        ),
+        (
+            Situation(
+                latest=run(RunState.SUCCEEDED),
+                result=GOOD,
+                champion=Champion(version=3, result=GOOD),
+                config=HOUR,
+                report=Report(run_id="m", version=3, images=1000, drift={"pixels": 0.2}),
+            ),
+            ops.ActiveStatus(
+                "v3 serves, accuracy 0.9141; production drifted: pixels 0.200; train on new data: juju run trainer/leader train"
             ),
         ),
         (
             Situation(latest=run(RunState.PENDING)),
-            ops.ActiveStatus("run config-1 PENDING, 0 of 5 steps done"),
+            ops.ActiveStatus("run config-1 PENDING"),
         ),
         (
             Situation(
@@ -108,7 +134,9 @@ def lasted(state=RunState.CANCELED, **how_long):
                 ),
                 champion=OLD,
             ),
-            ops.ActiveStatus("v2 0.9000 serves; run config-1 RUNNING, 1 of 5 steps done"),
+            ops.ActiveStatus(
+                "v2 serves, accuracy 0.9000; run config-1 RUNNING: train (1 of 5 steps done)"
+            ),
         ),
         (
             Situation(
@@ -133,9 +161,7 @@ def lasted(state=RunState.CANCELED, **how_long):
                 champion=OLD,
                 served=Served(name="s", version=2, is_ready=True),
             ),
-            ops.ActiveStatus(
-                "v2 0.9000 serves, KServe ready; run config-1 PENDING, 0 of 5 steps done"
-            ),
+            ops.ActiveStatus("v2 serves, accuracy 0.9000, KServe ready; run config-1 PENDING"),
         ),
         (
             Situation(
@@ -143,15 +169,13 @@ def lasted(state=RunState.CANCELED, **how_long):
                 served=Served(name="s", version=2, is_ready=False, reason="RevisionMissing"),
             ),
             ops.WaitingStatus(
-                "v2 0.9000 serves, KServe not ready: RevisionMissing; no run yet; start one: "
-                "juju run trainer/leader train"
+                "v2 serves, accuracy 0.9000, KServe not ready: RevisionMissing; no run yet; start one: juju run trainer/leader train"
             ),
         ),
         (
             Situation(latest=run(RunState.PENDING), monitor=lasted(RunState.FAILED, hours=1)),
             ops.ActiveStatus(
-                "run config-1 PENDING, 0 of 5 steps done; monitoring failed; see: "
-                "juju run trainer/leader get-run run-id=new"
+                "run config-1 PENDING; monitoring failed; see: juju run trainer/leader get-run run-id=new"
             ),
         ),
         (
@@ -162,14 +186,12 @@ def lasted(state=RunState.CANCELED, **how_long):
                 report=Report(run_id="m", version=2, images=1000, drift={"pixels": 0.2}),
             ),
             ops.ActiveStatus(
-                "v2 0.9000 serves; run config-1 PENDING, 0 of 5 steps done; production drifted: "
-                "pixels 0.200; see: juju run trainer/leader get-run run-id=m, then: "
-                "juju run trainer/leader train"
+                "v2 serves, accuracy 0.9000; run config-1 PENDING; production drifted: pixels 0.200"
             ),
         ),
         (
             Situation(latest=run(RunState.SUCCEEDED), result=GOOD, champion=OLD),
-            ops.ActiveStatus("v2 0.9000 serves; run config-1 accepted, accuracy 0.9141"),
+            ops.ActiveStatus("v2 serves, accuracy 0.9000; run config-1 accepted, accuracy 0.9141"),
         ),
         (
             Situation(
@@ -179,22 +201,19 @@ def lasted(state=RunState.CANCELED, **how_long):
                 config=TrainerConfig(promotion="manual"),
             ),
             ops.ActiveStatus(
-                "v2 0.9000 serves; run config-1 accepted, accuracy 0.9141; let it serve: "
-                "juju run trainer/leader promote version=N"
+                "v2 serves; run config-1 accepted, accuracy 0.9141; serve it with: juju run trainer/leader promote version=N"
             ),
         ),
         (
             Situation(latest=run(RunState.SUCCEEDED), result=BAD, champion=OLD),
             ops.ActiveStatus(
-                "v2 0.9000 serves; run config-1 rejected, accuracy 0.8000: "
-                "accuracy 0.8 is below 0.85"
+                "v2 serves, accuracy 0.9000; run config-1 rejected: accuracy 0.8 is below 0.85; see: juju run trainer/leader get-run"
             ),
         ),
         (
             Situation(latest=run(RunState.SUCCEEDED), result=SAME, champion=OLD),
             ops.ActiveStatus(
-                "v2 0.9000 serves; run config-1 made the same model again, accuracy 0.9000: "
-                "train on new data"
+                "v2 serves; run config-1 made the same model again: train on new data; see: juju run trainer/leader get-run"
             ),
         ),
         (
@@ -204,22 +223,19 @@ def lasted(state=RunState.CANCELED, **how_long):
         (
             Situation(latest=run(RunState.FAILED, train="FAILED", executor="FAILED")),
             ops.BlockedStatus(
-                "run config-1 failed at step train; see: juju run trainer/leader get-run, then: "
-                "juju run trainer/leader train"
+                "run config-1 failed at step train; see: juju run trainer/leader get-run"
             ),
         ),
         (
             Situation(latest=run(RunState.FAILED), champion=OLD),
             ops.BlockedStatus(
-                "v2 0.9000 serves; run config-1 failed; see: juju run trainer/leader get-run, "
-                "then: juju run trainer/leader train"
+                "run config-1 failed; v2 serves; see: juju run trainer/leader get-run"
             ),
         ),
         (
             Situation(latest=run(RunState.FAILED), pod_issue=KILLED),
             ops.BlockedStatus(
-                "run config-1 failed at step train: OOMKilled (exit code 137): epoch 3; see: "
-                "juju run trainer/leader get-run, then: juju run trainer/leader train"
+                "run config-1 failed at step train: OOMKilled (exit code 137): epoch 3; see: juju run trainer/leader get-run"
             ),
         ),
         (
@@ -230,7 +246,7 @@ def lasted(state=RunState.CANCELED, **how_long):
                 ),
             ),
             ops.WaitingStatus(
-                "run config-1 RUNNING, 0 of 5 steps done; ImagePullBackOff: no such tag"
+                "run config-1 RUNNING: ImagePullBackOff: no such tag; see: juju run trainer/leader get-run"
             ),
         ),
         (
@@ -242,62 +258,48 @@ def lasted(state=RunState.CANCELED, **how_long):
                 ),
             ),
             ops.ActiveStatus(
-                "v2 0.9000 serves; run config-1 SUCCEEDED without a result in the registry; "
-                "run config-0 trained this configuration before; see: juju run trainer/leader "
-                "get-run run-id=old, or train it again: juju run trainer/leader train"
+                "v2 serves, accuracy 0.9000; run config-0 trained this configuration; train it again: juju run trainer/leader train"
             ),
         ),
         (
             Situation(latest=lasted(hours=2), config=HOUR),
             ops.BlockedStatus(
-                "run config-1 ended without success after 2:00:00, more than run-timeout allows; see: "
-                "juju run trainer/leader get-run, or raise it: "
-                "juju config trainer run-timeout=VALUE, then: juju run trainer/leader train"
+                "run config-1 exceeded run-timeout after 2:00:00; raise it: juju config trainer run-timeout=VALUE"
             ),
         ),
         (
             Situation(latest=lasted(RunState.FAILED, hours=2), config=HOUR, pod_issue=KILLED),
             ops.BlockedStatus(
-                "run config-1 ended without success after 2:00:00, more than run-timeout allows at "
-                "step train: OOMKilled (exit code 137): epoch 3; see: juju run trainer/leader get-run, or raise it: "
-                "juju config trainer run-timeout=VALUE, then: juju run trainer/leader train"
+                "run config-1 exceeded run-timeout after 2:00:00 at step train: OOMKill…; raise it: juju config trainer run-timeout=VALUE"
             ),
         ),
         (
             Situation(latest=lasted(RunState.FAILED, minutes=2), config=HOUR),
-            ops.BlockedStatus(
-                "run config-1 failed; see: juju run trainer/leader get-run, then: "
-                "juju run trainer/leader train"
-            ),
+            ops.BlockedStatus("run config-1 failed; see: juju run trainer/leader get-run"),
         ),
         (
             Situation(latest=lasted(minutes=2), config=HOUR),
-            ops.ActiveStatus("run config-1 CANCELED; start one: juju run trainer/leader train"),
+            ops.ActiveStatus("run config-1 CANCELED; train again: juju run trainer/leader train"),
         ),
         (
             Situation(latest=lasted(hours=2)),
-            ops.ActiveStatus("run config-1 CANCELED; start one: juju run trainer/leader train"),
+            ops.ActiveStatus("run config-1 CANCELED; train again: juju run trainer/leader train"),
         ),
         (
             Situation(latest=run(RunState.PENDING), workload="exited quickly with code 1"),
             ops.WaitingStatus(
-                "run config-1 PENDING, 0 of 5 steps done; the Pushgateway does not run: exited "
-                "quickly with code 1; tried again at the next update-status; see: "
-                "juju debug-log --include trainer"
+                "run config-1 PENDING; the Pushgateway does not run: exited quickly with code 1; see: juju debug-log --include trainer"
             ),
         ),
         (
             Situation(latest=run(RunState.FAILED), workload="exited quickly with code 1"),
             ops.BlockedStatus(
-                "run config-1 failed; see: juju run trainer/leader get-run, then: "
-                "juju run trainer/leader train; the Pushgateway does not run: exited quickly with "
-                "code 1; tried again at the next update-status; see: "
-                "juju debug-log --include trainer"
+                "run config-1 failed; the Pushgateway does not run: exited quickly with code 1; see: juju run trainer/leader get-run"
             ),
         ),
         (
             Situation(latest=run(RunState.RUNNING), problem=RegistryError("first this")),
-            ops.WaitingStatus("first this; tried again at the next update-status"),
+            ops.WaitingStatus("first this; retries at the next update-status"),
         ),
     ],
 )
@@ -321,26 +323,30 @@ def api_error(kind, code):
         (
             kfp_ops.UnreachableError("GET /runs: no answer"),
             ops.WaitingStatus,
-            ["no answer", "next update-status"],
+            ["no answer", "retries at the next update-status"],
         ),
         (
             kfp_ops.AnswerError("GET /runs: not JSON"),
             ops.WaitingStatus,
-            ["not JSON", "tried again"],
+            ["not JSON", "retries"],
         ),
         (api_error(kfp_ops.ServerError, 503), ops.WaitingStatus, ["503 the server's words"]),
         (
             api_error(kfp_ops.UnauthorizedError, 401),
             ops.BlockedStatus,
-            ["does not let trainer in"],
+            ["denies access", "juju config trainer profile=VALUE"],
         ),
-        (api_error(kfp_ops.ForbiddenError, 403), ops.BlockedStatus, ["does not let trainer in"]),
+        (
+            api_error(kfp_ops.ForbiddenError, 403),
+            ops.BlockedStatus,
+            ["denies access", "juju config trainer profile=VALUE"],
+        ),
         (
             api_error(kfp_ops.RequestError, 400),
             ops.BlockedStatus,
             ["refuses", "juju debug-log --include trainer"],
         ),
-        (RegistryError("object storage is away"), ops.WaitingStatus, ["away", "tried again"]),
+        (RegistryError("object storage is away"), ops.WaitingStatus, ["away", "retries"]),
         (
             RegistryRefusedError("object storage answers NoSuchBucket: make it"),
             ops.BlockedStatus,
@@ -383,9 +389,96 @@ def test_commands_are_those_of_the_juju_at_hand(juju, train, relate):
 
 
 def test_a_silent_relation_is_waited_for():
-    assert isinstance(
-        status.problem(NoDataError("kfp-api", "kfp-api", is_related=True), Commands(app="trainer")),
-        ops.WaitingStatus,
+    error = NoDataError("object-storage", "minio", is_related=True, missing="keys")
+    assert status.problem(error, JUJU) == ops.WaitingStatus(
+        "relation object-storage: waiting for its keys"
+    )
+
+
+LONG = "http://minio.kubeflow.svc.cluster.local:9000/mlpipeline: " + 40 * "the server's words "
+SITUATIONS = [case[0] for case in test_the_status_tells_the_run_and_the_model.pytestmark[0].args[1]]
+
+
+def lengthened(situation):
+    """The same with names and reasons as long as real ones."""
+    names = {"display_name": "config-0123456789ab", "run_id": str(uuid.UUID(int=1))}
+    longer = {
+        field: dataclasses.replace(getattr(situation, field), **names)
+        for field in ("latest", "monitor", "trained_before")
+        if getattr(situation, field)
+    }
+    if situation.pod_issue:
+        longer["pod_issue"] = dataclasses.replace(situation.pod_issue, message=LONG, log="")
+    if situation.result:
+        longer["result"] = dataclasses.replace(situation.result, reasons=(LONG, LONG))
+        if longer["result"].accepted and longer.get("latest"):
+            result = dataclasses.replace(longer["result"], run_id=longer["latest"].run_id)
+            longer["result"] = result
+    if situation.workload:
+        longer["workload"] = LONG
+    if situation.problem:
+        longer["problem"] = RegistryError(LONG)
+    return dataclasses.replace(situation, steps=STEPS, **longer)
+
+
+@pytest.mark.parametrize(("app", "juju"), [("trainer", 2), ("trainer", 3), ("fashion-mnist", 4)])
+@pytest.mark.parametrize("situation", map(lengthened, SITUATIONS))
+def test_juju_status_shows_state_and_command_whole(situation, juju, app):
+    commands = Commands(app=app, juju=juju)
+    for shown in (
+        status.unit_status(situation, commands),
+        status.standby_status(situation, commands),
+    ):
+        assert len(shown.message) <= 120
+        # At most one command, which is at the end, and nothing of it is cut off.
+        assert shown.message.count("juju ") <= 1
+        command = shown.message.rpartition("juju ")[2]
+        if "juju " in shown.message:
+            assert "\u2026" not in command
+            assert re.search(rf"{app}\b", command)
+
+
+@pytest.mark.parametrize("juju", [2, 3])
+@pytest.mark.parametrize(
+    "error",
+    [
+        NoDataError("object-storage", "minio", is_related=False),
+        OptionError("retrain_interval", 10**9, "between 1 and 8760"),
+        kfp_ops.UnreachableError(LONG),
+        kfp_ops.ForbiddenError("GET /runs", 403, LONG),
+        kfp_ops.RequestError("GET /runs", 400, LONG),
+        errors.KubernetesForbiddenError(LONG),
+        errors.NoProfilesError(LONG),
+        errors.NoKServeError(LONG),
+        errors.SourceError(LONG),
+        RegistryRefusedError(LONG),
+        RegistryContentError(LONG),
+        kfp_ops.RelationDataError(LONG),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_problems_show_their_remedy_whole(error, juju):
+    commands = Commands(app="trainer", juju=juju)
+    message = status.problem(error, commands).message
+    assert len(message) <= 120
+    assert message[:20] in status.failure(error, commands)
+    # What an action says has room for the whole remedy too, and for all that was said.
+    remedy = message.rpartition("; ")[2]
+    if not isinstance(error, RegistryRefusedError | kfp_ops.UnreachableError | errors.SourceError):
+        assert status.failure(error, commands).endswith(remedy)
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_no_status_asks_for_a_run_that_is_going_on(situation):
+    situation = dataclasses.replace(situation, steps=STEPS)
+    if situation.latest and not situation.latest.state.is_final and not situation.lost:
+        assert "leader train" not in status.unit_status(situation, JUJU).message
+
+
+def test_a_unit_that_does_not_lead_shows_no_progress():
+    situation = Situation(latest=run(RunState.RUNNING), steps=STEPS, champion=OLD)
+    assert status.standby_status(situation, JUJU) == ops.ActiveStatus(
+        "standby; the status of the leader tells of runs and models"
     )
 
 

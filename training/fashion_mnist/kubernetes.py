@@ -218,8 +218,8 @@ class ConfigMaps:
                 if error.status in (401, 403):
                     raise UnsafeStoreError(
                         "the S3 server has no conditional writes, and the step's ServiceAccount may "
-                        f"not write ConfigMaps in namespace {namespace}, which replace them: bind it "
-                        f"to the ClusterRole kubeflow-edit there ({error})"
+                        f"not write ConfigMaps in namespace {namespace}, which replace them",
+                        f"bind it to the ClusterRole kubeflow-edit there ({error})",
                     ) from error
                 if not error.is_temporary or self._clock() > end:
                     raise
