@@ -47,7 +47,8 @@ def test_run_is_not_submitted_where_its_code_cannot_be_put(ctx, state, object_st
     # THEN there is no run that could only fail, and the status says what to do
     assert runs() == []
     assert isinstance(out.unit_status, ops.BlockedStatus)
-    assert "NoSuchBucket: make the bucket" in out.unit_status.message
+    assert "answers NoSuchBucket" in out.unit_status.message
+    assert "make the bucket" in out.unit_status.message
 
 
 def test_bundle_is_not_read_or_put_again_while_nothing_is_submitted(ctx, state, bundle):
