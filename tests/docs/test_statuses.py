@@ -23,10 +23,12 @@ from errors import (
     ParameterError,
     ProfilePendingError,
     RegistryContentError,
+    RegistryElsewhereError,
     RegistryError,
     RegistryRefusedError,
     ServedModelError,
     SourceError,
+    UnsafeRegistryError,
 )
 from kfp_ops import RunState
 from status import Commands
@@ -61,6 +63,11 @@ PROBLEMS = [
     RegistryRefusedError(
         "object storage answers NoSuchBucket: http://minio:9000/mlpipeline", "make it"
     ),
+    UnsafeRegistryError(
+        "object storage ignores If-None-Match, and there is no Kubernetes", "use Amazon S3"
+    ),
+    KubernetesForbiddenError("S3 has no conditional writes: write ConfigMaps in kubeflow"),
+    RegistryElsewhereError("the registry is written in namespace a, runs are in b"),
     RegistryContentError("http://minio:9000/mlpipeline: 1/manifest.json is not a JSON object"),
     SourceError("data-path s3://bucket/data cannot be looked at: status 403"),
     NoKServeError("inferenceservice kubeflow--trainer: this cluster has no such kind"),

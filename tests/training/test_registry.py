@@ -635,11 +635,11 @@ def test_a_kill_at_any_write_makes_one_version_of_a_run(
         at += 1
         # WHEN a publisher that removes nothing dies before a write, and is run again
         process = publisher(place, files, f"run-{at}", keep=0, dies_at=at)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=180)
         code = process.returncode
         assert code in (-9, 0), error
         process = publisher(place, files, f"run-{at}", keep=0)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=180)
         assert process.returncode == 0, error
         # THEN each run has one version, which is whole and serves, and no number is lost
         assert whole(registry, tmp_path / str(at)) == at
@@ -666,7 +666,7 @@ def test_a_kill_while_old_versions_go_leaves_a_champion_and_is_made_good(
         at += 1
         # WHEN a publisher dies before a write THEN the champion is the old one or the new one
         process = publisher(place, files, f"run-{at}", dies_at=at)
-        said, error = process.communicate(timeout=60)
+        said, error = process.communicate(timeout=180)
         if process.returncode == 0:  # it had no such write
             writes = int(said)
             break
@@ -674,7 +674,7 @@ def test_a_kill_while_old_versions_go_leaves_a_champion_and_is_made_good(
         assert before <= whole(registry, tmp_path / f"after-{at}")
         # AND the step, run again, ends well: the champion, its predecessor, and nothing in between
         process = publisher(place, files, f"run-{at}")
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=180)
         assert process.returncode == 0, error
         now = whole(registry, tmp_path / f"again-{at}")
         assert registry.manifest(now)["run_id"] == f"run-{at}"
@@ -690,7 +690,7 @@ def test_publishers_in_processes_at_once_make_a_version_each_and_one_champion(
     meeting = str(tmp_path / "meeting")
     running = [publisher(place, files, f"run-{n}", keep=0, meeting=meeting) for n in range(3)]
     for process in running:
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=180)
         assert process.returncode == 0, error
     assert whole(registry, tmp_path / "all") == 3
     assert registry.versions() == [1, 2, 3]
