@@ -206,16 +206,19 @@ def _answer(
 
 
 def _pipelines(error: kfp_ops.KfpError, commands: Commands, later: str) -> _Part:
+    # The request's path, which is in the log, would take the room of what the server says.
+    is_refusal = isinstance(error, kfp_ops.ApiError)
+    said = f"{error.status} {error.message}" if is_refusal else str(error)
     match error:
         case kfp_ops.UnreachableError() | kfp_ops.ServerError() | kfp_ops.AnswerError():
-            return _waiting(f"Kubeflow Pipelines: {error}", later)
+            return _waiting(f"Kubeflow Pipelines: {said}", later)
         case kfp_ops.UnauthorizedError() | kfp_ops.ForbiddenError():
             return _blocked(
-                f"Kubeflow Pipelines denies access: {error}",
+                f"Kubeflow Pipelines denies access: {said}",
                 f"name a profile that grants it: {commands.config('profile')}",
             )
         case _:
-            return _blocked(f"Kubeflow Pipelines refuses: {error}", f"see: {commands.log}")
+            return _blocked(f"Kubeflow Pipelines refuses: {said}", f"see: {commands.log}")
 
 
 def _blocked(text: str, remedy: str = "") -> _Part:

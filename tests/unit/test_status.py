@@ -422,7 +422,7 @@ def lengthened(situation):
 
 
 @pytest.mark.parametrize(("app", "juju"), [("trainer", 2), ("trainer", 3), ("fashion-mnist", 4)])
-@pytest.mark.parametrize("situation", map(lengthened, SITUATIONS))
+@pytest.mark.parametrize("situation", [lengthened(situation) for situation in SITUATIONS])
 def test_juju_status_shows_state_and_command_whole(situation, juju, app):
     commands = Commands(app=app, juju=juju)
     for shown in (
