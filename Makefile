@@ -27,7 +27,8 @@ help: ## Show what there is
 	touch $@
 
 demo: .venv/ready ## Train, judge and promote on this machine (RECIPE=notebook, EPOCHS=3, DATA=FOLDER, S3=without-conditional-writes)
-	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS) --data "$(DATA)" $(S3:%=--s3-%)
+	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS) --data "$(DATA)" \
+	  $(if $(S3),--s3-$(S3) --root .demo/$(S3))
 
 demo-loop: .venv/ready ## Production changes, and the model follows by itself (RECIPE=fast, DATA=FOLDER, S3=...)
 	$(BIN)/python -W ignore scripts/demo_loop.py --recipe $(RECIPE) --data "$(DATA)" $(S3:%=--s3-%)

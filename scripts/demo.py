@@ -77,9 +77,8 @@ def main() -> int:
     options = parser.parse_args()
 
     console.rule("Fashion-MNIST")
-    cache = options.root / "data"
     try:
-        images = data.load(options.data, cache=cache)
+        images = data.load(options.data, cache=ROOT / ".demo" / "data")
     except data.DataError as error:
         console.print(f"{error}\nor with the four files in a folder: make demo DATA=FOLDER")
         return 1

@@ -40,6 +40,9 @@ _TOO_LARGE = re.compile(
 _STARTING = {"ContainerCreating", "PodInitializing", ""}
 
 
+_EXIT_CODE = re.compile(r"(: )?Error \(exit code \d+\)$")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PodIssue:
     """What is wrong with a run.
@@ -59,9 +62,10 @@ class PodIssue:
     log: str = ""
 
     def __str__(self) -> str:
-        """In one line."""
+        """Return it in one line; an exit code only where there is no better word."""
         prefix = f"step {self.step}: " if self.step else ""
-        return f"{prefix}{self.reason}{': ' if self.message else ''}{self.message[:300]}"
+        reason = _EXIT_CODE.sub("", self.reason) if self.message else self.reason
+        return prefix + ": ".join(filter(None, (reason, self.message[:300])))
 
 
 @dataclasses.dataclass(frozen=True)

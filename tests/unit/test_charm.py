@@ -754,7 +754,7 @@ def test_train_with_wait_follows_the_run_to_its_end(ctx, configured, act, life, 
     assert told["run-name"].startswith("train-")
     said = [line.split(" ", 2)[2] for line in ctx.action_logs]
     assert said[0] == "PENDING"
-    assert said[1] == "RUNNING (1 of 5 steps done)"
+    assert said[1] == "RUNNING (1 of 3 steps done)"
     assert "503" in said[2]
     assert said[3] == said[1]
     assert said[-1].startswith("SUCCEEDED")
@@ -1411,7 +1411,7 @@ def test_a_promoted_model_is_told_with_its_accuracy(ctx, state, sandbox, registr
     )
     out = ctx.run(ctx.on.update_status(), state)
     assert out.unit_status == ops.ActiveStatus(
-        f"run {run['display_name']} RUNNING: train (1 of 5 steps done)"
+        f"run {run['display_name']} RUNNING: train (1 of 3 steps done)"
     )
     registry(run["run_id"], accuracy=0.9141, version=1)
     sandbox.set_run_state(run["run_id"], "SUCCEEDED")

@@ -33,7 +33,7 @@ SAME = Result(
     run_id="new", accuracy=0.9, accepted=False, reasons=("train on new data",), unchanged=True
 )
 OLD = Champion(version=2, result=Result(run_id="old", accuracy=0.9, accepted=True))
-STEPS = frozenset({"ingest", "train", "evaluate", "publish", "predict"})
+STEPS = frozenset({"ingest", "train", "evaluate-and-predict"})
 
 
 def run(state, **tasks):
@@ -135,7 +135,7 @@ def lasted(state=RunState.CANCELED, **how_long):
                 champion=OLD,
             ),
             ops.ActiveStatus(
-                "v2 serves, accuracy 0.9000; run config-1 RUNNING: train (1 of 5 steps done)"
+                "v2 serves, accuracy 0.9000; run config-1 RUNNING: train (1 of 3 steps done)"
             ),
         ),
         (
