@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kfp_ops import Run
 
+# What names the newest run of monitoring where actions take a run's id.
+MONITOR = "monitor"
+
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
     """Lines with their columns under each other."""

@@ -151,7 +151,10 @@ class ListParams:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunParams:
-    """What `get-run` and `cancel-run` are given: a run's id; empty means the newest run."""
+    """What `get-run` and `cancel-run` are given: a run's id.
+
+    Empty means the newest run, `monitor` the newest run of monitoring.
+    """
 
     run_id: str = ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import TYPE_CHECKING
 
 import code_bundle
@@ -16,13 +16,17 @@ import volumes
 import wishes
 from cleanup import leave_former_profiles
 from connection import Connection
-from errors import PROBLEMS, KubernetesError, RegistryError, SourceError, UnsafeRegistryError
+from errors import PROBLEMS, KubernetesError, RegistryError, SourceError
 from kfp_ops import (
+    CreateSchedule,
+    DeleteSchedule,
     Observed,
     RequestError,
+    RetireSchedule,
     Run,
     RunState,
     ServerError,
+    Step,
     SubmitRun,
     Wanted,
     act,
@@ -75,22 +79,24 @@ def _converge(
     leads: bool,
 ) -> Situation:
     """Have in Kubeflow Pipelines what is wanted; see `reconcile`."""
-    unwritable = _ensure_safe(connection) if leads else None
+    # Why nothing may be submitted. Pausing, terminating and leaving profiles go on all the same.
+    refusal = _unwritable(connection) if leads else None
     now, (training, monitoring) = utc_now(), connection.experiments
     config, storage = volumes.with_storage_class(connection), connection.storage
     config = dataclasses.replace(config, schedule_paused=schedules.is_paused(connection))
 
     def converge(wanted: Wanted) -> Observed:
+        nonlocal refusal
         current = observe(connection.client, wanted)
         runs.update(current.runs)
         if not leads:
             return current
         steps = plan(wanted, current)
         if wanted.schedule or any(isinstance(step, SubmitRun) for step in steps):
-            if unwritable:
-                raise unwritable
             # Before the first step that needs it; a schedule's runs need it for as long as it lasts.
-            connection.registry.put_blob(code_bundle.path(), code_bundle.content)
+            refusal = refusal or _without_code(connection)
+        if refusal:
+            steps = _without_submissions(steps)
         return act(
             connection.client,
             wanted,
@@ -120,25 +126,35 @@ def _converge(
     return dataclasses.replace(
         situation,
         schedule=schedule and schedule.enabled,
-        problem=situation.problem or monitoring_error,
+        problem=refusal or situation.problem or monitoring_error,
         lost=_is_lost(observed, config.timeout, now),
     )
 
 
-def _ensure_safe(connection: Connection) -> RegistryError | None:
-    """Submit nothing whose model could never be published; return why that is not known.
-
-    Raises:
-        UnsafeRegistryError: nothing would keep two writers of the registry apart.
-        KubernetesError: what replaces the S3 server's conditional writes is out of reach.
-    """
+def _unwritable(connection: Connection) -> RegistryError | KubernetesError | None:
+    """Return why no run's model could be published; None where the registry can be written."""
     try:
         connection.registry.ensure_safe(connection.namespace)
-    except UnsafeRegistryError:
-        raise
+    except (RegistryError, KubernetesError) as error:
+        return error
+    return None
+
+
+def _without_code(connection: Connection) -> RegistryError | None:
+    """Keep the steps' code in the registry; return why that is impossible."""
+    try:
+        connection.registry.put_blob(code_bundle.path(), code_bundle.content)
     except RegistryError as error:
         return error
     return None
+
+
+def _without_submissions(steps: Sequence[Step]) -> list[Step]:
+    """Leave out what submits runs, and what takes an old schedule's place before a new one exists."""
+    left_out: tuple[type, ...] = (SubmitRun, CreateSchedule)
+    if any(isinstance(step, CreateSchedule) for step in steps):
+        left_out = (*left_out, RetireSchedule, DeleteSchedule)
+    return [step for step in steps if not isinstance(step, left_out)]
 
 
 def _is_lost(observed: Observed, timeout: datetime.timedelta, now: datetime.datetime) -> bool:

@@ -13,7 +13,7 @@ import pods
 import wishes
 from connection import Connection
 from errors import KubernetesError, KubernetesForbiddenError, NoSuccessError, NoSuchRunError
-from formatting import figures, progress, table, timestamp
+from formatting import MONITOR, figures, progress, table, timestamp
 from kfp_ops import (
     AnswerError,
     NotFoundError,
@@ -237,15 +237,14 @@ def cancel(connection: Connection, params: RunParams) -> dict[str, str]:
     return {**submitted(connection, run), "state": after.state.value}
 
 
-def _newest(connection: Connection, limit: int) -> list[Run]:
-    training, _ = connection.experiments
-    experiment = connection.client.find_experiment(training)
+def _newest(connection: Connection, limit: int, *, monitoring: bool = False) -> list[Run]:
+    experiment = connection.client.find_experiment(connection.experiments[monitoring])
     return connection.client.list_runs(experiment.experiment_id, limit=limit) if experiment else []
 
 
 def _run(connection: Connection, params: RunParams) -> Run:
-    if not params.run_id:
-        newest = _newest(connection, 1)
+    if params.run_id in ("", MONITOR):
+        newest = _newest(connection, 1, monitoring=params.run_id == MONITOR)
         if not newest:
             raise NoSuchRunError("there is no run yet")
         return connection.records.as_known(connection.client.get_run(newest[0].run_id))

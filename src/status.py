@@ -32,7 +32,7 @@ from errors import (
     ServedModelError,
     SourceError,
 )
-from formatting import figures, progress
+from formatting import MONITOR, figures, progress
 from kfp_ops.texts import line
 from situation import Situation
 
@@ -308,7 +308,8 @@ def _run(situation: Situation, commands: Commands) -> _Part:
         return _waiting(
             f"{name} {run.state.value}: {situation.pod_issue}", f"see: {commands.run('get-run')}"
         )
-    return _Part(text=f"{name} {progress(run, situation.steps)}")
+    text = f"{name} {progress(run, situation.steps)}"
+    return _Part(text=text, short=f"run {run.state.value}")
 
 
 def _is_going_on(situation: Situation) -> bool:
@@ -337,7 +338,7 @@ def _production(situation: Situation, commands: Commands) -> list[_Part]:
     parts: list[_Part] = []
     run, report = situation.monitor, situation.report
     if run and run.state is kfp_ops.RunState.FAILED:
-        see = f"see: {commands.run('get-run')} run-id={run.run_id}"
+        see = f"see: {commands.run('get-run')} run-id={MONITOR}"
         parts.append(_Part(text="monitoring failed", remedy=see))
     if report and situation.drift:
         remedy = "" if _is_going_on(situation) else f"train on new data: {commands.train}"

@@ -15,6 +15,7 @@ path, or empty where the image holds the bundle. S3_ENDPOINT is empty for Amazon
 import datetime
 import hashlib
 import hmac
+import http.client
 import importlib.util
 import io
 import os
@@ -42,10 +43,11 @@ def s3_request(address, endpoint):
     bucket, _, key = address[len("s3://") :].partition("/")
     region = os.environ.get("AWS_REGION", "us-east-1")
     endpoint = endpoint or f"https://s3.{region}.amazonaws.com"
-    path = urllib.parse.quote(f"/{bucket}/{key}")
+    server = urllib.parse.urlsplit(endpoint)
+    path = server.path.rstrip("/") + urllib.parse.quote(f"/{bucket}/{key}")
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     headers = {
-        "host": urllib.parse.urlsplit(endpoint).netloc,
+        "host": server.netloc,
         "x-amz-content-sha256": hashlib.sha256(b"").hexdigest(),
         "x-amz-date": now,
     }
@@ -63,7 +65,7 @@ def s3_request(address, endpoint):
         f"AWS4-HMAC-SHA256 Credential={os.environ.get('AWS_ACCESS_KEY_ID', '')}/{scope},"
         f"SignedHeaders={names},Signature={key.hex()}"
     )
-    return urllib.request.Request(endpoint.rstrip("/") + path, headers=headers)
+    return urllib.request.Request(f"{server.scheme}://{server.netloc}{path}", headers=headers)
 
 
 def fetch(address, endpoint):
@@ -72,13 +74,17 @@ def fetch(address, endpoint):
         request = s3_request(address, endpoint) if address.startswith("s3://") else address
         try:
             with urllib.request.urlopen(request, timeout=30) as response:
-                return response.read(LIMIT + 1)
+                content = response.read(LIMIT + 1)
+                # What is left of the content's length where the connection was cut.
+                if not response.length or len(content) > LIMIT:
+                    return content
+            problem = "the answer was cut off"
         except urllib.error.HTTPError as error:
             problem = f"{error.code} {error.read(500).decode(errors='replace')}"
-            if error.code < 500:
+            if error.code < 500 and error.code not in (408, 429):
                 fail(f"{address} answers {problem}")
-        except OSError as error:
-            problem = str(error)
+        except (OSError, http.client.HTTPException) as error:
+            problem = str(error) or repr(error)
         if time.monotonic() > end:
             fail(f"{address} cannot be read: {problem}")
         print(f"waiting for {address}: {problem[:200]}", file=sys.stderr)

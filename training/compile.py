@@ -33,7 +33,7 @@ COMPILED = {
     "tune.yaml": pipelines.tune_pipeline,
 }
 # What steps import beyond the image's TensorFlow. kfp's executor needs nothing that kfp depends on.
-NEEDED = ("kfp", "obstore")
+NEEDED = ("certifi", "kfp", "obstore")
 # The packages in the bundle, by their folders.
 PACKAGES = (ROOT / "training" / "fashion_mnist", ROOT / "lib" / "model_registry")
 _BOOTSTRAP = ROOT / "training" / "bootstrap.py"

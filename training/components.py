@@ -189,18 +189,22 @@ def trial(
     dataset: dsl.Input[dsl.Dataset],
 ):
     """Train with each setting of a share, and judge it on images that were held out."""
+    import json
     from pathlib import Path
 
-    from fashion_mnist import data, tuning
+    from fashion_mnist import attempts, data, tuning
 
-    tuning.run_trials(
-        share,
-        data.load_saved(Path(dataset.path)),
-        seed=seed,
-        registry=registry,
-        s3_endpoint=s3_endpoint,
-        run_id=run_id,
-    )
+    # Trials run side by side, so each share has a name of its own.
+    name = f"trial-{json.loads(share)[0]['trial']}"
+    with attempts.not_repeated(name, run_id=run_id, registry=registry, s3_endpoint=s3_endpoint):
+        tuning.run_trials(
+            share,
+            data.load_saved(Path(dataset.path)),
+            seed=seed,
+            registry=registry,
+            s3_endpoint=s3_endpoint,
+            run_id=run_id,
+        )
 
 
 @step
@@ -218,9 +222,10 @@ def choose(
     import json
     from pathlib import Path
 
-    from fashion_mnist import tuning
+    from fashion_mnist import attempts, tuning
 
-    ranked = tuning.results(trials, registry=registry, s3_endpoint=s3_endpoint, run_id=run_id)
+    with attempts.not_repeated("choose", run_id=run_id, registry=registry, s3_endpoint=s3_endpoint):
+        ranked = tuning.results(trials, registry=registry, s3_endpoint=s3_endpoint, run_id=run_id)
     Path(table.path).write_text(tuning.table(ranked), encoding="utf-8")
     for result in ranked:
         metrics.log_metric(f"val_accuracy of trial {result['trial']}", result["val_accuracy"])
@@ -330,19 +335,22 @@ def monitor(
     """Hold production images against what the model that serves was made for."""
     from pathlib import Path
 
-    from fashion_mnist import monitoring
+    from fashion_mnist import attempts, monitoring
 
-    result = monitoring.monitor(
-        source=monitor_data,
-        run_id=run_id,
-        registry=registry,
-        s3_endpoint=s3_endpoint,
-        max_drift=max_drift,
-        max_accuracy_drop=max_accuracy_drop,
-        min_images=min_images,
-        max_images=max_images,
-        report=Path(report.path),
-    )
+    with attempts.not_repeated(
+        "monitor", run_id=run_id, registry=registry, s3_endpoint=s3_endpoint
+    ):
+        result = monitoring.monitor(
+            source=monitor_data,
+            run_id=run_id,
+            registry=registry,
+            s3_endpoint=s3_endpoint,
+            max_drift=max_drift,
+            max_accuracy_drop=max_accuracy_drop,
+            min_images=min_images,
+            max_images=max_images,
+            report=Path(report.path),
+        )
     for part, index in result["drift"].items():
         metrics.log_metric(f"drift {part}", index)
     if result["accuracy"] is not None:

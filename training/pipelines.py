@@ -151,7 +151,7 @@ def _train(
         model=train.outputs["model"],
         **bundle,
     )
-    _configure_step(evaluate, cpu="2", memory="3Gi", minutes=30, retries=3)
+    _configure_step(evaluate, cpu="2", memory="3Gi", minutes=50, retries=3)
     _use_storage_keys(evaluate)
     return [ingest, train, evaluate]
 
@@ -204,7 +204,8 @@ def _tuned(trials: int, parallelism: int, space: str, **arguments: Any) -> None:
         suggest = components.suggest(
             space=space, trials=trials, parallelism=parallelism, seed=seed, **bundle, **settings
         )
-        _configure_step(suggest, cpu="1", memory="2Gi", minutes=10, retries=1)
+        # Like ingest: a space that is wrong stays wrong.
+        _configure_step(suggest, cpu="1", memory="2Gi", minutes=10, retries=0)
         _use_storage_keys(suggest)
         # Each share is a pod that tries its settings one after another: `parallelism` at a time.
         with dsl.ParallelFor(suggest.output, name="shares") as share:

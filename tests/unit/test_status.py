@@ -175,7 +175,7 @@ def lasted(state=RunState.CANCELED, **how_long):
         (
             Situation(latest=run(RunState.PENDING), monitor=lasted(RunState.FAILED, hours=1)),
             ops.ActiveStatus(
-                "run config-1 PENDING; monitoring failed; see: juju run trainer/leader get-run run-id=new"
+                "run config-1 PENDING; monitoring failed; see: juju run trainer/leader get-run run-id=monitor"
             ),
         ),
         (

@@ -51,15 +51,20 @@ def not_repeated(step: str, *, run_id: str, registry: str, s3_endpoint: str) -> 
     store = open_store(f"{registry.rstrip('/')}/runs/{run_id}", s3_endpoint)
     path = f"{step}-error.json"
     with contextlib.suppress(FileNotFoundError):
-        found = obstore.get(store, path)
-        age = datetime.datetime.now(datetime.timezone.utc) - found.meta["last_modified"]
-        if age < VALID:
-            message = json.loads(bytes(found.bytes()))["error"]
+        earlier = json.loads(bytes(obstore.get(store, path).bytes()))
+        age = _now() - datetime.datetime.fromisoformat(earlier["at"])
+        if abs(age) < VALID:
+            message = earlier["error"]
             raise RepeatedError(f"{message} (not retried: an earlier attempt failed with it)")
     try:
         yield
     except (PermanentError, ValueError) as error:
-        content = json.dumps({"step": step, "error": str(error)[:4000]})
+        # By the clock of the steps' nodes, not of the S3 server.
+        record = {"step": step, "error": str(error)[:4000], "at": _now().isoformat()}
         with contextlib.suppress(*_STORAGE):
-            obstore.put(store, path, content.encode())
+            obstore.put(store, path, json.dumps(record).encode())
         raise
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)

@@ -12,6 +12,7 @@ import hashlib
 import io
 import math
 import os
+import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,8 @@ SIDE = 28
 CLASSES = 10
 # Of a file, as it is kept and decompressed; the largest of the published ones has 47 MB.
 MAX_BYTES = 256 * 1024 * 1024
+# Seconds between attempts at a download that got no answer, or a server error.
+_DOWNLOAD_PAUSES = (1, 4)
 
 
 class DataError(ValueError):
@@ -334,20 +337,27 @@ def _content(source: str, file: str, s3_endpoint: str, cache: Path | None) -> tu
 
 def _download(url: str) -> tuple[bytes, str]:
     # Half of the time that a prediction takes would go into these two.
+    import http.client
     import urllib.error
     import urllib.request
 
-    try:
-        with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310 - http(s) only
-            content = response.read(MAX_BYTES + 1)
-            etag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-    except (urllib.error.URLError, OSError) as error:
-        raise DataError(
-            f"{url} cannot be downloaded ({error}); name another source, or install Debian's "
-            "dataset-fashion-mnist"
-        ) from error
-    check_size(len(content), url)
-    return content, etag
+    for pause in (*_DOWNLOAD_PAUSES, None):
+        try:
+            with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310 - http(s) only
+                content = response.read(MAX_BYTES + 1)
+                etag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+        except (OSError, http.client.HTTPException) as error:  # noqa: PERF203 - three rounds
+            is_refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            if pause is None or is_refused:
+                raise DataError(
+                    f"{url} cannot be downloaded ({error}); name another source, or install "
+                    "Debian's dataset-fashion-mnist"
+                ) from error
+            time.sleep(pause)
+        else:
+            check_size(len(content), url)
+            return content, etag
+    raise AssertionError("unreachable")
 
 
 def _from_s3(source: str, file: str, endpoint: str) -> tuple[bytes, str]:

@@ -6,6 +6,7 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+import certifi
 from obstore.store import LocalStore, S3Store
 
 # A server that is started anew is back by then. obstore's own ten attempts are over in seconds.
@@ -30,9 +31,13 @@ def open_store(address: str, endpoint: str = "") -> Any:
         bucket, _, prefix = address.removeprefix("s3://").partition("/")
         options: dict[str, Any] = {"prefix": prefix.strip("/")} if prefix.strip("/") else {}
         options["retry_config"] = {"max_retries": _ATTEMPTS, "retry_timeout": PATIENCE}
+        # obstore fails on a system without CA certificates, even for http://.
+        options["client_options"] = {
+            "root_certificate": certifi.contents(),
+            "allow_http": endpoint.startswith("http://"),
+        }
         if endpoint:
             options["endpoint"] = endpoint
-            options["client_options"] = {"allow_http": endpoint.startswith("http://")}
         return S3Store(bucket, virtual_hosted_style_request=not endpoint, **options)
     if "://" in address or not address:
         raise ValueError(f"{address!r} is no storage; use s3://BUCKET/PREFIX or a directory")
