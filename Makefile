@@ -1,4 +1,4 @@
-# Two targets do all: `make demo` and `make test`. They need Python 3.10+ (with venv) and make.
+# Begin with `make demo` and `make test`, which need only Python 3.10+ (with venv) and make.
 PYTHON ?= python3
 RECIPE ?= fast
 EPOCHS ?= 0
@@ -15,8 +15,8 @@ export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(MAKEFILE_LIST))
 
-help: ## Show what there is
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
@@ -26,40 +26,40 @@ help: ## Show what there is
 	.uv/bin/uv sync --quiet --frozen --group dev --python $(PYTHON)
 	touch $@
 
-demo: .venv/ready ## Train, judge and promote on this machine (RECIPE=notebook, EPOCHS=3, DATA=FOLDER, S3=without-conditional-writes)
+demo: .venv/ready ## Train, evaluate and promote a model on this machine (RECIPE=notebook, EPOCHS=3, DATA=FOLDER, S3=without-conditional-writes)
 	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS) --data "$(DATA)" \
 	  $(if $(S3),--s3-$(S3) --root .demo/$(S3))
 
-demo-loop: .venv/ready ## Production changes, and the model follows by itself (RECIPE=fast, DATA=FOLDER, S3=...)
+demo-loop: .venv/ready ## Show drift in production and the automatic retraining that follows (RECIPE=fast, DATA=FOLDER, S3=...)
 	$(BIN)/python -W ignore scripts/demo_loop.py --recipe $(RECIPE) --data "$(DATA)" $(S3:%=--s3-%)
 
 serve: .venv/ready ## Serve the demo's champion, or that of REGISTRY=ADDRESS (S3_ENDPOINT=URL, PORT=8080)
 	$(BIN)/python -W ignore scripts/serve.py --registry "$(REGISTRY)" --s3-endpoint "$(S3_ENDPOINT)" --port $(PORT)
 
-test: .venv/ready ## Run the tests that need Python packages only, with the coverage gate
+test: .venv/ready ## Run the tests that need only Python packages, with the coverage gate
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 -m "not slow" tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include="src/*,lib/*"
 	$(BIN)/coverage report --include="training/*"
 
-test-slow: .venv/ready ## Run those that train for real, or build: a minute each
+test-slow: .venv/ready ## Run the slow tests, which train or build for real: about a minute each
 	$(BIN)/python -m pytest -n 2 -m slow tests
 
-mutants: .venv/ready ## Make small mistakes in what plans, and see that its tests find them
+mutants: .venv/ready ## Run mutation tests on the planner, cron and the gate
 	.uv/bin/uv sync --quiet --frozen --inexact --group dev --group mutation
 	$(BIN)/python -W ignore scripts/mutants.py
 
-contract: .venv/ready ## Ask a live server what the client relies on (KFP_API_URL, KFP_TOKEN, KFP_NAMESPACE)
+contract: .venv/ready ## Run the contract tests against a live Kubeflow Pipelines (KFP_API_URL, KFP_TOKEN, KFP_NAMESPACE)
 	$(BIN)/python -m pytest tests/contract/test_live.py
 
-notebook: .venv/ready ## Execute the notebook on a sandbox, and keep its outputs
+notebook: .venv/ready ## Execute the notebook on a sandbox and save its outputs
 	$(BIN)/python -W ignore scripts/notebook.py
 
-bench: .venv/ready ## Measure all against the notebook's code and an empty charm (after make pack)
+bench: .venv/ready ## Run the benchmarks against the original notebook's code and an empty charm (after make pack)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m bench
 
-lint: .venv/ready ## Look for mistakes and wrong format
+lint: .venv/ready ## Run the linters and check the formatting
 	.uv/bin/uv lock --check --quiet
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -68,7 +68,7 @@ lint: .venv/ready ## Look for mistakes and wrong format
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/python -W ignore -m training.compile --check
 
-format: .venv/ready ## Put the format right
+format: .venv/ready ## Fix the formatting, and what the linter can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -78,10 +78,10 @@ static: .venv/ready ## Check types
 docs: .venv/ready ## Build the documentation into build/docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
 
-reference: .venv/ready ## Write docs/reference from charmcraft.yaml
+reference: .venv/ready ## Generate the reference of options, actions, relations and recipes
 	$(BIN)/python docs/generate.py
 
-figures: .venv/ready ## Draw docs/figures, of real training
+figures: .venv/ready ## Draw docs/figures from real training
 	$(BIN)/python -W ignore docs/figures.py
 
 compile: .venv/ready ## Compile the pipelines into src/pipelines
@@ -91,29 +91,29 @@ PACK = if command -v charmcraft >/dev/null; then charmcraft pack; \
 	elif [ -n "$(PACK_CHARM)" ]; then "$(PACK_CHARM)" .; \
 	else echo "install charmcraft (sudo snap install charmcraft --classic), then: make $@"; exit 1; fi
 
-pack: sbom ## Pack the charm, with its sbom.json beside it: charmcraft, or the program that PACK_CHARM names
+pack: sbom ## Pack the charm and write sbom.json beside it, with charmcraft or the program in PACK_CHARM
 	@$(PACK)
 
-pack-stand-ins: ## Pack the charms that stand for kfp-api and object storage
+pack-stand-ins: ## Pack the charms that stand in for kfp-api and object storage
 	@for charm in kfp-api object-storage; do (cd tests/integration/charms/$$charm && $(PACK)) || exit 1; done
 
-# With the library in place of the link to it, which leads out of what charmcraft sees.
-pack-examples: ## Pack the example charm in examples/digits into build/digits
+# Copies the library in place of the link to it, whose target charmcraft does not see.
+pack-examples: ## Pack the example charm of examples/digits into build/digits
 	@rm -rf build/digits
 	@mkdir -p build
 	@cp -rL examples/digits build/digits
 	@cd build/digits && $(PACK)
 
-check-machine: ## Say what this machine lacks for bundle.yaml, and the command for each; changes nothing
+check-machine: ## List what this machine lacks for bundle.yaml, with the command that fixes each; changes nothing
 	@$(PYTHON) scripts/check_machine.py
 
-packed: .venv/ready ## Dispatch the packed charm as Juju does
+packed: .venv/ready ## Test the packed charm by dispatching events as Juju does
 	$(BIN)/python -m pytest tests/packed
 
-images: .venv/ready ## List the images that a site without the internet must mirror
+images: .venv/ready ## List the container images to mirror for a site without internet access
 	@$(BIN)/python scripts/list_images.py
 
-# What an image installs: a group of uv.lock; or what TensorFlow's image lacks for the steps.
+# What an image installs: a dependency group of uv.lock, or what the steps need beyond TensorFlow's image.
 build/%.txt: uv.lock | .uv/bin/uv
 	@mkdir -p build
 	.uv/bin/uv export --quiet --frozen --only-group $* --output-file $@
@@ -129,13 +129,13 @@ training-image: build/steps.txt build/training.txt ## Build the image for the st
 sandbox-image: build/sandbox.txt ## Build the image for a sandbox in a pod (BUILD, TAG)
 	$(BUILD) --file sandbox/Dockerfile --tag $(or $(TAG),fashion-mnist-sandbox:latest) .
 
-audit: .uv/bin/uv ## Look the charm's packages up in the databases of known vulnerabilities
+audit: .uv/bin/uv ## Check the charm's packages for known vulnerabilities
 	.uv/bin/uv export --quiet --frozen --no-dev --no-emit-project --output-file .uv/audit.txt
 	.uv/bin/uv tool run --quiet pip-audit@2.10.1 --strict --disable-pip --requirement .uv/audit.txt
 
-sbom: .uv/bin/uv ## Write what the charm is packed from (CycloneDX) to sbom.json
+sbom: .uv/bin/uv ## Write the charm's software bill of materials (CycloneDX) to sbom.json
 	.uv/bin/uv export --quiet --frozen --no-dev --preview-features sbom-export \
 	  --format cyclonedx1.5 --output-file sbom.json
 
-clean: ## Remove what was made here
+clean: ## Remove everything that make created here
 	rm -rf .venv .uv .demo build parts stage prime .coverage* .pytest_cache .ruff_cache sbom.json $(CHARM)
