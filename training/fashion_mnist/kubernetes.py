@@ -60,12 +60,7 @@ class Cluster:
         self.namespace = namespace
         self._url = url
         self._token = token
-        # Past the proxies of the environment: Kubernetes is not behind them, and Python reads no
-        # networks in NO_PROXY.
-        self._opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}),
-            urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=authority)),
-        )
+        self._opener = _opener(ssl.create_default_context(cafile=authority))
 
     @classmethod
     def in_cluster(cls) -> Cluster:
@@ -104,7 +99,8 @@ class Cluster:
                 "config view --raw --flatten --output=json"
             ) from error
         if authority:
-            here._context = ssl.create_default_context(cadata=base64.b64decode(authority).decode())
+            certificates = base64.b64decode(authority).decode()
+            here._opener = _opener(ssl.create_default_context(cadata=certificates))
         return here
 
     def call(
@@ -143,6 +139,16 @@ class Cluster:
         except (OSError, http.client.HTTPException) as error:
             raise RefusedError(0, f"{method} {path}: {error!r}") from error
         return json.loads(text) if text.startswith("{") else text
+
+
+def _opener(context: ssl.SSLContext) -> urllib.request.OpenerDirector:
+    """Return an opener past the environment's proxies: Kubernetes is not behind them.
+
+    Python reads no networks in NO_PROXY, such as that of the cluster's services.
+    """
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
 
 
 class ConfigMaps:
