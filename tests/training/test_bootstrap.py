@@ -3,9 +3,11 @@
 import hashlib
 import io
 import os
+import socket
 import subprocess
 import sys
 import tarfile
+import threading
 from pathlib import Path
 
 import obstore
@@ -112,3 +114,49 @@ def test_missing_package_is_installed_by_its_hash_or_the_error_says_what_to_do(s
 def test_image_is_built_with_the_folder_that_the_bootstrap_reads():
     dockerfile = (Path(compiling.ROOT) / "training" / "Dockerfile").read_text()
     assert "/usr/share/fashion-mnist-trainer/code/" in dockerfile
+
+
+class Server:
+    """An HTTP server that gives each request the next of some raw answers."""
+
+    def __init__(self, *answers):
+        self.requests = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, args=(answers,), daemon=True).start()
+
+    def _serve(self, answers):
+        for answer in answers:
+            connection, _ = self._listener.accept()
+            with connection:
+                self.requests.append(connection.recv(65536).decode())
+                connection.sendall(answer)
+
+
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(BUNDLE), BUNDLE)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n",
+        GOOD[:-1000],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100\r\nabc",
+        b"no HTTP\r\n",
+        b"",
+    ],
+    ids=["503", "429", "cut off", "chunk cut off", "garbage", "nothing"],
+)
+def test_server_that_is_away_for_a_moment_is_asked_again(start, first):
+    server = Server(first, GOOD)
+    step = start(f"{server.url}/{DIGEST}")
+    assert step.stdout == f'["world", "{DIGEST}"]\n', step.stderr
+    assert "waiting for" in step.stderr
+
+
+def test_path_of_the_endpoint_is_signed(start):
+    server = Server(GOOD)
+    step = start(f"s3://b/{DIGEST}", endpoint=f"{server.url}/minio/", AWS_ACCESS_KEY_ID="k")
+    assert step.returncode == 0, step.stderr
+    assert server.requests[0].startswith(f"GET /minio/b/{DIGEST} HTTP/1.1\r\n")

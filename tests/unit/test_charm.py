@@ -1230,7 +1230,8 @@ class TestThroughKubernetes:
             "the registry is written in namespace kubeflow, runs are in another; use another: "
             "juju config trainer registry-prefix=VALUE"
         )
-        assert [each["run_id"] for each in runs()] == [run["run_id"]]
+        assert run["run_id"] in {each["run_id"] for each in runs()}
+        assert len(runs()) == 1
 
     def test_missing_rights_are_told_with_what_gives_them(self, ctx, state, runs, sandbox):
         # GIVEN a token that the cluster does not take
@@ -1584,16 +1585,51 @@ def test_a_champion_that_is_not_there_is_told(ctx, state, registry, pointer):
     assert "names a version that is not there" in out.unit_status.message
 
 
-def test_unreachable_object_storage_is_told_and_training_goes_on(ctx, state, object_storage, runs):
+@pytest.fixture
+def away(object_storage):
+    """Take object storage away from a trainer."""
     data = yaml.safe_load(object_storage.remote_app_data["data"])
-    away = dataclasses.replace(
-        object_storage, remote_app_data={"data": yaml.safe_dump({**data, "port": 1})}
-    )
-    relations = {away, *(r for r in state.relations if r is not object_storage)}
-    out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=relations))
+    unreachable = {"data": yaml.safe_dump({**data, "port": 1})}
+
+    def take(state):
+        relation = dataclasses.replace(object_storage, remote_app_data=unreachable)
+        others = (r for r in state.relations if r.endpoint != "object-storage")
+        return dataclasses.replace(state, relations={relation, *others})
+
+    return take
+
+
+def test_without_object_storage_no_run_is_submitted_that_could_only_fail(ctx, state, away, runs):
+    out = ctx.run(ctx.on.config_changed(), away(state))
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert "object storage" in out.unit_status.message
+    assert runs() == []
+    # WHEN it is back THEN the next event submits it
+    ctx.run(ctx.on.update_status(), state)
     assert len(runs()) == 1
+
+
+@pytest.mark.parametrize("option", ["schedule", "monitor-schedule"])
+def test_without_object_storage_all_else_is_done(ctx, state, away, runs, schedules, option):
+    # GIVEN a schedule and a run
+    config = {"schedule": "0 3 * * 0", option: "0 3 * * 0", "monitor-data": "s3://b/production"}
+    state = dataclasses.replace(state, config={**state.config, **config})
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    # WHEN object storage is away, the schedule is to pause and another configuration to be trained
+    changed = {**state.config, "schedule-paused": True, "epochs": 3}
+    out = ctx.run(ctx.on.config_changed(), away(dataclasses.replace(state, config=changed)))
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    # THEN the run is terminated, and nothing is submitted in its place
+    (ended,) = runs()
+    assert (ended["run_id"], ended["state"]) == (run["run_id"], "CANCELING")
+    # AND the new schedule takes the old one's place once its runs find their code
+    before = {schedule["recurring_run_id"] for schedule in schedules()}
+    changed = {**state.config, "schedule-paused": True}
+    ctx.run(ctx.on.config_changed(), away(dataclasses.replace(state, config=changed)))
+    statuses = {schedule["recurring_run_id"]: schedule["status"] for schedule in schedules()}
+    assert statuses.keys() == before
+    assert "DISABLED" in statuses.values()
 
 
 # Secrets -----------------------------------------------------------------------------------------------

@@ -390,3 +390,10 @@ def bars(count, seed):
     for image, label in zip(images, labels, strict=True):
         image[2 * label + 2 : 2 * label + 6, 4:24] = 220
     return images, labels
+
+
+def test_actions_take_the_newest_monitoring_run_by_name(act, looked):
+    with pytest.raises(ops.testing.ActionFailed, match="there is no run yet"):
+        act("get-run", run_id="monitor")
+    run_id = looked("FAILED")
+    assert act("get-run", run_id="monitor")["run-id"] == run_id
