@@ -248,7 +248,7 @@ class Registry:
                     # It was promoted in the moment that the pipeline removed it: that does not count.
                     continue
             raise RegistryContentError(
-                f"{self._location}: {_move(move)} names a version that is not there"
+                f"{_move(move)} names a version that is not there, in {self._location}"
             )
         return None
 
@@ -304,7 +304,7 @@ class Registry:
                 moved = _time(move.get("moved_at"))
             except _INCOMPLETE as error:
                 raise RegistryContentError(
-                    f"{self._location}: {_move(number)}: {_describe(error)}"
+                    f"{_move(number)}: {_describe(error)}, in {self._location}"
                 ) from error
             if isinstance(version, int) and moved:
                 times[version] = moved
@@ -380,7 +380,7 @@ class Registry:
             yield columns, [line(str(name), 60) for name in names]
         except _INCOMPLETE as error:
             raise RegistryContentError(
-                f"{self._location}: {path} is not complete: {_describe(error)}"
+                f"{path} is not complete: {_describe(error)}, in {self._location}"
             ) from error
 
     def promote(self, version: int, reason: str) -> Champion:
@@ -486,7 +486,7 @@ class Registry:
         except (RecursionError, ValueError):
             data = None
         if not isinstance(data, dict):
-            raise RegistryContentError(f"{self._location}: {path} is not a JSON object")
+            raise RegistryContentError(f"{path} is not a JSON object, in {self._location}")
         return cast("dict[str, object]", data)
 
     def _registry_error(self, error: Exception) -> RegistryError:

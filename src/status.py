@@ -172,7 +172,7 @@ def _problem(error: Problem, commands: Commands, later: str) -> _Part:
             return _blocked(str(error), error.remedy)
         case RegistryContentError():
             elsewhere = commands.config("registry-prefix")
-            return _blocked(str(error), f"repair it, or use an empty prefix: {elsewhere}")
+            return _blocked(str(error), f"repair it, or set: {elsewhere}")
         case ProfilePendingError() | NoStorageSecretError() | RegistryError() | SourceError():
             return _waiting(str(error), later)
         case KubernetesError():
@@ -214,8 +214,8 @@ def _pipelines(error: kfp_ops.KfpError, commands: Commands, later: str) -> _Part
             return _waiting(f"Kubeflow Pipelines: {said}", later)
         case kfp_ops.UnauthorizedError() | kfp_ops.ForbiddenError():
             return _blocked(
-                f"Kubeflow Pipelines denies access: {said}",
-                f"name a profile that grants it: {commands.config('profile')}",
+                f"Kubeflow Pipelines denies access (needs kubeflow-pipelines-edit): {said}",
+                f"name another: {commands.config('profile')}",
             )
         case _:
             return _blocked(f"Kubeflow Pipelines refuses: {said}", f"see: {commands.log}")
@@ -233,7 +233,7 @@ def _compose(parts: Sequence[_Part]) -> ops.StatusBase:
     """Make one status of parts: the first remedy whole, what it is about, and what else fits.
 
     Args:
-        parts: the most important one first.
+        parts: the first one with a remedy is what the status is about.
     """
     kind = max((part.kind for part in parts), key=_KINDS.index)
     about = next((part for part in parts if part.remedy), parts[0])
@@ -249,7 +249,11 @@ def _compose(parts: Sequence[_Part]) -> ops.StatusBase:
             if part not in texts and 0 < len(line(text, _CHARACTERS)) <= left:
                 texts[part] = line(text, _CHARACTERS)
                 left -= len(texts[part]) + 2
-    return kind("; ".join(texts[part] for part in parts if part in texts) + end)
+    # The remedy stands behind what it is about.
+    shown = [part for part in parts if part in texts]
+    if about.remedy:
+        shown.sort(key=lambda part: part is about)
+    return kind("; ".join(texts[part] for part in shown) + end)
 
 
 def unit_status(situation: Situation, commands: Commands) -> ops.StatusBase:
@@ -271,8 +275,9 @@ def standby_status(situation: Situation, commands: Commands) -> ops.StatusBase:
 def _workload(situation: Situation, commands: Commands) -> list[_Part]:
     if not situation.workload:
         return []
-    text = f"the Pushgateway does not run: {situation.workload}"
-    return [_waiting(text, f"see: {commands.log}")]
+    text = "the Pushgateway does not run"
+    part = _waiting(f"{text}: {situation.workload}", f"see: {commands.log}")
+    return [dataclasses.replace(part, short=text)]
 
 
 def _run_parts(situation: Situation, commands: Commands) -> list[_Part]:
@@ -295,7 +300,9 @@ def _run_parts(situation: Situation, commands: Commands) -> list[_Part]:
 def _run(situation: Situation, commands: Commands) -> _Part:
     run = situation.latest
     if run is None:
-        return _Part(text="no run yet", remedy=f"start one: {commands.train}")
+        # A schedule that is paused is the nearer reason.
+        is_paused = situation.schedule is False
+        return _Part(text="no run yet", remedy="" if is_paused else f"start one: {commands.train}")
     name = f"run {run.display_name}"
     if run.state is kfp_ops.RunState.SUCCEEDED:
         return _succeeded(situation, name, commands)

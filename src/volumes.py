@@ -60,7 +60,7 @@ def with_storage_class(connection: Connection) -> TrainerConfig:
         if _is_default(storage_class.metadata.annotations or {})
     ]
     if not defaults:
-        raise OptionError("storage_class", "", "named, since this cluster has no default one")
+        raise OptionError("storage_class", "", "set, as this cluster has no default")
     # Of several defaults Kubernetes takes the newest too.
     newest = max(
         defaults,

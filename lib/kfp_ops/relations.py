@@ -350,12 +350,15 @@ class ObjectStorageRequirer(SdiRequirer):
             RelationDataError: it published something else than the interface allows.
         """
         data = self._data(relation)
-        if data is None or not (data.get("access-key") and data.get("secret-key")):
+        if data is None:
+            return None
+        service, port = self._host(data, "service"), self._port(data, "port")
+        if not (data.get("access-key") and data.get("secret-key")):
             # Some applications publish their address before they have keys.
             return None
         return ObjectStorage(
-            service=self._host(data, "service"),
-            port=self._port(data, "port"),
+            service=service,
+            port=port,
             access_key=self._key(data, "access-key"),
             secret_key=self._key(data, "secret-key"),
             secure=data.get("secure") is True,

@@ -113,8 +113,8 @@ def test_a_pushgateway_that_does_not_start_is_told_until_it_does(ctx, state, gat
         out = ctx.run(event, out)
         assert isinstance(out.unit_status, ops.WaitingStatus)
         assert re.fullmatch(
-            r"run config-\w+ PENDING; the Pushgateway does not run: exited quickly "
-            r"with .*; see: juju debug-log --include trainer",
+            r"run config-\w+ PENDING; the Pushgateway does not run: exited "
+            r".*; see: juju debug-log --include trainer",
             out.unit_status.message,
         )
     # WHEN it can run again, THEN the next event starts it
@@ -129,8 +129,8 @@ def test_a_pushgateway_that_does_not_start_hides_no_problem(ctx, gateway, broken
     up = with_container(bare(leader=True))
     out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
     assert isinstance(out.unit_status, ops.BlockedStatus)
-    assert out.unit_status.message.startswith("no relation kfp-api; add it with:")
-    assert "; the Pushgateway does not run: " in out.unit_status.message
+    assert "no relation kfp-api; add it with: juju" in out.unit_status.message
+    assert "the Pushgateway does not run; " in out.unit_status.message
 
 
 def test_a_pushgateway_that_ended_is_started_again(ctx, state, gateway):
@@ -213,9 +213,7 @@ def test_a_run_that_made_the_champion_again_has_no_verdict_to_alert_of(
     # WHEN it has ended THEN all is well, and no rejected model is counted
     out = ctx.run(ctx.on.update_status(), state)
     assert isinstance(out.unit_status, ops.ActiveStatus)
-    assert (
-        "made the same model again, accuracy 0.9300: train on new data" in out.unit_status.message
-    )
+    assert "made the same model again: train on new data" in out.unit_status.message
     names = {name for name, *_ in gateway[-1][2]}
     assert "fashion_mnist_trainer_run_accuracy" in names
     assert "fashion_mnist_trainer_run_accepted" not in names

@@ -106,4 +106,7 @@ def test_what_has_not_reached_kubeflow_yet_is_told(ctx, scheduled, enabled, prox
     proxy.trouble = lambda *_: None
     state = ctx.run(ctx.on.update_status(), state)
     assert enabled() == [False]
-    assert "the schedule is paused: juju run trainer/leader resume" in state.unit_status.message
+    assert (
+        "the schedule is paused; resume it: juju run trainer/leader resume"
+        in state.unit_status.message
+    )

@@ -64,13 +64,13 @@ def lasted(state=RunState.CANCELED, **how_long):
         (
             Situation(champion=OLD, schedule=False, config=TrainerConfig()),
             ops.ActiveStatus(
-                "v2 serves, accuracy 0.9000; no run yet; the schedule is paused; start one: juju run trainer/leader train"
+                "v2 serves, accuracy 0.9000; no run yet; the schedule is paused; resume it: juju run trainer/leader resume"
             ),
         ),
         (
             Situation(champion=OLD, latest=run(RunState.CANCELING), lost=True),
             ops.BlockedStatus(
-                "run config-1 was terminated but is still running; v2 serves; start another: juju run trainer/leader train"
+                "v2 serves; run config-1 was terminated but is still running; start another: juju run trainer/leader train"
             ),
         ),
         (
@@ -229,7 +229,7 @@ def lasted(state=RunState.CANCELED, **how_long):
         (
             Situation(latest=run(RunState.FAILED), champion=OLD),
             ops.BlockedStatus(
-                "run config-1 failed; v2 serves; see: juju run trainer/leader get-run"
+                "v2 serves; run config-1 failed; see: juju run trainer/leader get-run"
             ),
         ),
         (
@@ -294,7 +294,7 @@ def lasted(state=RunState.CANCELED, **how_long):
         (
             Situation(latest=run(RunState.FAILED), workload="exited quickly with code 1"),
             ops.BlockedStatus(
-                "run config-1 failed; the Pushgateway does not run: exited quickly with code 1; see: juju run trainer/leader get-run"
+                "the Pushgateway does not run: exited quickly with code 1; run config-1 failed; see: juju run trainer/leader get-run"
             ),
         ),
         (

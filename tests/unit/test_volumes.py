@@ -123,7 +123,7 @@ def test_a_cluster_without_a_default_class_blocks_with_the_option(ctx, configure
     classes(("slow", False, 1))
     seen = status(ctx, configured(workspace_size="1Gi"))
     assert isinstance(seen, ops.BlockedStatus)
-    assert "storage-class must be named, since this cluster has no default one" in seen.message
+    assert "storage-class must be set, as this cluster has no default" in seen.message
     assert runs() == []
 
 
