@@ -126,7 +126,7 @@ def test_a_server_that_refuses_what_monitoring_needs_keeps_no_one_from_training(
     assert [run["display_name"][:7] for run in runs()] == ["config-"]
     # AND the refusal is told
     assert isinstance(out.unit_status, ops.WaitingStatus)
-    assert "recurringruns" in out.unit_status.message
+    assert "Kubeflow Pipelines: 500 made to fail" in out.unit_status.message
 
 
 def test_without_the_option_the_schedule_goes(ctx, watching, schedules):
@@ -222,10 +222,7 @@ def test_drift_is_told_where_it_is_above_the_limit(ctx, watching, looked, regist
     looked(drift={"pixels": 0.3, "predictions": 0.02})
     out = ctx.run(ctx.on.update_status(), watching())
     assert isinstance(out.unit_status, ops.ActiveStatus)
-    assert (
-        "production drifted: pixels 0.300; train on new data: juju run trainer/leader train"
-        in out.unit_status.message
-    )
+    assert "production drifted: pixels 0.300" in out.unit_status.message
     out = ctx.run(ctx.on.update_status(), watching(max_drift=0.35))
     assert "drifted" not in out.unit_status.message
 
@@ -250,10 +247,7 @@ def test_drift_from_another_model_says_nothing(ctx, watching, looked, registry):
 def test_monitoring_that_failed_is_told(ctx, watching, looked):
     looked("FAILED")
     out = ctx.run(ctx.on.update_status(), watching())
-    assert (
-        "monitoring failed; see: juju run trainer/leader get-run run-id=monitor"
-        in out.unit_status.message
-    )
+    assert "monitoring failed" in out.unit_status.message
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_a_run_that_cannot_go_on_says_why(pod, told, status, says):
     pod(phase="Pending", **status)
     told_status = told()
     assert isinstance(told_status, ops.WaitingStatus)
-    assert f": {says}"[:50] in told_status.message
+    assert f": {says}"[:36] in told_status.message
 
 
 def test_a_volume_that_cannot_be_mounted_is_in_the_events_only(kubernetes, pod, told):
