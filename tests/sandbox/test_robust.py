@@ -62,7 +62,7 @@ def test_a_queue_is_worked_off_in_its_order(tmp_path, monkeypatch):
     taken, start = [], subprocess.Popen
 
     def do_nothing(program, **how):
-        taken.append(Path(program[-1]).name)
+        taken.append(Path(program[3]).name)
         return start(["true"], **how)
 
     monkeypatch.setattr(subprocess, "Popen", do_nothing)
