@@ -34,7 +34,8 @@ def copy(folder: Path) -> None:
     """Lay sources and tests side by side in a folder, as mutmut wants them."""
     shutil.copy(ROOT / "pyproject.toml", folder)
     unwanted = shutil.ignore_patterns("__pycache__", "tests")
-    for source, target in (("src", ""), ("lib/kfp_ops", "kfp_ops"), ("training", "")):
+    libraries = [(f"lib/{name}", name) for name in ("kfp_ops", "model_registry")]
+    for source, target in (("src", ""), *libraries, ("training", "")):
         shutil.copytree(ROOT / source, folder / "src" / target, ignore=unwanted, dirs_exist_ok=True)
     for name in config().pytest_add_cli_args_test_selection:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
