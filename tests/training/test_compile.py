@@ -139,8 +139,9 @@ STEPS = {
     # Its errors are permanent: data that is missing, keys that are refused, a bad recipe.
     "ingest": (0, 20),
     "train": (3, 120),
-    "evaluate-and-predict": (3, 30),
-    "suggest": (1, 10),
+    "evaluate-and-predict": (3, 50),
+    # So is a space that is wrong.
+    "suggest": (0, 10),
     "trial": (3, 240),
     "choose": (3, 10),
     "monitor": (1, 30),
