@@ -209,7 +209,7 @@ class Registry:
             method = self._writes.method()
         if method.namespace not in ("", namespace):
             raise RegistryElsewhereError(
-                f"the registry is written in namespace {method.namespace}, runs are in {namespace}"
+                f"the registry is in namespace {method.namespace}, runs in {namespace}"
             )
 
     def result(self, run_id: str) -> Result | None:

@@ -67,7 +67,7 @@ PROBLEMS = [
         "object storage ignores If-None-Match, and there is no Kubernetes", "use Amazon S3"
     ),
     KubernetesForbiddenError("S3 has no conditional writes: write ConfigMaps in kubeflow"),
-    RegistryElsewhereError("the registry is written in namespace a, runs are in b"),
+    RegistryElsewhereError("the registry is in namespace a, runs in b"),
     RegistryContentError("http://minio:9000/mlpipeline: 1/manifest.json is not a JSON object"),
     SourceError("data-path s3://bucket/data cannot be looked at: status 403"),
     NoKServeError("inferenceservice kubeflow--trainer: this cluster has no such kind"),

@@ -1227,9 +1227,10 @@ class TestThroughKubernetes:
         out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, model=model))
         # THEN that is told, with what to do
         assert out.unit_status == ops.BlockedStatus(
-            "the registry is written in namespace kubeflow, runs are in another; use another: "
+            "the registry is in namespace kubeflow, runs in another; use another: "
             "juju config trainer registry-prefix=VALUE"
         )
+        assert len(out.unit_status.message) <= 120
         assert run["run_id"] in {each["run_id"] for each in runs()}
         assert len(runs()) == 1
 
@@ -1561,10 +1562,10 @@ def test_a_refusal_of_object_storage_says_what_to_do(
     theirs = dataclasses.replace(object_storage, remote_app_data=data)
     relations = {theirs if each is object_storage else each for each in state.relations}
     out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=relations))
-    # THEN the status tells, and the run is submitted all the same
+    # THEN the status tells, and no run is submitted, which could not even fetch its code
     assert isinstance(out.unit_status, kind)
     assert says in out.unit_status.message
-    assert len(runs()) == 1
+    assert runs() == []
 
 
 @pytest.mark.parametrize("number", [math.inf, math.nan])
