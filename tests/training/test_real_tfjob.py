@@ -23,6 +23,7 @@ from lightkube.resources.core_v1 import Namespace, Pod, ServiceAccount, ServiceA
 from lightkube.types import PatchType
 
 from fashion_mnist import tfjob
+from fashion_mnist.kubernetes import RefusedError
 from fashion_mnist.training import WorkersError
 from tests.cluster import CLUSTER, connect, until
 
@@ -145,7 +146,7 @@ def test_the_manifest_passes_the_operators_schema(cluster, step):
 def test_a_manifest_with_a_wrong_field_does_not_pass(cluster, step, spoil, message):
     job = tfjob.manifest(step, name="train-dry", workers=2, command=["work"], environment={})
     spoil(job)
-    with pytest.raises(WorkersError, match=message):
+    with pytest.raises(RefusedError, match=message):
         cluster.call("POST", DRY, job)
 
 

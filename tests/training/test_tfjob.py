@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fashion_mnist import tfjob
+from fashion_mnist.kubernetes import RefusedError
 from fashion_mnist.training import WorkersError
 from training import compile as compiling
 
@@ -188,7 +189,7 @@ def test_a_tfjob_is_followed_to_its_success_and_removed(httpserver):
 )
 def test_a_tfjob_that_does_not_succeed_is_an_error_and_removed(httpserver, looks, message):
     operator = Operator(httpserver, *looks)
-    with pytest.raises(WorkersError, match=message):
+    with pytest.raises((WorkersError, RefusedError), match=message):
         operator.follow()
     assert operator.calls[-1][0] == "DELETE"
     assert ("out of memory" in "".join(operator.log)) == (
@@ -209,5 +210,5 @@ def test_a_cluster_that_takes_no_tfjob_says_what_to_do(httpserver, monkeypatch, 
     for name in ("CODE", "CODE_SHA256", "CODE_ENDPOINT"):
         monkeypatch.setenv(name, "")
     cluster = tfjob.Cluster(httpserver.url_for("").rstrip("/"), "team", lambda: "token")
-    with pytest.raises(WorkersError, match=message):
+    with pytest.raises((WorkersError, RefusedError), match=message):
         tfjob.start(cluster, 2, {})

@@ -1168,7 +1168,7 @@ def test_no_run_is_submitted_where_its_model_could_not_be_published(ctx, state, 
     out = ctx.run(ctx.on.config_changed(), state)
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert out.unit_status.message == (
-        "object storage ignores If-None-Match, and there is no Kubernetes: use MinIO "
+        "object storage ignores If-None-Match, and there is no Kubernetes; use MinIO "
         "RELEASE.2024-05-07 or later, or Amazon S3"
     )
     assert len(out.unit_status.message) <= 120
@@ -1611,26 +1611,33 @@ def test_without_object_storage_no_run_is_submitted_that_could_only_fail(ctx, st
 
 
 @pytest.mark.parametrize("option", ["schedule", "monitor-schedule"])
-def test_without_object_storage_all_else_is_done(ctx, state, away, runs, schedules, option):
-    # GIVEN a schedule and a run
+def test_where_the_registry_may_not_be_written_all_else_is_done(
+    ctx, state, sandbox, runs, schedules, option
+):
+    # GIVEN a schedule, and a run of the configuration
     config = {"schedule": "0 3 * * 0", option: "0 3 * * 0", "monitor-data": "s3://b/production"}
     state = dataclasses.replace(state, config={**state.config, **config})
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
-    # WHEN object storage is away, the schedule is to pause and another configuration to be trained
-    changed = {**state.config, "schedule-paused": True, "epochs": 3}
-    out = ctx.run(ctx.on.config_changed(), away(dataclasses.replace(state, config=changed)))
-    assert isinstance(out.unit_status, ops.WaitingStatus)
-    # THEN the run is terminated, and nothing is submitted in its place
+    before = {schedule["recurring_run_id"] for schedule in schedules()}
+    # AND a registry that is written through another namespace than the one of the runs
+    record = {"method": "kubernetes", "namespace": "old", "config_map": "c", "id": "i"}
+    content = json.dumps({"schema_version": 1, **record}).encode()
+    obstore.put(sandbox.objects("models/fashion-mnist"), "writes.json", content)
+    # WHEN the schedule is to pause
+    paused = dataclasses.replace(state, config={**state.config, "schedule-paused": True})
+    out = ctx.run(ctx.on.config_changed(), paused)
+    # THEN it does, and the status names the problem
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert "the registry is in namespace old" in out.unit_status.message
+    assert "DISABLED" in {schedule["status"] for schedule in schedules()}
+    # WHEN another configuration is to be trained
+    changed = dataclasses.replace(state, config={**state.config, "epochs": 3})
+    ctx.run(ctx.on.config_changed(), changed)
+    # THEN the run is terminated, and nothing is submitted or scheduled in the place of what there is
     (ended,) = runs()
     assert (ended["run_id"], ended["state"]) == (run["run_id"], "CANCELING")
-    # AND the new schedule takes the old one's place once its runs find their code
-    before = {schedule["recurring_run_id"] for schedule in schedules()}
-    changed = {**state.config, "schedule-paused": True}
-    ctx.run(ctx.on.config_changed(), away(dataclasses.replace(state, config=changed)))
-    statuses = {schedule["recurring_run_id"]: schedule["status"] for schedule in schedules()}
-    assert statuses.keys() == before
-    assert "DISABLED" in statuses.values()
+    assert {schedule["recurring_run_id"] for schedule in schedules()} == before
 
 
 # Secrets -----------------------------------------------------------------------------------------------

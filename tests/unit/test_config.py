@@ -21,6 +21,8 @@ MONITOR = PipelineSpec.load(ROOT / "src" / "pipelines" / "monitor.yaml")
 FIELDS = {field.name.replace("_", "-"): field for field in dataclasses.fields(TrainerConfig)}
 # Limits whose defaults serve; who wants others submits the pipeline with them.
 PIPELINES_OWN = {
+    "code",
+    "code_sha256",
     *(
         "max_duplicates",
         "max_agreement_drop",
@@ -56,7 +58,10 @@ def test_the_action_declares_what_the_dataclass_takes(action, kind):
 def test_what_monitoring_is_given_is_what_its_pipeline_takes():
     arguments = {**TrainerConfig().monitor_arguments, "s3_endpoint": "http://minio:9000"}
     MONITOR.check(arguments)
-    assert set(MONITOR.parameters) - set(arguments) == {"min_images", "max_accuracy_drop"}
+    assert set(MONITOR.parameters) - set(arguments) == {
+        *("min_images", "max_accuracy_drop"),
+        *("code", "code_sha256"),
+    }
     assert MONITOR.parameters["max_drift"].default == TrainerConfig().max_drift
     assert MONITOR.parameters["max_images"].default == TrainerConfig().monitor_images
 

@@ -126,7 +126,8 @@ def processes(workers: int, environment: Mapping[str, str], log: Callable[[str],
             stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(workers)
         ]
         hosts = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    # They import from where this process does: the code bundle holds more than this package.
+    path = os.pathsep.join(filter(None, sys.path))
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder) / str(number) for number in range(workers)]
         running: list[subprocess.Popen[bytes]] = []
