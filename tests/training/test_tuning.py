@@ -141,6 +141,7 @@ def test_the_pipeline_tunes_trains_on_two_workers_and_publishes_for_real(toy, tm
                 "data_path": str(toy),
                 "registry": "s3://mlpipeline/models/toy",
                 "s3_endpoint": sandbox.s3_url,
+                "code": str(COMPILED.with_name("code.tar")),
                 "allow_anomalies": True,
                 "min_accuracy": 0.3,
                 "min_recall": 0.0,
