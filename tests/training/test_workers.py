@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import obstore
@@ -103,7 +102,7 @@ def pair(store_path):
                 **os.environ,
                 "WORK_ADDRESS": str(store_path),
                 "WORK_ENDPOINT": "",
-                "PYTHONPATH": str(Path(many.__file__).parents[1]),
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                 "TF_CONFIG": json.dumps(
                     {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": number}}
                 ),
@@ -130,9 +129,12 @@ def test_a_killed_worker_ends_the_other_with_an_error(images, tmp_path, killed):
     task(tmp_path, images, dataclasses.replace(RECIPE, epochs=100000))
     both = pair(tmp_path)
     try:
+        said = []
         for line in both[1 - killed].stdout:
+            said.append(line)
             if line.startswith("Epoch 2/"):
                 break
+        assert said[-1].startswith("Epoch 2/"), "".join(said)
         # WHEN one is killed
         both[killed].send_signal(signal.SIGKILL)
         # THEN the other ends by itself, and says why

@@ -113,7 +113,7 @@ def test_a_pushgateway_that_does_not_start_is_told_until_it_does(ctx, state, gat
         out = ctx.run(event, out)
         assert isinstance(out.unit_status, ops.WaitingStatus)
         assert re.fullmatch(
-            r"run config-\w+ PENDING; the Pushgateway does not run: exited "
+            r"run PENDING; the Pushgateway does not run: exited "
             r".*; see: juju debug-log --include trainer",
             out.unit_status.message,
         )
