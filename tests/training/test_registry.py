@@ -474,10 +474,8 @@ def test_a_champion_is_not_moved_where_conditions_are_ignored_against_the_record
     assert registry.champion() is None
 
 
-@pytest.mark.parametrize("kind", CONDITIONAL)
-def test_a_server_is_tried_with_one_call_and_by_each_registry_once(place, kind, files, monkeypatch):
-    if kind == "minio" and not MINIO:
-        pytest.skip(NO_MINIO)
+@pytest.mark.parametrize("kind", ["directory", "s3", unless(MINIO, "minio", NO_MINIO)])
+def test_a_server_is_tried_with_one_call_and_by_each_registry_once(place, files, monkeypatch):
     Registry.open(*place).publish("run-1", files, manifest("run-1"))
     registry, put, paths = Registry.open(*place), obstore.put, []
 
