@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -93,6 +94,16 @@ def _report(stream: TextIO, tasks: list[str], state: str = "SUCCEEDED") -> None:
         print(json.dumps({"task": task, "state": state}), file=stream, flush=True)
 
 
+def _put_on_path(interpreter: str, folder: Path) -> str:
+    """Let steps find an interpreter as `python3`, as an image has it; return that name."""
+    folder.mkdir()
+    command = folder / "python3"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(interpreter)} "$@"\n')
+    command.chmod(0o755)
+    os.environ["PATH"] = os.pathsep.join([str(folder), os.environ.get("PATH", os.defpath)])
+    return command.name
+
+
 def main(folder: Path, rooms: Path) -> int:
     """Execute the run in a folder, its steps below another one; return 0 if it succeeded."""
     threading.Thread(target=_die_with_the_sandbox, daemon=True).start()
@@ -113,6 +124,8 @@ def main(folder: Path, rooms: Path) -> int:
     text = (folder / "pipeline.yaml").read_text()
     # This process was started in the checkout, which steps must not see.
     os.chdir(rooms)
+    # The local runner writes the interpreter's path into shell commands unquoted, in place of python3.
+    sys.executable = _put_on_path(sys.executable, rooms / "bin")
     try:
         volumes = on_directories(text, folder / "volumes")
     except ValueError as error:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def look(checkout: str) -> str:
         "left": [path.name for place in places if place.is_dir() for path in place.glob("left*")],
         "environment": sorted(os.environ),
         "temporary": len(kfp_executes_from),
+        "interpreter": sys.executable,
     }
     print("FOUND", json.dumps(found))
     site.mkdir(parents=True, exist_ok=True)
@@ -159,6 +161,18 @@ def test_steps_have_neither_the_checkout_nor_what_another_step_left(execute, mon
         names = {name for name in each["environment"] if not name.startswith("LC_")}
         assert names <= given | room | shell
     assert len({each["temporary"] for each in looks}) == 1
+
+
+def test_steps_run_where_the_interpreters_path_has_a_space(execute, tmp_path, monkeypatch):
+    # GIVEN an interpreter as a checkout in such a folder has it
+    environment = tmp_path / "a folder"
+    environment.symlink_to(sys.prefix)
+    monkeypatch.setattr(sys, "executable", str(environment / "bin" / "python"))
+    # WHEN a step is executed, THEN by this interpreter
+    run, log = execute(looking, checkout=str(ROOT))
+    assert run["state"] == "SUCCEEDED", log
+    found = next(line for line in log.splitlines() if "FOUND" in line)
+    assert json.loads(found.split("FOUND", 1)[1])["interpreter"] == sys.executable
 
 
 def test_step_without_a_retry_policy_is_executed_once(execute, tmp_path):
