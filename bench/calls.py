@@ -39,10 +39,9 @@ def measure(count: int) -> dict[str, list[Run]]:
     Each says how many calls it made.
     """
     sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "lib")]
-    import triggers
-    import wishes
     from config import TrainerConfig
     from kfp_ops import Client, ObjectStorage, act, observe, plan
+    from reconciler import desired_state, triggers
     from sandbox import Sandbox
 
     storage = ObjectStorage(
@@ -57,7 +56,7 @@ def measure(count: int) -> dict[str, list[Run]]:
     ):
         nothing = triggers.Signals()
         wanted = {
-            name: next(wishes.wanted(TrainerConfig(), storage, name, {}, nothing, now))
+            name: next(desired_state.wanted(TrainerConfig(), storage, name, {}, nothing, now))
             for name in PAST
         }
         for name, past in PAST.items():

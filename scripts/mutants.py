@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The module that begins it, and its function.
 PURE = {
     "kfp_ops.reconcile": "plan",
-    "wishes": "wanted",
+    "reconciler.desired_state": "wanted",
     "cron": "six_fields",
     "fashion_mnist.evaluation": "judge",
 }

@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING
 
 import ops
 
-import pushgateway
-import status
 from config import TrainerConfig
 from errors import PROBLEMS, NoDataError
 from kfp_ops import KfpApiRequirer, ObjectStorageRequirer, RelationDataError, write
-from situation import Situation
-from status import Commands
+from reconciler.snapshot import Situation
+from reporting import status
+from reporting.status import Commands
+from workload import pushgateway
 
 # What an event that asks nobody does without is imported where it is used: it takes half as long as
 # all that such an event does. tests/unit/test_start.py holds it so.
 if TYPE_CHECKING:
-    from announcements import Announcement
-    from connection import Connection
+    from k8s.authorization import Profile
     from kfp_ops import Run
-    from profiles import Profile
-    from wishes import Asked, Wish
+    from reconciler.context import Context
+    from reconciler.requests import Asked, Wish
+    from reporting.relation_data import Announcement
 
 logger = logging.getLogger(__name__)
 # Each request would be several lines of Juju's log.
@@ -91,7 +91,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _act(self, event: ops.ActionEvent) -> None:
         from actions import ACTIONS, set_results
-        from wishes import WISHES
+        from reconciler.requests import WISHES
 
         name = event.handle.kind.removesuffix("_action")
         action = ACTIONS.get(name)
@@ -104,8 +104,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 self._submit(event, name, event.load_params(WISHES[name]))
                 return
             params = event.load_params(action.params)
-            with self._connection() as connection:
-                results = action.answer(connection, params)
+            with self._open_context() as context:
+                results = action.answer(context, params)
         except PROBLEMS as error:
             event.fail(status.failure(error, self._commands))
         else:
@@ -118,9 +118,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             set_results(event, results)
 
     def _submit(self, event: ops.ActionEvent, kind: str, params: Wish) -> None:
-        import runs
-        from actions import set_results
-        from params import RunParams
+        from actions import runs, set_results
+        from actions.params import RunParams
 
         params.apply_to(self.load_config(TrainerConfig))
         # Juju counts actions anew in each model, and two models may share a Kubeflow.
@@ -131,17 +130,17 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             message = status.unit_status(self._situation, self._commands).message
             event.fail(status.failure(problem, self._commands) if problem else message)
             return
-        with self._connection() as connection:
-            set_results(event, runs.submitted(connection, run))
+        with self._open_context() as context:
+            set_results(event, runs.submitted(context, run))
             if params.wait:
-                ended = runs.follow(connection, run, params.timeout, event.log)
-                set_results(event, runs.details(connection, RunParams(run_id=run.run_id)))
+                ended = runs.follow(context, run, params.timeout, event.log)
+                set_results(event, runs.details(context, RunParams(run_id=run.run_id)))
                 self._situation = self._reconcile()
                 runs.check(ended)
 
     def _on_kfp_api_broken(self, event: ops.RelationBrokenEvent) -> None:
         """Leave no schedule behind: what is here is the last way to it. What serves goes on."""
-        from cleanup import end_schedules, is_leaving
+        from reconciler.teardown import end_schedules, is_leaving
 
         with suppress(RelationDataError):
             api = self.kfp_api.get(event.relation)
@@ -150,7 +149,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _on_remove(self, _event: ops.RemoveEvent) -> None:
         """Take back the rights in the profile when the application goes; models and runs stay."""
-        from cleanup import leave_profiles
+        from reconciler.teardown import leave_profiles
 
         if self.unit.is_leader() and self.app.planned_units() == 0:
             leave_profiles(model=self.model.name, app=self.app.name)
@@ -161,7 +160,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _status(self, situation: Situation) -> ops.StatusBase:
         if self._is_relation_broken and isinstance(situation.problem, NoDataError):
-            from cleanup import is_dying
+            from reconciler.teardown import is_dying
 
             # Juju removes the relations of a unit that leaves before the unit.
             if is_dying(self.unit.name):
@@ -190,8 +189,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _configure_workload(self) -> None:
         """Run the workload and tell monitoring of it, which only Juju's changes can alter."""
-        import observability
-        from announcements import observability_data
+        from reporting.relation_data import observability_data
+        from workload import observability
 
         relations, topology = self.model.relations, observability.Topology.from_charm(self)
         loki = observability.loki_endpoints(relations["logging"], self.model.juju_version)
@@ -203,11 +202,11 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _publish(self, situation: Situation) -> None:
         """Tell monitoring, Kubeflow's dashboard and charms that serve what is so."""
-        from announcements import situation_data
-        from observability import Topology
+        from reporting.relation_data import situation_data
+        from workload.observability import Topology
 
         if self.unit.get_container(pushgateway.CONTAINER).can_connect():
-            import metrics
+            from reporting import metrics
 
             text = metrics.exposition(situation) if self.unit.is_leader() else None
             pushgateway.push(self.app.name, text, is_whole=not situation.problem)
@@ -226,13 +225,13 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         if self.unit.is_leader():
             self.kfp_api.publish()
             self.object_storage.publish()
-        with self._connection() as connection:
-            from reconcile import reconcile
+        with self._open_context() as context:
+            from reconciler.reconcile import reconcile
 
-            return reconcile(connection, asked, runs, leads=self.unit.is_leader())
+            return reconcile(context, asked, runs, leads=self.unit.is_leader())
 
     @contextmanager
-    def _connection(self) -> Generator[Connection]:
+    def _open_context(self) -> Generator[Context]:
         """Kubeflow Pipelines and the registry, as configuration and relations say."""
         config = self.load_config(TrainerConfig)
         api, storage = self.kfp_api.get(), self.object_storage.get()
@@ -242,13 +241,14 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         if storage is None:
             is_related = self.object_storage.is_related
             raise NoDataError("object-storage", "minio", is_related=is_related, missing="keys")
-        import connection
+        from reconciler.context import Context, connect
+        from reconciler.peer_data import PeerData
 
         profile = self._profile()
         if profile and self.unit.is_leader():
             profile.ensure()
-        with connection.connect(api.url, profile) as client:
-            yield connection.Connection(
+        with connect(api.url, profile) as client:
+            yield Context(
                 config=config,
                 client=client,
                 storage=storage,
@@ -256,17 +256,17 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 namespace=config.profile or api.namespace or self.model.name,
                 app=self.app.name,
                 model=self.model.name,
-                memory=self._memory,
+                peer_data=PeerData(self._databag),
             )
 
     @property
-    def _memory(self) -> MutableMapping[str, str]:
+    def _databag(self) -> MutableMapping[str, str]:
         relation = self.model.get_relation("peers")
         return relation.data[self.app] if relation else self._without_peers
 
     def _profile(self) -> Profile | None:
         """The profile that the options name, whatever else is wrong with them; None: single-user."""
-        from profiles import Profile
+        from k8s.authorization import Profile
 
         name, owner = (str(self.config[option]) for option in ("profile", "profile-owner"))
         app, model = self.app.name, self.model.name

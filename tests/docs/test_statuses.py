@@ -1,4 +1,4 @@
-"""docs/how-to/solve-problems.md against the statuses in src/status.py: all of them, and no others."""
+"""docs/how-to/solve-problems.md against the statuses in src/reporting/status.py: all of them, and no others."""
 
 import ast
 import re
@@ -7,7 +7,6 @@ import ops
 import pytest
 
 import kfp_ops
-import status
 from errors import (
     KubernetesError,
     KubernetesForbiddenError,
@@ -31,7 +30,8 @@ from errors import (
     UnsafeRegistryError,
 )
 from kfp_ops import RunState
-from status import Commands
+from reporting import status
+from reporting.status import Commands
 from tests.docs.documents import ROOT
 from tests.unit import test_status
 
@@ -137,8 +137,8 @@ def test_an_action_that_nobody_tries_again_says_so():
 
 
 def texts():
-    """The f-strings of the functions in src/status.py, each as a pattern."""
-    tree = ast.parse((ROOT / "src" / "status.py").read_text())
+    """The f-strings of the functions in src/reporting/status.py, each as a pattern."""
+    tree = ast.parse((ROOT / "src" / "reporting" / "status.py").read_text())
     for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
         nodes = list(ast.walk(function))
         formats = [node.format_spec for node in nodes if isinstance(node, ast.FormattedValue)]
@@ -151,7 +151,7 @@ def texts():
 
 
 def test_all_that_the_code_can_say_is_seen_here():
-    # Else what is new in src/status.py would not be asked for above.
+    # Else what is new in src/reporting/status.py would not be asked for above.
     said = [each.message for each in SEEN]
     said += [status.problem(error, JUJU).message for error in ANSWERS]
     said += [status.failure(error, JUJU) for error in PROBLEMS]

@@ -15,16 +15,15 @@ import httpx
 import pytest
 import yaml
 
-import metrics
-import observability
-import pushgateway
 from config import TrainerConfig
 from errors import RegistryError
+from k8s.pods import PodIssue
 from kfp_ops import Run, RunState
-from observability import Topology
-from pods import PodIssue
+from reconciler.snapshot import Situation
 from registry import Champion, Report, Result
-from situation import Situation
+from reporting import metrics
+from workload import observability, pushgateway
+from workload.observability import Topology
 
 PROGRAMS = ("prometheus", "prometheus-pushgateway", "promtool")
 pytestmark = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import ops.testing
 import pytest
 
-import runs as kfp_runs
+from actions import runs as kfp_runs
 from charm import FashionMnistTrainerCharm
 from sandbox import Sandbox
 

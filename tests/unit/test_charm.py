@@ -16,11 +16,11 @@ import ops.testing
 import pytest
 import yaml
 
-import kube
-import runs as kfp_runs
+from actions import runs as kfp_runs
 from charm import FashionMnistTrainerCharm
-from config_maps import ConfigMaps
 from fashion_mnist.registry import Registry as PipelineRegistry
+from k8s import client as kube
+from k8s.config_maps import ConfigMaps
 from kfp_ops import AnswerError, ForbiddenError, Run, RunState, ServerError, UnreachableError
 from sandbox import Sandbox
 from tests.unit.conftest import FaultProxy, bare, sdi

@@ -8,8 +8,8 @@ import obstore
 import ops
 import pytest
 
-import code_bundle
 from kfp_ops import PipelineSpec
+from reconciler import code_bundle
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from config import RECIPES, TrainerConfig
 from errors import OptionError
 from kfp_ops import PipelineSpec
-from params import MonitorParams, TrainParams
+from reconciler.requests import MonitorParams, TrainParams
 
 ROOT = Path(__file__).parents[2]
 CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())

@@ -12,8 +12,8 @@ import ops
 import ops.testing
 import pytest
 
-import reconcile
 from fashion_mnist import data
+from reconciler import reconcile
 from sandbox import Sandbox
 from tests.unit.conftest import PUSHGATEWAY, sdi
 

@@ -16,10 +16,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug import Response
 
-import pushgateway
 from charm import FashionMnistTrainerCharm
 from kfp_ops import RelationDataError, TrainedModel, TrainedModelRequirer
 from tests.unit.conftest import PUSHGATEWAY, bare
+from workload import pushgateway
 
 LOKI = "http://loki-0.loki:3100/loki/api/v1/push"
 
@@ -46,7 +46,7 @@ def gateway(monkeypatch, httpserver):
 
 def metrics_made():
     """The names of the metrics that the charm makes, and the Pushgateway of itself."""
-    source = Path("src/metrics.py").read_text(encoding="utf-8")
+    source = Path("src/reporting/metrics.py").read_text(encoding="utf-8")
     ours = {f"fashion_mnist_trainer_{name}" for name in re.findall(r'gauge\(\s*"(\w+)"', source)}
     return ours | {"push_time_seconds"}
 

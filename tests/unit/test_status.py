@@ -11,7 +11,6 @@ import pytest
 
 import errors
 import kfp_ops
-import status
 from config import TrainerConfig
 from errors import (
     NoDataError,
@@ -20,11 +19,12 @@ from errors import (
     RegistryError,
     RegistryRefusedError,
 )
+from k8s.inference_service import Served
+from k8s.pods import PodIssue
 from kfp_ops import Run, RunState, Task
-from pods import PodIssue
 from registry import Champion, Report, Result
-from serving import Served
-from status import Commands, Situation
+from reporting import status
+from reporting.status import Commands, Situation
 
 JUJU = Commands(app="trainer", juju=3)
 GOOD = Result(run_id="new", accuracy=0.9141, accepted=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import step_log
+from k8s import step_log
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 TRANSCRIPTS = Path(os.environ.get("KFP_TRANSCRIPTS", SHARED / "kfp-transcripts" / "2.15.0"))

@@ -9,13 +9,12 @@ import ops
 import ops.testing
 import pytest
 
-import reconcile
-import sources
 from config import TrainerConfig
 from fashion_mnist import data
 from kfp_ops import ObjectStorage
+from reconciler import etags, reconcile
+from reconciler.triggers import Signals, due
 from registry import Champion, Report, Result
-from triggers import Signals, due
 
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.timezone.utc)
 DAY = datetime.timedelta(days=1)
@@ -160,9 +159,9 @@ def bucket(sandbox, registry, monkeypatch, tmp_path_factory):
 def test_the_charm_and_the_step_see_the_same_versions_of_objects(sandbox, storage, bucket):
     read = data.load(S3, s3_endpoint=sandbox.s3_url).etags
     assert set(read) == set(FILES)
-    assert sources.etags(S3, FILES, storage) == read
+    assert etags.etags(S3, FILES, storage) == read
     bucket(1)
-    now = sources.etags(S3, FILES, storage)
+    now = etags.etags(S3, FILES, storage)
     assert all(now[file] != read[file] for file in FILES)
 
 
@@ -190,13 +189,13 @@ def test_the_charm_and_the_step_see_the_same_versions_of_pages(
     address = httpserver.url_for("/").rstrip("/")
     expected = dict.fromkeys(FILES, told) if told else {}
     assert data.load(address).etags == expected
-    assert sources.etags(address, FILES, storage) == expected
+    assert etags.etags(address, FILES, storage) == expected
 
 
 @pytest.mark.parametrize("address", [S3 + "-not-there", "http://127.0.0.1:1/x", "http://[/"])
 def test_a_source_that_cannot_be_looked_at_is_told(storage, address):
-    with pytest.raises(sources.SourceError, match="cannot be looked at"):
-        sources.etags(address, FILES, storage)
+    with pytest.raises(etags.SourceError, match="cannot be looked at"):
+        etags.etags(address, FILES, storage)
 
 
 # Through the charm ------------------------------------------------------------------------------------

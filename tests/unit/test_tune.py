@@ -9,11 +9,11 @@ import ops.testing
 import pytest
 import yaml
 
-import tuning
 from config import TrainerConfig
 from errors import OptionError
 from kfp_ops import PipelineSpec
-from params import TuneParams
+from reconciler import search_space
+from reconciler.requests import TuneParams
 
 ROOT = Path(__file__).parents[2]
 SPEC = PipelineSpec.load(ROOT / "src" / "pipelines" / "tune.yaml")
@@ -40,7 +40,7 @@ def test_tune_submits_one_run_of_its_own_pipeline_with_the_configurations_settin
     given = run["runtime_config"]["parameters"]
     assert given["trials"] == 3
     assert given["parallelism"] == 2
-    assert given["space"] == tuning.DEFAULT
+    assert given["space"] == search_space.DEFAULT
     assert (given["seed"], given["epochs"], given["workers"]) == (7, 3, 2)
     asked = httpx.get(
         f"{sandbox.api_url}/apis/v2beta1/pipelines/names/fashion-mnist-tuner", trust_env=False

@@ -1,16 +1,14 @@
-"""The actions' parameters, checked; see `config` for how they are filled and refused."""
+"""The runs that an operator asks for: the parameters of `train`, `tune` and `monitor`, checked."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import re
 from collections.abc import Mapping
 from typing import Any
 
-import tuning
 from config import TrainerConfig
 from errors import OptionError, ParameterError
+from reconciler import search_space
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +90,7 @@ class TuneParams:
         """
         changed = config if self.seed is None else _replaced(config, {"seed": self.seed})
         try:
-            for name, value in tuning.values(self.space or tuning.DEFAULT):
+            for name, value in search_space.values(self.space or search_space.DEFAULT):
                 dataclasses.replace(changed, **{name: value})
         except OptionError as error:
             raise ParameterError("space", self.space, f"a space in which {error}") from error
@@ -132,98 +130,15 @@ class MonitorParams:
         return _replaced(config, {"monitor_data": data})
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NoParams:
-    """What `pause` and `resume` are given: nothing."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ListParams:
-    """What `list-runs` and `list-models` are given: how many at most, 1 to 100."""
-
-    limit: int = 10
-
-    def __post_init__(self):
-        """Check it; raises ParameterError."""
-        if not 1 <= self.limit <= 100:
-            raise ParameterError("limit", self.limit, "between 1 and 100")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunParams:
-    """What `get-run` and `cancel-run` are given: a run's id.
-
-    Empty means the newest run, `monitor` the newest run of monitoring.
-    """
-
-    run_id: str = ""
-
-    def __post_init__(self):
-        """Check it; raises ParameterError."""
-        # It becomes part of an address.
-        if not re.fullmatch(r"[\w\-]{0,64}", self.run_id, re.ASCII):
-            raise ParameterError("run_id", self.run_id, "empty or a run's id")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PredictParams:
-    """What the action `predict` is given: a test image and whom to ask, or an image of one's own.
-
-    Attributes:
-        image_number: which test image, 0 to 9999; None is the first.
-        version: whose published answer is told; None asks the model that serves.
-        image: base64 of a PNG file, about which only the served model can be asked.
-    """
-
-    image_number: int | None = None
-    version: int | None = None
-    image: str | None = None
-
-    def __post_init__(self):
-        """Check it; raises ParameterError."""
-        if self.image_number is not None and not 0 <= self.image_number <= 9999:
-            raise ParameterError("image_number", self.image_number, "between 0 and 9999")
-        if self.version is not None and self.version < 1:
-            raise ParameterError("version", self.version, "a number from list-models")
-        if self.image is not None:
-            for name in ("image_number", "version"):
-                value = getattr(self, name)
-                if value is not None:
-                    raise ParameterError(name, value, "left out where image is given")
-            # An image that is none is told before anybody is asked.
-            _ = self.pixels
-
-    @functools.cached_property
-    def pixels(self) -> bytes | None:
-        """The image's grey levels, 28 rows of 28 bytes; None where there is none."""
-        import images
-
-        return None if self.image is None else images.pixels(self.image)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PromoteParams:
-    """What the action `promote` is given: the version that shall serve, and why."""
-
-    version: int
-    reason: str = "promoted by an operator"
-
-    def __post_init__(self):
-        """Check it; raises ParameterError."""
-        if self.version < 1:
-            raise ParameterError("version", self.version, "a number from list-models")
-        _check_reason(self.reason)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RollbackParams:
-    """What the action `rollback` is given: why."""
-
-    reason: str = "rolled back by an operator"
-
-    def __post_init__(self):
-        """Check it; raises ParameterError."""
-        _check_reason(self.reason)
+Wish = TrainParams | TuneParams | MonitorParams
+# The actions that ask for a run, and the dataclass of their parameters.
+WISHES: dict[str, type[Wish]] = {
+    "train": TrainParams,
+    "tune": TuneParams,
+    "monitor": MonitorParams,
+}
+# What is asked for, by the name of the run.
+Asked = Mapping[str, Wish]
 
 
 def _replaced(config: TrainerConfig, given: Mapping[str, Any]) -> TrainerConfig:
@@ -239,8 +154,3 @@ def _check_wish(note: str, timeout: int) -> None:
         raise ParameterError("timeout", timeout, "between 1 and 1440 minutes")
     if len(note) > 1000:
         raise ParameterError("note", note, "at most 1000 characters")
-
-
-def _check_reason(reason: str) -> None:
-    if not 1 <= len(reason) <= 1000:
-        raise ParameterError("reason", reason, "1 to 1000 characters")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kfp_ops import RunState
-from situation import Situation
+from reconciler.snapshot import Situation
 
 PREFIX = "fashion_mnist_trainer"
 # Called with a name, what it says, its value or None, and labels.

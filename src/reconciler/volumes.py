@@ -16,14 +16,13 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import runs
-import wishes
 from config import TrainerConfig
-from connection import Connection
 from errors import KubernetesError, OptionError
+from k8s.client import connect, delete, errors
+from k8s.pods import RUN_LABEL
 from kfp_ops import KfpError, Observed, Run, RunState
-from kube import connect, delete, errors
-from pods import RUN_LABEL
+from reconciler import desired_state, pipelines, run_issues
+from reconciler.context import Context
 
 if TYPE_CHECKING:
     import lightkube
@@ -39,19 +38,19 @@ _CLOCKS = datetime.timedelta(minutes=1)
 _IS_DEFAULT = "storageclass.kubernetes.io/is-default-class"
 
 
-def with_storage_class(connection: Connection) -> TrainerConfig:
+def with_storage_class(context: Context) -> TrainerConfig:
     """The options, with the cluster's default in place of a storage class that is not named.
 
     Raises:
         OptionError: the cluster has no default.
         KubernetesError: Kubernetes did not tell.
     """
-    config = connection.config
+    config = context.config
     if not config.workspace_size or config.storage_class:
         return config
     from lightkube.resources.storage_v1 import StorageClass
 
-    kube = connect(connection.app, connection.model)
+    kube = connect(context.app, context.model)
     with errors("the cluster's storage classes"):
         classes: list[Any] = list(kube.list(StorageClass))  # pyright: ignore[reportUnknownMemberType]
     defaults = [
@@ -76,7 +75,7 @@ def _is_default(annotations: Mapping[str, str]) -> bool:
     return annotations.get(_IS_DEFAULT) == "true"
 
 
-def remove_leftovers(connection: Connection, observed: Observed) -> None:
+def remove_leftovers(context: Context, observed: Observed) -> None:
     """Delete the claims of ended runs that the trainer submitted, and completed pods that hold them.
 
     It looks only where runs with a volume are wanted or among those observed, with one call to Kubeflow
@@ -84,31 +83,33 @@ def remove_leftovers(connection: Connection, observed: Observed) -> None:
     now is tried again at the next event.
     """
     experiment = observed.experiment
-    if experiment is None or not _uses_volumes(connection, observed):
+    if experiment is None or not _uses_volumes(context, observed):
         return
     try:
-        ended = connection.client.list_runs(experiment.experiment_id, limit=_RUNS, state=_ENDED)
-        own = {run.run_id: run for run in ended if _has_volume(run) and wishes.is_submitted(run)}
+        ended = context.client.list_runs(experiment.experiment_id, limit=_RUNS, state=_ENDED)
+        own = {
+            run.run_id: run for run in ended if _has_volume(run) and desired_state.is_submitted(run)
+        }
         if own:
-            _remove(connection, own)
+            _remove(context, own)
     except (KfpError, KubernetesError) as error:
         logger.warning("the volume of a run may be left: %s", error)
 
 
-def _uses_volumes(connection: Connection, observed: Observed) -> bool:
+def _uses_volumes(context: Context, observed: Observed) -> bool:
     latest = (observed.latest,) if observed.latest else ()
     seen = (*latest, *observed.runs.values(), *(r for f in observed.families.values() for r in f))
-    return bool(connection.config.workspace_size) or any(map(_has_volume, seen))
+    return bool(context.config.workspace_size) or any(map(_has_volume, seen))
 
 
 def _has_volume(run: Run) -> bool:
     return bool(run.parameters.get("workspace_size"))
 
 
-def _remove(connection: Connection, own: Mapping[str, Run]) -> None:
+def _remove(context: Context, own: Mapping[str, Run]) -> None:
     from lightkube.resources.core_v1 import PersistentVolumeClaim, Pod
 
-    kube, namespace = connect(connection.app, connection.model), connection.namespace
+    kube, namespace = connect(context.app, context.model), context.namespace
     with errors(f"volumes in namespace {namespace}"):
         claims: list[Any] = list(kube.list(PersistentVolumeClaim, namespace=namespace))  # pyright: ignore[reportUnknownMemberType]
         claims = [claim for claim in claims if _is_of(claim, own.get(claim.metadata.name))]
@@ -120,7 +121,7 @@ def _remove(connection: Connection, own: Mapping[str, Run]) -> None:
     for run in sorted((own[name] for name in ids), key=lambda run: str(run.created_at)):
         pods = [pod for pod in found if _holds(pod, run)]
         if run.state is not RunState.SUCCEEDED and pods:
-            _keep_reason(connection, run)
+            _keep_reason(context, run)
         (claim,) = (claim for claim in claims if claim.metadata.name == run.run_id)
         _delete(kube, namespace, PersistentVolumeClaim, claim)
         for pod in pods:
@@ -150,12 +151,12 @@ def _holds(pod: Any, run: Run) -> bool:
     )
 
 
-def _keep_reason(connection: Connection, run: Run) -> None:
+def _keep_reason(context: Context, run: Run) -> None:
     """Keep why a run failed, since its pods go."""
-    run = connection.records.as_known(run)
-    issue = runs.find_issue(connection, run, wishes.steps(run.parameters))
+    run = context.peer_data.runs.as_known(run)
+    issue = run_issues.find_issue(context, run, pipelines.steps(run.parameters))
     if issue:
-        connection.records.set_issue(run, issue, with_log=True)
+        context.peer_data.runs.set_issue(run, issue, with_log=True)
 
 
 def _delete(kube: lightkube.Client, namespace: str, kind: Any, found: Any) -> None:

@@ -8,17 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-import profiles
-from connection import Connection, connect, service
 from errors import KubernetesError
-from kfp_ops import KfpError, withdraw, write
-from profiles import Profile
-from wishes import CONFIGURATION, experiments
+from k8s import authorization
+from k8s.authorization import Profile
+from kfp_ops import KfpError, withdraw
+from naming import CONFIGURATION, experiments
+from reconciler.context import Context, connect, service
 
 logger = logging.getLogger(__name__)
-
-# Under what the leader keeps which profile it worked in last, for when the option is emptied.
-_PROFILE = "profile"
 
 
 def is_leaving(unit: str) -> bool:
@@ -66,45 +63,43 @@ def leave_profiles(*, model: str, app: str) -> None:
     """Take what serves and the application's rights along, from all profiles."""
     name, _ = experiments(model, app)
     try:
-        for target in profiles.bound(app=app, model=model):
+        for target in authorization.bound(app=app, model=model):
             _leave(target, name)
     except KubernetesError as error:
         logger.warning("rights or a service may be left in a profile: %s", error)
 
 
-def leave_former_profiles(connection: Connection) -> None:
+def leave_former_profiles(context: Context) -> None:
     """Take along what was left in profiles that the option named before.
 
     That is the schedules, the configuration's run if it still goes on, the service and the rights. Where
     a run of a schedule goes on, all but these waits for its end.
     """
-    if connection.profile:
-        write(connection.memory, {_PROFILE: connection.profile.name})
-    elif not connection.memory.get(_PROFILE):
+    if context.profile:
+        context.peer_data.set_profile(context.profile.name)
+    elif not context.peer_data.profile:
         # A single-user trainer that never worked in a profile has no business with Kubernetes.
         return
     try:
-        waiting = [former for former in _former(connection) if not _is_left(connection, former)]
+        waiting = [former for former in _former(context) if not _is_left(context, former)]
     except (KfpError, KubernetesError) as error:
         # Tried again with the next event; the profile of today is what counts.
         logger.warning("a schedule or service may be left in another profile: %s", error)
         return
-    if not connection.profile and not waiting:
-        del connection.memory[_PROFILE]
+    if not context.profile and not waiting:
+        context.peer_data.set_profile("")
 
 
-def _former(connection: Connection) -> list[Profile]:
-    bound = profiles.bound(app=connection.app, model=connection.model)
+def _former(context: Context) -> list[Profile]:
+    bound = authorization.bound(app=context.app, model=context.model)
     return [
-        profile
-        for profile in bound
-        if not connection.profile or profile.name != connection.profile.name
+        profile for profile in bound if not context.profile or profile.name != context.profile.name
     ]
 
 
-def _is_left(connection: Connection, former: Profile) -> bool:
+def _is_left(context: Context, former: Profile) -> bool:
     """Leave a profile, and say whether nothing of it has to wait."""
-    url, names = connection.client.url, connection.experiments
+    url, names = context.client.url, context.experiments
     if _withdraw(url, former, names, run_prefix=CONFIGURATION):
         return False
     _leave(former, names[0])

@@ -34,10 +34,10 @@ from errors import (
 )
 from formatting import MONITOR, figures, progress
 from kfp_ops.texts import line
-from situation import Situation
+from reconciler.snapshot import Situation
 
 if TYPE_CHECKING:
-    from serving import Served
+    from k8s.inference_service import Served
 
 _LOOK = {
     NoSuchRunError: "list-runs",

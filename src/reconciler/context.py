@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
 from config import TrainerConfig
-from config_maps import ConfigMaps
+from k8s.authorization import Profile
+from k8s.config_maps import ConfigMaps
+from k8s.inference_service import InferenceService
 from kfp_ops import ObjectStorage
-from profiles import Profile
+from naming import experiments
+from reconciler.peer_data import PeerData
 from registry import Registry
-from run_records import RunRecords
-from serving import InferenceService
-from wishes import experiments
 
 if TYPE_CHECKING:
     from kfp_ops import Client
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Connection:
+class Context:
     """Kubeflow Pipelines and the registry, at hand.
 
     Attributes:
@@ -31,7 +30,7 @@ class Connection:
         namespace: where the pods of its runs are.
         app: the application's name.
         model: the name of its Juju model.
-        memory: what the leader keeps for itself and for leaders to come.
+        peer_data: leader state that survives re-election.
     """
 
     config: TrainerConfig
@@ -41,7 +40,7 @@ class Connection:
     namespace: str
     app: str
     model: str
-    memory: MutableMapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    peer_data: PeerData
 
     @property
     def experiments(self) -> tuple[str, str]:
@@ -52,11 +51,6 @@ class Connection:
     def service(self) -> InferenceService | None:
         """What serves the champion; a single-user server has no profile to serve it in."""
         return service(self.profile, self.experiments[0]) if self.profile else None
-
-    @property
-    def records(self) -> RunRecords:
-        """What the charm knows of runs and the server may forget."""
-        return RunRecords(self.memory)
 
     @property
     def registry(self) -> Registry:

@@ -17,15 +17,6 @@ if TYPE_CHECKING:
     import lightkube
 
 
-def full_name(model: str, app: str) -> str:
-    """What belongs to an application of a Juju model is called so where others' things are, too.
-
-    With one hyphen, application c of model a-b and b-c of a would share it; no application's name has
-    two in a row, or begins with one.
-    """
-    return f"{model}--{app}"
-
-
 def connect(app: str, model: str) -> lightkube.Client:
     """The API of the cluster in which the charm runs.
 

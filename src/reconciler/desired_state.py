@@ -6,38 +6,20 @@ import dataclasses
 import datetime
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-import code_bundle
-import triggers
-import tuning
 from config import TrainerConfig
 from cron import six_fields
 from kfp_ops import ObjectStorage, PipelineSpec, Run, RunRequest, Schedule, Wanted, fingerprint
-from kube import full_name
-from params import MonitorParams, TrainParams, TuneParams
+from naming import CONFIGURATION
+from reconciler import code_bundle, pipelines, search_space, triggers
+from reconciler.requests import Asked, MonitorParams, TrainParams, TuneParams
 
-PIPELINE, TUNER = "fashion-mnist-trainer", "fashion-mnist-tuner"
-MONITOR = "fashion-mnist-monitor"
-_COMPILED = Path(__file__).parent / "pipelines"
-# How the names of configurations' runs begin.
-CONFIGURATION = "config-"
 # How the server names the runs of a schedule: it leaves the hyphen out.
 _SCHEDULED = "schedule"
 # The names of the other runs that train: after a configuration, a trigger, or an action in a Juju model.
 _SUBMITTED = re.compile(rf"({CONFIGURATION}|{triggers.RUN_PREFIX}|train-[0-9a-f]{{8}}-)\w+$")
 # The steps that train, which options give resources.
 _TRAIN, _TRIAL = "train", "trial"
-
-Wish = TrainParams | TuneParams | MonitorParams
-# The actions that ask for a run, and the dataclass of their parameters.
-WISHES: dict[str, type[Wish]] = {
-    "train": TrainParams,
-    "tune": TuneParams,
-    "monitor": MonitorParams,
-}
-# What is asked for, by the name of the run.
-Asked = Mapping[str, Wish]
 
 
 def wanted(
@@ -66,17 +48,17 @@ def wanted(
     if tunings:
         requests = tuple(_tunings(config, storage, tunings))
         tuner = Wanted(
-            pipeline=TUNER,
-            spec=_spec(config, requests[0].parameters, _TRAIN, _TRIAL),
+            pipeline=pipelines.TUNER,
+            spec=pipelines.spec(config, requests[0].parameters, _TRAIN, _TRIAL),
             experiment=experiment,
             runs=requests,
             # The schedule in the experiment is the trainer's.
             schedule_prefix="tune-",
         )
         yield _with_code(config, tuner, pipeline_version=tuner.version)
-    spec = _spec(config, config.arguments, _TRAIN)
+    spec = pipelines.spec(config, config.arguments, _TRAIN)
     trainer = Wanted(
-        pipeline=PIPELINE,
+        pipeline=pipelines.PIPELINE,
         spec=spec,
         experiment=experiment,
         runs=(
@@ -108,13 +90,13 @@ def monitoring(
     Raises:
         OptionError: a parameter has a value that it cannot have.
     """
-    spec = _spec(config, config.monitor_arguments)
+    spec = pipelines.spec(config, config.monitor_arguments)
     schedule = None
     if config.monitor_schedule:
         arguments = {**config.monitor_arguments, "s3_endpoint": storage.url}
         schedule = _recurring(spec, config.monitor_schedule, arguments, enabled=True)
     monitor = Wanted(
-        pipeline=MONITOR,
+        pipeline=pipelines.MONITOR,
         spec=spec,
         experiment=experiment,
         runs=tuple(
@@ -135,39 +117,10 @@ def monitoring(
     return _with_code(config, monitor)
 
 
-def experiments(model: str, app: str) -> tuple[str, str]:
-    """The names of the experiments of an application in a Juju model: training, and monitoring."""
-    name = full_name(model, app)
-    # A dot, since an application may be called NAME-monitor.
-    return name, f"{name}.monitor"
-
-
-def steps(parameters: Mapping[str, object]) -> frozenset[str]:
-    """The names of the steps of a run with these parameters."""
-    return PipelineSpec.load(_compiled(parameters)).steps
-
-
 def is_submitted(run: Run) -> bool:
     """Whether a run in the trainer's experiment is of the charm or its schedule, not of a person."""
     name = run.display_name
     return bool(_SUBMITTED.match(name) or (run.recurring_run_id and name.startswith(_SCHEDULED)))
-
-
-def _compiled(parameters: Mapping[str, object]) -> Path:
-    """The pipeline that has these parameters."""
-    if "monitor_data" in parameters:
-        return _COMPILED / "monitor.yaml"
-    if "trials" in parameters:
-        return _COMPILED / "tune.yaml"
-    return _COMPILED / ("train-workspace.yaml" if "workspace_size" in parameters else "train.yaml")
-
-
-def _spec(config: TrainerConfig, parameters: Mapping[str, object], *training: str) -> PipelineSpec:
-    return PipelineSpec.load(
-        _compiled(parameters),
-        image=config.training_image,
-        resources=dict.fromkeys(training, config.resources),
-    )
 
 
 def _requests(
@@ -222,7 +175,7 @@ def _tunings(
                 **_arguments(trial_config, storage, "action"),
                 "trials": params.trials,
                 "parallelism": params.parallelism,
-                "space": params.space or tuning.DEFAULT,
+                "space": params.space or search_space.DEFAULT,
             },
             description=params.note or "Asked for by the action tune",
         )

@@ -13,9 +13,9 @@ import json
 from collections.abc import MutableMapping
 from typing import Any
 
+from k8s.pods import PodIssue
 from kfp_ops import Run, RunState
 from kfp_ops.texts import line
-from pods import PodIssue
 
 _KEY = "runs"
 # Records kept: at most half a kilobyte each, and one log.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from errors import KubernetesError, KubernetesForbiddenError
-from kube import connect, errors
+from k8s.client import connect, errors
 from model_registry import ConfigMap
 
 if TYPE_CHECKING:

@@ -11,12 +11,17 @@ from typing import Any
 
 import ops
 
-import models
-import runs
-import schedules
-from connection import Connection
+from actions import models, runs, schedules
+from actions.params import (
+    ListParams,
+    NoParams,
+    PredictParams,
+    PromoteParams,
+    RollbackParams,
+    RunParams,
+)
 from kfp_ops.texts import printable
-from params import ListParams, NoParams, PredictParams, PromoteParams, RollbackParams, RunParams
+from reconciler.context import Context
 
 # Characters of a result: what servers, steps and files say may be anybody's, and of any length.
 TEXT = 16_000
@@ -34,7 +39,7 @@ class Action:
     """
 
     params: type[Any]
-    answer: Callable[[Connection, Any], dict[str, str]]
+    answer: Callable[[Context, Any], dict[str, str]]
     changes: bool = False
 
 

@@ -12,10 +12,10 @@ from errors import Problem
 
 if TYPE_CHECKING:
     from config import TrainerConfig
+    from k8s.inference_service import Served
+    from k8s.pods import PodIssue
     from kfp_ops import Run
-    from pods import PodIssue
     from registry import Champion, Report, Result
-    from serving import Served
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,6 @@ class Situation:
     def drift(self) -> dict[str, float]:
         """What of production drifted away from the model that serves; see `triggers.drift`."""
         # Imported here, since most events have nothing of production to tell.
-        import triggers
+        from reconciler import triggers
 
         return triggers.drift(self.config, self.champion, self.report) if self.config else {}

@@ -9,9 +9,9 @@ import zlib
 from typing import Any, cast
 
 from errors import ParameterError
+from k8s.inference_service import SIDE
 from kfp_ops.texts import line
 
-SIDE = 28
 # Characters of base64: ten times what such an image needs, so that there is room for what programs
 # write beside it, and no more is unpacked than the unit has memory for.
 LONGEST = 32768

@@ -11,10 +11,10 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Any
 
-import step_log
 from errors import KubernetesError
+from k8s import step_log
+from k8s.client import errors
 from kfp_ops.texts import line, printable
-from kube import errors
 
 if TYPE_CHECKING:
     import lightkube

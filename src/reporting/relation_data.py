@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import observability
-import pushgateway
 from kfp_ops import DashboardLink, TrainedModel
-from observability import Topology
-from situation import Situation
+from reconciler.snapshot import Situation
+from workload import observability, pushgateway
+from workload.observability import Topology
 
 Announcement = Callable[[], Mapping[str, str]]
 # Every version's SavedModel has this one: docs/reference/registry.md.

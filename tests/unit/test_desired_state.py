@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-import code_bundle
-import wishes
+import naming
 from config import TrainerConfig
 from errors import OptionError
 from kfp_ops import ObjectStorage, PipelineSpec
-from params import MonitorParams, TrainParams, TuneParams
+from reconciler import code_bundle, desired_state, pipelines
+from reconciler.requests import MonitorParams, TrainParams, TuneParams
+from reconciler.triggers import Signals
 from registry import Champion, Result
-from triggers import Signals
 
 NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.timezone.utc)
 STORAGE = ObjectStorage(
@@ -24,11 +24,11 @@ DEFAULTS = TrainerConfig()
 NOTHING = Signals()
 
 
-COMPILED = Path(wishes.__file__).parent / "pipelines"
+COMPILED = Path(pipelines.__file__).parents[1] / "pipelines"
 
 
 def wanted(config=DEFAULTS, storage=STORAGE, evidence=NOTHING, **asked):
-    *_, own = wishes.wanted(config, storage, "kubeflow--trainer", asked, evidence, NOON)
+    *_, own = desired_state.wanted(config, storage, "kubeflow--trainer", asked, evidence, NOON)
     return own
 
 
@@ -40,7 +40,7 @@ def test_a_configuration_is_a_run_of_the_compiled_pipeline():
     # WHEN all options have their defaults
     said = wanted()
     # THEN there is one run, with all that they decide
-    assert said.pipeline == wishes.PIPELINE
+    assert said.pipeline == pipelines.PIPELINE
     assert said.experiment == "kubeflow--trainer"
     assert said.version == PipelineSpec.load(COMPILED / "train.yaml").fingerprint
     (run,) = said.runs
@@ -61,7 +61,7 @@ def test_a_configuration_is_a_run_of_the_compiled_pipeline():
 
 def test_the_same_options_are_the_same_run_whenever_asked():
     (before,), (after,) = (
-        list(wishes.wanted(TrainerConfig(), storage, "k--t", {}, NOTHING, now))[-1].runs
+        list(desired_state.wanted(TrainerConfig(), storage, "k--t", {}, NOTHING, now))[-1].runs
         for storage, now in (
             (STORAGE, NOON),
             # As another unit reads it, a day later, from a relation with other keys
@@ -211,8 +211,8 @@ def test_a_workspace_selects_the_pipeline_that_has_one():
     said = wanted(options)
     assert said.version == PipelineSpec.load(COMPILED / "train-workspace.yaml").fingerprint
     said.spec.check(said.runs[0].parameters)
-    assert wishes.steps(said.runs[0].parameters) == said.spec.steps
-    assert wishes.steps(wanted().runs[0].parameters) == wanted().spec.steps != said.spec.steps
+    assert pipelines.steps(said.runs[0].parameters) == said.spec.steps
+    assert pipelines.steps(wanted().runs[0].parameters) == wanted().spec.steps != said.spec.steps
 
 
 def test_resources_are_those_of_the_step_that_trains():
@@ -223,13 +223,13 @@ def test_resources_are_those_of_the_step_that_trains():
 
 
 def test_each_application_in_a_model_has_two_experiments():
-    training, monitoring = wishes.experiments("kubeflow", "trainer")
+    training, monitoring = naming.experiments("kubeflow", "trainer")
     assert (training, monitoring) == ("kubeflow--trainer", "kubeflow--trainer.monitor")
 
 
 def test_no_two_applications_share_an_experiment():
     juju = [("a-b", "c"), ("a", "b-c"), ("a", "b-c-monitor"), ("a--b", "c")]
-    names = [name for model, app in juju for name in wishes.experiments(model, app)]
+    names = [name for model, app in juju for name in naming.experiments(model, app)]
     assert len(set(names)) == len(names)
 
 
@@ -239,7 +239,7 @@ def test_no_two_applications_share_an_experiment():
 def test_tuning_is_a_pipeline_of_its_own_before_the_trainers():
     config = changed(workspace_size="1Gi", storage_class="any", cpu="8", schedule="@daily")
     asked = {"tune-1": TuneParams(trials=3, seed=7, note="better?"), "train-1": TrainParams()}
-    tuning, own = wishes.wanted(config, STORAGE, "kubeflow--trainer", asked, NOTHING, NOON)
+    tuning, own = desired_state.wanted(config, STORAGE, "kubeflow--trainer", asked, NOTHING, NOON)
     # THEN the trainer's runs and schedule are what they are without it
     alone = wanted(config, **{"train-1": TrainParams()})
     assert (own.runs, own.schedule, own.version) == (alone.runs, alone.schedule, alone.version)
@@ -256,7 +256,7 @@ def test_tuning_is_a_pipeline_of_its_own_before_the_trainers():
     resources = dict.fromkeys(("train", "trial"), config.resources)
     compiled = PipelineSpec.load(COMPILED / "tune.yaml", resources=resources)
     assert tuning.version == compiled.fingerprint
-    assert wishes.steps(given) == tuning.spec.steps != own.spec.steps
+    assert pipelines.steps(given) == tuning.spec.steps != own.spec.steps
     # AND the schedules in their experiment are not this pipeline's to delete
     assert tuning.experiment == own.experiment
     assert tuning.schedule is None
@@ -264,7 +264,7 @@ def test_tuning_is_a_pipeline_of_its_own_before_the_trainers():
 
 
 def monitoring(config=DEFAULTS, **asked):
-    return wishes.monitoring(config, STORAGE, "kubeflow--trainer.monitor", asked, NOON)
+    return desired_state.monitoring(config, STORAGE, "kubeflow--trainer.monitor", asked, NOON)
 
 
 def test_monitoring_runs_in_time_and_when_it_is_asked_for():
@@ -279,7 +279,7 @@ def test_monitoring_runs_in_time_and_when_it_is_asked_for():
     assert said.schedule.cron == "0 0 4 * * *"
     assert said.schedule.enabled
     said.spec.check(request.parameters)
-    assert wishes.steps(request.parameters) == said.spec.steps == {"monitor"}
+    assert pipelines.steps(request.parameters) == said.spec.steps == {"monitor"}
 
 
 def test_without_monitoring_there_is_nothing_to_do():

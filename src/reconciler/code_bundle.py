@@ -10,7 +10,7 @@ import functools
 import hashlib
 from pathlib import Path
 
-_PATH = Path(__file__).parent / "pipelines" / "code.tar"
+_PATH = Path(__file__).parents[1] / "pipelines" / "code.tar"
 
 
 def content() -> bytes:

@@ -18,8 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from errors import NoKServeError, NoStorageSecretError, ServedModelError
-from images import SIDE
-from kube import delete, errors, find
+from k8s.client import delete, errors, find
 
 if TYPE_CHECKING:
     import lightkube
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 # Kubeflow puts it into each profile; the pipeline's steps use it too.
 PROFILE_SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - a name
 _KEYS = {"AWS_ACCESS_KEY_ID": "accesskey", "AWS_SECRET_ACCESS_KEY": "secretkey"}
+# Pixels of an image, each way.
+SIDE = 28
 _VERSION = "app.kubernetes.io/version"
 
 

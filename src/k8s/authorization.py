@@ -13,7 +13,8 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from errors import KubernetesError, NoProfilesError, ProfilePendingError
-from kube import connect, delete, errors, find, full_name
+from k8s.client import connect, delete, errors, find
+from naming import full_name
 
 if TYPE_CHECKING:
     import lightkube

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import datetime
 
-import serving
-from connection import Connection
+from actions.params import ListParams, PredictParams, PromoteParams, RollbackParams
 from errors import NoSuchModelError, NotServedError, ServedModelError
 from formatting import table, timestamp
-from params import ListParams, PredictParams, PromoteParams, RollbackParams
+from k8s import inference_service
+from k8s.inference_service import Served
+from reconciler.context import Context
 from registry import Champion, Result
-from serving import Served
 
 
-def listing(connection: Connection, params: ListParams) -> dict[str, str]:
+def listing(context: Context, params: ListParams) -> dict[str, str]:
     """The newest versions, a line for each.
 
     Its columns: version, test accuracy, class with the least recall, why it was trained, when it was
@@ -22,9 +22,9 @@ def listing(connection: Connection, params: ListParams) -> dict[str, str]:
     Raises:
         RegistryError: the registry cannot be read.
     """
-    champion = connection.registry.champion()
-    moves = connection.registry.moves(params.limit)
-    serving = champion.version if champion else None
+    champion = context.registry.champion()
+    moves = context.registry.moves(params.limit)
+    serving_version = champion.version if champion else None
     rows = [
         (
             f"v{version}",
@@ -33,12 +33,12 @@ def listing(connection: Connection, params: ListParams) -> dict[str, str]:
             result.reason or "-",
             timestamp(result.created_at) or "-",
             result.run_id,
-            _served(moves.get(version), serves=version == serving),
+            _served(moves.get(version), serves=version == serving_version),
         )
-        for version, result in connection.registry.versions(params.limit).items()
+        for version, result in context.registry.versions(params.limit).items()
     ]
     results = {"count": str(len(rows)), "models": table(rows)}
-    return results if serving is None else {**results, "champion": str(serving)}
+    return results if serving_version is None else {**results, "champion": str(serving_version)}
 
 
 def _worst(result: Result) -> str:
@@ -55,35 +55,7 @@ def _served(moved: datetime.datetime | None, *, serves: bool) -> str:
     return f"served from {since}" if since else ""
 
 
-def serve(connection: Connection, champion: Champion | None, *, acts: bool) -> Served | None:
-    """Have the champion served, or nothing, as the option `serving` says; what is seen of it.
-
-    Args:
-        connection: what to ask, and where to act.
-        champion: the model that serves; None changes nothing.
-        acts: False only looks.
-
-    Raises:
-        KubernetesError: Kubernetes cannot be reached, refuses, or knows no KServe.
-    """
-    config, service = connection.config, connection.service
-    if service is None:
-        return None
-    if config.serving == "none":
-        if acts:
-            service.remove()
-        return None
-    if champion is None or not acts:
-        return service.seen()
-    return service.serve(
-        champion.version,
-        uri=config.model_uri(champion.version),
-        endpoint=connection.storage.url,
-        canary=config.canary_traffic,
-    )
-
-
-def predict(connection: Connection, params: PredictParams) -> dict[str, str]:
+def predict(context: Context, params: PredictParams) -> dict[str, str]:
     """What a version, or the model that serves, sees in a test image or in an operator's own.
 
     Where KServe serves the champion it is asked; else it is told what the version answered when it
@@ -98,17 +70,17 @@ def predict(connection: Connection, params: PredictParams) -> dict[str, str]:
     """
     version, number = params.version, params.image_number or 0
     if version is None:
-        service = connection.service if connection.config.serving == "kserve" else None
+        service = context.service if context.config.serving == "kserve" else None
         served = service.seen() if service else None
         if params.pixels is not None:
-            _check_ready(connection, served)
+            _check_ready(context, served)
         if served and served.is_ready:
-            return _served_prediction(connection, served, number, params.pixels)
-        champion = connection.registry.champion()
+            return _served_prediction(context, served, number, params.pixels)
+        champion = context.registry.champion()
         if champion is None:
             raise NoSuchModelError("no model serves yet")
         version = champion.version
-    prediction = connection.registry.prediction(version, number)
+    prediction = context.registry.prediction(version, number)
     return {
         "version": str(version),
         "served-by": "registry",
@@ -119,8 +91,8 @@ def predict(connection: Connection, params: PredictParams) -> dict[str, str]:
     }
 
 
-def _check_ready(connection: Connection, served: Served | None) -> None:
-    if connection.config.serving != "kserve":
+def _check_ready(context: Context, served: Served | None) -> None:
+    if context.config.serving != "kserve":
         raise NotServedError("no model is served that can be asked about an image", is_due=False)
     if served is None or not served.is_ready:
         subject, reason = (
@@ -130,16 +102,16 @@ def _check_ready(connection: Connection, served: Served | None) -> None:
 
 
 def _served_prediction(
-    connection: Connection, served: Served, image_number: int, raw: bytes | None
+    context: Context, served: Served, image_number: int, raw: bytes | None
 ) -> dict[str, str]:
     """What the served model sees in a test image, or in the operator's own."""
     if raw is None:
-        image = connection.registry.test_image(served.version, image_number)
+        image = context.registry.test_image(served.version, image_number)
         pixels, classes = image.pixels, image.classes
         extra = {"image-number": str(image_number), "actual": image.actual}
     else:
-        pixels, classes, extra = raw, connection.registry.classes(served.version), dict[str, str]()
-    probabilities = serving.ask(served, pixels)
+        pixels, classes, extra = raw, context.registry.classes(served.version), dict[str, str]()
+    probabilities = inference_service.ask(served, pixels)
     if len(probabilities) != len(classes):
         raise ServedModelError(
             f"{served.url} knows {len(probabilities)} classes: {classes} are ours"
@@ -156,24 +128,24 @@ def _served_prediction(
     return {**results, "canary-traffic": str(served.canary)} if served.canary else results
 
 
-def promote(connection: Connection, params: PromoteParams) -> dict[str, str]:
+def promote(context: Context, params: PromoteParams) -> dict[str, str]:
     """Make a version the champion.
 
     Raises:
         NoSuchModelError: there is no such version.
         RegistryError: the registry cannot be reached, or the champion moved meanwhile.
     """
-    return _champion_results(connection.registry.promote(params.version, params.reason))
+    return _champion_results(context.registry.promote(params.version, params.reason))
 
 
-def rollback(connection: Connection, params: RollbackParams) -> dict[str, str]:
+def rollback(context: Context, params: RollbackParams) -> dict[str, str]:
     """Make that version the champion which was it before.
 
     Raises:
         NoSuchModelError: there was no other champion.
         RegistryError: the registry cannot be reached, or the champion moved meanwhile.
     """
-    return _champion_results(connection.registry.rollback(params.reason))
+    return _champion_results(context.registry.rollback(params.reason))
 
 
 def _champion_results(champion: Champion) -> dict[str, str]:

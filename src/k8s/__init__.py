@@ -1,0 +1,1 @@
+"""What the charm asks of the Kubernetes API."""

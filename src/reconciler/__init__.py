@@ -1,0 +1,1 @@
+"""From options, relations and requests to what exists: observe, plan, apply, and a snapshot."""

@@ -1,0 +1,42 @@
+"""The compiled pipelines: which one a run is of, and its specification with image and resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from config import TrainerConfig
+from kfp_ops import PipelineSpec
+
+PIPELINE, TUNER = "fashion-mnist-trainer", "fashion-mnist-tuner"
+MONITOR = "fashion-mnist-monitor"
+_COMPILED = Path(__file__).parents[1] / "pipelines"
+
+
+def steps(parameters: Mapping[str, object]) -> frozenset[str]:
+    """The names of the steps of a run with these parameters."""
+    return PipelineSpec.load(_compiled(parameters)).steps
+
+
+def _compiled(parameters: Mapping[str, object]) -> Path:
+    """The pipeline that has these parameters."""
+    if "monitor_data" in parameters:
+        return _COMPILED / "monitor.yaml"
+    if "trials" in parameters:
+        return _COMPILED / "tune.yaml"
+    return _COMPILED / ("train-workspace.yaml" if "workspace_size" in parameters else "train.yaml")
+
+
+def spec(config: TrainerConfig, parameters: Mapping[str, object], *training: str) -> PipelineSpec:
+    """Return the specification of the pipeline that has these parameters.
+
+    Args:
+        config: names the image of all steps and the resources of those that train.
+        parameters: of its runs.
+        training: the names of the steps that train.
+    """
+    return PipelineSpec.load(
+        _compiled(parameters),
+        image=config.training_image,
+        resources=dict.fromkeys(training, config.resources),
+    )

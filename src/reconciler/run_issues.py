@@ -1,0 +1,69 @@
+"""Why a run failed, was cancelled or does not go on, from its pods, its workflow and what was noted."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from errors import KubernetesError
+from k8s import client, pods
+from kfp_ops import Run, RunState
+from reconciler import pipelines
+from reconciler.context import Context
+
+if TYPE_CHECKING:
+    import lightkube
+
+logger = logging.getLogger(__name__)
+
+
+def find_issue(context: Context, run: Run | None, steps: frozenset[str]) -> pods.PodIssue | None:
+    """Find why a run failed, was cancelled or does not go on, in at most 4 calls to Kubernetes.
+
+    None where all is well, or the charm may not ask Kubernetes. The pods of a run that was terminated
+    tell only that they were stopped, so what was known of it before counts; it counts too where the pods
+    are deleted.
+    """
+    if run is None or run.state in (RunState.SUCCEEDED, RunState.SKIPPED):
+        return None
+    known = context.peer_data.runs.issue(run)
+    terminated = run.state in (RunState.CANCELING, RunState.CANCELED)
+    if terminated and known:
+        return known
+    try:
+        cluster = client.connect(context.app, context.model)
+        issue = pods.find_issue(
+            cluster,
+            namespace=context.namespace,
+            run_id=run.run_id,
+            steps=steps,
+            only_waiting=terminated,
+        )
+    except KubernetesError as error:
+        # Nobody asked for it, and what Kubeflow says is told without it.
+        logger.info("no look at the pods of run %s: %s", run.run_id, error)
+        return known
+    if run.state is not RunState.FAILED:
+        return issue
+    return (
+        issue
+        # Its pods may be deleted while its workflow is still there.
+        or context.peer_data.runs.issue(run, only_ended=True)
+        or _workflow_issue(context, cluster, run)
+        or known
+    )
+
+
+def _workflow_issue(context: Context, cluster: lightkube.Client, run: Run) -> pods.PodIssue | None:
+    try:
+        return pods.find_workflow_issue(cluster, namespace=context.namespace, run_id=run.run_id)
+    except KubernetesError as error:
+        logger.info("no look at the workflow of run %s: %s", run.run_id, error)
+        return None
+
+
+def note_termination(context: Context, run: Run) -> None:
+    """Keep that the charm terminates the run, and what is wrong with it, which is gone afterwards."""
+    context.peer_data.runs.set_terminated(run)
+    issue = find_issue(context, run, pipelines.steps(run.parameters))
+    context.peer_data.runs.set_issue(run, issue)

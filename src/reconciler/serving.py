@@ -1,0 +1,35 @@
+"""The champion behind KServe, as the option `serving` says."""
+
+from __future__ import annotations
+
+from k8s.inference_service import Served
+from reconciler.context import Context
+from registry import Champion
+
+
+def serve(context: Context, champion: Champion | None, *, acts: bool) -> Served | None:
+    """Have the champion served, or nothing, as the option `serving` says; what is seen of it.
+
+    Args:
+        context: what to ask, and where to act.
+        champion: the model that serves; None changes nothing.
+        acts: False only looks.
+
+    Raises:
+        KubernetesError: Kubernetes cannot be reached, refuses, or knows no KServe.
+    """
+    config, service = context.config, context.service
+    if service is None:
+        return None
+    if config.serving == "none":
+        if acts:
+            service.remove()
+        return None
+    if champion is None or not acts:
+        return service.seen()
+    return service.serve(
+        champion.version,
+        uri=config.model_uri(champion.version),
+        endpoint=context.storage.url,
+        canary=config.canary_traffic,
+    )

@@ -1,0 +1,1 @@
+"""From a snapshot to the unit's status, metrics and relation data."""

@@ -1,0 +1,1 @@
+"""The unit's Pushgateway, and how monitoring finds it."""

@@ -1,0 +1,77 @@
+"""Who may import whom, as docs/explanation/architecture.md says."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# What every module of the charm may use.
+BASE = {"config", "cron", "errors", "formatting", "kfp_ops", "naming"}
+# A module or package at the top of src/, and what of ours it may import beyond itself.
+LAYERS = {
+    "naming": set(),
+    "cron": set(),
+    "formatting": {"kfp_ops"},
+    "errors": {"kfp_ops"},
+    "config": {"cron", "errors", "kfp_ops"},
+    "k8s": {"errors", "kfp_ops", "model_registry", "naming"},
+    "registry": {"errors", "kfp_ops", "model_registry"},
+    "workload": {"errors", "kfp_ops"},
+    "reconciler": {*BASE, "k8s", "registry"},
+    "reporting": {*BASE, "k8s", "registry", "reconciler", "workload"},
+    "actions": {*BASE, "k8s", "registry", "reconciler"},
+    "charm": {*BASE, "actions", "k8s", "reconciler", "reporting", "workload"},
+}
+# The project's other folders, and what of ours they may import.
+ROOMS = {
+    "lib/model_registry": set(),
+    "lib/kfp_ops": set(),
+    "training/fashion_mnist": {"model_registry"},
+    "training": {"fashion_mnist", "model_registry"},
+    "sandbox": set(),
+}
+OURS = {*LAYERS, "fashion_mnist", "kfp_ops", "model_registry", "sandbox", "training"}
+
+
+def imported(path):
+    """The top-level names that a module imports, wherever it does so."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.partition(".")[0]
+
+
+def modules_of(path):
+    """The modules of a package, or the one."""
+    return [path] if path.suffix == ".py" else list(path.rglob("*.py"))
+
+
+def test_every_module_of_the_charm_has_a_layer():
+    found = {path.stem for path in (ROOT / "src").iterdir() if modules_of(path)}
+    assert found == LAYERS.keys()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_of_the_charm_imports_only_those_below(name):
+    package = ROOT / "src" / name
+    for path in modules_of(package if package.is_dir() else package.with_suffix(".py")):
+        wrong = (set(imported(path)) & OURS) - LAYERS[name] - {name}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_those_below(room):
+    folder = ROOT / room
+    inner = [other for other in ROOMS if other.startswith(f"{room}/")]
+    for path in folder.rglob("*.py"):
+        if any(path.is_relative_to(ROOT / other) for other in inner) or "tests" in path.parts:
+            continue
+        wrong = (set(imported(path)) & OURS) - ROOMS[room] - {folder.name}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+def test_the_charm_imports_nothing_that_trains():
+    names = {name for path in (ROOT / "src").rglob("*.py") for name in imported(path)}
+    assert not names & {"kfp", "moto", "numpy", "tensorflow"}
