@@ -40,7 +40,7 @@ def measure(count: int) -> dict[str, list[Run]]:
     """
     sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "lib")]
     from config import TrainerConfig
-    from kfp_ops import Client, ObjectStorage, act, observe, plan
+    from kfp_ops import Client, ObjectStorage, apply, observe, plan
     from reconciler import desired_state, triggers
     from sandbox import Sandbox
 
@@ -61,7 +61,7 @@ def measure(count: int) -> dict[str, list[Run]]:
         }
         for name, past in PAST.items():
             seen = observe(client, wanted[name])
-            seen = act(client, wanted[name], seen, plan(wanted[name], seen))
+            seen = apply(client, wanted[name], seen, plan(wanted[name], seen))
             (submitted,) = seen.runs.values()
             kfp.set_run_state(submitted.run_id, "SUCCEEDED")
             row = dict(kfp.store.get("runs", submitted.run_id) or {})

@@ -22,7 +22,7 @@ from mutmut.configuration import config
 ROOT = Path(__file__).resolve().parents[1]
 # The module that begins it, and its function.
 PURE = {
-    "kfp_ops.reconcile": "plan",
+    "kfp_ops._plan": "plan",
     "reconciler.desired_state": "wanted",
     "cron": "six_fields",
     "fashion_mnist.evaluation": "judge",

@@ -20,7 +20,7 @@ import ops
 
 from config import TrainerConfig
 from errors import PROBLEMS, NoDataError
-from kfp_ops import KfpApiRequirer, ObjectStorageRequirer, RelationDataError, write
+from kfp_ops import KfpApiRequirer, ObjectStorageRequirer, RelationDataError, update_databag
 from reconciler.snapshot import Situation
 from reporting import status
 from reporting.status import Commands
@@ -30,7 +30,6 @@ from workload import pushgateway
 # all that such an event does. tests/unit/test_start.py holds it so.
 if TYPE_CHECKING:
     from k8s.authorization import Profile
-    from kfp_ops import Run
     from reconciler.context import Context
     from reconciler.requests import Asked, Wish
     from reporting.relation_data import Announcement
@@ -173,12 +172,10 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _reconcile(self, asked: Asked | None = None) -> Situation:
         """See to it that the configuration's run exists, and those that are asked for by name."""
-        runs: dict[str, Run] = {}
         try:
-            situation = self._converge(asked or {}, runs)
+            situation = self._converge(asked or {})
         except PROBLEMS as error:
-            # A run that was submitted before something else went wrong is there.
-            situation = Situation(problem=error, runs=runs)
+            situation = Situation(problem=error)
         if situation.problem:
             # The status has no room for all of it.
             logger.warning("%s", situation.problem)
@@ -197,7 +194,9 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         pushgateway.reconcile(self.unit.get_container(pushgateway.CONTAINER), loki, topology.labels)
         for relation in relations["metrics-endpoint"]:
             binding = self.model.get_binding(relation)
-            write(relation.data[self.unit], observability.scrape_unit(self.unit.name, binding))
+            update_databag(
+                relation.data[self.unit], observability.scrape_unit(self.unit.name, binding)
+            )
         self._announce(observability_data(topology))
 
     def _publish(self, situation: Situation) -> None:
@@ -219,16 +218,16 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         if self.unit.is_leader():
             for endpoint, relation_data in announcements.items():
                 for relation in self.model.relations[endpoint]:
-                    write(relation.data[self.app], relation_data())
+                    update_databag(relation.data[self.app], relation_data())
 
-    def _converge(self, asked: Asked, runs: dict[str, Run]) -> Situation:
+    def _converge(self, asked: Asked) -> Situation:
         if self.unit.is_leader():
             self.kfp_api.publish()
             self.object_storage.publish()
         with self._open_context() as context:
             from reconciler.reconcile import reconcile
 
-            return reconcile(context, asked, runs, leads=self.unit.is_leader())
+            return reconcile(context, asked, dry_run=not self.unit.is_leader())
 
     @contextmanager
     def _open_context(self) -> Generator[Context]:

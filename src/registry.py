@@ -29,7 +29,7 @@ from errors import (
     UnsafeRegistryError,
 )
 from kfp_ops import ObjectStorage
-from kfp_ops.texts import line
+from kfp_ops.text import single_line
 from model_registry import ConfigMaps, UnsafeStoreError, Writes
 
 SCHEMA_VERSION = 1
@@ -377,7 +377,7 @@ class Registry:
             if not 0 <= image_number < count:
                 raise NoSuchModelError(f"version {version} knows the images 0 to {count - 1}")
             names = cast("list[object]", document["classes"])
-            yield columns, [line(str(name), 60) for name in names]
+            yield columns, [single_line(str(name), 60) for name in names]
         except _INCOMPLETE as error:
             raise RegistryContentError(
                 f"{path} is not complete: {_describe(error)}, in {self._location}"
@@ -499,7 +499,7 @@ class Registry:
         # obstore's messages go on for a page; the first line says what happened.
         lines = str(error).strip().splitlines() or [repr(error)]
         return RegistryError(
-            f"object storage {self._location} cannot be read: {line(lines[0], 150)}"
+            f"object storage {self._location} cannot be read: {single_line(lines[0], 150)}"
         )
 
 
@@ -524,7 +524,7 @@ def _report(document: Mapping[str, object]) -> Report:
     try:
         accuracy = document.get("accuracy")
         return Report(
-            run_id=line(str(document["run_id"]), 256),
+            run_id=single_line(str(document["run_id"]), 256),
             version=int(cast("int", document["version"])),
             images=int(cast("int", document["images"])),
             drift=_numbers(document["drift"]),
@@ -545,26 +545,28 @@ def _result(manifest: Mapping[str, object]) -> Result:
         reasons = cast("list[object]", verdict["reasons"])
         data = cast("Mapping[str, object]", manifest.get("data", {}))
         return Result(
-            run_id=line(str(manifest["run_id"]), 256),
+            run_id=single_line(str(manifest["run_id"]), 256),
             accuracy=float(metrics["test"]["accuracy"]),
             accepted=verdict["status"] == "accepted",
             # Earlier releases did not say.
             unchanged=verdict.get("unchanged") is True,
-            reasons=tuple(line(str(reason), 300) for reason in reasons),
+            reasons=tuple(single_line(str(reason), 300) for reason in reasons),
             created_at=_time(manifest.get("created_at")),
             loss=float(metrics["test"]["loss"]) if "loss" in metrics["test"] else None,
             recalls=_numbers(metrics.get("recall", {})),
             drift=_numbers(data.get("drift", {})),
-            reason=line(str(manifest.get("reason", "")), 300),
+            reason=single_line(str(manifest.get("reason", "")), 300),
             source=str(data.get("source", "")),
-            etags={line(name, 300): str(etag) for name, etag in _items(data.get("etags", {}))},
+            etags={
+                single_line(name, 300): str(etag) for name, etag in _items(data.get("etags", {}))
+            },
         )
     except _INCOMPLETE as error:
         raise RegistryContentError(f"a manifest is not complete: {_describe(error)}") from error
 
 
 def _describe(error: Exception) -> str:
-    return line(repr(error), 150)
+    return single_line(repr(error), 150)
 
 
 def _items(mapping: object) -> Iterable[tuple[str, object]]:
@@ -572,7 +574,7 @@ def _items(mapping: object) -> Iterable[tuple[str, object]]:
 
 
 def _numbers(mapping: object) -> dict[str, float]:
-    return {line(name, 60): float(cast("float", value)) for name, value in _items(mapping)}
+    return {single_line(name, 60): float(cast("float", value)) for name, value in _items(mapping)}
 
 
 def _time(value: object) -> datetime.datetime | None:

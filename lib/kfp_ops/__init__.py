@@ -1,134 +1,94 @@
-"""Let a Juju charm manage a Kubeflow pipeline: one wish, one run, whatever dies in between.
+"""Let a Juju charm manage a Kubeflow pipeline: one request, one run, whatever fails in between.
 
-A charm says what shall exist and this library sees to it, over Kubeflow Pipelines' REST API
+A charm declares what must exist, and this library creates it through Kubeflow Pipelines' REST API
 (servers 2.5 and later)::
 
-    from kfp_ops import Client, KfpApiRequirer, PipelineSpec, RunRequest, Wanted
-    from kfp_ops import act, fingerprint, observe, plan
+    from kfp_ops import Client, DesiredState, KfpApiRequirer, PipelineSpec, RunSpec
+    from kfp_ops import apply, fingerprint, observe, plan
 
     api = KfpApiRequirer(self).get()               # None until kfp-api has published its address
     spec = PipelineSpec.load(Path("src/pipelines/train.yaml"))
     arguments = {"epochs": 10}
-    request = RunRequest(name=f"config-{fingerprint(spec.fingerprint, arguments)}",
-                         parameters=arguments)
-    wanted = Wanted(pipeline="my-model", spec=spec, experiment="my-app", runs=(request,))
+    run = RunSpec(name=f"config-{fingerprint(spec.fingerprint, arguments)}", parameters=arguments)
+    desired = DesiredState(pipeline="my-model", spec=spec, experiment="my-app", runs=(run,))
     with Client(api.url) as client:
-        seen = observe(client, wanted)
-        seen = act(client, wanted, seen, plan(wanted, seen))
-    print(seen.runs[request.name].state)
+        observed = observe(client, desired)
+        observed = apply(client, desired, observed, plan(desired, observed))
+    print(observed.runs[run.name].state)
 
-The name of a run is its identity: the same configuration gives the same name, and `observe` finds
-the run that carries it. Nothing is stored in Juju, nothing is retried behind the caller's back,
-and an event that was cut off anywhere is put right by the next one.
+The name of a run is its identity: the same configuration gives the same name, and ``observe`` finds
+the run that has it. The library stores nothing in Juju and retries nothing: the next event completes
+what an interrupted one began.
 """
 
-import importlib
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from kfp_ops.client import Client
-    from kfp_ops.errors import (
-        AnswerError,
-        ApiError,
-        ConflictError,
-        ForbiddenError,
-        KfpError,
-        NotFoundError,
-        RequestError,
-        ServerError,
-        UnauthorizedError,
-        UnreachableError,
-    )
-    from kfp_ops.models import (
-        Experiment,
-        Pipeline,
-        PipelineVersion,
-        RecurringRun,
-        Run,
-        RunState,
-        Task,
-    )
-    from kfp_ops.reconcile import (
-        CreateExperiment,
-        CreatePipeline,
-        CreateSchedule,
-        DeleteSchedule,
-        Observed,
-        RetireSchedule,
-        RunRequest,
-        Schedule,
-        Step,
-        SubmitRun,
-        SwitchSchedule,
-        TerminateRun,
-        UploadVersion,
-        Wanted,
-        act,
-        observe,
-        plan,
-        withdraw,
-    )
-    from kfp_ops.relations import (
-        DashboardLink,
-        KfpApi,
-        KfpApiRequirer,
-        ObjectStorage,
-        ObjectStorageRequirer,
-        RelationDataError,
-        SdiRequirer,
-        TrainedModel,
-        TrainedModelRequirer,
-        write,
-    )
-    from kfp_ops.resources import Resources, quantity
-    from kfp_ops.spec import Parameter, PipelineSpec, fingerprint
-
-# Imported when they are asked for: all of it takes longer than many an event does.
-_MODULES = {
-    "client": "Client",
-    "errors": (
-        "AnswerError ApiError ConflictError ForbiddenError KfpError NotFoundError RequestError "
-        "ServerError UnauthorizedError UnreachableError"
-    ),
-    "models": "Experiment Pipeline PipelineVersion RecurringRun Run RunState Task",
-    "reconcile": (
-        "CreateExperiment CreatePipeline CreateSchedule DeleteSchedule Observed RetireSchedule "
-        "RunRequest Schedule Step SubmitRun SwitchSchedule TerminateRun UploadVersion Wanted act "
-        "observe plan withdraw"
-    ),
-    "relations": (
-        "DashboardLink KfpApi KfpApiRequirer ObjectStorage ObjectStorageRequirer "
-        "RelationDataError SdiRequirer TrainedModel TrainedModelRequirer write"
-    ),
-    "resources": "Resources quantity",
-    "spec": "Parameter PipelineSpec fingerprint",
-}
-_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    attribute = getattr(importlib.import_module(f"kfp_ops.{_HOMES[name]}"), name)
-    globals()[name] = attribute
-    return attribute
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
-
+from kfp_ops._api_types import (
+    Experiment,
+    Pipeline,
+    PipelineVersion,
+    RecurringRun,
+    Run,
+    RunState,
+    Task,
+)
+from kfp_ops._apply import apply, delete_owned
+from kfp_ops._client import Client
+from kfp_ops._databag import RelationDataError, update_databag
+from kfp_ops._errors import (
+    AnswerError,
+    ApiError,
+    ApplyError,
+    ConflictError,
+    ForbiddenError,
+    KfpError,
+    NotFoundError,
+    RequestError,
+    ServerError,
+    UnauthorizedError,
+    UnreachableError,
+)
+from kfp_ops._observe import observe
+from kfp_ops._plan import plan
+from kfp_ops._resources import Resources, quantity
+from kfp_ops._sdi import SdiRequirer
+from kfp_ops._spec import Parameter, PipelineSpec, fingerprint
+from kfp_ops._state import (
+    Change,
+    ConcurrencyPolicy,
+    CreateExperiment,
+    CreatePipeline,
+    CreateSchedule,
+    DeleteSchedule,
+    DesiredState,
+    Disable,
+    ObservedState,
+    RecurringRunSpec,
+    RunSpec,
+    SetEnabled,
+    SubmitRun,
+    TerminateRun,
+    UploadVersion,
+)
+from kfp_ops.interfaces.dashboard_links import DashboardLink
+from kfp_ops.interfaces.kfp_api import KfpApi, KfpApiRequirer
+from kfp_ops.interfaces.object_storage import ObjectStorage, ObjectStorageRequirer
+from kfp_ops.interfaces.trained_model import TrainedModel, TrainedModelRequirer
 
 __version__ = "0.1.0"
 __all__ = [
     "AnswerError",
     "ApiError",
+    "ApplyError",
+    "Change",
     "Client",
+    "ConcurrencyPolicy",
     "ConflictError",
     "CreateExperiment",
     "CreatePipeline",
     "CreateSchedule",
     "DashboardLink",
     "DeleteSchedule",
+    "DesiredState",
+    "Disable",
     "Experiment",
     "ForbiddenError",
     "KfpApi",
@@ -137,25 +97,23 @@ __all__ = [
     "NotFoundError",
     "ObjectStorage",
     "ObjectStorageRequirer",
-    "Observed",
+    "ObservedState",
     "Parameter",
     "Pipeline",
     "PipelineSpec",
     "PipelineVersion",
     "RecurringRun",
+    "RecurringRunSpec",
     "RelationDataError",
     "RequestError",
     "Resources",
-    "RetireSchedule",
     "Run",
-    "RunRequest",
+    "RunSpec",
     "RunState",
-    "Schedule",
     "SdiRequirer",
     "ServerError",
-    "Step",
+    "SetEnabled",
     "SubmitRun",
-    "SwitchSchedule",
     "Task",
     "TerminateRun",
     "TrainedModel",
@@ -163,12 +121,11 @@ __all__ = [
     "UnauthorizedError",
     "UnreachableError",
     "UploadVersion",
-    "Wanted",
-    "act",
+    "apply",
+    "delete_owned",
     "fingerprint",
     "observe",
     "plan",
     "quantity",
-    "withdraw",
-    "write",
+    "update_databag",
 ]

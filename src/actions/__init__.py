@@ -20,7 +20,7 @@ from actions.params import (
     RollbackParams,
     RunParams,
 )
-from kfp_ops.texts import printable
+from kfp_ops.text import printable
 from reconciler.context import Context
 
 # Characters of a result: what servers, steps and files say may be anybody's, and of any length.

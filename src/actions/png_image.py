@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from errors import ParameterError
 from k8s.inference_service import SIDE
-from kfp_ops.texts import line
+from kfp_ops.text import single_line
 
 # Characters of base64: ten times what such an image needs, so that there is room for what programs
 # write beside it, and no more is unpacked than the unit has memory for.
@@ -55,7 +55,9 @@ def pixels(image: str) -> bytes:
         raise
     except png_errors as error:
         raise ParameterError(
-            "image", image, f"base64 of a PNG file that can be read ({line(repr(error), 100)})"
+            "image",
+            image,
+            f"base64 of a PNG file that can be read ({single_line(repr(error), 100)})",
         ) from error
     if len(values) != 3 * SIDE * SIDE:
         raise ParameterError("image", f"{len(values) // 3} pixels", f"{SIDE * SIDE} pixels")

@@ -20,7 +20,7 @@ from kfp_ops import (
     ServerError,
     UnreachableError,
 )
-from kfp_ops.texts import line
+from kfp_ops.text import single_line
 from reconciler import pipelines
 from reconciler.context import Context
 from reconciler.run_issues import find_issue, note_termination
@@ -55,7 +55,7 @@ def listing(context: Context, params: ListParams) -> dict[str, str]:
     """
     runs = [context.peer_data.runs.as_known(run) for run in _newest(context, params.limit)]
     rows = [
-        (_name(run), run.state.value, timestamp(run.created_at), line(run.run_id, NAME))
+        (_name(run), run.state.value, timestamp(run.created_at), single_line(run.run_id, NAME))
         for run in runs
     ]
     return {"count": str(len(runs)), "runs": table(rows)}
@@ -205,4 +205,4 @@ def _run(context: Context, params: RunParams) -> Run:
 
 
 def _name(run: Run) -> str:
-    return line(run.display_name, NAME)
+    return single_line(run.display_name, NAME)

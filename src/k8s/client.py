@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from errors import KubernetesError, KubernetesForbiddenError, NoSuchKindError
-from kfp_ops.texts import line
+from kfp_ops.text import single_line
 
 if TYPE_CHECKING:
     import lightkube
@@ -54,7 +54,7 @@ def find(kube: lightkube.Client, kind: Any, name: str, namespace: str | None = N
 
 
 def _message(error: lightkube.ApiError) -> str:
-    return line(error.status.message or "", 300)
+    return single_line(error.status.message or "", 300)
 
 
 def delete(kube: lightkube.Client, kind: Any, name: str, namespace: str) -> None:

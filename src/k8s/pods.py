@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from errors import KubernetesError
 from k8s import step_log
 from k8s.client import errors
-from kfp_ops.texts import line, printable
+from kfp_ops.text import printable, single_line
 
 if TYPE_CHECKING:
     import lightkube
@@ -129,7 +129,7 @@ def find_workflow_issue(kube: lightkube.Client, *, namespace: str, run_id: str) 
         workflows: list[Any] = list(found)
     for workflow in workflows:
         status: dict[str, object] = workflow.status or {}
-        message = line(str(status.get("message") or ""), 1000)
+        message = single_line(str(status.get("message") or ""), 1000)
         if _TOO_LARGE.search(message):
             return PodIssue(
                 step="",
@@ -184,8 +184,8 @@ def _pod_issue(
     return PodIssue(
         step=_step(pod, steps),
         pod=pod.metadata.name,
-        reason=line(reason, 100),
-        message=line(message, 1000),
+        reason=single_line(reason, 100),
+        message=single_line(message, 1000),
         log=printable(log, LOG_CHARACTERS),
     )
 

@@ -9,7 +9,16 @@ from collections.abc import Iterator, Mapping
 
 from config import TrainerConfig
 from cron import six_fields
-from kfp_ops import ObjectStorage, PipelineSpec, Run, RunRequest, Schedule, Wanted, fingerprint
+from kfp_ops import (
+    ConcurrencyPolicy,
+    DesiredState,
+    ObjectStorage,
+    PipelineSpec,
+    RecurringRunSpec,
+    Run,
+    RunSpec,
+    fingerprint,
+)
 from naming import CONFIGURATION
 from reconciler import code_bundle, pipelines, search_space, triggers
 from reconciler.requests import Asked, MonitorParams, TrainParams, TuneParams
@@ -29,7 +38,7 @@ def wanted(
     asked: Asked,
     signals: triggers.Signals,
     now: datetime.datetime,
-) -> Iterator[Wanted]:
+) -> Iterator[DesiredState]:
     """What shall exist, a pipeline each; the trainer's own is the last, and always there.
 
     Args:
@@ -47,7 +56,7 @@ def wanted(
     trainings = {name: wish for name, wish in asked.items() if isinstance(wish, TrainParams)}
     if tunings:
         requests = tuple(_tunings(config, storage, tunings))
-        tuner = Wanted(
+        tuner = DesiredState(
             pipeline=pipelines.TUNER,
             spec=pipelines.spec(config, requests[0].parameters, _TRAIN, _TRIAL),
             experiment=experiment,
@@ -57,7 +66,7 @@ def wanted(
         )
         yield _with_code(config, tuner, pipeline_version=tuner.version)
     spec = pipelines.spec(config, config.arguments, _TRAIN)
-    trainer = Wanted(
+    trainer = DesiredState(
         pipeline=pipelines.PIPELINE,
         spec=spec,
         experiment=experiment,
@@ -66,7 +75,7 @@ def wanted(
             *_retraining(config, storage, signals, now),
         ),
         schedule=_schedule(config, spec, storage),
-        deadline=_deadline(config, now),
+        started_before=_started_before(config, now),
     )
     yield _with_code(config, trainer, pipeline_version=trainer.version)
 
@@ -77,7 +86,7 @@ def monitoring(
     experiment: str,
     asked: Asked,
     now: datetime.datetime,
-) -> Wanted:
+) -> DesiredState:
     """What shall exist to look at production; see `wanted`.
 
     Args:
@@ -95,12 +104,12 @@ def monitoring(
     if config.monitor_schedule:
         arguments = {**config.monitor_arguments, "s3_endpoint": storage.url}
         schedule = _recurring(spec, config.monitor_schedule, arguments, enabled=True)
-    monitor = Wanted(
+    monitor = DesiredState(
         pipeline=pipelines.MONITOR,
         spec=spec,
         experiment=experiment,
         runs=tuple(
-            RunRequest(
+            RunSpec(
                 name=name,
                 parameters={
                     **params.apply_to(config).monitor_arguments,
@@ -112,7 +121,7 @@ def monitoring(
             if isinstance(params, MonitorParams)
         ),
         schedule=schedule,
-        deadline=_deadline(config, now),
+        started_before=_started_before(config, now),
     )
     return _with_code(config, monitor)
 
@@ -128,18 +137,18 @@ def _requests(
     spec: PipelineSpec,
     storage: ObjectStorage,
     asked: Mapping[str, TrainParams],
-) -> Iterator[RunRequest]:
+) -> Iterator[RunSpec]:
     """The runs that shall exist: one for this very configuration, one for each wish."""
     if config.train_on_change:
         arguments = _arguments(config, storage, "configuration")
-        yield RunRequest(
+        yield RunSpec(
             name=f"{CONFIGURATION}{fingerprint(spec.fingerprint, arguments)}",
             parameters=arguments,
             description="The charm's configuration",
-            supersedes=CONFIGURATION,
+            concurrency_group=CONFIGURATION,
         )
     for name, params in asked.items():
-        yield RunRequest(
+        yield RunSpec(
             name=name,
             parameters=_arguments(params.apply_to(config), storage, "action"),
             description=params.note or "Asked for by the action train",
@@ -151,25 +160,26 @@ def _retraining(
     storage: ObjectStorage,
     signals: triggers.Signals,
     now: datetime.datetime,
-) -> Iterator[RunRequest]:
+) -> Iterator[RunSpec]:
     """The runs that triggers ask for; the plan submits one at a time."""
     for trigger in triggers.due(config, signals, now):
-        yield RunRequest(
+        yield RunSpec(
             name=trigger.name,
             parameters=_arguments(config, storage, trigger.reason),
             description=f"{trigger.reason}: {trigger.description}",
-            family=triggers.RUN_PREFIX,
-            quiet_since=now - datetime.timedelta(hours=config.retrain_interval),
+            concurrency_group=triggers.RUN_PREFIX,
+            concurrency_policy=ConcurrencyPolicy.QUEUE,
+            cooldown_start=now - datetime.timedelta(hours=config.retrain_interval),
         )
 
 
 def _tunings(
     config: TrainerConfig, storage: ObjectStorage, asked: Mapping[str, TuneParams]
-) -> Iterator[RunRequest]:
+) -> Iterator[RunSpec]:
     for name, params in asked.items():
         # Trials run beside each other, and one volume is for one step at a time.
         trial_config = dataclasses.replace(params.apply_to(config), workspace_size="")
-        yield RunRequest(
+        yield RunSpec(
             name=name,
             parameters={
                 **_arguments(trial_config, storage, "action"),
@@ -181,7 +191,9 @@ def _tunings(
         )
 
 
-def _schedule(config: TrainerConfig, spec: PipelineSpec, storage: ObjectStorage) -> Schedule | None:
+def _schedule(
+    config: TrainerConfig, spec: PipelineSpec, storage: ObjectStorage
+) -> RecurringRunSpec | None:
     if not config.schedule:
         return None
     arguments = _arguments(config, storage, "schedule")
@@ -190,9 +202,9 @@ def _schedule(config: TrainerConfig, spec: PipelineSpec, storage: ObjectStorage)
 
 def _recurring(
     spec: PipelineSpec, cron: str, arguments: Mapping[str, object], *, enabled: bool
-) -> Schedule:
+) -> RecurringRunSpec:
     fields = six_fields(cron)
-    return Schedule(
+    return RecurringRunSpec(
         name=f"schedule-{fingerprint(spec.fingerprint, {**arguments, 'cron': fields})}",
         cron=fields,
         parameters=arguments,
@@ -201,7 +213,7 @@ def _recurring(
     )
 
 
-def _with_code(config: TrainerConfig, wanted: Wanted, **more: object) -> Wanted:
+def _with_code(config: TrainerConfig, wanted: DesiredState, **more: object) -> DesiredState:
     """Add to each run's arguments where its steps find their code, and what follows from the pipeline.
 
     The names of runs and schedules carry the fingerprint of the specification, which has the code's
@@ -222,7 +234,7 @@ def _with_code(config: TrainerConfig, wanted: Wanted, **more: object) -> Wanted:
     )
 
 
-def _deadline(config: TrainerConfig, now: datetime.datetime) -> datetime.datetime | None:
+def _started_before(config: TrainerConfig, now: datetime.datetime) -> datetime.datetime | None:
     return now - config.timeout if config.timeout else None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
-from kfp_ops import write
+from kfp_ops import update_databag
 from reconciler.run_records import RunRecords
 
 _PAUSED, _PROFILE = "schedule-paused", "profile"
@@ -40,4 +40,4 @@ class PeerData:
 
     def set_profile(self, name: str) -> None:
         """Record the profile that the trainer works in; an empty name forgets it."""
-        write(self._data, {_PROFILE: name})
+        update_databag(self._data, {_PROFILE: name})

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import naming
 from errors import PROBLEMS, KubernetesError, RegistryError, SourceError
 from k8s.inference_service import Served
 from kfp_ops import (
+    ApplyError,
+    Change,
     CreateSchedule,
     DeleteSchedule,
-    Observed,
+    DesiredState,
+    Disable,
+    ObservedState,
     RequestError,
-    RetireSchedule,
     Run,
     RunState,
     ServerError,
-    Step,
     SubmitRun,
-    Wanted,
-    act,
+    TerminateRun,
+    apply,
     observe,
     plan,
 )
@@ -43,88 +45,105 @@ _ENDING = datetime.timedelta(hours=1)
 _A_DAY = datetime.timedelta(days=1)
 
 
-def reconcile(
-    context: Context, asked: Asked, runs: MutableMapping[str, Run], *, leads: bool
-) -> Situation:
-    """See to it that all that is wanted exists.
+def reconcile(context: Context, asked: Asked, *, dry_run: bool) -> Situation:
+    """Create what is missing in Kubeflow Pipelines, and return what exists then.
 
     Args:
-        context: what to ask, and where to act.
-        asked: the runs that are asked for.
-        runs: given those that are wanted and exist, by name, whatever goes wrong afterwards.
-        leads: whether this unit acts; others only look.
+        context: Options, clients and names.
+        asked: Runs that an action requests, by name.
+        dry_run: Change nothing, as on units other than the leader.
     """
-    # A promotion or rollback reaches those who ask the model also while the pipelines' API is away.
+    # Serve a promoted model also while the pipelines' API cannot be reached.
     signals = _champion(context)
-    served, serving_error = _serve(context, signals, acts=leads)
+    served, serving_error = _serve(context, signals, dry_run=dry_run)
+    reconciler = _Reconciler(context, dry_run=dry_run)
     try:
-        situation = _converge(context, asked, runs, signals, leads=leads)
+        situation = reconciler.reconcile(asked, signals)
     except PROBLEMS as error:
         situation = Situation(problem=error, champion=signals.champion, config=context.config)
     return dataclasses.replace(
-        situation, runs=runs, served=served, problem=situation.problem or serving_error
+        situation,
+        runs=reconciler.runs,
+        served=served,
+        problem=situation.problem or serving_error,
     )
 
 
-def _converge(
-    context: Context,
-    asked: Asked,
-    runs: MutableMapping[str, Run],
-    signals: Signals,
-    *,
-    leads: bool,
-) -> Situation:
-    """Have in Kubeflow Pipelines what is wanted; see `reconcile`."""
-    # Why nothing may be submitted. Pausing, terminating and leaving profiles go on all the same.
-    refusal = _unwritable(context) if leads else None
-    now, (training, monitoring) = utc_now(), context.experiments
-    config, storage = volumes.with_storage_class(context), context.storage
-    config = dataclasses.replace(config, schedule_paused=_is_schedule_paused(context))
+class _Reconciler:
+    """One pass over the trainer's pipelines.
 
-    def converge(wanted: Wanted) -> Observed:
-        nonlocal refusal
-        current = observe(context.client, wanted)
-        runs.update(current.runs)
-        if not leads:
-            return current
-        steps = plan(wanted, current)
-        if wanted.schedule or any(isinstance(step, SubmitRun) for step in steps):
-            # Before the first step that needs it; a schedule's runs need it for as long as it lasts.
-            refusal = refusal or _without_code(context)
-        if refusal:
-            steps = _without_submissions(steps)
-        return act(
-            context.client,
-            wanted,
-            current,
-            steps,
-            submitted=runs.__setitem__,
-            terminating=lambda run: note_termination(context, run),
+    Args:
+        context: Options, clients and names.
+        dry_run: Change nothing.
+    """
+
+    def __init__(self, context: Context, *, dry_run: bool):
+        self._context = context
+        self._dry_run = dry_run
+        # Why no run can be submitted. Everything else is done all the same.
+        self._refusal = None if dry_run else _unwritable(context)
+        self.runs: dict[str, Run] = {}
+        """Desired runs that exist, by name: also those submitted before an error."""
+
+    def reconcile(self, asked: Asked, signals: Signals) -> Situation:
+        """Reconcile monitoring, then what its reports and the champion ask for, then training."""
+        context, now = self._context, utc_now()
+        config, storage = volumes.with_storage_class(context), context.storage
+        config = dataclasses.replace(config, schedule_paused=_is_schedule_paused(context))
+        training, monitoring = context.experiments
+        monitored, monitoring_error = ObservedState(), None
+        try:
+            monitored = self._reconcile_pipeline(
+                desired_state.monitoring(config, storage, monitoring, asked, now)
+            )
+        except (RequestError, ServerError) as error:
+            # Train all the same if only monitoring is refused.
+            monitoring_error = error
+        signals, observed = _collect_signals(context, monitored, signals), ObservedState()
+        *tuning, trainer = desired_state.wanted(config, storage, training, asked, signals, now)
+        for desired in (*tuning, trainer):
+            observed = self._reconcile_pipeline(desired)
+        situation = _build_situation(context, observed, monitored, signals)
+        if not self._dry_run:
+            self._clean_up(observed, situation)
+        schedule = trainer.current_schedule(observed.schedules)
+        return dataclasses.replace(
+            situation,
+            schedule=schedule and schedule.enabled,
+            problem=self._refusal or situation.problem or monitoring_error,
+            lost=_is_lost(observed, config.timeout, now),
         )
 
-    monitored, monitoring_error = Observed(), None
-    try:
-        monitored = converge(desired_state.monitoring(config, storage, monitoring, asked, now))
-    except (RequestError, ServerError) as error:
-        # What is wrong with monitoring keeps no one from training.
-        monitoring_error = error
-    signals, observed = _collect_signals(context, monitored, signals), Observed()
-    *tuning, trainer = desired_state.wanted(config, storage, training, asked, signals, now)
-    for wanted in (*tuning, trainer):
-        observed = converge(wanted)
-    if leads:
-        leave_former_profiles(context)
-    schedule = trainer.current_schedule(observed.schedules)
-    situation = _build_situation(context, observed, monitored, signals)
-    if leads and situation.latest:
-        _keep_issue(context, situation.latest, situation.pod_issue)
-        volumes.remove_leftovers(context, observed)
-    return dataclasses.replace(
-        situation,
-        schedule=schedule and schedule.enabled,
-        problem=refusal or situation.problem or monitoring_error,
-        lost=_is_lost(observed, config.timeout, now),
-    )
+    def _reconcile_pipeline(self, desired: DesiredState) -> ObservedState:
+        """Observe, plan and apply for one pipeline."""
+        client = self._context.client
+        observed = observe(client, desired)
+        self.runs.update(observed.runs)
+        if self._dry_run:
+            return observed
+        changes = plan(desired, observed)
+        if desired.schedule or any(isinstance(change, SubmitRun) for change in changes):
+            # A schedule's runs need the code as long as the schedule exists.
+            self._refusal = self._refusal or _without_code(self._context)
+        if self._refusal:
+            changes = _without_submissions(changes)
+        for change in changes:
+            if isinstance(change, TerminateRun):
+                # The response may get lost, and the server's history may not keep the request.
+                note_termination(self._context, change.run)
+            try:
+                observed = apply(client, desired, observed, [change])
+            except ApplyError as error:
+                raise error.error from error
+            self.runs.update(observed.runs)
+        return observed
+
+    def _clean_up(self, observed: ObservedState, situation: Situation) -> None:
+        """Delete what earlier profiles and ended runs left, and keep why the latest run failed."""
+        leave_former_profiles(self._context)
+        if situation.latest:
+            _keep_issue(self._context, situation.latest, situation.pod_issue)
+            volumes.remove_leftovers(self._context, observed)
 
 
 def _unwritable(context: Context) -> RegistryError | KubernetesError | None:
@@ -145,15 +164,15 @@ def _without_code(context: Context) -> RegistryError | None:
     return None
 
 
-def _without_submissions(steps: Sequence[Step]) -> list[Step]:
+def _without_submissions(changes: Sequence[Change]) -> list[Change]:
     """Leave out what submits runs, and what takes an old schedule's place before a new one exists."""
     left_out: tuple[type, ...] = (SubmitRun, CreateSchedule)
-    if any(isinstance(step, CreateSchedule) for step in steps):
-        left_out = (*left_out, RetireSchedule, DeleteSchedule)
-    return [step for step in steps if not isinstance(step, left_out)]
+    if any(isinstance(change, CreateSchedule) for change in changes):
+        left_out = (*left_out, Disable, DeleteSchedule)
+    return [change for change in changes if not isinstance(change, left_out)]
 
 
-def _is_lost(observed: Observed, timeout: datetime.timedelta, now: datetime.datetime) -> bool:
+def _is_lost(observed: ObservedState, timeout: datetime.timedelta, now: datetime.datetime) -> bool:
     """Whether the latest run was told to end long ago and has not.
 
     A server whose workflow is gone, as with the namespace of a profile, never hears of its end. Others
@@ -162,7 +181,7 @@ def _is_lost(observed: Observed, timeout: datetime.timedelta, now: datetime.date
     run = observed.latest
     if run is None or run.state is not RunState.CANCELING or run.begun_at is None:
         return False
-    just_told = run.run_id in {overdue_run.run_id for overdue_run in observed.overdue}
+    just_told = run.run_id in {overdue_run.run_id for overdue_run in observed.timed_out}
     return not just_told and now - run.begun_at > (timeout or _A_DAY) + _ENDING
 
 
@@ -175,19 +194,19 @@ def _champion(context: Context) -> Signals:
 
 
 def _serve(
-    context: Context, signals: Signals, *, acts: bool
+    context: Context, signals: Signals, *, dry_run: bool
 ) -> tuple[Served | None, KubernetesError | None]:
     """Have the champion served, and see what becomes of that, or why it cannot be."""
     if signals.problem:
         # Which model is the champion is not known.
         return None, None
     try:
-        return serving.serve(context, signals.champion, acts=acts), None
+        return serving.serve(context, signals.champion, dry_run=dry_run), None
     except KubernetesError as error:
         return None, error
 
 
-def _collect_signals(context: Context, monitored: Observed, signals: Signals) -> Signals:
+def _collect_signals(context: Context, monitored: ObservedState, signals: Signals) -> Signals:
     """What the triggers go by; what of data and registry cannot be seen is told and left out.
 
     Args:
@@ -219,7 +238,7 @@ def _collect_signals(context: Context, monitored: Observed, signals: Signals) ->
 
 
 def _build_situation(
-    context: Context, observed: Observed, monitored: Observed, signals: Signals
+    context: Context, observed: ObservedState, monitored: ObservedState, signals: Signals
 ) -> Situation:
     """Add to what Kubeflow Pipelines tells what the pods and the registry do.
 
@@ -257,8 +276,8 @@ def _keep_issue(context: Context, run: Run, issue: PodIssue | None) -> None:
         context.peer_data.runs.set_issue(run, issue)
 
 
-def _trained_before(observed: Observed) -> Run | None:
-    newest = next(iter(observed.families.get(naming.CONFIGURATION, ())), None)
+def _trained_before(observed: ObservedState) -> Run | None:
+    newest = next(iter(observed.runs_by_prefix.get(naming.CONFIGURATION, ())), None)
     wanted = (run for name, run in observed.runs.items() if name.startswith(naming.CONFIGURATION))
     run = next(wanted, None)
     is_back = run and newest and run.state is RunState.SUCCEEDED and run.run_id != newest.run_id

@@ -15,7 +15,7 @@ from typing import Any
 
 from k8s.pods import PodIssue
 from kfp_ops import Run, RunState
-from kfp_ops.texts import line
+from kfp_ops.text import single_line
 
 _KEY = "runs"
 # Records kept: at most half a kilobyte each, and one log.
@@ -85,7 +85,7 @@ class RunRecords:
             step=issue.step,
             pod=issue.pod,
             reason=issue.reason,
-            message=line(issue.message, _CHARACTERS),
+            message=single_line(issue.message, _CHARACTERS),
             ended=run.state.is_final,
             **log,
         )

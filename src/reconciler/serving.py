@@ -7,13 +7,13 @@ from reconciler.context import Context
 from registry import Champion
 
 
-def serve(context: Context, champion: Champion | None, *, acts: bool) -> Served | None:
+def serve(context: Context, champion: Champion | None, *, dry_run: bool) -> Served | None:
     """Have the champion served, or nothing, as the option `serving` says; what is seen of it.
 
     Args:
         context: what to ask, and where to act.
         champion: the model that serves; None changes nothing.
-        acts: False only looks.
+        dry_run: change nothing.
 
     Raises:
         KubernetesError: Kubernetes cannot be reached, refuses, or knows no KServe.
@@ -22,10 +22,10 @@ def serve(context: Context, champion: Champion | None, *, acts: bool) -> Served 
     if service is None:
         return None
     if config.serving == "none":
-        if acts:
+        if not dry_run:
             service.remove()
         return None
-    if champion is None or not acts:
+    if champion is None or dry_run:
         return service.seen()
     return service.serve(
         champion.version,

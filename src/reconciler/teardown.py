@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from errors import KubernetesError
 from k8s import authorization
 from k8s.authorization import Profile
-from kfp_ops import KfpError, withdraw
+from kfp_ops import KfpError, delete_owned
 from naming import CONFIGURATION, experiments
 from reconciler.context import Context, connect, service
 
@@ -114,7 +114,7 @@ def _withdraw(
         return [
             schedule.display_name
             for name in names
-            for schedule in withdraw(client, name, run_prefix=run_prefix)
+            for schedule in delete_owned(client, name, run_prefix=run_prefix)
         ]
 
 

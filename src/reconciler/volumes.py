@@ -20,7 +20,7 @@ from config import TrainerConfig
 from errors import KubernetesError, OptionError
 from k8s.client import connect, delete, errors
 from k8s.pods import RUN_LABEL
-from kfp_ops import KfpError, Observed, Run, RunState
+from kfp_ops import KfpError, ObservedState, Run, RunState
 from reconciler import desired_state, pipelines, run_issues
 from reconciler.context import Context
 
@@ -75,7 +75,7 @@ def _is_default(annotations: Mapping[str, str]) -> bool:
     return annotations.get(_IS_DEFAULT) == "true"
 
 
-def remove_leftovers(context: Context, observed: Observed) -> None:
+def remove_leftovers(context: Context, observed: ObservedState) -> None:
     """Delete the claims of ended runs that the trainer submitted, and completed pods that hold them.
 
     It looks only where runs with a volume are wanted or among those observed, with one call to Kubeflow
@@ -96,9 +96,13 @@ def remove_leftovers(context: Context, observed: Observed) -> None:
         logger.warning("the volume of a run may be left: %s", error)
 
 
-def _uses_volumes(context: Context, observed: Observed) -> bool:
+def _uses_volumes(context: Context, observed: ObservedState) -> bool:
     latest = (observed.latest,) if observed.latest else ()
-    seen = (*latest, *observed.runs.values(), *(r for f in observed.families.values() for r in f))
+    seen = (
+        *latest,
+        *observed.runs.values(),
+        *(r for f in observed.runs_by_prefix.values() for r in f),
+    )
     return bool(context.config.workspace_size) or any(map(_has_volume, seen))
 
 

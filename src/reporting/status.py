@@ -33,7 +33,7 @@ from errors import (
     SourceError,
 )
 from formatting import MONITOR, figures, progress
-from kfp_ops.texts import line
+from kfp_ops.text import single_line
 from reconciler.snapshot import Situation
 
 if TYPE_CHECKING:
@@ -123,12 +123,12 @@ class Commands:
 def failure(error: Problem, commands: Commands) -> str:
     """Say why an action failed, and what to do; nobody tries it again by itself."""
     remedy = f"look, then ask again: {commands.run('list-runs')}"
-    return line(_problem(error, commands, remedy).in_full, _CHARACTERS)
+    return single_line(_problem(error, commands, remedy).in_full, _CHARACTERS)
 
 
 def pending(error: Problem, commands: Commands) -> str:
     """Say what keeps a change that was made from reaching Kubeflow."""
-    return line(_problem(error, commands, _LATER).in_full, _CHARACTERS)
+    return single_line(_problem(error, commands, _LATER).in_full, _CHARACTERS)
 
 
 def problem(error: Problem, commands: Commands) -> ops.StatusBase:
@@ -242,12 +242,12 @@ def _compose(parts: Sequence[_Part]) -> ops.StatusBase:
     # What serves stays beside a long reason.
     short = next((part.short for part in parts if part is not about and part.short), "")
     reserved = len(short) + 2 if short else 0
-    texts = {about: line(about.text, max(room - reserved, _SHORTEST))}
+    texts = {about: single_line(about.text, max(room - reserved, _SHORTEST))}
     left = room - len(texts[about]) - 2
     for part in parts:
         for text in (part.text, part.short):
-            if part not in texts and 0 < len(line(text, _CHARACTERS)) <= left:
-                texts[part] = line(text, _CHARACTERS)
+            if part not in texts and 0 < len(single_line(text, _CHARACTERS)) <= left:
+                texts[part] = single_line(text, _CHARACTERS)
                 left -= len(texts[part]) + 2
     # The remedy stands behind what it is about.
     shown = [part for part in parts if part in texts]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import ops
 
-from kfp_ops.texts import line
+from kfp_ops.text import single_line
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def failure(container: ops.Container) -> str:
     except ops.pebble.Error as error:
         # With the program's last words, of which a status has room for the first.
         logger.warning("the pushgateway does not run: %s", error)
-        return line(str(error), 300)
+        return single_line(str(error), 300)
     return ""
 
 

@@ -22,7 +22,7 @@ import pytest
 from kfp import compiler, dsl
 
 import kfp_ops
-from kfp_ops import Client, PipelineSpec, RunRequest, RunState, Wanted
+from kfp_ops import Client, DesiredState, PipelineSpec, RunSpec, RunState
 
 ROOT = Path(__file__).parents[2]
 API = "/apis/v2beta1"
@@ -556,11 +556,11 @@ def test_a_multi_user_server_asks_who_it_is_and_where(server):
 def test_a_wish_is_one_run_however_often_it_is_seen_to(server, package):
     name = f"{server.word}-wish"
     spec = PipelineSpec.load(package)
-    wanted = Wanted(
+    wanted = DesiredState(
         pipeline=name,
         spec=spec,
         experiment=name,
-        runs=(RunRequest(name="config-1", parameters={"note": "n"}),),
+        runs=(RunSpec(name="config-1", parameters={"note": "n"}),),
     )
     with server.client() as client:
         for _ in range(3):

@@ -34,7 +34,7 @@ RUN = {
 
 @pytest.fixture
 def client(httpserver):
-    with Client(httpserver.url_for("/"), deadline=5) as client:
+    with Client(httpserver.url_for("/"), timeout=5) as client:
         yield client
 
 
@@ -314,7 +314,7 @@ def test_an_answer_that_drips_meets_the_deadline(httpserver):
 
     httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_handler(drip)
     with (
-        Client(httpserver.url_for("/"), deadline=0.3) as client,
+        Client(httpserver.url_for("/"), timeout=0.3) as client,
         pytest.raises(kfp_ops.UnreachableError, match=r"within 0\.3 s"),
     ):
         client.get_run("r")
@@ -337,7 +337,7 @@ def silent_port():
 
 def test_silence_is_unreachable(silent_port):
     with (
-        Client(f"http://127.0.0.1:{silent_port}", deadline=0.2) as client,
+        Client(f"http://127.0.0.1:{silent_port}", timeout=0.2) as client,
         pytest.raises(kfp_ops.UnreachableError, match=r"no answer within 0\.2 s"),
     ):
         client.get_run("r")

@@ -110,7 +110,7 @@ def elsewhere():
 
 @pytest.fixture(scope="module")
 def client(server):
-    with Client(server.url, token=lambda: TOKEN, deadline=5, max_bytes=20_000) as client:
+    with Client(server.url, token=lambda: TOKEN, timeout=5, max_bytes=20_000) as client:
         yield client
 
 
@@ -361,7 +361,7 @@ def test_every_part_of_an_answer_meets_the_deadline(drips):
     server.pause = 0.06
     before = time.monotonic()
     # WHEN a call is made, THEN it ends at its deadline
-    with Client(server.url, deadline=0.4) as client, pytest.raises(kfp_ops.UnreachableError):
+    with Client(server.url, timeout=0.4) as client, pytest.raises(kfp_ops.UnreachableError):
         client.get_run(ID)
     assert time.monotonic() - before < 1
     server.close()

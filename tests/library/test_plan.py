@@ -7,38 +7,41 @@ import itertools
 import pytest
 
 from kfp_ops import (
+    ConcurrencyPolicy,
     CreateExperiment,
     CreatePipeline,
     CreateSchedule,
     DeleteSchedule,
+    DesiredState,
+    Disable,
     Experiment,
-    Observed,
+    ObservedState,
     Pipeline,
     PipelineSpec,
     PipelineVersion,
     RecurringRun,
-    RetireSchedule,
+    RecurringRunSpec,
     Run,
-    RunRequest,
+    RunSpec,
     RunState,
-    Schedule,
+    SetEnabled,
     SubmitRun,
-    SwitchSchedule,
     TerminateRun,
     UploadVersion,
-    Wanted,
     plan,
 )
 
 PIPELINE = Pipeline(pipeline_id="p", display_name="pipeline")
 VERSION = PipelineVersion(pipeline_id="p", pipeline_version_id="v", display_name="f")
 EXPERIMENT = Experiment(experiment_id="e", display_name="experiment")
-ONE = RunRequest(name="one", parameters={"a": 1})
-TWO = RunRequest(name="two", parameters={"a": 2})
+ONE = RunSpec(name="one", parameters={"a": 1})
+TWO = RunSpec(name="two", parameters={"a": 2})
 
 
 def wanted(*runs):
-    return Wanted(pipeline="pipeline", spec=PipelineSpec("x"), experiment="experiment", runs=runs)
+    return DesiredState(
+        pipeline="pipeline", spec=PipelineSpec("x"), experiment="experiment", runs=runs
+    )
 
 
 def run(name):
@@ -62,7 +65,7 @@ def test_the_version_is_named_by_the_fingerprint():
 )
 def test_each_missing_thing_is_made_once_in_order(pipeline, version, experiment, there):
     # GIVEN two wanted runs, and some of all there is
-    seen = Observed(
+    seen = ObservedState(
         pipeline=pipeline,
         version=version,
         experiment=experiment,
@@ -82,18 +85,18 @@ def test_each_missing_thing_is_made_once_in_order(pipeline, version, experiment,
 
 
 def test_nothing_wanted_means_nothing_done():
-    assert plan(wanted(), Observed()) == []
+    assert plan(wanted(), ObservedState()) == []
 
 
 def test_runs_of_others_do_not_count():
-    seen = Observed(experiment=EXPERIMENT, runs={}, latest=run("another"))
+    seen = ObservedState(experiment=EXPERIMENT, runs={}, latest=run("another"))
     assert SubmitRun(ONE) in plan(wanted(ONE), seen)
 
 
 # The latest of a family wins ---------------------------------------------------------------------
 
 NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.timezone.utc)
-LATEST = RunRequest(name="config-b", parameters={}, supersedes="config-")
+LATEST = RunSpec(name="config-b", parameters={}, concurrency_group="config-")
 
 
 def member(name, state):
@@ -107,20 +110,20 @@ def family(*runs):
         for seconds, run in enumerate(runs)
     )
     there = {run.display_name: run for run in reversed(runs) if run.display_name == LATEST.name}
-    return Observed(
+    return ObservedState(
         pipeline=PIPELINE,
         version=VERSION,
         experiment=EXPERIMENT,
         runs=there,
-        families={"config-": runs},
+        runs_by_prefix={"config-": runs},
     )
 
 
 def test_overdue_runs_are_terminated_once():
     superseded, stuck = member("config-a", "RUNNING"), member("train-1", "RUNNING")
     seen = family(superseded)
-    (superseded,) = seen.families["config-"]
-    seen = dataclasses.replace(seen, overdue=(superseded, stuck))
+    (superseded,) = seen.runs_by_prefix["config-"]
+    seen = dataclasses.replace(seen, timed_out=(superseded, stuck))
     assert plan(wanted(LATEST), seen) == [
         TerminateRun(superseded),
         TerminateRun(stuck),
@@ -131,7 +134,7 @@ def test_overdue_runs_are_terminated_once():
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "PAUSED", "RUNTIME_STATE_UNSPECIFIED"])
 def test_an_active_run_of_an_earlier_configuration_makes_room_first(state):
     seen = family(member("config-a", state))
-    (old,) = seen.families["config-"]
+    (old,) = seen.runs_by_prefix["config-"]
     assert plan(wanted(LATEST), seen) == [TerminateRun(old), SubmitRun(LATEST)]
 
 
@@ -142,7 +145,7 @@ def test_an_ended_or_ending_run_is_left_alone(state):
 
 def test_a_termination_that_was_missed_is_made_up_for():
     seen = family(member("config-b", "RUNNING"), member("config-a", "RUNNING"))
-    assert plan(wanted(LATEST), seen) == [TerminateRun(seen.families["config-"][1])]
+    assert plan(wanted(LATEST), seen) == [TerminateRun(seen.runs_by_prefix["config-"][1])]
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED", "CANCELING"])
@@ -166,7 +169,7 @@ def test_the_newest_of_its_family_is_never_repeated(state):
 def test_of_two_in_one_second_the_one_without_success_is_submitted_again():
     ours = dataclasses.replace(member("config-b", "FAILED"), created_at=NOON)
     other = dataclasses.replace(member("config-a", "SUCCEEDED"), created_at=NOON)
-    seen = dataclasses.replace(family(ours), families={"config-": (ours, other)})
+    seen = dataclasses.replace(family(ours), runs_by_prefix={"config-": (ours, other)})
     assert plan(wanted(LATEST), seen) == [SubmitRun(LATEST)]
 
 
@@ -174,14 +177,14 @@ def test_one_whose_time_is_not_known_came_before():
     ours = dataclasses.replace(member("config-b", "FAILED"), created_at=NOON)
     other = member("config-a", "SUCCEEDED")
     seen = dataclasses.replace(
-        family(), runs={"config-b": ours}, families={"config-": (ours, other)}
+        family(), runs={"config-b": ours}, runs_by_prefix={"config-": (ours, other)}
     )
     assert plan(wanted(LATEST), seen) == []
 
 
 @pytest.mark.parametrize("state", list(RunState))
 def test_a_run_that_takes_nobodys_place_is_never_repeated(state):
-    seen = Observed(experiment=EXPERIMENT, runs={"one": member("one", state)})
+    seen = ObservedState(experiment=EXPERIMENT, runs={"one": member("one", state)})
     assert plan(wanted(ONE), seen) == []
 
 
@@ -194,19 +197,33 @@ def twice(request, *states):
         dataclasses.replace(member(request.name, state), run_id=f"id-{number}")
         for number, state in enumerate(states)
     )
-    seen = Observed(
+    seen = ObservedState(
         pipeline=PIPELINE,
         version=VERSION,
         experiment=EXPERIMENT,
         runs={request.name: runs[-1]},
-        named={request.name: runs},
-        families={family: runs for family in (request.supersedes, request.family) if family},
+        runs_by_name={request.name: runs},
+        runs_by_prefix={
+            family: runs
+            for family in (request.concurrency_group, request.concurrency_group)
+            if family
+        },
     )
     return seen, runs
 
 
 ALONE = pytest.mark.parametrize(
-    "request_", [ONE, LATEST, RunRequest(name="r-1", parameters={}, family="r-")]
+    "request_",
+    [
+        ONE,
+        LATEST,
+        RunSpec(
+            name="r-1",
+            parameters={},
+            concurrency_group="r-",
+            concurrency_policy=ConcurrencyPolicy.QUEUE,
+        ),
+    ],
 )
 
 
@@ -233,7 +250,7 @@ def test_one_active_run_stays_beside_those_that_ended(request_, state):
 
 def test_a_run_too_many_that_is_overdue_is_terminated_once():
     seen, (newer, _) = twice(ONE, "RUNNING", "RUNNING")
-    seen = dataclasses.replace(seen, overdue=(newer,))
+    seen = dataclasses.replace(seen, timed_out=(newer,))
     assert plan(wanted(ONE), seen) == [TerminateRun(newer)]
 
 
@@ -245,7 +262,13 @@ def test_runs_of_a_name_that_nobody_wants_go_on():
 # Runs that keep a distance ------------------------------------------------------------------------
 
 DAY = datetime.timedelta(days=1)
-SPACED = RunRequest(name="retrain-b", parameters={}, family="retrain-", quiet_since=NOON)
+SPACED = RunSpec(
+    name="retrain-b",
+    parameters={},
+    concurrency_group="retrain-",
+    concurrency_policy=ConcurrencyPolicy.QUEUE,
+    cooldown_start=NOON,
+)
 
 
 def spaced(*created, **more):
@@ -254,11 +277,11 @@ def spaced(*created, **more):
         dataclasses.replace(member(f"retrain-{number}", "FAILED"), created_at=NOON + after)
         for number, after in enumerate(created)
     )
-    return Observed(
+    return ObservedState(
         pipeline=PIPELINE,
         version=VERSION,
         experiment=EXPERIMENT,
-        families={"retrain-": runs},
+        runs_by_prefix={"retrain-": runs},
         **more,
     )
 
@@ -279,7 +302,9 @@ def test_a_run_waits_until_its_family_has_been_quiet(created, steps):
 
 def test_of_one_family_the_first_that_is_missing_is_submitted():
     other = dataclasses.replace(SPACED, name="retrain-c")
-    alone = dataclasses.replace(SPACED, name="tune-a", family="tune-")
+    alone = dataclasses.replace(
+        SPACED, name="tune-a", concurrency_group="tune-", concurrency_policy=ConcurrencyPolicy.QUEUE
+    )
     assert plan(wanted(SPACED, other, alone, ONE), spaced()) == [
         SubmitRun(SPACED),
         SubmitRun(alone),
@@ -298,22 +323,27 @@ def test_nothing_is_prepared_for_a_run_that_has_to_wait():
 def test_a_spaced_run_is_never_repeated_and_ends_no_other(state):
     going = member("retrain-other", "RUNNING")
     seen = spaced(runs={SPACED.name: member(SPACED.name, state)})
-    seen = dataclasses.replace(seen, families={"retrain-": (going,)})
+    seen = dataclasses.replace(seen, runs_by_prefix={"retrain-": (going,)})
     assert plan(wanted(SPACED), seen) == []
 
 
 def test_each_family_begins_one_run_at_a_time_also_beside_others():
     one, other, again = (
-        RunRequest(name=name, parameters={}, family=family)
+        RunSpec(
+            name=name,
+            parameters={},
+            concurrency_group=family,
+            concurrency_policy=ConcurrencyPolicy.QUEUE,
+        )
         for name, family in (("a-1", "a-"), ("b-1", "b-"), ("a-2", "a-"))
     )
-    seen = Observed(pipeline=PIPELINE, version=VERSION, experiment=EXPERIMENT)
+    seen = ObservedState(pipeline=PIPELINE, version=VERSION, experiment=EXPERIMENT)
     assert plan(wanted(one, other, again), seen) == [SubmitRun(one), SubmitRun(other)]
 
 
 # Schedules ---------------------------------------------------------------------------------------
 
-NIGHTLY = Schedule(name="schedule-n", cron="0 0 3 * * *", parameters={})
+NIGHTLY = RecurringRunSpec(name="schedule-n", cron="0 0 3 * * *", parameters={})
 PAUSED = dataclasses.replace(NIGHTLY, enabled=False)
 
 
@@ -321,20 +351,20 @@ def recurring(name, *, enabled=True, number=1):
     return RecurringRun(recurring_run_id=f"{name}{number}", display_name=name, enabled=enabled)
 
 
-def scheduled(schedule, *there, busy=()):
+def scheduled(schedule, *there, active=()):
     """The steps when this schedule is wanted and those are there, newest first."""
-    seen = Observed(
+    seen = ObservedState(
         pipeline=PIPELINE,
         version=VERSION,
         experiment=EXPERIMENT,
         schedules=there,
-        busy=frozenset(busy),
+        active_recurring_run_ids=frozenset(active),
     )
     return plan(dataclasses.replace(wanted(), schedule=schedule), seen)
 
 
 def test_a_missing_schedule_is_created_with_all_it_needs():
-    steps = plan(dataclasses.replace(wanted(), schedule=NIGHTLY), Observed())
+    steps = plan(dataclasses.replace(wanted(), schedule=NIGHTLY), ObservedState())
     assert steps == [CreatePipeline(), UploadVersion(), CreateExperiment(), CreateSchedule()]
 
 
@@ -345,7 +375,7 @@ def test_a_schedule_that_is_there_stays():
 @pytest.mark.parametrize(("schedule", "enabled"), [(NIGHTLY, False), (PAUSED, True)])
 def test_a_schedule_is_switched(schedule, enabled):
     there = recurring("schedule-n", enabled=enabled)
-    assert scheduled(schedule, there) == [SwitchSchedule(there, schedule.enabled)]
+    assert scheduled(schedule, there) == [SetEnabled(there, schedule.enabled)]
 
 
 def test_a_changed_schedule_is_created_before_the_old_one_goes():
@@ -358,8 +388,14 @@ def test_an_old_schedule_goes_no_sooner_than_its_run_has_ended(schedule, first):
     # The server would lose the run with it.
     old, resting = recurring("schedule-o"), recurring("schedule-p", enabled=False)
     both = [old.recurring_run_id, resting.recurring_run_id]
-    assert scheduled(schedule, old, resting, busy=both) == [*first, RetireSchedule(old)]
-    assert scheduled(schedule, resting, busy=both[:1]) == [*first, DeleteSchedule(resting)]
+    assert scheduled(schedule, old, resting, active=both) == [
+        *first,
+        Disable(old),
+    ]
+    assert scheduled(schedule, resting, active=both[:1]) == [
+        *first,
+        DeleteSchedule(resting),
+    ]
 
 
 def test_all_but_the_wanted_schedule_go_wherever_it_stands():

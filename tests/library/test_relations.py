@@ -204,5 +204,5 @@ def test_an_address_that_is_taken_stops_no_client(context, host):
     except RelationDataError:
         return
     # WHEN a client of it asks where nobody answers, THEN it says so
-    with Client(taken.url, deadline=1) as client, pytest.raises(UnreachableError):
+    with Client(taken.url, timeout=1) as client, pytest.raises(UnreachableError):
         client.get_run("r")

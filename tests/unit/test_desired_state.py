@@ -54,8 +54,8 @@ def test_a_configuration_is_a_run_of_the_compiled_pipeline():
     said.spec.check(run.parameters)
     assert run.description == "The charm's configuration"
     # AND it takes the place of those of earlier configurations
-    assert run.supersedes == "config-"
-    assert run.name.startswith(run.supersedes)
+    assert run.concurrency_group == "config-"
+    assert run.name.startswith(run.concurrency_group)
     assert said.schedule is None
 
 
@@ -140,7 +140,7 @@ def test_each_wish_is_a_run_of_its_own_over_the_options():
     assert one.description == "try two"
     assert two.description == "Asked for by the action train"
     # It takes nobody's place
-    assert one.supersedes == two.supersedes == ""
+    assert one.concurrency_group == two.concurrency_group == ""
 
 
 def test_a_wish_that_cannot_be_is_refused():
@@ -187,8 +187,8 @@ def test_a_paused_schedule_is_the_same_one_disabled():
 
 
 def test_runs_have_the_options_time():
-    assert wanted(changed(run_timeout=90)).deadline == NOON - datetime.timedelta(minutes=90)
-    assert wanted(changed(run_timeout=0)).deadline is None
+    assert wanted(changed(run_timeout=90)).started_before == NOON - datetime.timedelta(minutes=90)
+    assert wanted(changed(run_timeout=0)).started_before is None
 
 
 def test_a_trigger_makes_a_run_of_the_family_that_keeps_its_distance():
@@ -198,12 +198,12 @@ def test_a_trigger_makes_a_run_of_the_family_that_keeps_its_distance():
     evidence = Signals(champion=Champion(version=3, result=made))
     options = changed(retrain_after=7, retrain_interval=12)
     configured, run = wanted(options, evidence=evidence).runs
-    assert run.name.startswith(run.family)
-    assert run.family == "retrain-"
+    assert run.name.startswith(run.concurrency_group)
+    assert run.concurrency_group == "retrain-"
     assert run.parameters == {**configured.parameters, "reason": "age"}
     assert run.description == "age: the model that serves is older than 7 days (version 3)"
-    assert run.quiet_since == NOON - datetime.timedelta(hours=12)
-    assert run.supersedes == ""
+    assert run.cooldown_start == NOON - datetime.timedelta(hours=12)
+    assert run.concurrency_group == ""
 
 
 def test_a_workspace_selects_the_pipeline_that_has_one():
@@ -272,7 +272,7 @@ def test_monitoring_runs_in_time_and_when_it_is_asked_for():
     said = monitoring(config, one=MonitorParams(monitor_data="s3://other"), two=TrainParams())
     assert said.experiment == "kubeflow--trainer.monitor"
     assert said.pipeline == "fashion-mnist-monitor"
-    assert said.deadline == NOON - datetime.timedelta(minutes=90)
+    assert said.started_before == NOON - datetime.timedelta(minutes=90)
     (request,) = said.runs
     assert (request.name, request.parameters["monitor_data"]) == ("one", "s3://other")
     assert said.schedule.parameters == {**request.parameters, "monitor_data": "s3://bucket/seen"}
@@ -285,4 +285,4 @@ def test_monitoring_runs_in_time_and_when_it_is_asked_for():
 def test_without_monitoring_there_is_nothing_to_do():
     assert monitoring().runs == ()
     assert monitoring().schedule is None
-    assert monitoring(changed(run_timeout=0)).deadline is None
+    assert monitoring(changed(run_timeout=0)).started_before is None

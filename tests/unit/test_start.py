@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 # What takes longer to import than an event that asks nobody takes in all.
 LATER = (
     *("cronsim", "httpcore", "httpx", "lightkube", "obstore", "png", "prometheus_client"),
-    *("kfp_ops.client", "kfp_ops.models", "kfp_ops.reconcile", "registry"),
+    *("kfp_ops._transport", "registry"),
     *("actions", "reconciler.context", "reconciler.reconcile"),
 )
 PROGRAM = """

@@ -57,16 +57,16 @@ class DigitsCharm(ops.CharmBase):
             return ops.BlockedStatus("integrate with kfp-api, or wait for its data")
         spec, arguments = kfp_ops.PipelineSpec.load(COMPILED), dataclasses.asdict(config)
         name = f"config-{kfp_ops.fingerprint(spec.fingerprint, arguments)}"
-        wanted = kfp_ops.Wanted(
+        wanted = kfp_ops.DesiredState(
             pipeline="digits",
             spec=spec,
             experiment=f"{self.model.name}-{self.app.name}",
-            runs=(kfp_ops.RunRequest(name=name, parameters=arguments),),
+            runs=(kfp_ops.RunSpec(name=name, parameters=arguments),),
         )
         with kfp_ops.Client(api.url) as client:
             seen = kfp_ops.observe(client, wanted)
             if self.unit.is_leader():
-                seen = kfp_ops.act(client, wanted, seen, kfp_ops.plan(wanted, seen))
+                seen = kfp_ops.apply(client, wanted, seen, kfp_ops.plan(wanted, seen))
         run = seen.runs.get(name)
         told = f"run {name} {run.state.value}" if run else f"run {name} is not there yet"
         failed = run is not None and run.state is kfp_ops.RunState.FAILED

@@ -2,7 +2,7 @@
 
 Source: the API's reference (https://www.kubeflow.org/docs/components/pipelines/reference/api/) and
 answers recorded from server 2.15.0. Fields that the server leaves out when they are empty have
-defaults here; a field of another type than documented is an :class:`~kfp_ops.errors.AnswerError`.
+defaults here; a field of another type than documented is an :class:`~kfp_ops._errors.AnswerError`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import enum
 from collections.abc import Mapping
 from typing import cast
 
-from kfp_ops.errors import AnswerError
+from kfp_ops._errors import AnswerError
 
 Json = Mapping[str, object]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfp_ops.texts import line, printable
+from kfp_ops.text import printable, single_line
 from tests.fuzz import fuzz
 
 ANY = st.text(st.characters() | st.characters(categories=["Cs", "Cc"]), max_size=60)
@@ -30,19 +30,19 @@ def test_what_cannot_be_shown_is_marked_and_what_is_long_is_cut(text, limit, tol
 
 
 def test_a_line_is_one():
-    assert line("  a\r\n b\t\x0bc\u2028d\x00 ", 99) == "a b c d\ufffd"
-    assert line("word " * 10, 9) == "word wor\u2026"
+    assert single_line("  a\r\n b\t\x0bc\u2028d\x00 ", 99) == "a b c d\ufffd"
+    assert single_line("word " * 10, 9) == "word wor\u2026"
 
 
 @fuzz(500)
 @given(text=ANY, limit=st.integers(1, 50))
 def test_nothing_that_ends_a_tool_is_left(text, limit):
-    for told in (printable(text, limit), line(text, limit)):
+    for told in (printable(text, limit), single_line(text, limit)):
         assert len(told) <= limit
         assert "\x00" not in told
         told.encode()
         assert printable(told, limit) == told
-    assert "\n" not in line(text, limit)
+    assert "\n" not in single_line(text, limit)
 
 
 def test_a_program_takes_it_as_an_argument():

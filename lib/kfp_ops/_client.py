@@ -1,25 +1,20 @@
 """A client of Kubeflow Pipelines' REST API v2beta1, for charms.
 
-Only what a charm needs, within what servers 2.5 and later take. Every call has a deadline and a
-bound on the answer's size; redirects are not followed; what is packed is not unpacked; nothing is
-retried here, since a request without an answer may have been carried out: whoever calls looks again
-at the next Juju event.
+It has what a charm needs, and uses only what servers 2.5 and later accept. Every call has a timeout
+and a limit on the response's size. It follows no redirects, accepts no compressed responses and retries
+nothing: a request without a response may have been carried out, so look again at the next Juju event.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import cast
 from urllib.parse import quote
 
-import httpx
-
-from kfp_ops import errors
-from kfp_ops.models import (
+from kfp_ops import _errors as errors
+from kfp_ops._api_types import (
     Experiment,
     Json,
     Pipeline,
@@ -30,8 +25,7 @@ from kfp_ops.models import (
     items,
     text,
 )
-from kfp_ops.texts import line
-from kfp_ops.transport import DeadlineTransport
+from kfp_ops.text import single_line
 
 API = "/apis/v2beta1"
 _BY_STATUS = {
@@ -53,11 +47,11 @@ class Client:
     """Typed calls to one Kubeflow Pipelines server.
 
     Args:
-        url: the server's address, such as http://kfp-api.kubeflow:8888.
-        namespace: the profile's namespace; empty on a single-user server.
-        token: gives a bearer token for each request; None where the server wants none.
-        deadline: seconds that one call may take in all, answer included.
-        max_bytes: the largest answer that is read.
+        url: Address of the server, such as http://kfp-api.kubeflow:8888.
+        namespace: Namespace of the profile; empty on a single-user server.
+        token: Returns a bearer token for each request; None if the server needs none.
+        timeout: Seconds that a call may take, response included.
+        max_bytes: Largest response that is read.
     """
 
     def __init__(
@@ -66,25 +60,16 @@ class Client:
         *,
         namespace: str = "",
         token: Callable[[], str] | None = None,
-        deadline: float = 30,
+        timeout: float = 30,
         max_bytes: int = 32 * 1024 * 1024,
     ):
         self.url = url.rstrip("/")
         self.namespace = namespace
         self._token = token
-        self._deadline = deadline
-        self._max_bytes = max_bytes
-        self._transport = DeadlineTransport(secure=url.startswith("https:"))
-        self._http = httpx.Client(
-            base_url=self.url,
-            timeout=min(10.0, deadline),
-            transport=self._transport,
-            trust_env=False,
-            follow_redirects=False,
-            headers={"accept-encoding": "identity"},
-            # What a login page in between hands out is not ours to send back.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        )
+        # Import httpx lazily: it doubles the start-up time of a hook.
+        from kfp_ops._transport import Http
+
+        self._http = Http(self.url, timeout=timeout, max_bytes=max_bytes)
 
     def __enter__(self) -> Client:
         return self
@@ -366,15 +351,14 @@ class Client:
         upload: str | None = None,
     ) -> Json:
         endpoint = f"{method} {API}{path}"
-        request = self._http.build_request(
+        status, content = self._http.send(
             method,
             API + path,
-            params={key: value for key, value in (query or {}).items() if value},
-            json=None if body is None else {k: v for k, v in body.items() if v != ""},
-            files=None if upload is None else {"uploadfile": ("pipeline.yaml", upload.encode())},
-            headers={"authorization": f"Bearer {self._token()}"} if self._token else None,
+            query={key: value for key, value in (query or {}).items() if value},
+            body=None if body is None else {k: v for k, v in body.items() if v != ""},
+            upload=upload,
+            token=self._token() if self._token else "",
         )
-        status, content = self._send(request, endpoint)
         if status >= 400:
             kind = _BY_STATUS.get(
                 status, errors.ServerError if status >= 500 else errors.RequestError
@@ -385,38 +369,6 @@ class Client:
                 f"{endpoint}: unexpected status {status}; is {self.url} the API?"
             )
         return _decode(content, endpoint)
-
-    def _send(self, request: httpx.Request, endpoint: str) -> tuple[int, bytes]:
-        self._transport.until = until = time.monotonic() + self._deadline
-        try:
-            response = self._http.send(request, stream=True)
-            try:
-                coding = response.headers.get("content-encoding", "identity")
-                if coding != "identity":
-                    raise errors.AnswerError(
-                        f"{endpoint}: unexpected content-encoding {coding[:40]!r}"
-                    )
-                content = bytearray()
-                for chunk in response.iter_raw():
-                    content += chunk
-                    if len(content) > self._max_bytes:
-                        raise errors.AnswerError(
-                            f"{endpoint}: the answer is larger than {self._max_bytes} bytes"
-                        )
-            finally:
-                response.close()
-        except httpx.TimeoutException as error:
-            deadline = "in time"
-            if time.monotonic() >= until:
-                deadline = f"within {self._deadline:g} s"
-            raise errors.UnreachableError(
-                f"{endpoint}: no answer {deadline} from {self.url}"
-            ) from error
-        except httpx.TransportError as error:
-            raise errors.UnreachableError(
-                f"{endpoint}: cannot reach {self.url}: {line(str(error), 150)}"
-            ) from error
-        return response.status_code, bytes(content)
 
 
 def _filter_text(predicates: Sequence[Json]) -> str:
@@ -460,7 +412,7 @@ def _message(content: bytes) -> str:
             message = text(body, "message", "") or text(body, "error_message", "") or message
     except (ValueError, RecursionError, errors.AnswerError):
         pass
-    return line(message, 300)
+    return single_line(message, 300)
 
 
 def _path_segment(name: str) -> str:
@@ -470,5 +422,5 @@ def _path_segment(name: str) -> str:
         AnswerError: it can be none; ids come from answers.
     """
     if name in ("", ".", "..") or len(name) > 256:
-        raise errors.AnswerError(f"not an id that the API gives: {line(name, 40)!r}")
+        raise errors.AnswerError(f"not an id that the API gives: {single_line(name, 40)!r}")
     return quote(name, safe="", errors="replace")

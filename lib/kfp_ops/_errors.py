@@ -6,6 +6,11 @@ back, and, where there is one, the next step.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kfp_ops._state import ObservedState
+
 
 class KfpError(Exception):
     """Something went wrong between this charm and Kubeflow Pipelines."""
@@ -54,3 +59,14 @@ class ConflictError(ApiError):
 
 class RequestError(ApiError):
     """Any other 4xx: the server does not take the request as it is."""
+
+
+class ApplyError(KfpError):
+    """A change failed; those before it are done."""
+
+    def __init__(self, error: KfpError, observed: ObservedState):
+        super().__init__(str(error))
+        self.error = error
+        """What went wrong."""
+        self.observed = observed
+        """The state after the changes before it."""

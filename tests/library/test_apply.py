@@ -7,24 +7,25 @@ from pathlib import Path
 import pytest
 
 from kfp_ops import (
+    ApplyError,
     Client,
+    DesiredState,
     PipelineSpec,
-    RunRequest,
+    RecurringRunSpec,
+    RunSpec,
     RunState,
-    Schedule,
     ServerError,
-    Wanted,
-    act,
+    apply,
+    delete_owned,
     observe,
     plan,
-    withdraw,
 )
 from sandbox import Sandbox
 from tests.unit.conftest import FaultProxy
 
 ROOT = Path(__file__).parents[2]
-ONE = RunRequest(name="one", parameters={})
-NIGHTLY = Schedule(name="schedule-n", cron="0 0 3 * * *", parameters={})
+ONE = RunSpec(name="one", parameters={})
+NIGHTLY = RecurringRunSpec(name="schedule-n", cron="0 0 3 * * *", parameters={})
 
 
 @pytest.fixture
@@ -47,13 +48,12 @@ def client(proxy):
 
 def wanted(**more):
     spec = PipelineSpec.load(ROOT / "examples/digits/src/pipelines/digits.yaml")
-    return Wanted(pipeline="p", spec=spec, experiment="e", **more)
+    return DesiredState(pipeline="p", spec=spec, experiment="e", **more)
 
 
-def carried_out(client, what, submitted=None):
+def carried_out(client, what):
     seen = observe(client, what)
-    runs = {} if submitted is None else submitted
-    return act(client, what, seen, plan(what, seen), runs.__setitem__)
+    return apply(client, what, seen, plan(what, seen))
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
@@ -75,10 +75,11 @@ def test_what_the_server_did_not_do_stays_its_error(proxy, client):
     proxy.trouble = lambda moment, _, method, __: (
         500 if (moment, method) == ("before", "POST") else None
     )
-    submitted = {}
-    with pytest.raises(ServerError):
-        carried_out(client, wanted(runs=(ONE,)), submitted)
-    assert submitted == {}
+    with pytest.raises(ApplyError) as raised:
+        carried_out(client, wanted(runs=(ONE,)))
+    assert isinstance(raised.value.error, ServerError)
+    assert str(raised.value) == str(raised.value.error)
+    assert raised.value.observed.runs == {}
 
 
 def submit_twice(proxy, client, request):
@@ -86,10 +87,12 @@ def submit_twice(proxy, client, request):
     what = wanted(runs=(request,))
     carried_out(client, wanted(schedule=NIGHTLY))
     unseen = observe(client, what)
-    return [act(client, what, unseen, plan(what, unseen)).runs[request.name] for _ in range(2)]
+    return [apply(client, what, unseen, plan(what, unseen)).runs[request.name] for _ in range(2)]
 
 
-@pytest.mark.parametrize("request_", [ONE, RunRequest(name="c-1", parameters={}, supersedes="c-")])
+@pytest.mark.parametrize(
+    "request_", [ONE, RunSpec(name="c-1", parameters={}, concurrency_group="c-")]
+)
 def test_of_two_runs_of_one_wish_one_stays_and_is_told(proxy, client, request_):
     # GIVEN one wish that was submitted twice
     submit_twice(proxy, client, request_)
@@ -123,7 +126,10 @@ AN_HOUR = datetime.timedelta(hours=1)
 def overdue(client, after):
     """The runs that are seen as overdue so long after they were submitted."""
     deadline = datetime.datetime.now(datetime.timezone.utc) + after
-    return [run.run_id for run in observe(client, wanted(runs=(ONE,), deadline=deadline)).overdue]
+    return [
+        run.run_id
+        for run in observe(client, wanted(runs=(ONE,), started_before=deadline)).timed_out
+    ]
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
@@ -158,8 +164,8 @@ def test_the_time_of_a_retried_run_begins_anew(client, httpserver):
     retried = datetime.datetime(2026, 11, 24, 2, 5, 13, tzinfo=datetime.timezone.utc)
     with Client(httpserver.url_for("/")) as client:
         for deadline, number in ((retried, 0), (retried + datetime.timedelta(seconds=1), 1)):
-            seen = observe(client, wanted(runs=(ONE,), deadline=deadline))
-            assert len(seen.overdue) == number
+            seen = observe(client, wanted(runs=(ONE,), started_before=deadline))
+            assert len(seen.timed_out) == number
 
 
 def test_a_run_is_told_before_a_later_step_fails(proxy, client):
@@ -168,10 +174,10 @@ def test_a_run_is_told_before_a_later_step_fails(proxy, client):
         500 if (moment, method) == ("before", "POST") and "recurringruns" in path else None
     )
     # WHEN both are asked for, THEN the run is known all the same
-    submitted = {}
-    with pytest.raises(ServerError):
-        carried_out(client, wanted(runs=(ONE,), schedule=NIGHTLY), submitted)
-    assert client.get_run(submitted["one"].run_id).display_name == "one"
+    with pytest.raises(ApplyError) as raised:
+        carried_out(client, wanted(runs=(ONE,), schedule=NIGHTLY))
+    submitted = raised.value.observed.runs["one"]
+    assert client.get_run(submitted.run_id).display_name == "one"
 
 
 # Schedules that are not wanted any more -------------------------------------------------------------
@@ -219,7 +225,7 @@ def test_a_schedule_that_cannot_be_disabled_any_more_is_deleted(client, proxy):
 def test_what_is_withdrawn_ends_and_a_schedule_with_a_run_rests(client, sandbox, firing):
     old, run = firing
     # WHEN all is withdrawn
-    (left,) = withdraw(client, "e")
+    (left,) = delete_owned(client, "e")
     # THEN the schedule fires no more, and its run goes on
     assert left.recurring_run_id == old.recurring_run_id
     (there,) = client.list_recurring_runs(run.experiment_id)
@@ -227,5 +233,5 @@ def test_what_is_withdrawn_ends_and_a_schedule_with_a_run_rests(client, sandbox,
     assert client.get_run(run.run_id).state is RunState.PENDING
     # AND it goes when that has ended
     sandbox.set_run_state(run.run_id, "FAILED")
-    assert withdraw(client, "e") == []
+    assert delete_owned(client, "e") == []
     assert client.list_recurring_runs(run.experiment_id) == []

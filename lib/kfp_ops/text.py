@@ -23,6 +23,6 @@ def printable(text: str, limit: int) -> str:
     return cleaned if len(cleaned) <= limit else f"{cleaned[: limit - 1]}\u2026"
 
 
-def line(text: str, limit: int) -> str:
+def single_line(text: str, limit: int) -> str:
     """The same in one line, its words apart by one space."""
     return printable(" ".join(text.split()), limit)

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import yaml
 
-from kfp_ops.resources import Resources
+from kfp_ops._resources import Resources
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
