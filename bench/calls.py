@@ -56,7 +56,7 @@ def measure(count: int) -> dict[str, list[Run]]:
     ):
         nothing = triggers.Signals()
         wanted = {
-            name: next(desired_state.wanted(TrainerConfig(), storage, name, {}, nothing, now))
+            name: next(desired_state.training(TrainerConfig(), storage, name, {}, nothing, now))
             for name in PAST
         }
         for name, past in PAST.items():

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 import ops
 
+from commands import Commands
 from config import TrainerConfig
-from errors import PROBLEMS, NoDataError
+from errors import CharmError, NoDataError, as_charm_errors
 from kfp_ops import KfpApiRequirer, ObjectStorageRequirer, RelationDataError, update_databag
-from reconciler.snapshot import Situation
+from reconciler.snapshot import Snapshot
 from reporting import status
-from reporting.status import Commands
 from workload import pushgateway
 
 # What an event that asks nobody does without is imported where it is used: it takes half as long as
@@ -31,7 +31,7 @@ from workload import pushgateway
 if TYPE_CHECKING:
     from k8s.authorization import Profile
     from reconciler.context import Context
-    from reconciler.requests import Asked, Wish
+    from reconciler.requests import Requested, RunRequest
     from reporting.relation_data import Announcement
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         super().__init__(framework)
         self.kfp_api = KfpApiRequirer(self)
         self.object_storage = ObjectStorageRequirer(self)
-        self._situation: Situation | None = None
+        self._snapshot: Snapshot | None = None
         # In place of the peer relation's data, where there is none yet.
         self._without_peers: dict[str, str] = {}
         self._is_relation_broken = False
@@ -74,10 +74,10 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     def _on_change(self, event: ops.EventBase) -> None:
         self._is_relation_broken = isinstance(event, ops.RelationBrokenEvent)
         self._configure_workload()
-        self._situation = self._reconcile()
+        self._snapshot = self._reconcile()
 
     def _on_update_status(self, _: ops.EventBase) -> None:
-        self._situation = self._reconcile()
+        self._snapshot = self._reconcile()
 
     def _on_action(self, event: ops.ActionEvent) -> None:
         try:
@@ -90,7 +90,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _act(self, event: ops.ActionEvent) -> None:
         from actions import ACTIONS, set_results
-        from reconciler.requests import WISHES
+        from reconciler.requests import RUN_ACTIONS
 
         name = event.handle.kind.removesuffix("_action")
         action = ACTIONS.get(name)
@@ -100,33 +100,33 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             return
         try:
             if action is None:
-                self._submit(event, name, event.load_params(WISHES[name]))
+                self._submit(event, name, event.load_params(RUN_ACTIONS[name]))
                 return
             params = event.load_params(action.params)
             with self._open_context() as context:
                 results = action.answer(context, params)
-        except PROBLEMS as error:
+        except CharmError as error:
             event.fail(status.failure(error, self._commands))
         else:
             if action.changes:
-                self._situation = self._reconcile()
-                problem = self._situation.problem
+                self._snapshot = self._reconcile()
+                problem = self._snapshot.problem
                 message = status.pending(problem, self._commands) if problem else ""
                 # What was moved or noted is so, whatever keeps Kubeflow from following it now.
                 results |= {"pending": message} if message else {}
             set_results(event, results)
 
-    def _submit(self, event: ops.ActionEvent, kind: str, params: Wish) -> None:
+    def _submit(self, event: ops.ActionEvent, kind: str, params: RunRequest) -> None:
         from actions import runs, set_results
         from actions.params import RunParams
 
         params.apply_to(self.load_config(TrainerConfig))
         # Juju counts actions anew in each model, and two models may share a Kubeflow.
         name = f"{kind}-{self.model.uuid[:8]}-{event.id}"
-        self._situation = self._reconcile({name: params})
-        run, problem = self._situation.runs.get(name), self._situation.problem
+        self._snapshot = self._reconcile({name: params})
+        run, problem = self._snapshot.runs.get(name), self._snapshot.problem
         if run is None:
-            message = status.unit_status(self._situation, self._commands).message
+            message = status.unit_status(self._snapshot, self._commands).message
             event.fail(status.failure(problem, self._commands) if problem else message)
             return
         with self._open_context() as context:
@@ -134,7 +134,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             if params.wait:
                 ended = runs.follow(context, run, params.timeout, event.log)
                 set_results(event, runs.details(context, RunParams(run_id=run.run_id)))
-                self._situation = self._reconcile()
+                self._snapshot = self._reconcile()
                 runs.check(ended)
 
     def _on_kfp_api_broken(self, event: ops.RelationBrokenEvent) -> None:
@@ -154,35 +154,35 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             leave_profiles(model=self.model.name, app=self.app.name)
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
-        if self._situation:
-            event.add_status(self._status(self._situation))
+        if self._snapshot:
+            event.add_status(self._status(self._snapshot))
 
-    def _status(self, situation: Situation) -> ops.StatusBase:
-        if self._is_relation_broken and isinstance(situation.problem, NoDataError):
+    def _status(self, snapshot: Snapshot) -> ops.StatusBase:
+        if self._is_relation_broken and isinstance(snapshot.problem, NoDataError):
             from reconciler.teardown import is_dying
 
             # Juju removes the relations of a unit that leaves before the unit.
             if is_dying(self.unit.name):
                 return ops.MaintenanceStatus("the unit is being removed")
         if self.unit.is_leader():
-            return status.unit_status(situation, self._commands)
-        return status.standby_status(situation, self._commands)
+            return status.unit_status(snapshot, self._commands)
+        return status.standby_status(snapshot, self._commands)
 
     # The one way through ------------------------------------------------------------------------
 
-    def _reconcile(self, asked: Asked | None = None) -> Situation:
+    def _reconcile(self, requested: Requested | None = None) -> Snapshot:
         """See to it that the configuration's run exists, and those that are asked for by name."""
         try:
-            situation = self._converge(asked or {})
-        except PROBLEMS as error:
-            situation = Situation(problem=error)
-        if situation.problem:
+            snapshot = self._converge(requested or {})
+        except CharmError as error:
+            snapshot = Snapshot(problem=error)
+        if snapshot.problem:
             # The status has no room for all of it.
-            logger.warning("%s", situation.problem)
+            logger.warning("%s", snapshot.problem)
         workload = pushgateway.failure(self.unit.get_container(pushgateway.CONTAINER))
-        situation = dataclasses.replace(situation, workload=workload)
-        self._publish(situation)
-        return situation
+        snapshot = dataclasses.replace(snapshot, workload=workload)
+        self._publish(snapshot)
+        return snapshot
 
     def _configure_workload(self) -> None:
         """Run the workload and tell monitoring of it, which only Juju's changes can alter."""
@@ -199,19 +199,19 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             )
         self._announce(observability_data(topology))
 
-    def _publish(self, situation: Situation) -> None:
+    def _publish(self, snapshot: Snapshot) -> None:
         """Tell monitoring, Kubeflow's dashboard and charms that serve what is so."""
-        from reporting.relation_data import situation_data
+        from reporting.relation_data import snapshot_data
         from workload.observability import Topology
 
         if self.unit.get_container(pushgateway.CONTAINER).can_connect():
             from reporting import metrics
 
-            text = metrics.exposition(situation) if self.unit.is_leader() else None
-            pushgateway.push(self.app.name, text, is_whole=not situation.problem)
-        self._announce(situation_data(Topology.from_charm(self), situation))
-        if self.unit.is_leader() and not situation.problem:
-            self.unit.set_workload_version(self._version(situation))
+            text = metrics.exposition(snapshot) if self.unit.is_leader() else None
+            pushgateway.push(self.app.name, text, is_whole=not snapshot.problem)
+        self._announce(snapshot_data(Topology.from_charm(self), snapshot))
+        if self.unit.is_leader() and not snapshot.problem:
+            self.unit.set_workload_version(self._version(snapshot))
 
     def _announce(self, announcements: Mapping[str, Announcement]) -> None:
         """Let the leader write to the relations that there are."""
@@ -220,43 +220,44 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 for relation in self.model.relations[endpoint]:
                     update_databag(relation.data[self.app], relation_data())
 
-    def _converge(self, asked: Asked) -> Situation:
+    def _converge(self, requested: Requested) -> Snapshot:
         if self.unit.is_leader():
             self.kfp_api.publish()
             self.object_storage.publish()
         with self._open_context() as context:
             from reconciler.reconcile import reconcile
 
-            return reconcile(context, asked, dry_run=not self.unit.is_leader())
+            return reconcile(context, requested, dry_run=not self.unit.is_leader())
 
     @contextmanager
     def _open_context(self) -> Generator[Context]:
         """Kubeflow Pipelines and the registry, as configuration and relations say."""
-        config = self.load_config(TrainerConfig)
-        api, storage = self.kfp_api.get(), self.object_storage.get()
-        if api is None:
-            is_related = self.kfp_api.is_related
-            raise NoDataError("kfp-api", "kfp-api", is_related=is_related, missing="address")
-        if storage is None:
-            is_related = self.object_storage.is_related
-            raise NoDataError("object-storage", "minio", is_related=is_related, missing="keys")
         from reconciler.context import Context, connect
         from reconciler.peer_data import PeerData
 
-        profile = self._profile()
-        if profile and self.unit.is_leader():
-            profile.ensure()
-        with connect(api.url, profile) as client:
-            yield Context(
-                config=config,
-                client=client,
-                storage=storage,
-                profile=profile,
-                namespace=config.profile or api.namespace or self.model.name,
-                app=self.app.name,
-                model=self.model.name,
-                peer_data=PeerData(self._databag),
-            )
+        with as_charm_errors():
+            config = self.load_config(TrainerConfig)
+            api, storage = self.kfp_api.get(), self.object_storage.get()
+            if api is None:
+                is_related = self.kfp_api.is_related
+                raise NoDataError("kfp-api", "kfp-api", is_related=is_related, missing="address")
+            if storage is None:
+                is_related = self.object_storage.is_related
+                raise NoDataError("object-storage", "minio", is_related=is_related, missing="keys")
+            profile = self._profile()
+            if profile and self.unit.is_leader():
+                profile.ensure()
+            with connect(api.url, profile) as client:
+                yield Context(
+                    config=config,
+                    client=client,
+                    storage=storage,
+                    profile=profile,
+                    namespace=config.profile or api.namespace or self.model.name,
+                    app=self.app.name,
+                    model=self.model.name,
+                    peer_data=PeerData(self._databag),
+                )
 
     @property
     def _databag(self) -> MutableMapping[str, str]:
@@ -271,10 +272,10 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         app, model = self.app.name, self.model.name
         return Profile(name, app=app, model=model, owner=owner) if name else None
 
-    def _version(self, situation: Situation) -> str:
+    def _version(self, snapshot: Snapshot) -> str:
         """Return the champion's version, or the charm's as long as no model serves."""
-        if situation.champion:
-            return f"v{situation.champion.version}"
+        if snapshot.champion:
+            return f"v{snapshot.champion.version}"
         packed = self.charm_dir / "version"
         return packed.read_text(encoding="utf-8").strip() if packed.exists() else ""
 

@@ -1,160 +1,325 @@
-"""What keeps the charm from seeing or doing all; `status.problem` says what an operator does then.
+"""Errors that an operator sees, in the unit's status or as an action's failure.
 
-All in one place, so that an event that asks nobody can tell of them without what raises them.
+They are in one module, so that an event that needs no client can name them without importing one::
+
+    CharmError
+    ├── OptionError                     an option has an invalid value
+    │   └── ParameterError              a parameter of an action has one
+    ├── NoDataError                     a relation is missing, or its other side has published nothing
+    ├── InvalidRelationDataError        the other side of a relation published something invalid
+    ├── PipelinesError                  Kubeflow Pipelines failed or refused
+    ├── KubernetesError                 Kubernetes failed or refused
+    │   ├── KubernetesForbiddenError    the charm lacks a permission
+    │   ├── NoSuchKindError             the cluster does not know a kind of object
+    │   ├── NoProfilesError             ... that of profiles
+    │   ├── NoKServeError               ... that of InferenceServices
+    │   ├── ProfilePendingError         the profile's namespace does not exist yet
+    │   └── NoStorageSecretError        the profile has no keys of object storage
+    ├── RegistryError                   the model registry cannot be read or written
+    │   ├── RegistryContentError        it has invalid content
+    │   └── RegistryRefusedError        object storage refuses the keys, the bucket or the request
+    │       └── UnsafeRegistryError     concurrent writers could overwrite each other
+    │           └── RegistryElsewhereError  it is written through another namespace
+    ├── SourceError                     the data cannot be read
+    ├── NoSuchRunError, NoSuchModelError, NoScheduleError    an action names something that is not there
+    ├── NoSuccessError                  a run that an action waited for did not succeed
+    ├── ServedModelError                the served model gives no valid answer
+    └── NotServedError                  no model is served
 """
 
 from __future__ import annotations
 
-from kfp_ops import KfpError, RelationDataError
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import kfp_ops
+from commands import Commands
 
 
-class OptionError(ValueError):
-    """An option has a value that it cannot have."""
+class CharmError(Exception):
+    """Base class of errors that an operator sees."""
+
+    retryable: bool = False
+    """Whether a later event may succeed without the operator."""
+
+    @property
+    def text(self) -> str:
+        """What is wrong, as the status says it."""
+        return str(self)
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return the advice or command that resolves it, or None if only a retry does.
+
+        Args:
+            commands: What the operator types.
+        """
+        raise NotImplementedError
+
+
+class RetryableError(CharmError):
+    """Base class of errors that a later event may not meet again."""
+
+    retryable = True
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return None: the charm retries."""
+
+
+class OptionError(CharmError, ValueError):
+    """An option has an invalid value."""
 
     def __init__(self, field: str, value: object, expected: str):
         self.field, self.value, self.takes = field, value, expected
         self.option = field.replace("_", "-")
         super().__init__(f"{self.option} must be {expected}, not {str(value)[:60]!r}")
 
+    def remedy(self, commands: Commands) -> str | None:
+        """Return the command that sets the option."""
+        return f"set it with: {commands.config(self.option)}"
+
 
 class ParameterError(OptionError):
-    """A parameter of an action has a value that it cannot have."""
+    """A parameter of an action has an invalid value."""
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Say that nothing happened."""
+        return "nothing was done: ask again"
 
 
-class NoDataError(Exception):
-    """A relation that is needed is not there, or its other side has written nothing yet.
-
-    Attributes:
-        endpoint: of this charm.
-        remote: the application that is usually on the other side.
-        is_related: whether the relation is there.
-        missing: what the other side has not published.
-    """
+class NoDataError(CharmError):
+    """A required relation is missing, or its other side has published nothing yet."""
 
     def __init__(self, endpoint: str, remote: str, *, is_related: bool, missing: str = "data"):
-        super().__init__(f"no {missing} on relation {endpoint}")
+        super().__init__(
+            f"relation {endpoint}: waiting for its {missing}"
+            if is_related
+            else f"no relation {endpoint}"
+        )
         self.endpoint = endpoint
+        """Name of the relation in charmcraft.yaml."""
         self.remote = remote
-        self.is_related = is_related
-        self.missing = missing
+        """Application that is usually on the other side."""
+        self.is_related = self.retryable = is_related
+        """Whether the relation exists, and only its other side has to publish its data."""
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return the command that adds the relation; empty while the other side's data is awaited."""
+        if self.is_related:
+            return ""
+        return f"add it with: {commands.relate(self.endpoint, self.remote)}"
 
 
-class KubernetesError(Exception):
-    """Kubernetes did not do what was asked; later it may."""
+class InvalidRelationDataError(CharmError):
+    """The other side of a relation published something that the interface does not allow."""
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Say how to make the other side publish anew."""
+        return "remove the relation and add it again"
+
+
+class PipelinesError(CharmError):
+    """Kubeflow Pipelines failed or refused."""
+
+    def __init__(self, error: kfp_ops.KfpError):
+        super().__init__(str(error))
+        self.error = error
+        """The library's error."""
+        # The server is at fault, not the request.
+        self.retryable = isinstance(
+            error, kfp_ops.UnreachableError | kfp_ops.ServerError | kfp_ops.AnswerError
+        )
+        self._is_denied = isinstance(error, kfp_ops.UnauthorizedError | kfp_ops.ForbiddenError)
+
+    @property
+    def text(self) -> str:
+        """The server's message without the request's path, which is in the log."""
+        error = self.error
+        said = f"{error.status} {error.message}" if isinstance(error, kfp_ops.ApiError) else self
+        if self.retryable:
+            return f"Kubeflow Pipelines: {said}"
+        if self._is_denied:
+            return f"Kubeflow Pipelines denies access (needs kubeflow-pipelines-edit): {said}"
+        return f"Kubeflow Pipelines refuses: {said}"
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return where to look, or the command that names another profile."""
+        if self.retryable:
+            return None
+        if self._is_denied:
+            return f"name another: {commands.config('profile')}"
+        return f"see: {commands.log}"
+
+
+class KubernetesError(RetryableError):
+    """Kubernetes failed or refused."""
+
+    _prefix: ClassVar[str] = "Kubernetes: "
+
+    @property
+    def text(self) -> str:
+        """The error and, where its text does not tell, that it is about Kubernetes."""
+        return f"{self._prefix}{self}"
 
 
 class KubernetesForbiddenError(KubernetesError):
-    """The charm has no right to do this."""
+    """The charm lacks a permission."""
+
+    retryable, _prefix = False, ""
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return the command that grants it."""
+        return f"allow it with: {commands.trust}"
 
 
 class NoSuchKindError(KubernetesError):
-    """This cluster does not know this kind of object."""
+    """The cluster does not know this kind of object."""
 
 
 class ProfilePendingError(KubernetesError):
-    """The profile's namespace is not there yet, or is going away."""
+    """The profile's namespace does not exist yet, or is being deleted."""
+
+    _prefix = ""
 
 
 class NoProfilesError(KubernetesError):
-    """This cluster knows no profiles."""
+    """The cluster does not know profiles."""
+
+    retryable, _prefix = False, ""
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return the two ways on."""
+        return f"deploy kubeflow-profiles, or run single-user: {commands.config('profile', '')}"
 
 
 class NoKServeError(KubernetesError):
-    """This cluster knows no InferenceServices."""
+    """The cluster does not know InferenceServices."""
+
+    retryable, _prefix = False, ""
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return the two ways on."""
+        disable = commands.config("serving", "none")
+        return f"deploy kserve-controller, or disable serving: {disable}"
 
 
 class NoStorageSecretError(KubernetesError):
     """The profile has no Secret with the keys of object storage, or one without them."""
 
+    _prefix = ""
 
-class RegistryError(Exception):
-    """The registry cannot be reached, or does not do what is asked."""
+
+class RegistryError(RetryableError):
+    """The model registry cannot be read or written."""
 
 
 class RegistryRefusedError(RegistryError):
-    """Object storage does not take the keys, or has no such bucket. Attributes: remedy."""
+    """Object storage refuses the keys, the bucket or the request."""
+
+    retryable = False
 
     def __init__(self, message: str, remedy: str = ""):
         super().__init__(message)
-        self.remedy = remedy
+        self.advice = remedy
+        """What to do about it."""
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return the advice."""
+        return self.advice
 
 
 class UnsafeRegistryError(RegistryRefusedError):
-    """Nothing would keep two writers of the registry apart."""
+    """Concurrent writers of the registry could overwrite each other."""
 
 
 class RegistryElsewhereError(UnsafeRegistryError):
-    """The registry is written through another namespace than the one in which runs are executed."""
+    """The registry is written through another namespace than that of the runs."""
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return the command that names another registry."""
+        return f"use another: {commands.config('registry-prefix')}"
 
 
 class RegistryContentError(RegistryError):
-    """The registry holds something else than it should."""
+    """The registry has invalid content."""
+
+    retryable = False
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return the two ways on."""
+        return f"repair it, or set: {commands.config('registry-prefix')}"
 
 
-class NoSuchModelError(Exception):
+class SourceError(RetryableError):
+    """The data cannot be read."""
+
+
+class NoSuchRunError(CharmError):
+    """This trainer has no such run, or it cannot be canceled any more."""
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return the command that lists runs."""
+        return f"see: {commands.run('list-runs')}"
+
+
+class NoSuccessError(CharmError):
+    """A run that an action waited for did not succeed."""
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return the command that shows the run."""
+        return f"see: {commands.run('get-run')}"
+
+
+class NoSuchModelError(CharmError):
     """There is no such model, or none to go back to."""
 
-
-class SourceError(Exception):
-    """The data cannot be looked at."""
-
-
-class NoSuchRunError(Exception):
-    """There is no such run of this trainer, or not one that can be cancelled."""
+    def remedy(self, commands: Commands) -> str | None:
+        """Return the command that lists models."""
+        return f"see: {commands.run('list-models')}"
 
 
-class NoSuccessError(Exception):
-    """A run that was waited for did not succeed."""
+class ServedModelError(CharmError):
+    """The served model gives no valid answer."""
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return the command that reads the version's published answers, which need no server."""
+        return f"see: {commands.run('predict version=N')}"
 
 
-class ServedModelError(Exception):
-    """The served model does not answer, or answers something else than it should."""
-
-
-class NotServedError(Exception):
-    """No served model can be asked. Attributes: is_due (whether it only has to be waited for)."""
+class NotServedError(CharmError):
+    """No model is served that could be asked."""
 
     def __init__(self, message: str, *, is_due: bool):
         super().__init__(message)
-        self.is_due = is_due
+        self.is_due = self.retryable = is_due
+        """Whether one will be served without the operator."""
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return how to wait for it, or the command that enables serving."""
+        if self.is_due:
+            return f"wait until it does: {commands.status}"
+        return f"enable serving with: {commands.config('serving', 'kserve')}"
 
 
-class NoScheduleError(Exception):
-    """There is no schedule, or the options pause it. Attributes: setting (what to set)."""
+class NoScheduleError(CharmError):
+    """There is no schedule, or an option pauses it."""
 
     def __init__(self, message: str, setting: str):
         super().__init__(message)
         self.setting = setting
+        """The option and the value that change that."""
+
+    def remedy(self, commands: Commands) -> str | None:
+        """Return the command that sets the option."""
+        return f"set it with: juju config {commands.app} {self.setting}"
 
 
-# Twice, since type checkers read only the one, and `except` only the other.
-PROBLEMS = (
-    OptionError,
-    NoDataError,
-    RelationDataError,
-    KfpError,
-    KubernetesError,
-    RegistryError,
-    SourceError,
-    NoSuchRunError,
-    NoSuccessError,
-    NoSuchModelError,
-    ServedModelError,
-    NotServedError,
-    NoScheduleError,
-)
-Problem = (
-    OptionError
-    | NoDataError
-    | RelationDataError
-    | KfpError
-    | KubernetesError
-    | RegistryError
-    | SourceError
-    | NoSuchRunError
-    | NoSuccessError
-    | NoSuchModelError
-    | ServedModelError
-    | NotServedError
-    | NoScheduleError
-)
+@contextmanager
+def as_charm_errors() -> Generator[None]:
+    """Raise errors of `kfp_ops` as those of the charm."""
+    try:
+        yield
+    except kfp_ops.KfpError as error:
+        raise PipelinesError(error) from error
+    except kfp_ops.RelationDataError as error:
+        raise InvalidRelationDataError(str(error)) from error

@@ -34,7 +34,7 @@ class Action:
     Attributes:
         params: the dataclass of its parameters.
         answer: from what is at hand and the parameters to the results, flat and in kebab-case;
-            raises one of `situation.PROBLEMS`.
+            raises a CharmError or an error of `kfp_ops`.
         changes: whether it changes something, so that the leader alone may answer.
     """
 

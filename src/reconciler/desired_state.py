@@ -21,7 +21,7 @@ from kfp_ops import (
 )
 from naming import CONFIGURATION
 from reconciler import code_bundle, pipelines, search_space, triggers
-from reconciler.requests import Asked, MonitorParams, TrainParams, TuneParams
+from reconciler.requests import MonitorParams, Requested, TrainParams, TuneParams
 
 # How the server names the runs of a schedule: it leaves the hyphen out.
 _SCHEDULED = "schedule"
@@ -31,11 +31,11 @@ _SUBMITTED = re.compile(rf"({CONFIGURATION}|{triggers.RUN_PREFIX}|train-[0-9a-f]
 _TRAIN, _TRIAL = "train", "trial"
 
 
-def wanted(
+def training(
     config: TrainerConfig,
     storage: ObjectStorage,
     experiment: str,
-    asked: Asked,
+    requested: Requested,
     signals: triggers.Signals,
     now: datetime.datetime,
 ) -> Iterator[DesiredState]:
@@ -45,15 +45,15 @@ def wanted(
         config: the options; a storage class is named where there is a workspace.
         storage: where the registry is.
         experiment: the name of the trainer's experiment.
-        asked: the runs that are asked for.
+        requested: runs that an action requests, by name.
         signals: what the triggers go by.
         now: the time, UTC.
 
     Raises:
         OptionError: a parameter has a value that it cannot have.
     """
-    tunings = {name: wish for name, wish in asked.items() if isinstance(wish, TuneParams)}
-    trainings = {name: wish for name, wish in asked.items() if isinstance(wish, TrainParams)}
+    tunings = {name: wish for name, wish in requested.items() if isinstance(wish, TuneParams)}
+    trainings = {name: wish for name, wish in requested.items() if isinstance(wish, TrainParams)}
     if tunings:
         requests = tuple(_tunings(config, storage, tunings))
         tuner = DesiredState(
@@ -84,7 +84,7 @@ def monitoring(
     config: TrainerConfig,
     storage: ObjectStorage,
     experiment: str,
-    asked: Asked,
+    requested: Requested,
     now: datetime.datetime,
 ) -> DesiredState:
     """What shall exist to look at production; see `wanted`.
@@ -93,7 +93,7 @@ def monitoring(
         config: the options.
         storage: where the registry is.
         experiment: the name of the experiment of monitoring.
-        asked: the runs that are asked for.
+        requested: runs that an action requests, by name.
         now: the time, UTC.
 
     Raises:
@@ -117,7 +117,7 @@ def monitoring(
                 },
                 description="Asked for by the action monitor",
             )
-            for name, params in asked.items()
+            for name, params in requested.items()
             if isinstance(params, MonitorParams)
         ),
         schedule=schedule,
@@ -136,7 +136,7 @@ def _requests(
     config: TrainerConfig,
     spec: PipelineSpec,
     storage: ObjectStorage,
-    asked: Mapping[str, TrainParams],
+    requested: Mapping[str, TrainParams],
 ) -> Iterator[RunSpec]:
     """The runs that shall exist: one for this very configuration, one for each wish."""
     if config.train_on_change:
@@ -147,7 +147,7 @@ def _requests(
             description="The charm's configuration",
             concurrency_group=CONFIGURATION,
         )
-    for name, params in asked.items():
+    for name, params in requested.items():
         yield RunSpec(
             name=name,
             parameters=_arguments(params.apply_to(config), storage, "action"),
@@ -174,9 +174,9 @@ def _retraining(
 
 
 def _tunings(
-    config: TrainerConfig, storage: ObjectStorage, asked: Mapping[str, TuneParams]
+    config: TrainerConfig, storage: ObjectStorage, requested: Mapping[str, TuneParams]
 ) -> Iterator[RunSpec]:
-    for name, params in asked.items():
+    for name, params in requested.items():
         # Trials run beside each other, and one volume is for one step at a time.
         trial_config = dataclasses.replace(params.apply_to(config), workspace_size="")
         yield RunSpec(

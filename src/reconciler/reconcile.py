@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import naming
-from errors import PROBLEMS, KubernetesError, RegistryError, SourceError
+from errors import (
+    CharmError,
+    KubernetesError,
+    PipelinesError,
+    RegistryError,
+    SourceError,
+    as_charm_errors,
+)
 from k8s.inference_service import Served
 from kfp_ops import (
     ApplyError,
@@ -31,9 +38,9 @@ from kfp_ops import (
 from reconciler import code_bundle, desired_state, pipelines, serving, triggers, volumes
 from reconciler import etags as sources
 from reconciler.context import Context
-from reconciler.requests import Asked
+from reconciler.requests import Requested
 from reconciler.run_issues import find_issue, note_termination
-from reconciler.snapshot import Situation
+from reconciler.snapshot import Snapshot
 from reconciler.teardown import leave_former_profiles
 from reconciler.triggers import Signals
 
@@ -45,12 +52,12 @@ _ENDING = datetime.timedelta(hours=1)
 _A_DAY = datetime.timedelta(days=1)
 
 
-def reconcile(context: Context, asked: Asked, *, dry_run: bool) -> Situation:
+def reconcile(context: Context, requested: Requested, *, dry_run: bool) -> Snapshot:
     """Create what is missing in Kubeflow Pipelines, and return what exists then.
 
     Args:
         context: Options, clients and names.
-        asked: Runs that an action requests, by name.
+        requested: Runs that an action requests, by name.
         dry_run: Change nothing, as on units other than the leader.
     """
     # Serve a promoted model also while the pipelines' API cannot be reached.
@@ -58,14 +65,15 @@ def reconcile(context: Context, asked: Asked, *, dry_run: bool) -> Situation:
     served, serving_error = _serve(context, signals, dry_run=dry_run)
     reconciler = _Reconciler(context, dry_run=dry_run)
     try:
-        situation = reconciler.reconcile(asked, signals)
-    except PROBLEMS as error:
-        situation = Situation(problem=error, champion=signals.champion, config=context.config)
+        with as_charm_errors():
+            snapshot = reconciler.reconcile(requested, signals)
+    except CharmError as error:
+        snapshot = Snapshot(problem=error, champion=signals.champion, config=context.config)
     return dataclasses.replace(
-        situation,
+        snapshot,
         runs=reconciler.runs,
         served=served,
-        problem=situation.problem or serving_error,
+        problem=snapshot.problem or serving_error,
     )
 
 
@@ -81,11 +89,11 @@ class _Reconciler:
         self._context = context
         self._dry_run = dry_run
         # Why no run can be submitted. Everything else is done all the same.
-        self._refusal = None if dry_run else _unwritable(context)
+        self._refusal: CharmError | None = None if dry_run else _unwritable(context)
         self.runs: dict[str, Run] = {}
         """Desired runs that exist, by name: also those submitted before an error."""
 
-    def reconcile(self, asked: Asked, signals: Signals) -> Situation:
+    def reconcile(self, requested: Requested, signals: Signals) -> Snapshot:
         """Reconcile monitoring, then what its reports and the champion ask for, then training."""
         context, now = self._context, utc_now()
         config, storage = volumes.with_storage_class(context), context.storage
@@ -94,24 +102,26 @@ class _Reconciler:
         monitored, monitoring_error = ObservedState(), None
         try:
             monitored = self._reconcile_pipeline(
-                desired_state.monitoring(config, storage, monitoring, asked, now)
+                desired_state.monitoring(config, storage, monitoring, requested, now)
             )
         except (RequestError, ServerError) as error:
             # Train all the same if only monitoring is refused.
-            monitoring_error = error
+            monitoring_error = PipelinesError(error)
         signals, observed = _collect_signals(context, monitored, signals), ObservedState()
-        *tuning, trainer = desired_state.wanted(config, storage, training, asked, signals, now)
+        *tuning, trainer = desired_state.training(
+            config, storage, training, requested, signals, now
+        )
         for desired in (*tuning, trainer):
             observed = self._reconcile_pipeline(desired)
-        situation = _build_situation(context, observed, monitored, signals)
+        snapshot = _build_snapshot(context, observed, monitored, signals)
         if not self._dry_run:
-            self._clean_up(observed, situation)
+            self._clean_up(observed, snapshot)
         schedule = trainer.current_schedule(observed.schedules)
         return dataclasses.replace(
-            situation,
+            snapshot,
             schedule=schedule and schedule.enabled,
-            problem=self._refusal or situation.problem or monitoring_error,
-            lost=_is_lost(observed, config.timeout, now),
+            problem=self._refusal or snapshot.problem or monitoring_error,
+            stuck=_is_stuck(observed, config.timeout, now),
         )
 
     def _reconcile_pipeline(self, desired: DesiredState) -> ObservedState:
@@ -138,11 +148,11 @@ class _Reconciler:
             self.runs.update(observed.runs)
         return observed
 
-    def _clean_up(self, observed: ObservedState, situation: Situation) -> None:
+    def _clean_up(self, observed: ObservedState, snapshot: Snapshot) -> None:
         """Delete what earlier profiles and ended runs left, and keep why the latest run failed."""
         leave_former_profiles(self._context)
-        if situation.latest:
-            _keep_issue(self._context, situation.latest, situation.pod_issue)
+        if snapshot.latest:
+            _keep_issue(self._context, snapshot.latest, snapshot.pod_issue)
             volumes.remove_leftovers(self._context, observed)
 
 
@@ -172,7 +182,7 @@ def _without_submissions(changes: Sequence[Change]) -> list[Change]:
     return [change for change in changes if not isinstance(change, left_out)]
 
 
-def _is_lost(observed: ObservedState, timeout: datetime.timedelta, now: datetime.datetime) -> bool:
+def _is_stuck(observed: ObservedState, timeout: datetime.timedelta, now: datetime.datetime) -> bool:
     """Whether the latest run was told to end long ago and has not.
 
     A server whose workflow is gone, as with the namespace of a profile, never hears of its end. Others
@@ -237,9 +247,9 @@ def _collect_signals(context: Context, monitored: ObservedState, signals: Signal
     return signals
 
 
-def _build_situation(
+def _build_snapshot(
     context: Context, observed: ObservedState, monitored: ObservedState, signals: Signals
-) -> Situation:
+) -> Snapshot:
     """Add to what Kubeflow Pipelines tells what the pods and the registry do.
 
     Args:
@@ -251,7 +261,7 @@ def _build_situation(
     run, monitor = observed.latest, monitored.latest
     run = run and context.peer_data.runs.as_known(run)
     steps = pipelines.steps(run.parameters) if run else frozenset[str]()
-    situation = Situation(
+    snapshot = Snapshot(
         problem=signals.problem,
         latest=run,
         steps=steps,
@@ -263,11 +273,11 @@ def _build_situation(
         monitor=monitor and context.peer_data.runs.as_known(monitor),
     )
     if isinstance(signals.problem, RegistryError) or not run or not run.state.is_final:
-        return situation
+        return snapshot
     try:
-        return dataclasses.replace(situation, result=context.registry.result(run.run_id))
+        return dataclasses.replace(snapshot, result=context.registry.result(run.run_id))
     except RegistryError as error:
-        return dataclasses.replace(situation, problem=error)
+        return dataclasses.replace(snapshot, problem=error)
 
 
 def _keep_issue(context: Context, run: Run, issue: PodIssue | None) -> None:

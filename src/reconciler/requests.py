@@ -130,15 +130,15 @@ class MonitorParams:
         return _replaced(config, {"monitor_data": data})
 
 
-Wish = TrainParams | TuneParams | MonitorParams
+RunRequest = TrainParams | TuneParams | MonitorParams
 # The actions that ask for a run, and the dataclass of their parameters.
-WISHES: dict[str, type[Wish]] = {
+RUN_ACTIONS: dict[str, type[RunRequest]] = {
     "train": TrainParams,
     "tune": TuneParams,
     "monitor": MonitorParams,
 }
 # What is asked for, by the name of the run.
-Asked = Mapping[str, Wish]
+Requested = Mapping[str, RunRequest]
 
 
 def _replaced(config: TrainerConfig, given: Mapping[str, Any]) -> TrainerConfig:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import kfp_ops
-from errors import Problem
+from errors import CharmError
 
 if TYPE_CHECKING:
     from config import TrainerConfig
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Situation:
+class Snapshot:
     """What was seen.
 
     Attributes:
@@ -41,7 +41,7 @@ class Situation:
         lost: whether the latest run was told to end long ago and has not: its workflow may be gone.
     """
 
-    problem: Problem | None = None
+    problem: CharmError | None = None
     runs: Mapping[str, Run] = dataclasses.field(default_factory=dict[str, "Run"])
     latest: Run | None = None
     steps: frozenset[str] = frozenset()
@@ -55,10 +55,10 @@ class Situation:
     report: Report | None = None
     monitor: Run | None = None
     workload: str = ""
-    lost: bool = False
+    stuck: bool = False
 
     @property
-    def outlasted(self) -> datetime.timedelta | None:
+    def exceeded_timeout(self) -> datetime.timedelta | None:
         """How long the latest run took, where it ended without success and `run-timeout` allows less.
 
         The charm terminates such a run, but the server does not always tell that it was terminated.

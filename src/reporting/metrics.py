@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kfp_ops import RunState
-from reconciler.snapshot import Situation
+from reconciler.snapshot import Snapshot
 
 PREFIX = "fashion_mnist_trainer"
 # Called with a name, what it says, its value or None, and labels.
 _Gauge = Callable[..., None]
 
 
-def exposition(situation: Situation) -> bytes:
-    """The situation in Prometheus' text format; what is not known is left out.
+def exposition(snapshot: Snapshot) -> bytes:
+    """The snapshot in Prometheus' text format; what is not known is left out.
 
     Times are seconds since the epoch, accuracies and recalls 0 to 1, versions their numbers.
     """
@@ -31,15 +31,15 @@ def exposition(situation: Situation) -> bytes:
             (metric.labels(**labels) if labels else metric).set(value)
 
     metrics: dict[str, Gauge] = {}
-    gauge("problem", "1 if the charm could not see or do all", situation.problem is not None)
-    _training(gauge, situation)
-    _champion(gauge, situation)
-    _production(gauge, situation)
+    gauge("problem", "1 if the charm could not see or do all", snapshot.problem is not None)
+    _training(gauge, snapshot)
+    _champion(gauge, snapshot)
+    _production(gauge, snapshot)
     return generate_latest(registry)
 
 
-def _training(gauge: _Gauge, situation: Situation) -> None:
-    run, result = situation.latest, situation.result
+def _training(gauge: _Gauge, snapshot: Snapshot) -> None:
+    run, result = snapshot.latest, snapshot.result
     if run:
         labels = {"run_id": run.run_id, "run_name": run.display_name}
         for state in RunState:
@@ -52,9 +52,9 @@ def _training(gauge: _Gauge, situation: Situation) -> None:
             duration = (finished - created).total_seconds()
             gauge("run_duration_seconds", "from submission to end of the newest run", duration)
         documentation = "1 if the newest run ended without success after more than run-timeout"
-        gauge("run_timed_out", documentation, situation.outlasted is not None)
+        gauge("run_timed_out", documentation, snapshot.exceeded_timeout is not None)
         # What was wrong before a cancel is still known afterwards, but nobody has to act on it.
-        trouble = bool(situation.pod_issue) and run.state is not RunState.CANCELED
+        trouble = bool(snapshot.pod_issue) and run.state is not RunState.CANCELED
         gauge("run_trouble", "1 if a pod of the newest run is in trouble", trouble)
         if result:
             # Of a run without new data or settings there is no verdict to alert of.
@@ -71,12 +71,12 @@ def _training(gauge: _Gauge, situation: Situation) -> None:
                 "population stability index of the newest run's data against the champion's"
             )
             gauge("data_drift", documentation, index, part=part)
-    if situation.schedule is not None:
-        gauge("schedule_enabled", "1 if the schedule submits runs", situation.schedule)
+    if snapshot.schedule is not None:
+        gauge("schedule_enabled", "1 if the schedule submits runs", snapshot.schedule)
 
 
-def _champion(gauge: _Gauge, situation: Situation) -> None:
-    champion = situation.champion
+def _champion(gauge: _Gauge, snapshot: Snapshot) -> None:
+    champion = snapshot.champion
     if champion:
         documentation, model = "of the model that serves", champion.result
         gauge("champion_version", "number of the model that serves", champion.version)
@@ -85,20 +85,20 @@ def _champion(gauge: _Gauge, situation: Situation) -> None:
         if model.created_at:
             created = model.created_at.timestamp()
             gauge("champion_created_seconds", "when the model that serves was made", created)
-        if situation.served:
-            gauge("served_ready", "1 if KServe serves that model", situation.served.is_ready)
+        if snapshot.served:
+            gauge("served_ready", "1 if KServe serves that model", snapshot.served.is_ready)
         for name, recall in model.recalls.items():
             gauge("champion_recall", documentation, recall, **{"class": name})
 
 
-def _production(gauge: _Gauge, situation: Situation) -> None:
-    if situation.monitor:
-        failed = situation.monitor.state is RunState.FAILED
+def _production(gauge: _Gauge, snapshot: Snapshot) -> None:
+    if snapshot.monitor:
+        failed = snapshot.monitor.state is RunState.FAILED
         gauge("monitoring_failed", "1 if the newest run of monitoring failed", failed)
-    if situation.config:
-        limit = situation.config.max_drift
+    if snapshot.config:
+        limit = snapshot.config.max_drift
         gauge("max_drift", "population stability index above which something drifted", limit)
-    report, champion = situation.report, situation.champion
+    report, champion = snapshot.report, snapshot.champion
     # What was seen of another model says nothing of the one that serves.
     if report and champion and report.version == champion.version:
         documentation = "of production images, against what the model that serves was made for"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from kfp_ops import DashboardLink, TrainedModel
-from reconciler.snapshot import Situation
+from reconciler.snapshot import Snapshot
 from workload import observability, pushgateway
 from workload.observability import Topology
 
@@ -29,29 +29,29 @@ def observability_data(topology: Topology) -> dict[str, Announcement]:
     }
 
 
-def situation_data(topology: Topology, situation: Situation) -> dict[str, Announcement]:
+def snapshot_data(topology: Topology, snapshot: Snapshot) -> dict[str, Announcement]:
     """What was seen, by endpoint; what is not known leaves what was written before."""
     return {
-        "dashboard-links": lambda: _links(topology, situation),
-        "trained-model": lambda: _model(situation),
+        "dashboard-links": lambda: _links(topology, snapshot),
+        "trained-model": lambda: _model(snapshot),
     }
 
 
-def _links(topology: Topology, situation: Situation) -> Mapping[str, str]:
-    if situation.problem:
+def _links(topology: Topology, snapshot: Snapshot) -> Mapping[str, str]:
+    if snapshot.problem:
         # What was written before is better than a link that leads nowhere in particular.
         return {}
-    run = situation.latest
+    run = snapshot.latest
     path = f"/pipeline/#/experiments/details/{run.experiment_id}" if run else "/pipeline/#/runs"
     link = DashboardLink(text=f"Trainer {topology.application}", link=path, icon="icons:timeline")
     return DashboardLink.published([link])
 
 
-def _model(situation: Situation) -> Mapping[str, str]:
-    if situation.champion is None or situation.config is None:
+def _model(snapshot: Snapshot) -> Mapping[str, str]:
+    if snapshot.champion is None or snapshot.config is None:
         # None is known to serve, or it is not known.
-        return {} if situation.problem else {"model": ""}
-    config, champion = situation.config, situation.champion
+        return {} if snapshot.problem else {"model": ""}
+    config, champion = snapshot.config, snapshot.champion
     model = TrainedModel(
         name=config.registry_prefix.rsplit("/", 1)[-1],
         version=champion.version,

@@ -6,8 +6,9 @@ import re
 import ops
 import pytest
 
-import kfp_ops
+from commands import Commands
 from errors import (
+    InvalidRelationDataError,
     KubernetesError,
     KubernetesForbiddenError,
     NoDataError,
@@ -30,8 +31,8 @@ from errors import (
     UnsafeRegistryError,
 )
 from kfp_ops import RunState
+from reconciler.snapshot import Snapshot
 from reporting import status
-from reporting.status import Commands
 from tests.docs.documents import ROOT
 from tests.unit import test_status
 
@@ -72,7 +73,7 @@ PROBLEMS = [
     SourceError("data-path s3://bucket/data cannot be looked at: status 403"),
     NoKServeError("inferenceservice kubeflow--trainer: this cluster has no such kind"),
     NoStorageSecretError("secret mlpipeline-minio-artifact, whose keys KServe needs, is not there"),
-    kfp_ops.RelationDataError("relation kfp-api: its data is wrong: not YAML"),
+    InvalidRelationDataError("relation kfp-api: its data is wrong: not YAML"),
 ]
 ANSWERS = [
     ParameterError("limit", 0, "between 1 and 100"),
@@ -97,10 +98,10 @@ SEEN = [
     *(
         status.problem(error, JUJU)
         for error in of(test_status.test_each_problem_says_what_to_do, 0)
-        if not isinstance(error, RegistryError | kfp_ops.RelationDataError)
+        if not isinstance(error, RegistryError | InvalidRelationDataError)
     ),
     *(status.problem(error, JUJU) for error in PROBLEMS),
-    status.standby_status(status.Situation(), JUJU),
+    status.standby_status(Snapshot(), JUJU),
 ]
 SHOWN = [each for each in SEEN if not each.message.startswith("first this")]
 

@@ -19,7 +19,7 @@ from config import TrainerConfig
 from errors import RegistryError
 from k8s.pods import PodIssue
 from kfp_ops import Run, RunState
-from reconciler.snapshot import Situation
+from reconciler.snapshot import Snapshot
 from registry import Champion, Report, Result
 from reporting import metrics
 from workload import observability, pushgateway
@@ -59,7 +59,7 @@ PRODUCTION = Report(
     accuracy=0.9,
     recalls={"Shirt": 0.7},
 )
-FINE = Situation(
+FINE = Snapshot(
     config=TrainerConfig(max_drift=0.2),
     report=PRODUCTION,
     monitor=Run(run_id="m1", display_name="m1", state=RunState.SUCCEEDED),
@@ -147,11 +147,11 @@ class Monitoring:
         alerts = self._http.get("/alerts").json()["data"]["alerts"]
         return {alert["labels"]["alertname"]: alert for alert in alerts}
 
-    def show(self, situation):
+    def show(self, snapshot):
         """Push what was seen, and wait until it was scraped."""
         mark = time.time()
-        is_whole = not situation.problem
-        pushgateway.push("trainer", metrics.exposition(situation), is_whole=is_whole)
+        is_whole = not snapshot.problem
+        pushgateway.push("trainer", metrics.exposition(snapshot), is_whole=is_whole)
         until(
             lambda: any(float(row["value"][1]) >= mark for row in self.query("push_time_seconds")),
             "the metrics",
@@ -201,7 +201,7 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
 
 
 @pytest.mark.parametrize(
-    ("alert", "state", "situation"),
+    ("alert", "state", "snapshot"),
     [
         ("TrainingFailed", "firing", dataclasses.replace(FINE, latest=run(RunState.FAILED))),
         ("TrainingFailed", "firing", cancelled(datetime.timedelta(hours=1))),
@@ -243,17 +243,17 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
             dataclasses.replace(FINE, report=dataclasses.replace(PRODUCTION, is_inaccurate=True)),
         ),
         ("MonitoringFailed", "firing", dataclasses.replace(FINE, monitor=run(RunState.FAILED))),
-        ("TrainerProblem", "pending", Situation(problem=RegistryError("no way"))),
+        ("TrainerProblem", "pending", Snapshot(problem=RegistryError("no way"))),
     ],
 )
-def test_each_alert_comes_and_goes(monitoring, alert, state, situation):
+def test_each_alert_comes_and_goes(monitoring, alert, state, snapshot):
     # GIVEN a trainer of which all is well
     monitoring.show(FINE)
     until(lambda: not monitoring.alerts(), "the end of TrainerSilent")
     monitoring.show(FINE)
     assert monitoring.alerts() == {}
     # WHEN something is wrong, THEN that alert comes, and none else
-    monitoring.show(situation)
+    monitoring.show(snapshot)
     told = until(monitoring.alerts, alert)
     assert set(told) == {alert}
     assert told[alert]["state"] == state
@@ -316,7 +316,7 @@ def test_what_an_outage_hides_keeps_its_last_value(monitoring):
     monitoring.show(dataclasses.replace(FINE, latest=run(RunState.FAILED)))
     until(monitoring.alerts, "TrainingFailed")
     # WHEN nothing can be seen, THEN the alert stays, and so does what is known of the champion
-    monitoring.show(Situation(problem=RegistryError("no way")))
+    monitoring.show(Snapshot(problem=RegistryError("no way")))
     until(lambda: "TrainerProblem" in monitoring.alerts(), "TrainerProblem")
     assert set(monitoring.alerts()) == {"TrainingFailed", "TrainerProblem"}
     (accuracy,) = monitoring.query("fashion_mnist_trainer_champion_accuracy")

@@ -7,13 +7,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # What every module of the charm may use.
-BASE = {"config", "cron", "errors", "formatting", "kfp_ops", "naming"}
+BASE = {"commands", "config", "cron", "errors", "formatting", "kfp_ops", "naming"}
 # A module or package at the top of src/, and what of ours it may import beyond itself.
 LAYERS = {
     "naming": set(),
     "cron": set(),
     "formatting": {"kfp_ops"},
-    "errors": {"kfp_ops"},
+    "commands": set(),
+    "errors": {"commands", "kfp_ops"},
     "config": {"cron", "errors", "kfp_ops"},
     "k8s": {"errors", "kfp_ops", "model_registry", "naming"},
     "registry": {"errors", "kfp_ops", "model_registry"},

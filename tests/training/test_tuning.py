@@ -11,7 +11,7 @@ import pytest
 
 from fashion_mnist import data, tuning
 from fashion_mnist.storage import open_store
-from kfp_ops import Client, PipelineSpec, RunRequest, RunState, Wanted, act, observe, plan
+from kfp_ops import Client, DesiredState, PipelineSpec, RunSpec, RunState, apply, observe, plan
 from sandbox import Sandbox
 
 COMPILED = Path(__file__).parents[2] / "src" / "pipelines" / "tune.yaml"
@@ -132,7 +132,7 @@ def test_a_trial_that_diverged_is_the_last_of_its_accuracy(place, toy, tmp_path)
 def test_the_pipeline_tunes_trains_on_two_workers_and_publishes_for_real(toy, tmp_path):
     spec = PipelineSpec.load(COMPILED)
     with Sandbox(tmp_path / "sandbox") as sandbox, Client(sandbox.api_url) as client:
-        request = RunRequest(
+        request = RunSpec(
             name="tune-1",
             parameters={
                 **BASE,
@@ -151,9 +151,9 @@ def test_the_pipeline_tunes_trains_on_two_workers_and_publishes_for_real(toy, tm
                 "workers": 2,
             },
         )
-        wanted = Wanted(pipeline="tuner", spec=spec, experiment="tests", runs=(request,))
+        wanted = DesiredState(pipeline="tuner", spec=spec, experiment="tests", runs=(request,))
         seen = observe(client, wanted)
-        run = act(client, wanted, seen, plan(wanted, seen)).runs["tune-1"]
+        run = apply(client, wanted, seen, plan(wanted, seen)).runs["tune-1"]
         end = datetime.datetime.now() + datetime.timedelta(minutes=20)
         while not run.state.is_final:
             assert datetime.datetime.now() < end

@@ -10,7 +10,7 @@ import pytest
 import naming
 from config import TrainerConfig
 from errors import OptionError
-from kfp_ops import ObjectStorage, PipelineSpec
+from kfp_ops import ConcurrencyPolicy, ObjectStorage, PipelineSpec
 from reconciler import code_bundle, desired_state, pipelines
 from reconciler.requests import MonitorParams, TrainParams, TuneParams
 from reconciler.triggers import Signals
@@ -27,8 +27,10 @@ NOTHING = Signals()
 COMPILED = Path(pipelines.__file__).parents[1] / "pipelines"
 
 
-def wanted(config=DEFAULTS, storage=STORAGE, evidence=NOTHING, **asked):
-    *_, own = desired_state.wanted(config, storage, "kubeflow--trainer", asked, evidence, NOON)
+def wanted(config=DEFAULTS, storage=STORAGE, evidence=NOTHING, **requested):
+    *_, own = desired_state.training(
+        config, storage, "kubeflow--trainer", requested, evidence, NOON
+    )
     return own
 
 
@@ -61,7 +63,7 @@ def test_a_configuration_is_a_run_of_the_compiled_pipeline():
 
 def test_the_same_options_are_the_same_run_whenever_asked():
     (before,), (after,) = (
-        list(desired_state.wanted(TrainerConfig(), storage, "k--t", {}, NOTHING, now))[-1].runs
+        list(desired_state.training(TrainerConfig(), storage, "k--t", {}, NOTHING, now))[-1].runs
         for storage, now in (
             (STORAGE, NOON),
             # As another unit reads it, a day later, from a relation with other keys
@@ -203,7 +205,7 @@ def test_a_trigger_makes_a_run_of_the_family_that_keeps_its_distance():
     assert run.parameters == {**configured.parameters, "reason": "age"}
     assert run.description == "age: the model that serves is older than 7 days (version 3)"
     assert run.cooldown_start == NOON - datetime.timedelta(hours=12)
-    assert run.concurrency_group == ""
+    assert run.concurrency_policy is ConcurrencyPolicy.QUEUE
 
 
 def test_a_workspace_selects_the_pipeline_that_has_one():
@@ -238,8 +240,10 @@ def test_no_two_applications_share_an_experiment():
 
 def test_tuning_is_a_pipeline_of_its_own_before_the_trainers():
     config = changed(workspace_size="1Gi", storage_class="any", cpu="8", schedule="@daily")
-    asked = {"tune-1": TuneParams(trials=3, seed=7, note="better?"), "train-1": TrainParams()}
-    tuning, own = desired_state.wanted(config, STORAGE, "kubeflow--trainer", asked, NOTHING, NOON)
+    requested = {"tune-1": TuneParams(trials=3, seed=7, note="better?"), "train-1": TrainParams()}
+    tuning, own = desired_state.training(
+        config, STORAGE, "kubeflow--trainer", requested, NOTHING, NOON
+    )
     # THEN the trainer's runs and schedule are what they are without it
     alone = wanted(config, **{"train-1": TrainParams()})
     assert (own.runs, own.schedule, own.version) == (alone.runs, alone.schedule, alone.version)
@@ -263,8 +267,8 @@ def test_tuning_is_a_pipeline_of_its_own_before_the_trainers():
     assert not own.schedule.name.startswith(tuning.schedule_prefix)
 
 
-def monitoring(config=DEFAULTS, **asked):
-    return desired_state.monitoring(config, STORAGE, "kubeflow--trainer.monitor", asked, NOON)
+def monitoring(config=DEFAULTS, **requested):
+    return desired_state.monitoring(config, STORAGE, "kubeflow--trainer.monitor", requested, NOON)
 
 
 def test_monitoring_runs_in_time_and_when_it_is_asked_for():

@@ -1,9 +1,8 @@
-"""From a situation to what the operator sees."""
+"""From a snapshot to what the operator sees."""
 
 import dataclasses
 import datetime
 import re
-import typing
 import uuid
 
 import ops
@@ -11,10 +10,13 @@ import pytest
 
 import errors
 import kfp_ops
+from commands import Commands
 from config import TrainerConfig
 from errors import (
+    InvalidRelationDataError,
     NoDataError,
     OptionError,
+    PipelinesError,
     RegistryContentError,
     RegistryError,
     RegistryRefusedError,
@@ -22,9 +24,9 @@ from errors import (
 from k8s.inference_service import Served
 from k8s.pods import PodIssue
 from kfp_ops import Run, RunState, Task
+from reconciler.snapshot import Snapshot
 from registry import Champion, Report, Result
 from reporting import status
-from reporting.status import Commands, Situation
 
 JUJU = Commands(app="trainer", juju=3)
 GOOD = Result(run_id="new", accuracy=0.9141, accepted=True)
@@ -59,22 +61,22 @@ def lasted(state=RunState.CANCELED, **how_long):
 
 
 @pytest.mark.parametrize(
-    ("situation", "expected"),
+    ("snapshot", "expected"),
     [
         (
-            Situation(champion=OLD, schedule=False, config=TrainerConfig()),
+            Snapshot(champion=OLD, schedule=False, config=TrainerConfig()),
             ops.ActiveStatus(
                 "v2 serves, accuracy 0.9000; no run yet; the schedule is paused; resume it: juju run trainer/leader resume"
             ),
         ),
         (
-            Situation(champion=OLD, latest=run(RunState.CANCELING), lost=True),
+            Snapshot(champion=OLD, latest=run(RunState.CANCELING), stuck=True),
             ops.BlockedStatus(
                 "v2 serves; run config-1 was terminated but is still running; start another: juju run trainer/leader train"
             ),
         ),
         (
-            Situation(
+            Snapshot(
                 latest=run(RunState.PENDING),
                 schedule=False,
                 config=TrainerConfig(schedule="@daily", schedule_paused=True),
@@ -84,17 +86,17 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
-            Situation(),
+            Snapshot(),
             ops.ActiveStatus("no run yet; start one: juju run trainer/leader train"),
         ),
         (
-            Situation(champion=OLD),
+            Snapshot(champion=OLD),
             ops.ActiveStatus(
                 "v2 serves, accuracy 0.9000; no run yet; start one: juju run trainer/leader train"
             ),
         ),
         (
-            Situation(
+            Snapshot(
                 latest=run(RunState.SUCCEEDED),
                 result=GOOD,
                 champion=Champion(version=3, result=GOOD),
@@ -105,11 +107,11 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
-            Situation(latest=run(RunState.CANCELING)),
+            Snapshot(latest=run(RunState.CANCELING)),
             ops.ActiveStatus("run config-1 CANCELING"),
         ),
         (
-            Situation(
+            Snapshot(
                 latest=run(RunState.SUCCEEDED),
                 result=GOOD,
                 champion=Champion(version=3, result=GOOD),
@@ -121,11 +123,11 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
-            Situation(latest=run(RunState.PENDING)),
+            Snapshot(latest=run(RunState.PENDING)),
             ops.ActiveStatus("run config-1 PENDING"),
         ),
         (
-            Situation(
+            Snapshot(
                 latest=run(
                     RunState.RUNNING,
                     ingest="SUCCEEDED",
@@ -139,7 +141,7 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
-            Situation(
+            Snapshot(
                 latest=run(RunState.SUCCEEDED),
                 result=GOOD,
                 champion=Champion(version=3, result=GOOD),
@@ -147,7 +149,7 @@ def lasted(state=RunState.CANCELED, **how_long):
             ops.ActiveStatus("v3 serves, accuracy 0.9141"),
         ),
         (
-            Situation(
+            Snapshot(
                 latest=run(RunState.SUCCEEDED),
                 result=GOOD,
                 champion=Champion(version=3, result=GOOD),
@@ -156,7 +158,7 @@ def lasted(state=RunState.CANCELED, **how_long):
             ops.ActiveStatus("v3 serves, accuracy 0.9141, KServe ready with 10 % of requests"),
         ),
         (
-            Situation(
+            Snapshot(
                 latest=run(RunState.PENDING),
                 champion=OLD,
                 served=Served(name="s", version=2, is_ready=True),
@@ -164,7 +166,7 @@ def lasted(state=RunState.CANCELED, **how_long):
             ops.ActiveStatus("v2 serves, accuracy 0.9000, KServe ready; run config-1 PENDING"),
         ),
         (
-            Situation(
+            Snapshot(
                 champion=OLD,
                 served=Served(name="s", version=2, is_ready=False, reason="RevisionMissing"),
             ),
@@ -173,13 +175,13 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
-            Situation(latest=run(RunState.PENDING), monitor=lasted(RunState.FAILED, hours=1)),
+            Snapshot(latest=run(RunState.PENDING), monitor=lasted(RunState.FAILED, hours=1)),
             ops.ActiveStatus(
                 "run config-1 PENDING; monitoring failed; see: juju run trainer/leader get-run run-id=monitor"
             ),
         ),
         (
-            Situation(
+            Snapshot(
                 latest=run(RunState.PENDING),
                 champion=OLD,
                 config=HOUR,
@@ -190,11 +192,11 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
-            Situation(latest=run(RunState.SUCCEEDED), result=GOOD, champion=OLD),
+            Snapshot(latest=run(RunState.SUCCEEDED), result=GOOD, champion=OLD),
             ops.ActiveStatus("v2 serves, accuracy 0.9000; run config-1 accepted, accuracy 0.9141"),
         ),
         (
-            Situation(
+            Snapshot(
                 latest=run(RunState.SUCCEEDED),
                 result=GOOD,
                 champion=OLD,
@@ -205,41 +207,41 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
-            Situation(latest=run(RunState.SUCCEEDED), result=BAD, champion=OLD),
+            Snapshot(latest=run(RunState.SUCCEEDED), result=BAD, champion=OLD),
             ops.ActiveStatus(
                 "v2 serves, accuracy 0.9000; run config-1 rejected: accuracy 0.8 is below 0.85; see: juju run trainer/leader get-run"
             ),
         ),
         (
-            Situation(latest=run(RunState.SUCCEEDED), result=SAME, champion=OLD),
+            Snapshot(latest=run(RunState.SUCCEEDED), result=SAME, champion=OLD),
             ops.ActiveStatus(
                 "v2 serves; run config-1 made the same model again: train on new data; see: juju run trainer/leader get-run"
             ),
         ),
         (
-            Situation(latest=run(RunState.SUCCEEDED)),
+            Snapshot(latest=run(RunState.SUCCEEDED)),
             ops.ActiveStatus("run config-1 SUCCEEDED without a result in the registry"),
         ),
         (
-            Situation(latest=run(RunState.FAILED, train="FAILED", executor="FAILED")),
+            Snapshot(latest=run(RunState.FAILED, train="FAILED", executor="FAILED")),
             ops.BlockedStatus(
                 "run config-1 failed at step train; see: juju run trainer/leader get-run"
             ),
         ),
         (
-            Situation(latest=run(RunState.FAILED), champion=OLD),
+            Snapshot(latest=run(RunState.FAILED), champion=OLD),
             ops.BlockedStatus(
                 "v2 serves; run config-1 failed; see: juju run trainer/leader get-run"
             ),
         ),
         (
-            Situation(latest=run(RunState.FAILED), pod_issue=KILLED),
+            Snapshot(latest=run(RunState.FAILED), pod_issue=KILLED),
             ops.BlockedStatus(
                 "run config-1 failed at step train: OOMKilled (exit code 137): epoch 3; see: juju run trainer/leader get-run"
             ),
         ),
         (
-            Situation(
+            Snapshot(
                 latest=run(RunState.RUNNING),
                 pod_issue=PodIssue(
                     step="", pod="p", reason="ImagePullBackOff", message="no such tag"
@@ -250,7 +252,7 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
-            Situation(
+            Snapshot(
                 latest=run(RunState.SUCCEEDED),
                 champion=OLD,
                 trained_before=dataclasses.replace(
@@ -262,50 +264,50 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
-            Situation(latest=lasted(hours=2), config=HOUR),
+            Snapshot(latest=lasted(hours=2), config=HOUR),
             ops.BlockedStatus(
                 "run config-1 exceeded run-timeout after 2:00:00; raise it: juju config trainer run-timeout=VALUE"
             ),
         ),
         (
-            Situation(latest=lasted(RunState.FAILED, hours=2), config=HOUR, pod_issue=KILLED),
+            Snapshot(latest=lasted(RunState.FAILED, hours=2), config=HOUR, pod_issue=KILLED),
             ops.BlockedStatus(
                 "run config-1 exceeded run-timeout after 2:00:00 at step train: OOMKill…; raise it: juju config trainer run-timeout=VALUE"
             ),
         ),
         (
-            Situation(latest=lasted(RunState.FAILED, minutes=2), config=HOUR),
+            Snapshot(latest=lasted(RunState.FAILED, minutes=2), config=HOUR),
             ops.BlockedStatus("run config-1 failed; see: juju run trainer/leader get-run"),
         ),
         (
-            Situation(latest=lasted(minutes=2), config=HOUR),
+            Snapshot(latest=lasted(minutes=2), config=HOUR),
             ops.ActiveStatus("run config-1 CANCELED; train again: juju run trainer/leader train"),
         ),
         (
-            Situation(latest=lasted(hours=2)),
+            Snapshot(latest=lasted(hours=2)),
             ops.ActiveStatus("run config-1 CANCELED; train again: juju run trainer/leader train"),
         ),
         (
-            Situation(latest=run(RunState.PENDING), workload="exited quickly with code 1"),
+            Snapshot(latest=run(RunState.PENDING), workload="exited quickly with code 1"),
             ops.WaitingStatus(
                 "run config-1 PENDING; the Pushgateway does not run: exited quickly with code 1; see: juju debug-log --include trainer"
             ),
         ),
         (
-            Situation(latest=run(RunState.FAILED), workload="exited quickly with code 1"),
+            Snapshot(latest=run(RunState.FAILED), workload="exited quickly with code 1"),
             ops.BlockedStatus(
                 "the Pushgateway does not run: exited quickly with code 1; run config-1 failed; see: juju run trainer/leader get-run"
             ),
         ),
         (
-            Situation(latest=run(RunState.RUNNING), problem=RegistryError("first this")),
+            Snapshot(latest=run(RunState.RUNNING), problem=RegistryError("first this")),
             ops.WaitingStatus("first this; retries at the next update-status"),
         ),
     ],
 )
-def test_the_status_tells_the_run_and_the_model(situation, expected):
-    situation = dataclasses.replace(situation, steps=STEPS)
-    assert status.unit_status(situation, JUJU) == expected
+def test_the_status_tells_the_run_and_the_model(snapshot, expected):
+    snapshot = dataclasses.replace(snapshot, steps=STEPS)
+    assert status.unit_status(snapshot, JUJU) == expected
 
 
 def api_error(kind, code):
@@ -321,28 +323,32 @@ def api_error(kind, code):
             ["batch-size must be between 0 and 60000", "juju config trainer batch-size=VALUE"],
         ),
         (
-            kfp_ops.UnreachableError("GET /runs: no answer"),
+            PipelinesError(kfp_ops.UnreachableError("GET /runs: no answer")),
             ops.WaitingStatus,
             ["no answer", "retries at the next update-status"],
         ),
         (
-            kfp_ops.AnswerError("GET /runs: not JSON"),
+            PipelinesError(kfp_ops.AnswerError("GET /runs: not JSON")),
             ops.WaitingStatus,
             ["not JSON", "retries"],
         ),
-        (api_error(kfp_ops.ServerError, 503), ops.WaitingStatus, ["503 the server's words"]),
         (
-            api_error(kfp_ops.UnauthorizedError, 401),
+            PipelinesError(api_error(kfp_ops.ServerError, 503)),
+            ops.WaitingStatus,
+            ["503 the server's words"],
+        ),
+        (
+            PipelinesError(api_error(kfp_ops.UnauthorizedError, 401)),
             ops.BlockedStatus,
             ["denies access", "juju config trainer profile=VALUE"],
         ),
         (
-            api_error(kfp_ops.ForbiddenError, 403),
+            PipelinesError(api_error(kfp_ops.ForbiddenError, 403)),
             ops.BlockedStatus,
             ["denies access", "juju config trainer profile=VALUE"],
         ),
         (
-            api_error(kfp_ops.RequestError, 400),
+            PipelinesError(api_error(kfp_ops.RequestError, 400)),
             ops.BlockedStatus,
             ["refuses", "juju debug-log --include trainer"],
         ),
@@ -358,7 +364,7 @@ def api_error(kind, code):
             ["not a JSON object", "juju config trainer registry-prefix=VALUE"],
         ),
         (
-            kfp_ops.RelationDataError("relation kfp-api: its data is wrong"),
+            InvalidRelationDataError("relation kfp-api: its data is wrong"),
             ops.BlockedStatus,
             ["remove the relation and add it again"],
         ),
@@ -399,35 +405,35 @@ LONG = "http://minio.kubeflow.svc.cluster.local:9000/mlpipeline: " + 40 * "the s
 SITUATIONS = [case[0] for case in test_the_status_tells_the_run_and_the_model.pytestmark[0].args[1]]
 
 
-def lengthened(situation):
+def lengthened(snapshot):
     """The same with names and reasons as long as real ones."""
     names = {"display_name": "config-0123456789ab", "run_id": str(uuid.UUID(int=1))}
     longer = {
-        field: dataclasses.replace(getattr(situation, field), **names)
+        field: dataclasses.replace(getattr(snapshot, field), **names)
         for field in ("latest", "monitor", "trained_before")
-        if getattr(situation, field)
+        if getattr(snapshot, field)
     }
-    if situation.pod_issue:
-        longer["pod_issue"] = dataclasses.replace(situation.pod_issue, message=LONG, log="")
-    if situation.result:
-        longer["result"] = dataclasses.replace(situation.result, reasons=(LONG, LONG))
+    if snapshot.pod_issue:
+        longer["pod_issue"] = dataclasses.replace(snapshot.pod_issue, message=LONG, log="")
+    if snapshot.result:
+        longer["result"] = dataclasses.replace(snapshot.result, reasons=(LONG, LONG))
         if longer["result"].accepted and longer.get("latest"):
             result = dataclasses.replace(longer["result"], run_id=longer["latest"].run_id)
             longer["result"] = result
-    if situation.workload:
+    if snapshot.workload:
         longer["workload"] = LONG
-    if situation.problem:
+    if snapshot.problem:
         longer["problem"] = RegistryError(LONG)
-    return dataclasses.replace(situation, steps=STEPS, **longer)
+    return dataclasses.replace(snapshot, steps=STEPS, **longer)
 
 
 @pytest.mark.parametrize(("app", "juju"), [("trainer", 2), ("trainer", 3), ("fashion-mnist", 4)])
-@pytest.mark.parametrize("situation", [lengthened(situation) for situation in SITUATIONS])
-def test_juju_status_shows_state_and_command_whole(situation, juju, app):
+@pytest.mark.parametrize("snapshot", [lengthened(snapshot) for snapshot in SITUATIONS])
+def test_juju_status_shows_state_and_command_whole(snapshot, juju, app):
     commands = Commands(app=app, juju=juju)
     for shown in (
-        status.unit_status(situation, commands),
-        status.standby_status(situation, commands),
+        status.unit_status(snapshot, commands),
+        status.standby_status(snapshot, commands),
     ):
         assert len(shown.message) <= 120
         # At most one command, which is at the end, and nothing of it is cut off.
@@ -444,16 +450,16 @@ def test_juju_status_shows_state_and_command_whole(situation, juju, app):
     [
         NoDataError("object-storage", "minio", is_related=False),
         OptionError("retrain_interval", 10**9, "between 1 and 8760"),
-        kfp_ops.UnreachableError(LONG),
-        kfp_ops.ForbiddenError("GET /runs", 403, LONG),
-        kfp_ops.RequestError("GET /runs", 400, LONG),
+        PipelinesError(kfp_ops.UnreachableError(LONG)),
+        PipelinesError(kfp_ops.ForbiddenError("GET /runs", 403, LONG)),
+        PipelinesError(kfp_ops.RequestError("GET /runs", 400, LONG)),
         errors.KubernetesForbiddenError(LONG),
         errors.NoProfilesError(LONG),
         errors.NoKServeError(LONG),
         errors.SourceError(LONG),
         RegistryRefusedError(LONG),
         RegistryContentError(LONG),
-        kfp_ops.RelationDataError(LONG),
+        InvalidRelationDataError(LONG),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -464,23 +470,41 @@ def test_problems_show_their_remedy_whole(error, juju):
     assert message[:20] in status.failure(error, commands)
     # What an action says has room for the whole remedy too, and for all that was said.
     remedy = message.rpartition("; ")[2]
-    if not isinstance(error, RegistryRefusedError | kfp_ops.UnreachableError | errors.SourceError):
+    if not isinstance(error, RegistryRefusedError | PipelinesError | errors.SourceError):
         assert status.failure(error, commands).endswith(remedy)
 
 
-@pytest.mark.parametrize("situation", SITUATIONS)
-def test_no_status_asks_for_a_run_that_is_going_on(situation):
-    situation = dataclasses.replace(situation, steps=STEPS)
-    if situation.latest and not situation.latest.state.is_final and not situation.lost:
-        assert "leader train" not in status.unit_status(situation, JUJU).message
+@pytest.mark.parametrize("snapshot", SITUATIONS)
+def test_no_status_asks_for_a_run_that_is_going_on(snapshot):
+    snapshot = dataclasses.replace(snapshot, steps=STEPS)
+    if snapshot.latest and not snapshot.latest.state.is_final and not snapshot.stuck:
+        assert "leader train" not in status.unit_status(snapshot, JUJU).message
 
 
 def test_a_unit_that_does_not_lead_shows_no_progress():
-    situation = Situation(latest=run(RunState.RUNNING), steps=STEPS, champion=OLD)
-    assert status.standby_status(situation, JUJU) == ops.ActiveStatus(
+    snapshot = Snapshot(latest=run(RunState.RUNNING), steps=STEPS, champion=OLD)
+    assert status.standby_status(snapshot, JUJU) == ops.ActiveStatus(
         "standby; the status of the leader tells of runs and models"
     )
 
 
-def test_each_problem_is_caught():
-    assert typing.get_args(errors.Problem) == errors.PROBLEMS
+def subclasses(kind):
+    return [kind, *(each for child in kind.__subclasses__() for each in subclasses(child))]
+
+
+@pytest.mark.parametrize("kind", subclasses(errors.CharmError))
+def test_error_is_in_the_tree_of_the_docstring(kind):
+    assert re.search(rf"\b{kind.__name__}\b", errors.__doc__) or kind is errors.RetryableError
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (kfp_ops.UnreachableError("no answer"), errors.PipelinesError),
+        (InvalidRelationDataError("not YAML"), errors.InvalidRelationDataError),
+        (errors.SourceError("no data"), errors.SourceError),
+    ],
+)
+def test_library_errors_become_the_charms(error, kind):
+    with pytest.raises(kind, match=str(error)), errors.as_charm_errors():
+        raise error
