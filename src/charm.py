@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The Fashion-MNIST trainer: Juju's events in, one reconcile, status out.
 
-Every event takes the same way: load the configuration, read the relations, observe what exists
-in Kubeflow Pipelines and in the model registry, plan, act, and tell what is then seen. Only the
-leader acts. The peer relation keeps only what neither the options nor Kubeflow tell, so an event that
-is cut off is put right by the next one.
+Every event does the same: load the configuration, read the relations, observe what exists in Kubeflow
+Pipelines and in the model registry, plan, apply, and report what exists then. Only the leader changes
+anything. The peer relation keeps only what neither the options nor Kubeflow can tell, so the next event
+completes what an interrupted one began.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
-from collections.abc import Generator, Mapping, MutableMapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -26,35 +26,36 @@ from reconciler.snapshot import Snapshot
 from reporting import status
 from workload import pushgateway
 
-# What an event that asks nobody does without is imported where it is used: it takes half as long as
-# all that such an event does. tests/unit/test_start.py holds it so.
+# Import the rest lazily: an event that reaches no server takes half as long without it.
+# tests/unit/test_start.py holds that.
 if TYPE_CHECKING:
+    from actions import Action
     from k8s.authorization import Profile
     from reconciler.context import Context
-    from reconciler.requests import Requested, RunRequest
-    from reporting.relation_data import Announcement
+    from reconciler.requests import Requested
+    from reporting.relation_data import RelationData
 
 logger = logging.getLogger(__name__)
-# Each request would be several lines of Juju's log.
+# They log several lines for each request.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 
 class FashionMnistTrainerCharm(ops.CharmBase):
-    """Trains, judges and follows a Fashion-MNIST model on Kubeflow Pipelines."""
+    """Trains, evaluates, promotes and monitors a Fashion-MNIST model on Kubeflow Pipelines."""
 
     def __init__(self, framework: ops.Framework):
         super().__init__(framework)
         self.kfp_api = KfpApiRequirer(self)
         self.object_storage = ObjectStorageRequirer(self)
         self._snapshot: Snapshot | None = None
-        # In place of the peer relation's data, where there is none yet.
+        # Used until the peer relation exists.
         self._without_peers: dict[str, str] = {}
         self._is_relation_broken = False
 
         changes = [
             *(self.on.config_changed, self.on.leader_elected, self.on.upgrade_charm),
-            # Of units that leave others behind only Loki's matter: each gets the log by its address.
+            # Of units that depart only Loki's matter: each receives the log at its own address.
             *(self.on.pushgateway_pebble_ready, self.on.logging_relation_departed),
         ]
         for endpoint in self.meta.relations:
@@ -69,76 +70,60 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             framework.observe(self.on[name].action, self._on_action)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
 
-    # Juju's events ------------------------------------------------------------------------------
+    # Events ------------------------------------------------------------------------------------
 
     def _on_change(self, event: ops.EventBase) -> None:
         self._is_relation_broken = isinstance(event, ops.RelationBrokenEvent)
         self._configure_workload()
-        self._snapshot = self._reconcile()
+        self._reconcile()
 
     def _on_update_status(self, _: ops.EventBase) -> None:
-        self._snapshot = self._reconcile()
+        self._reconcile()
 
     def _on_action(self, event: ops.ActionEvent) -> None:
-        try:
-            self._act(event)
-        except ops.ModelError as error:
-            if "shut down" not in str(error):
-                raise
-            # The pod is stopped under the action: Juju's tools answer nothing any more.
-            sys.exit(f"Juju's agent stopped during the action, a run goes on: {error}")
-
-    def _act(self, event: ops.ActionEvent) -> None:
-        from actions import ACTIONS, set_results
-        from reconciler.requests import RUN_ACTIONS
+        from actions import ACTIONS
 
         name = event.handle.kind.removesuffix("_action")
-        action = ACTIONS.get(name)
-        if (action is None or action.changes) and not self.unit.is_leader():
+        action = ACTIONS[name]
+        if action.is_for_leader and not self.unit.is_leader():
             command = self._commands.run(name.replace("_", "-"))
             event.fail(f"only the leader does this; ask it: {command}")
             return
         try:
-            if action is None:
-                self._submit(event, name, event.load_params(RUN_ACTIONS[name]))
-                return
-            params = event.load_params(action.params)
-            with self._open_context() as context:
-                results = action.answer(context, params)
+            self._run_action(event, name, action)
         except CharmError as error:
             event.fail(status.failure(error, self._commands))
-        else:
-            if action.changes:
-                self._snapshot = self._reconcile()
-                problem = self._snapshot.problem
-                message = status.pending(problem, self._commands) if problem else ""
-                # What was moved or noted is so, whatever keeps Kubeflow from following it now.
-                results |= {"pending": message} if message else {}
-            set_results(event, results)
+        except ops.ModelError as error:
+            if "shut down" not in str(error):
+                raise
+            # The pod stops during the action: Juju's tools no longer answer.
+            sys.exit(f"Juju's agent stopped during the action, a run goes on: {error}")
 
-    def _submit(self, event: ops.ActionEvent, kind: str, params: RunRequest) -> None:
-        from actions import runs, set_results
-        from actions.params import RunParams
+    def _run_action(self, event: ops.ActionEvent, name: str, action: Action) -> None:
+        from actions import check_succeeded, set_results, submit
 
-        params.apply_to(self.load_config(TrainerConfig))
-        # Juju counts actions anew in each model, and two models may share a Kubeflow.
-        name = f"{kind}-{self.model.uuid[:8]}-{event.id}"
-        self._snapshot = self._reconcile({name: params})
-        run, problem = self._snapshot.runs.get(name), self._snapshot.problem
-        if run is None:
-            message = status.unit_status(self._snapshot, self._commands).message
-            event.fail(status.failure(problem, self._commands) if problem else message)
+        params = event.load_params(action.params)
+        if action.handler is None:
+            params.apply_to(self.load_config(TrainerConfig))
+            # Juju numbers actions per model, and two models may share a Kubeflow.
+            run_name = f"{name}-{self.model.uuid[:8]}-{event.id}"
+            snapshot = self._reconcile({run_name: params})
+            with self._open_context() as context:
+                awaited = submit(event, context, snapshot, run_name, params, self._commands)
+            if awaited:
+                self._reconcile()
+                check_succeeded(awaited)
             return
         with self._open_context() as context:
-            set_results(event, runs.submitted(context, run))
-            if params.wait:
-                ended = runs.follow(context, run, params.timeout, event.log)
-                set_results(event, runs.details(context, RunParams(run_id=run.run_id)))
-                self._snapshot = self._reconcile()
-                runs.check(ended)
+            results = action.handler(context, params)
+        problem = self._reconcile().problem if action.is_for_leader else None
+        if problem:
+            # The change is made, whatever keeps it from reaching Kubeflow now.
+            results["pending"] = status.pending(problem, self._commands)
+        set_results(event, results)
 
     def _on_kfp_api_broken(self, event: ops.RelationBrokenEvent) -> None:
-        """Leave no schedule behind: what is here is the last way to it. What serves goes on."""
+        """Delete the schedules while the API is still reachable. The model keeps being served."""
         from reconciler.teardown import end_schedules, is_leaving
 
         with suppress(RelationDataError):
@@ -147,7 +132,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 end_schedules(api.url, self._profile(), model=self.model.name, app=self.app.name)
 
     def _on_remove(self, _event: ops.RemoveEvent) -> None:
-        """Take back the rights in the profile when the application goes; models and runs stay."""
+        """Revoke the application's access to the profiles. Models and runs stay."""
         from reconciler.teardown import leave_profiles
 
         if self.unit.is_leader() and self.app.planned_units() == 0:
@@ -161,77 +146,38 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         if self._is_relation_broken and isinstance(snapshot.problem, NoDataError):
             from reconciler.teardown import is_dying
 
-            # Juju removes the relations of a unit that leaves before the unit.
+            # Juju breaks the relations of a unit before it removes the unit.
             if is_dying(self.unit.name):
                 return ops.MaintenanceStatus("the unit is being removed")
         if self.unit.is_leader():
             return status.unit_status(snapshot, self._commands)
         return status.standby_status(snapshot, self._commands)
 
-    # The one way through ------------------------------------------------------------------------
+    # Reconcile ---------------------------------------------------------------------------------
 
     def _reconcile(self, requested: Requested | None = None) -> Snapshot:
-        """See to it that the configuration's run exists, and those that are asked for by name."""
+        """Create the runs that the configuration and an action ask for, and report what exists."""
         try:
-            snapshot = self._converge(requested or {})
+            if self.unit.is_leader():
+                self.kfp_api.publish()
+                self.object_storage.publish()
+            with self._open_context() as context:
+                from reconciler.reconcile import reconcile
+
+                snapshot = reconcile(context, requested or {}, dry_run=not self.unit.is_leader())
         except CharmError as error:
             snapshot = Snapshot(problem=error)
         if snapshot.problem:
             # The status has no room for all of it.
             logger.warning("%s", snapshot.problem)
         workload = pushgateway.failure(self.unit.get_container(pushgateway.CONTAINER))
-        snapshot = dataclasses.replace(snapshot, workload=workload)
-        self._publish(snapshot)
-        return snapshot
-
-    def _configure_workload(self) -> None:
-        """Run the workload and tell monitoring of it, which only Juju's changes can alter."""
-        from reporting.relation_data import observability_data
-        from workload import observability
-
-        relations, topology = self.model.relations, observability.Topology.from_charm(self)
-        loki = observability.loki_endpoints(relations["logging"], self.model.juju_version)
-        pushgateway.reconcile(self.unit.get_container(pushgateway.CONTAINER), loki, topology.labels)
-        for relation in relations["metrics-endpoint"]:
-            binding = self.model.get_binding(relation)
-            update_databag(
-                relation.data[self.unit], observability.scrape_unit(self.unit.name, binding)
-            )
-        self._announce(observability_data(topology))
-
-    def _publish(self, snapshot: Snapshot) -> None:
-        """Tell monitoring, Kubeflow's dashboard and charms that serve what is so."""
-        from reporting.relation_data import snapshot_data
-        from workload.observability import Topology
-
-        if self.unit.get_container(pushgateway.CONTAINER).can_connect():
-            from reporting import metrics
-
-            text = metrics.exposition(snapshot) if self.unit.is_leader() else None
-            pushgateway.push(self.app.name, text, is_whole=not snapshot.problem)
-        self._announce(snapshot_data(Topology.from_charm(self), snapshot))
-        if self.unit.is_leader() and not snapshot.problem:
-            self.unit.set_workload_version(self._version(snapshot))
-
-    def _announce(self, announcements: Mapping[str, Announcement]) -> None:
-        """Let the leader write to the relations that there are."""
-        if self.unit.is_leader():
-            for endpoint, relation_data in announcements.items():
-                for relation in self.model.relations[endpoint]:
-                    update_databag(relation.data[self.app], relation_data())
-
-    def _converge(self, requested: Requested) -> Snapshot:
-        if self.unit.is_leader():
-            self.kfp_api.publish()
-            self.object_storage.publish()
-        with self._open_context() as context:
-            from reconciler.reconcile import reconcile
-
-            return reconcile(context, requested, dry_run=not self.unit.is_leader())
+        self._snapshot = dataclasses.replace(snapshot, workload=workload)
+        self._report(self._snapshot)
+        return self._snapshot
 
     @contextmanager
     def _open_context(self) -> Generator[Context]:
-        """Kubeflow Pipelines and the registry, as configuration and relations say."""
+        """Connect to Kubeflow Pipelines and the registry, as options and relations say."""
         from reconciler.context import Context, connect
         from reconciler.peer_data import PeerData
 
@@ -239,14 +185,14 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             config = self.load_config(TrainerConfig)
             api, storage = self.kfp_api.get(), self.object_storage.get()
             if api is None:
-                is_related = self.kfp_api.is_related
-                raise NoDataError("kfp-api", "kfp-api", is_related=is_related, missing="address")
+                raise NoDataError("kfp-api", "kfp-api", "address", self.kfp_api.is_related)
             if storage is None:
                 is_related = self.object_storage.is_related
-                raise NoDataError("object-storage", "minio", is_related=is_related, missing="keys")
+                raise NoDataError("object-storage", "minio", "keys", is_related)
             profile = self._profile()
             if profile and self.unit.is_leader():
                 profile.ensure()
+            peers = self.model.get_relation("peers")
             with connect(api.url, profile) as client:
                 yield Context(
                     config=config,
@@ -255,33 +201,57 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                     profile=profile,
                     namespace=config.profile or api.namespace or self.model.name,
                     app=self.app.name,
-                    model=self.model.name,
-                    peer_data=PeerData(self._databag),
+                    juju_model=self.model.name,
+                    peer_data=PeerData(peers.data[self.app] if peers else self._without_peers),
                 )
 
-    @property
-    def _databag(self) -> MutableMapping[str, str]:
-        relation = self.model.get_relation("peers")
-        return relation.data[self.app] if relation else self._without_peers
-
     def _profile(self) -> Profile | None:
-        """The profile that the options name, whatever else is wrong with them; None: single-user."""
+        """Return the profile that the options name, even if other options are invalid."""
         from k8s.authorization import Profile
 
         name, owner = (str(self.config[option]) for option in ("profile", "profile-owner"))
         app, model = self.app.name, self.model.name
         return Profile(name, app=app, model=model, owner=owner) if name else None
 
-    def _version(self, snapshot: Snapshot) -> str:
-        """Return the champion's version, or the charm's as long as no model serves."""
-        if snapshot.champion:
-            return f"v{snapshot.champion.version}"
-        packed = self.charm_dir / "version"
-        return packed.read_text(encoding="utf-8").strip() if packed.exists() else ""
-
     @property
     def _commands(self) -> Commands:
         return Commands(app=self.app.name, juju=self.model.juju_version.major)
+
+    # Report ------------------------------------------------------------------------------------
+
+    def _configure_workload(self) -> None:
+        """Run the Pushgateway and describe it to monitoring; only Juju's changes affect this."""
+        from reporting.relation_data import observability_data
+        from workload import observability
+
+        relations, topology = self.model.relations, observability.Topology.from_charm(self)
+        loki = observability.loki_endpoints(relations["logging"], self.model.juju_version)
+        pushgateway.reconcile(self.unit.get_container(pushgateway.CONTAINER), loki, topology.labels)
+        for relation in relations["metrics-endpoint"]:
+            data = observability.scrape_unit(self.unit.name, self.model.get_binding(relation))
+            update_databag(relation.data[self.unit], data)
+        self._publish(observability_data(topology))
+
+    def _report(self, snapshot: Snapshot) -> None:
+        """Report to monitoring, Kubeflow's dashboard and charms that use the model."""
+        from reporting.relation_data import snapshot_data
+        from workload.observability import Topology
+
+        if self.unit.get_container(pushgateway.CONTAINER).can_connect():
+            from reporting import metrics
+
+            text = metrics.exposition(snapshot) if self.unit.is_leader() else None
+            pushgateway.push(self.app.name, text, is_whole=not snapshot.problem)
+        self._publish(snapshot_data(Topology.from_charm(self), snapshot))
+        if self.unit.is_leader() and not snapshot.problem:
+            self.unit.set_workload_version(status.workload_version(snapshot, self.charm_dir))
+
+    def _publish(self, data: Mapping[str, RelationData]) -> None:
+        """Write to the relations that exist, if this unit is the leader."""
+        if self.unit.is_leader():
+            for endpoint, relation_data in data.items():
+                for relation in self.model.relations[endpoint]:
+                    update_databag(relation.data[self.app], relation_data())
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ class ParameterError(OptionError):
 class NoDataError(CharmError):
     """A required relation is missing, or its other side has published nothing yet."""
 
-    def __init__(self, endpoint: str, remote: str, *, is_related: bool, missing: str = "data"):
+    def __init__(self, endpoint: str, remote: str, missing: str, is_related: bool):
         super().__init__(
             f"relation {endpoint}: waiting for its {missing}"
             if is_related

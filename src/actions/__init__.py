@@ -1,7 +1,4 @@
-"""The actions that ask or change something: what they are given, and who answers.
-
-`train`, `tune` and `monitor` are not among these: they are wishes, and take the charm's one way through.
-"""
+"""The charm's actions: their parameters, who handles them, and what they change."""
 
 from __future__ import annotations
 
@@ -20,42 +17,94 @@ from actions.params import (
     RollbackParams,
     RunParams,
 )
+from actions.runs import check_succeeded
+from commands import Commands
+from kfp_ops import Run
 from kfp_ops.text import printable
 from reconciler.context import Context
+from reconciler.requests import MonitorParams, RunRequest, TrainParams, TuneParams
+from reconciler.snapshot import Snapshot
+from reporting import status
 
-# Characters of a result: what servers, steps and files say may be anybody's, and of any length.
+__all__ = ["ACTIONS", "Action", "check_succeeded", "set_results", "submit"]
+
+# Characters of a result: texts of servers, steps and files may be of any length.
 TEXT = 16_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Action:
-    """How an action is answered.
-
-    Attributes:
-        params: the dataclass of its parameters.
-        answer: from what is at hand and the parameters to the results, flat and in kebab-case;
-            raises a CharmError or an error of `kfp_ops`.
-        changes: whether it changes something, so that the leader alone may answer.
-    """
+    """How the charm handles an action."""
 
     params: type[Any]
-    answer: Callable[[Context, Any], dict[str, str]]
-    changes: bool = False
+    """Dataclass of its parameters."""
+
+    handler: Callable[[Context, Any], dict[str, str]] | None = None
+    """Returns flat results with names in kebab-case. None if the reconciler submits a run instead."""
+
+    is_change: bool = False
+    """Whether the handler changes something."""
+
+    @property
+    def is_for_leader(self) -> bool:
+        """Whether only the leader handles the action."""
+        return self.is_change or self.handler is None
 
 
 ACTIONS = {
-    "list_runs": Action(params=ListParams, answer=runs.listing),
-    "get_run": Action(params=RunParams, answer=runs.details),
-    "cancel_run": Action(params=RunParams, answer=runs.cancel, changes=True),
-    "pause": Action(params=NoParams, answer=schedules.pause, changes=True),
-    "resume": Action(params=NoParams, answer=schedules.resume, changes=True),
-    "list_models": Action(params=ListParams, answer=models.listing),
-    "predict": Action(params=PredictParams, answer=models.predict),
-    "promote": Action(params=PromoteParams, answer=models.promote, changes=True),
-    "rollback": Action(params=RollbackParams, answer=models.rollback, changes=True),
+    "train": Action(params=TrainParams),
+    "tune": Action(params=TuneParams),
+    "monitor": Action(params=MonitorParams),
+    "list_runs": Action(params=ListParams, handler=runs.list_runs),
+    "get_run": Action(params=RunParams, handler=runs.get_run),
+    "cancel_run": Action(params=RunParams, handler=runs.cancel, is_change=True),
+    "pause": Action(params=NoParams, handler=schedules.pause, is_change=True),
+    "resume": Action(params=NoParams, handler=schedules.resume, is_change=True),
+    "list_models": Action(params=ListParams, handler=models.list_models),
+    "predict": Action(params=PredictParams, handler=models.predict),
+    "promote": Action(params=PromoteParams, handler=models.promote, is_change=True),
+    "rollback": Action(params=RollbackParams, handler=models.rollback, is_change=True),
 }
 
 
+def submit(
+    event: ops.ActionEvent,
+    context: Context,
+    snapshot: Snapshot,
+    name: str,
+    params: RunRequest,
+    commands: Commands,
+) -> Run | None:
+    """Report the run that an action requested, and wait for its end if the parameters say so.
+
+    Args:
+        event: Receives the results.
+        context: Options, clients and names.
+        snapshot: What exists after the reconciler submitted the run.
+        name: The run's name.
+        params: The action's parameters.
+        commands: What the operator types.
+
+    Returns:
+        The run after the wait; None if there was none.
+
+    Raises:
+        CharmError: The run was not submitted.
+    """
+    run = snapshot.runs.get(name)
+    if run is None:
+        if snapshot.problem:
+            raise snapshot.problem
+        event.fail(status.unit_status(snapshot, commands).message)
+        return None
+    set_results(event, runs.describe(context, run))
+    if not params.wait:
+        return None
+    awaited = runs.follow(context, run, params.timeout, event.log)
+    set_results(event, runs.get_run(context, RunParams(run_id=run.run_id)))
+    return awaited
+
+
 def set_results(event: ops.ActionEvent, results: Mapping[str, str]) -> None:
-    """Give an action's results, as Juju's tools take them and a terminal shows them."""
+    """Set an action's results, made fit for Juju's tools and for a terminal."""
     event.set_results({name: printable(text, TEXT) for name, text in results.items()})

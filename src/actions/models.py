@@ -13,7 +13,7 @@ from reconciler.context import Context
 from registry import Champion, Result
 
 
-def listing(context: Context, params: ListParams) -> dict[str, str]:
+def list_models(context: Context, params: ListParams) -> dict[str, str]:
     """The newest versions, a line for each.
 
     Its columns: version, test accuracy, class with the least recall, why it was trained, when it was

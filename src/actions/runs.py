@@ -36,7 +36,7 @@ NAME = 128
 logger = logging.getLogger(__name__)
 
 
-def submitted(context: Context, run: Run) -> dict[str, str]:
+def describe(context: Context, run: Run) -> dict[str, str]:
     """A run's id, name, and where a person looks at it: Kubeflow's dashboard, or else the API."""
     dashboard = context.config.dashboard_url.rstrip("/")
     if dashboard:
@@ -47,7 +47,7 @@ def submitted(context: Context, run: Run) -> dict[str, str]:
     return {"run-id": run.run_id, "run-name": _name(run), "run-url": link}
 
 
-def listing(context: Context, params: ListParams) -> dict[str, str]:
+def list_runs(context: Context, params: ListParams) -> dict[str, str]:
     """The newest runs, a line for each.
 
     Raises:
@@ -61,7 +61,7 @@ def listing(context: Context, params: ListParams) -> dict[str, str]:
     return {"count": str(len(runs)), "runs": table(rows)}
 
 
-def details(context: Context, params: RunParams) -> dict[str, str]:
+def get_run(context: Context, params: RunParams) -> dict[str, str]:
     """All there is to know of one run.
 
     Raises:
@@ -75,7 +75,7 @@ def details(context: Context, params: RunParams) -> dict[str, str]:
     issue = find_issue(context, run, names)
     result, report = context.registry.result(run.run_id), context.registry.report(run.run_id)
     results = {
-        **submitted(context, run),
+        **describe(context, run),
         "state": run.state.value,
         "description": run.description,
         "created-at": timestamp(run.created_at),
@@ -147,7 +147,7 @@ def follow(
         pause(POLL_SECONDS)
 
 
-def check(run: Run) -> None:
+def check_succeeded(run: Run) -> None:
     """See to it that a run that was waited for succeeded.
 
     Raises:
@@ -177,7 +177,7 @@ def cancel(context: Context, params: RunParams) -> dict[str, str]:
         context.peer_data.runs.set_terminated(run, terminated=False)
         raise
     after = context.peer_data.runs.as_known(context.client.get_run(run.run_id))
-    return {**submitted(context, run), "state": after.state.value}
+    return {**describe(context, run), "state": after.state.value}
 
 
 def _newest(context: Context, limit: int, *, monitoring: bool = False) -> list[Run]:

@@ -29,7 +29,7 @@ class Context:
         profile: in which the trainer works; None on a single-user server.
         namespace: where the pods of its runs are.
         app: the application's name.
-        model: the name of its Juju model.
+        juju_model: the name of its Juju model.
         peer_data: leader state that survives re-election.
     """
 
@@ -39,13 +39,13 @@ class Context:
     profile: Profile | None
     namespace: str
     app: str
-    model: str
+    juju_model: str
     peer_data: PeerData
 
     @property
     def experiments(self) -> tuple[str, str]:
         """The names of the trainer's experiments: training, and monitoring."""
-        return experiments(self.model, self.app)
+        return experiments(self.juju_model, self.app)
 
     @property
     def service(self) -> InferenceService | None:
@@ -59,7 +59,7 @@ class Context:
             self.storage,
             bucket=self.config.registry_bucket,
             prefix=self.config.registry_prefix,
-            connect=lambda: ConfigMaps.find(self.app, self.model, self.namespace),
+            connect=lambda: ConfigMaps.find(self.app, self.juju_model, self.namespace),
         )
 
 

@@ -31,7 +31,7 @@ def find_issue(context: Context, run: Run | None, steps: frozenset[str]) -> pods
     if terminated and known:
         return known
     try:
-        cluster = client.connect(context.app, context.model)
+        cluster = client.connect(context.app, context.juju_model)
         issue = pods.find_issue(
             cluster,
             namespace=context.namespace,

@@ -91,7 +91,7 @@ def leave_former_profiles(context: Context) -> None:
 
 
 def _former(context: Context) -> list[Profile]:
-    bound = authorization.bound(app=context.app, model=context.model)
+    bound = authorization.bound(app=context.app, model=context.juju_model)
     return [
         profile for profile in bound if not context.profile or profile.name != context.profile.name
     ]

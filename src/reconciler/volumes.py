@@ -50,7 +50,7 @@ def with_storage_class(context: Context) -> TrainerConfig:
         return config
     from lightkube.resources.storage_v1 import StorageClass
 
-    kube = connect(context.app, context.model)
+    kube = connect(context.app, context.juju_model)
     with errors("the cluster's storage classes"):
         classes: list[Any] = list(kube.list(StorageClass))  # pyright: ignore[reportUnknownMemberType]
     defaults = [
@@ -113,7 +113,7 @@ def _has_volume(run: Run) -> bool:
 def _remove(context: Context, own: Mapping[str, Run]) -> None:
     from lightkube.resources.core_v1 import PersistentVolumeClaim, Pod
 
-    kube, namespace = connect(context.app, context.model), context.namespace
+    kube, namespace = connect(context.app, context.juju_model), context.namespace
     with errors(f"volumes in namespace {namespace}"):
         claims: list[Any] = list(kube.list(PersistentVolumeClaim, namespace=namespace))  # pyright: ignore[reportUnknownMemberType]
         claims = [claim for claim in claims if _is_of(claim, own.get(claim.metadata.name))]

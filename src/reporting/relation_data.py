@@ -13,7 +13,7 @@ from reconciler.snapshot import Snapshot
 from workload import observability, pushgateway
 from workload.observability import Topology
 
-Announcement = Callable[[], Mapping[str, str]]
+RelationData = Callable[[], Mapping[str, str]]
 # Every version's SavedModel has this one: docs/reference/registry.md.
 SIGNATURE = {
     "inputs": {"images": {"dtype": "uint8", "shape": [-1, 28, 28]}},
@@ -21,7 +21,7 @@ SIGNATURE = {
 }
 
 
-def observability_data(topology: Topology) -> dict[str, Announcement]:
+def observability_data(topology: Topology) -> dict[str, RelationData]:
     """What stays as it is between two of Juju's changes, by endpoint."""
     return {
         "metrics-endpoint": lambda: observability.scrape(topology, pushgateway.PORT),
@@ -29,7 +29,7 @@ def observability_data(topology: Topology) -> dict[str, Announcement]:
     }
 
 
-def snapshot_data(topology: Topology, snapshot: Snapshot) -> dict[str, Announcement]:
+def snapshot_data(topology: Topology, snapshot: Snapshot) -> dict[str, RelationData]:
     """What was seen, by endpoint; what is not known leaves what was written before."""
     return {
         "dashboard-links": lambda: _links(topology, snapshot),

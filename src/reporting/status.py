@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ops
@@ -274,3 +275,16 @@ def _succeeded(snapshot: Snapshot, name: str, commands: Commands) -> _Part:
 
 # From what needs nobody to what needs the operator.
 _KINDS = (ops.ActiveStatus, ops.WaitingStatus, ops.BlockedStatus)
+
+
+def workload_version(snapshot: Snapshot, charm_dir: Path) -> str:
+    """Return the champion's version, or the charm's if no model serves.
+
+    Args:
+        snapshot: What exists.
+        charm_dir: Folder of the charm, in which charmcraft writes its version.
+    """
+    if snapshot.champion:
+        return f"v{snapshot.champion.version}"
+    packed = charm_dir / "version"
+    return packed.read_text(encoding="utf-8").strip() if packed.exists() else ""

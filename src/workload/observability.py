@@ -19,7 +19,7 @@ from pathlib import Path
 import ops
 import yaml
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 RULES = HERE / "prometheus_alert_rules"
 DASHBOARDS = HERE / "grafana_dashboards"
 # Stands for the matchers that leave the metrics of one application, as in other charms' rules.

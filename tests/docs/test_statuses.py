@@ -54,8 +54,8 @@ FAILURES = table("Actions fail")
 
 # Each problem that a status tells; test_status has those that are told of runs and more.
 PROBLEMS = [
-    NoDataError("kfp-api", "kfp-api", is_related=True, missing="address"),
-    NoDataError("kfp-api", "kfp-api", is_related=False),
+    NoDataError("kfp-api", "kfp-api", "address", is_related=True),
+    NoDataError("kfp-api", "kfp-api", "data", is_related=False),
     KubernetesForbiddenError("profile fashion-mnist: no"),
     NoProfilesError("profile fashion-mnist: this cluster has no such kind"),
     ProfilePendingError("namespace fashion-mnist of the profile is not there yet"),

@@ -21,7 +21,7 @@ LAYERS = {
     "workload": {"errors", "kfp_ops"},
     "reconciler": {*BASE, "k8s", "registry"},
     "reporting": {*BASE, "k8s", "registry", "reconciler", "workload"},
-    "actions": {*BASE, "k8s", "registry", "reconciler"},
+    "actions": {*BASE, "k8s", "registry", "reconciler", "reporting"},
     "charm": {*BASE, "actions", "k8s", "reconciler", "reporting", "workload"},
 }
 # The project's other folders, and what of ours they may import.

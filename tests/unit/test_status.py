@@ -390,12 +390,12 @@ def test_commands_are_those_of_the_juju_at_hand(juju, train, relate):
     assert commands.train == train
     assert commands.relate("a", "minio") == relate
     assert status.problem(
-        NoDataError("a", "minio", is_related=False), commands
+        NoDataError("a", "minio", "data", is_related=False), commands
     ) == ops.BlockedStatus(f"no relation a; add it with: {relate}")
 
 
 def test_a_silent_relation_is_waited_for():
-    error = NoDataError("object-storage", "minio", is_related=True, missing="keys")
+    error = NoDataError("object-storage", "minio", "keys", is_related=True)
     assert status.problem(error, JUJU) == ops.WaitingStatus(
         "relation object-storage: waiting for its keys"
     )
@@ -448,7 +448,7 @@ def test_juju_status_shows_state_and_command_whole(snapshot, juju, app):
 @pytest.mark.parametrize(
     "error",
     [
-        NoDataError("object-storage", "minio", is_related=False),
+        NoDataError("object-storage", "minio", "data", is_related=False),
         OptionError("retrain_interval", 10**9, "between 1 and 8760"),
         PipelinesError(kfp_ops.UnreachableError(LONG)),
         PipelinesError(kfp_ops.ForbiddenError("GET /runs", 403, LONG)),
