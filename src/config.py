@@ -201,7 +201,7 @@ class TrainerConfig:
         }
 
     def model_uri(self, version: int) -> str:
-        """A version's SavedModel, as TensorFlow Serving's base path: docs/reference/registry.md."""
+        """Return the base path of a version's SavedModel for TensorFlow Serving."""
         return f"{self.arguments['registry']}/{version}/serving"
 
     @property

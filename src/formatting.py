@@ -1,4 +1,4 @@
-"""How results and statuses write tables, times and figures. Pure."""
+"""Format tables, times and figures for results and statuses. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MONITOR = "monitor"
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Lines with their columns under each other."""
+    """Return rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -23,7 +23,7 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def progress(run: Run, steps: frozenset[str]) -> str:
-    """Return a run's state, and of one that runs the steps that run now and how many are done.
+    """Return a run's state; while it is running, also its running steps and how many are done.
 
     Args:
         run: with its tasks.
@@ -39,12 +39,12 @@ def progress(run: Run, steps: frozenset[str]) -> str:
 
 
 def timestamp(time: datetime.datetime | None) -> str:
-    """A time as ISO 8601, UTC, whole seconds; empty for none."""
+    """Return a time as ISO 8601, UTC, whole seconds; empty for none."""
     return time.isoformat(timespec="seconds") if time else ""
 
 
 def figures(values: Mapping[str, float], digits: int = 3) -> str:
-    """Names with a figure each, such as drift by part, in words that are the same each time.
+    """Return names with a figure each, such as drift by feature, sorted by name.
 
     Args:
         values: the figures by name.

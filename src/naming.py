@@ -7,16 +7,16 @@ CONFIGURATION = "config-"
 
 
 def full_name(model: str, app: str) -> str:
-    """What belongs to an application of a Juju model is called so where others' things are, too.
+    """Return the name of what belongs to an application, among things of others.
 
-    With one hyphen, application c of model a-b and b-c of a would share it; no application's name has
-    two in a row, or begins with one.
+    With one hyphen, application c of model a-b and application b-c of model a would share it. No
+    application's name has two hyphens in a row, or begins with one.
     """
     return f"{model}--{app}"
 
 
 def experiments(model: str, app: str) -> tuple[str, str]:
-    """The names of the experiments of an application in a Juju model: training, and monitoring."""
+    """Return the names of an application's experiments: for training, and for monitoring."""
     name = full_name(model, app)
     # A dot, since an application may be called NAME-monitor.
     return name, f"{name}.monitor"

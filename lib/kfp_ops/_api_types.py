@@ -173,7 +173,7 @@ class Run:
         )
 
     def steps(self, names: frozenset[str]) -> dict[str, RunState]:
-        """The states of the steps with these names (see PipelineSpec.steps), where known.
+        """Return the known states of the steps with these names (see PipelineSpec.steps).
 
         The server mixes steps with their drivers and executors and gives them in any order. Of a step
         in a loop, which is there many times, a failure counts before what goes on, and that before
@@ -222,7 +222,7 @@ class RecurringRun:
 
 
 def text(data: Json, key: str, default: str | None = None) -> str:
-    """The string under `key`; without it, `default`.
+    """Return the string under a key, or the default if the key is missing.
 
     Raises:
         AnswerError: it is no string that can be written in UTF-8, or it is missing and there is no
@@ -239,7 +239,7 @@ def text(data: Json, key: str, default: str | None = None) -> str:
 
 
 def mapping(data: Json, key: str) -> Json:
-    """The object under `key`; an empty one without it.
+    """Return the object under a key, or an empty one if the key is missing.
 
     Raises:
         AnswerError: it is no object.
@@ -251,7 +251,7 @@ def mapping(data: Json, key: str) -> Json:
 
 
 def items(data: Json, key: str) -> list[Json]:
-    """The list of objects under `key`; an empty one without it.
+    """Return the list of objects under a key, or an empty one if the key is missing.
 
     Raises:
         AnswerError: it is no list, or something in it is no object.
@@ -266,7 +266,7 @@ def items(data: Json, key: str) -> list[Json]:
 
 
 def time(data: Json, key: str) -> datetime.datetime | None:
-    """The RFC 3339 time under `key`, UTC; None where the server writes its zero (year 1 or 1970).
+    """Return the RFC 3339 time under a key (UTC), or None for the zero time (year 1 or 1970).
 
     Raises:
         AnswerError: it is no such time.

@@ -89,10 +89,10 @@ class Client:
     # Pipelines and their versions ---------------------------------------------------------------
 
     def find_pipeline(self, name: str) -> Pipeline | None:
-        """The pipeline of this name in the namespace, or None.
+        """Return the pipeline with this name in the namespace, or None.
 
         Raises:
-            KfpError: any of the package's errors, as with every call.
+            KfpError: Any of the package's errors, as with every call.
         """
         try:
             response = self._call(
@@ -103,12 +103,12 @@ class Client:
         return Pipeline.from_json(response)
 
     def create_pipeline(self, name: str, description: str = "") -> Pipeline:
-        """Create an empty pipeline; ConflictError when the name is taken."""
+        """Create an empty pipeline; raise ConflictError if the name is taken."""
         body = {"display_name": name, "description": description, **self._scope()}
         return Pipeline.from_json(self._call("POST", "/pipelines", body=body))
 
     def find_version(self, pipeline_id: str, name: str) -> PipelineVersion | None:
-        """The pipeline's version of this name, or None."""
+        """Return the pipeline's version with this name, or None."""
         versions = self._list(
             f"/pipelines/{_path_segment(pipeline_id)}/versions",
             "pipeline_versions",
@@ -120,7 +120,7 @@ class Client:
     def upload_version(
         self, pipeline_id: str, name: str, spec: str, description: str = ""
     ) -> PipelineVersion:
-        """Upload a compiled specification (YAML) as a version; ConflictError: name is taken."""
+        """Upload a compiled specification (YAML) as a version; raise ConflictError if its name is taken."""
         response = self._call(
             "POST",
             "/pipelines/upload_version",
@@ -132,25 +132,25 @@ class Client:
     # Experiments --------------------------------------------------------------------------------
 
     def find_experiment(self, name: str) -> Experiment | None:
-        """The experiment of this name in the namespace, or None."""
+        """Return the experiment with this name in the namespace, or None."""
         experiments = self._list(
             "/experiments", "experiments", filters={"display_name": name}, query=self._scope()
         )
         return Experiment.from_json(experiments[0]) if experiments else None
 
     def create_experiment(self, name: str, description: str = "") -> Experiment:
-        """Create an experiment; ConflictError when the name is taken."""
+        """Create an experiment; raise ConflictError if the name is taken."""
         body = {"display_name": name, "description": description, **self._scope()}
         return Experiment.from_json(self._call("POST", "/experiments", body=body))
 
     # Runs ---------------------------------------------------------------------------------------
 
     def find_run(self, experiment_id: str, name: str) -> Run | None:
-        """The newest run of this name in the experiment, or None: the server allows many."""
+        """Return the newest run with this name in the experiment, or None; names need not be unique."""
         return next(iter(self.find_runs(experiment_id, name, limit=1)), None)
 
     def find_runs(self, experiment_id: str, name: str, *, limit: int = 10) -> list[Run]:
-        """The newest runs of this name, at most `limit`, newest first, with archived ones."""
+        """Return the newest runs with this name, archived ones included, newest first."""
         rows = self._list(
             "/runs",
             "runs",
@@ -170,10 +170,15 @@ class Client:
         recurring_run_ids: Sequence[str] = (),
         oldest_first: bool = False,
     ) -> list[Run]:
-        """The experiment's newest runs, at most `limit`, newest first, without archived ones.
+        """Return the experiment's newest runs, newest first, without archived ones.
 
-        `state` leaves only those in it, or in one of them, and `recurring_run_ids` those of recurring
-        runs; `oldest_first` takes them from the other end.
+        Args:
+            experiment_id: Experiment to look in.
+            limit: Number of runs at most.
+            name_contains: Return only runs whose names contain this.
+            state: Return only runs in this state, or in one of these.
+            recurring_run_ids: Return only runs of these recurring runs.
+            oldest_first: Return the oldest runs, oldest first.
         """
         states = (state,) if isinstance(state, RunState) else state
         among = {
@@ -193,7 +198,7 @@ class Client:
         return [Run.from_json(row) for row in rows]
 
     def get_run(self, run_id: str) -> Run:
-        """One run, with its tasks; NotFoundError when there is none."""
+        """Return a run with its tasks; raise NotFoundError if it does not exist."""
         return Run.from_json(self._call("GET", f"/runs/{_path_segment(run_id)}"))
 
     def create_run(
@@ -206,7 +211,7 @@ class Client:
         description: str = "",
         service_account: str = "",
     ) -> Run:
-        """Submit a run of the version. The server never refuses a name that is there already."""
+        """Submit a run of the version. The server accepts a name that exists already."""
         body: dict[str, object] = {
             "display_name": name,
             "description": description,
@@ -222,7 +227,7 @@ class Client:
         return Run.from_json(self._call("POST", "/runs", body=body))
 
     def terminate_run(self, run_id: str) -> None:
-        """Ask the server to stop a run; RequestError when it has ended already."""
+        """Terminate a run; raise RequestError if it has ended already."""
         self._call("POST", f"/runs/{_path_segment(run_id)}:terminate")
 
     # Recurring runs -----------------------------------------------------------------------------
@@ -230,7 +235,7 @@ class Client:
     def list_recurring_runs(
         self, experiment_id: str, *, limit: int = 10, name_contains: str = ""
     ) -> list[RecurringRun]:
-        """The experiment's newest recurring runs, at most `limit`, newest first."""
+        """Return the experiment's newest recurring runs, newest first."""
         rows = self._list(
             "/recurringruns",
             "recurringRuns",  # the one list whose key is in camel case
@@ -252,7 +257,7 @@ class Client:
         description: str = "",
         enabled: bool = True,
     ) -> RecurringRun:
-        """Create a recurring run: one run at a time, and none for times that have passed.
+        """Create a recurring run that runs one run at a time and does not catch up on missed times.
 
         `cron` has six fields, seconds first, in the server's time zone, most often UTC.
         """
@@ -273,22 +278,22 @@ class Client:
         return RecurringRun.from_json(self._call("POST", "/recurringruns", body=body))
 
     def enable_recurring_run(self, recurring_run_id: str) -> None:
-        """Let it submit runs; NotFoundError when there is none."""
+        """Enable a recurring run; raise NotFoundError if it does not exist."""
         self._call("POST", f"/recurringruns/{_path_segment(recurring_run_id)}:enable", body={})
 
     def disable_recurring_run(self, recurring_run_id: str) -> None:
-        """Let it submit no more runs; NotFoundError when there is none."""
+        """Disable a recurring run; raise NotFoundError if it does not exist."""
         self._call("POST", f"/recurringruns/{_path_segment(recurring_run_id)}:disable", body={})
 
     def delete_recurring_run(self, recurring_run_id: str) -> None:
-        """Remove it; NotFoundError when there is none.
+        """Delete a recurring run; raise NotFoundError if it does not exist.
 
-        Its runs stay, but servers before 2.16 let Kubernetes remove the workflow of one that goes on.
+        Its runs stay, but servers before 2.16 let Kubernetes delete the workflow of an unfinished one.
         Source: https://github.com/kubeflow/pipelines/issues/12573.
         """
         self._call("DELETE", f"/recurringruns/{_path_segment(recurring_run_id)}")
 
-    # The way through ----------------------------------------------------------------------------
+    # Requests -----------------------------------------------------------------------------------
 
     def _scope(self) -> dict[str, str]:
         return {"namespace": self.namespace} if self.namespace else {}
@@ -305,7 +310,7 @@ class Client:
         sort_by: str = NEWEST,
         query: Mapping[str, str],
     ) -> list[Json]:
-        """List the first objects whose fields equal `filters`, contain `contains` and are `among`.
+        """Return the first objects whose fields equal `filters`, contain `contains` and are `among`.
 
         Names are compared here once more: the server's IS_SUBSTRING is SQL's LIKE, in which `_` and
         `%` match anything, and databases compare without regard to case. Pages are read until there
@@ -403,7 +408,7 @@ def _decode(content: bytes, endpoint: str) -> Json:
 
 
 def _message(content: bytes) -> str:
-    """The server's own words from any of its forms of errors, one line, at most 300 characters."""
+    """Return the message of an error response in any of the server's forms, as one line."""
     message = content.decode(errors="replace")
     try:
         body = json.loads(content)
@@ -416,10 +421,10 @@ def _message(content: bytes) -> str:
 
 
 def _path_segment(name: str) -> str:
-    """A name or an id as one part of a path.
+    """Quote a name or an ID as one segment of a path.
 
     Raises:
-        AnswerError: it can be none; ids come from answers.
+        AnswerError: The server gave an ID that cannot be one.
     """
     if name in ("", ".", "..") or len(name) > 256:
         raise errors.AnswerError(f"not an id that the API gives: {single_line(name, 40)!r}")

@@ -21,7 +21,7 @@ for _power, _letter in enumerate("KMGTPE", 1):
 
 
 def quantity(text: str) -> decimal.Decimal:
-    """The value of a Kubernetes quantity, such as 500m, 2, 1.5, 4Gi or 4G.
+    """Return the value of a Kubernetes quantity, such as 500m, 2, 1.5, 4Gi or 4G.
 
     Signs and exponents, which Kubernetes takes too, are not taken.
 

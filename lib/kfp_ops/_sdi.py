@@ -70,7 +70,7 @@ class SdiRequirer:
         return next(iter(self._charm.model.relations[self.relation_name]), None)
 
     def _data(self, relation: ops.Relation | None) -> Mapping[str, object] | None:
-        """What the remote application published; None as long as it has not.
+        """Return what the remote application published, or None if it has not yet.
 
         Raises:
             RelationDataError: it is no YAML object.
@@ -90,7 +90,7 @@ class SdiRequirer:
         return RelationDataError(f"relation {self.relation_name}: its data is wrong: {reason}")
 
     def _host(self, data: Mapping[str, object], key: str) -> str:
-        """A DNS name or an IP address, in the namespace that is given with it."""
+        """Return a DNS name or an IP address, in the namespace that is published with it."""
         host = self._text(data, key)
         if not is_host(qualified_host(host, self._namespace(data))):
             raise self._data_error(f"{key} is neither a DNS name nor an IP address")

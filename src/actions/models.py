@@ -1,4 +1,4 @@
-"""What the actions tell of models, and how they move the champion: flat results in kebab-case."""
+"""The actions about models: list, predict, promote, roll back."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from registry import Champion, Result
 
 
 def list_models(context: Context, params: ListParams) -> dict[str, str]:
-    """The newest versions, a line for each.
+    """List the newest versions, one per line.
 
-    Its columns: version, test accuracy, class with the least recall, why it was trained, when it was
-    made, run, and since when it serves or from when it served last.
+    The columns are version, test accuracy, class with the lowest recall, why it was trained, when it was
+    created, run, and since when it has been served or when it was served last.
 
     Raises:
         RegistryError: the registry cannot be read.
@@ -56,10 +56,10 @@ def _served(moved: datetime.datetime | None, *, serves: bool) -> str:
 
 
 def predict(context: Context, params: PredictParams) -> dict[str, str]:
-    """What a version, or the model that serves, sees in a test image or in an operator's own.
+    """Predict the class of a test image or of an operator's own image.
 
-    Where KServe serves the champion it is asked; else it is told what the version answered when it
-    was published, which it did for test images alone.
+    If KServe serves the champion, ask it; else return the version's prediction from when it was
+    published, which exists for test images only.
 
     Raises:
         NoSuchModelError: there is no such version or image, or no model serves yet.
@@ -104,7 +104,7 @@ def _check_ready(context: Context, served: Served | None) -> None:
 def _served_prediction(
     context: Context, served: Served, image_number: int, raw: bytes | None
 ) -> dict[str, str]:
-    """What the served model sees in a test image, or in the operator's own."""
+    """Ask the served model about a test image, or about the operator's own."""
     if raw is None:
         image = context.registry.test_image(served.version, image_number)
         pixels, classes = image.pixels, image.classes
@@ -139,7 +139,7 @@ def promote(context: Context, params: PromoteParams) -> dict[str, str]:
 
 
 def rollback(context: Context, params: RollbackParams) -> dict[str, str]:
-    """Make that version the champion which was it before.
+    """Make the previous champion the champion again.
 
     Raises:
         NoSuchModelError: there was no other champion.

@@ -18,7 +18,7 @@ LONGEST = 32768
 
 
 def pixels(image: str) -> bytes:
-    """The grey levels of an image: SIDE rows of SIDE bytes, 0 to 255.
+    """Return the gray levels of an image: SIDE rows of SIDE bytes, 0 to 255.
 
     Colours become the luma of ITU-R 601, as in Pillow's `convert("L")`. What lies behind a
     transparent pixel is not known, and clothes on white are other images to the model than clothes

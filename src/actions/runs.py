@@ -1,4 +1,4 @@
-"""What the actions tell of runs: flat results with names in kebab-case."""
+"""The actions about runs: list, get, cancel, and following a run. Results have names in kebab-case."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 def describe(context: Context, run: Run) -> dict[str, str]:
-    """A run's id, name, and where a person looks at it: Kubeflow's dashboard, or else the API."""
+    """Return a run's ID, name and URL: that of Kubeflow's dashboard if known, else of the API."""
     dashboard = context.config.dashboard_url.rstrip("/")
     if dashboard:
         namespace = f"?ns={context.config.profile}" if context.config.profile else ""
@@ -48,7 +48,7 @@ def describe(context: Context, run: Run) -> dict[str, str]:
 
 
 def list_runs(context: Context, params: ListParams) -> dict[str, str]:
-    """The newest runs, a line for each.
+    """List the newest runs, one per line.
 
     Raises:
         KfpError: the server cannot be reached or does not allow it.
@@ -62,7 +62,7 @@ def list_runs(context: Context, params: ListParams) -> dict[str, str]:
 
 
 def get_run(context: Context, params: RunParams) -> dict[str, str]:
-    """All there is to know of one run.
+    """Return everything known about one run.
 
     Raises:
         NoSuchRunError: this trainer has no such run.
@@ -113,20 +113,20 @@ def follow(
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Run:
-    """Look at a run until it has ended or the time is up; an action alone may wait like this.
+    """Wait until a run ends or the time is up. Only an action may wait like this.
 
     Args:
-        context: what to ask.
-        run: as it was submitted.
-        minutes: after which the run is returned as it is.
-        log: called with a line whenever there is something new.
-        pause: called with the seconds between two looks.
-        clock: seconds that only grow.
+        context: Options, clients and names.
+        run: The run, as submitted.
+        minutes: Return the run as it is after this time.
+        log: Called with a line whenever something changes.
+        pause: Called with the seconds between two requests.
+        clock: Returns monotonic seconds.
 
     Raises:
-        KfpError: the server does not know the run, or does not allow it. That it, or Kubernetes,
-            cannot be reached or makes no sense for a while is told, and waited for.
-        KubernetesForbiddenError: the charm may have no token any more.
+        KfpError: The server does not know the run, or denies access. If the server or Kubernetes cannot
+            be reached for a while, log that and continue.
+        KubernetesForbiddenError: The charm no longer gets a token.
     """
     names = pipelines.steps(run.parameters)
     last, end = "", clock() + 60 * minutes
@@ -148,10 +148,10 @@ def follow(
 
 
 def check_succeeded(run: Run) -> None:
-    """See to it that a run that was waited for succeeded.
+    """Check that an awaited run succeeded.
 
     Raises:
-        NoSuccessError: it did not, or goes on.
+        NoSuccessError: It did not, or is still running.
     """
     if not run.state.is_final:
         raise NoSuccessError(f"the time is up and run {_name(run)} is {run.state.value}")

@@ -1,4 +1,4 @@
-"""The way to Kubeflow Pipelines and to the registry, as options and relations say."""
+"""Clients, options and names of one event."""
 
 from __future__ import annotations
 
@@ -20,27 +20,31 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Context:
-    """Kubeflow Pipelines and the registry, at hand.
-
-    Attributes:
-        config: the charm's options.
-        client: of Kubeflow Pipelines.
-        storage: where the registry is.
-        profile: in which the trainer works; None on a single-user server.
-        namespace: where the pods of its runs are.
-        app: the application's name.
-        juju_model: the name of its Juju model.
-        peer_data: leader state that survives re-election.
-    """
+    """What an event works with."""
 
     config: TrainerConfig
+    """The charm's options."""
+
     client: Client
+    """Client of Kubeflow Pipelines."""
+
     storage: ObjectStorage
+    """S3 server of the registry."""
+
     profile: Profile | None
+    """Profile in which runs are submitted; None on a single-user server."""
+
     namespace: str
+    """Namespace of the runs' pods."""
+
     app: str
+    """Name of the application."""
+
     juju_model: str
+    """Name of the application's Juju model."""
+
     peer_data: PeerData
+    """Leader state that survives re-election."""
 
     @property
     def experiments(self) -> tuple[str, str]:
@@ -64,15 +68,15 @@ class Context:
 
 
 def service(profile: Profile, name: str) -> InferenceService:
-    """What serves a trainer's champion in a profile; it has the name of the experiment."""
+    """Return the InferenceService of the champion in a profile; it is named like the experiment."""
     return InferenceService(profile.kube, namespace=profile.name, name=name)
 
 
 def connect(url: str, profile: Profile | None) -> Client:
-    """A client of Kubeflow Pipelines in a profile.
+    """Return a client of Kubeflow Pipelines in a profile.
 
     Raises:
-        KubernetesError: there is no token to be had.
+        KubernetesError: Kubernetes gives no token.
     """
     from kfp_ops import Client
 

@@ -1,4 +1,4 @@
-"""From configuration and wishes to what shall exist in Kubeflow Pipelines. Pure."""
+"""The desired state of Kubeflow Pipelines, from options, requests and triggers. Pure."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def training(
     signals: triggers.Signals,
     now: datetime.datetime,
 ) -> Iterator[DesiredState]:
-    """What shall exist, a pipeline each; the trainer's own is the last, and always there.
+    """Return the desired state of the pipelines that train; that of the trainer itself is the last.
 
     Args:
-        config: the options; a storage class is named where there is a workspace.
-        storage: where the registry is.
-        experiment: the name of the trainer's experiment.
-        requested: runs that an action requests, by name.
-        signals: what the triggers go by.
-        now: the time, UTC.
+        config: Options; with a workspace, they name a storage class.
+        storage: S3 server of the registry.
+        experiment: Name of the trainer's experiment.
+        requested: Runs that an action requests, by name.
+        signals: What triggers are evaluated on.
+        now: Current time, UTC.
 
     Raises:
-        OptionError: a parameter has a value that it cannot have.
+        OptionError: A parameter has an invalid value.
     """
     tunings = {name: wish for name, wish in requested.items() if isinstance(wish, TuneParams)}
     trainings = {name: wish for name, wish in requested.items() if isinstance(wish, TrainParams)}
@@ -87,17 +87,17 @@ def monitoring(
     requested: Requested,
     now: datetime.datetime,
 ) -> DesiredState:
-    """What shall exist to look at production; see `wanted`.
+    """Return the desired state of the pipeline that monitors production.
 
     Args:
-        config: the options.
-        storage: where the registry is.
-        experiment: the name of the experiment of monitoring.
-        requested: runs that an action requests, by name.
-        now: the time, UTC.
+        config: Options.
+        storage: S3 server of the registry.
+        experiment: Name of the monitoring experiment.
+        requested: Runs that an action requests, by name.
+        now: Current time, UTC.
 
     Raises:
-        OptionError: a parameter has a value that it cannot have.
+        OptionError: A parameter has an invalid value.
     """
     spec = pipelines.spec(config, config.monitor_arguments)
     schedule = None
@@ -127,7 +127,7 @@ def monitoring(
 
 
 def is_submitted(run: Run) -> bool:
-    """Whether a run in the trainer's experiment is of the charm or its schedule, not of a person."""
+    """Return whether the charm or its schedule submitted a run, and not a person."""
     name = run.display_name
     return bool(_SUBMITTED.match(name) or (run.recurring_run_id and name.startswith(_SCHEDULED)))
 
@@ -138,7 +138,7 @@ def _requests(
     storage: ObjectStorage,
     requested: Mapping[str, TrainParams],
 ) -> Iterator[RunSpec]:
-    """The runs that shall exist: one for this very configuration, one for each wish."""
+    """Return the desired runs: one for the configuration, one per request."""
     if config.train_on_change:
         arguments = _arguments(config, storage, "configuration")
         yield RunSpec(
@@ -161,7 +161,7 @@ def _retraining(
     signals: triggers.Signals,
     now: datetime.datetime,
 ) -> Iterator[RunSpec]:
-    """The runs that triggers ask for; the plan submits one at a time."""
+    """Return the runs that triggers ask for; the plan submits one at a time."""
     for trigger in triggers.due(config, signals, now):
         yield RunSpec(
             name=trigger.name,
@@ -214,7 +214,7 @@ def _recurring(
 
 
 def _with_code(config: TrainerConfig, wanted: DesiredState, **more: object) -> DesiredState:
-    """Add to each run's arguments where its steps find their code, and what follows from the pipeline.
+    """Add to each run's arguments where its steps find their code, and more that the pipeline decides.
 
     The names of runs and schedules carry the fingerprint of the specification, which has the code's
     digest and decides these arguments, so they are added after the names are made.

@@ -13,7 +13,7 @@ SECONDS = 5
 
 
 def etags(address: str, files: Iterable[str], storage: ObjectStorage) -> dict[str, str]:
-    """The files' ETags (RFC 9110), or else their Last-Modified, by name; one request a file.
+    """Return the files' ETags (RFC 9110) or else their Last-Modified, by name; one request per file.
 
     Files of which a server tells neither are left out.
 

@@ -14,12 +14,12 @@ _COMPILED = Path(__file__).parents[1] / "pipelines"
 
 
 def steps(parameters: Mapping[str, object]) -> frozenset[str]:
-    """The names of the steps of a run with these parameters."""
+    """Return the names of the steps of a run with these parameters."""
     return PipelineSpec.load(_compiled(parameters)).steps
 
 
 def _compiled(parameters: Mapping[str, object]) -> Path:
-    """The pipeline that has these parameters."""
+    """Return the path of the pipeline that has these parameters."""
     if "monitor_data" in parameters:
         return _COMPILED / "monitor.yaml"
     if "trials" in parameters:

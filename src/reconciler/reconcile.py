@@ -1,4 +1,4 @@
-"""The one way through: observe, plan, act, and tell what is then seen."""
+"""Reconcile: observe, plan, apply, and return a snapshot of what exists then."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from reconciler.triggers import Signals
 if TYPE_CHECKING:
     from k8s.pods import PodIssue
 
-# More than a run takes to end that is told to.
+# Longer than a terminated run takes to end.
 _ENDING = datetime.timedelta(hours=1)
 _A_DAY = datetime.timedelta(days=1)
 
@@ -157,7 +157,7 @@ class _Reconciler:
 
 
 def _unwritable(context: Context) -> RegistryError | KubernetesError | None:
-    """Return why no run's model could be published; None where the registry can be written."""
+    """Return why no run could publish a model, or None if the registry can be written."""
     try:
         context.registry.ensure_safe(context.namespace)
     except (RegistryError, KubernetesError) as error:
@@ -166,7 +166,7 @@ def _unwritable(context: Context) -> RegistryError | KubernetesError | None:
 
 
 def _without_code(context: Context) -> RegistryError | None:
-    """Keep the steps' code in the registry; return why that is impossible."""
+    """Put the steps' code into the registry; return why that is impossible, or None."""
     try:
         context.registry.put_blob(code_bundle.path(), code_bundle.content)
     except RegistryError as error:
@@ -175,7 +175,7 @@ def _without_code(context: Context) -> RegistryError | None:
 
 
 def _without_submissions(changes: Sequence[Change]) -> list[Change]:
-    """Leave out what submits runs, and what takes an old schedule's place before a new one exists."""
+    """Return the changes without those that submit runs or delete a schedule that is not replaced."""
     left_out: tuple[type, ...] = (SubmitRun, CreateSchedule)
     if any(isinstance(change, CreateSchedule) for change in changes):
         left_out = (*left_out, Disable, DeleteSchedule)
@@ -183,32 +183,32 @@ def _without_submissions(changes: Sequence[Change]) -> list[Change]:
 
 
 def _is_stuck(observed: ObservedState, timeout: datetime.timedelta, now: datetime.datetime) -> bool:
-    """Whether the latest run was told to end long ago and has not.
+    """Return whether the latest run was terminated long ago and is still running.
 
-    A server whose workflow is gone, as with the namespace of a profile, never hears of its end. Others
-    take a minute. When it was told is not known, but it was at `timeout` at the latest, if any.
+    A server whose workflow is gone, as with a profile's namespace, never learns of its end. Others need
+    a minute. The time of the termination is unknown, but `timeout`, if any, is the latest.
     """
     run = observed.latest
     if run is None or run.state is not RunState.CANCELING or run.begun_at is None:
         return False
-    just_told = run.run_id in {overdue_run.run_id for overdue_run in observed.timed_out}
-    return not just_told and now - run.begun_at > (timeout or _A_DAY) + _ENDING
+    just_terminated = run.run_id in {timed_out.run_id for timed_out in observed.timed_out}
+    return not just_terminated and now - run.begun_at > (timeout or _A_DAY) + _ENDING
 
 
 def _champion(context: Context) -> Signals:
     try:
         return Signals(champion=context.registry.champion())
     except RegistryError as error:
-        # Runs go on, and are told, also where this cannot be read.
+        # Runs continue, and are reported, even if this cannot be read.
         return Signals(problem=error)
 
 
 def _serve(
     context: Context, signals: Signals, *, dry_run: bool
 ) -> tuple[Served | None, KubernetesError | None]:
-    """Have the champion served, and see what becomes of that, or why it cannot be."""
+    """Serve the champion; return its state, or why it cannot be served."""
     if signals.problem:
-        # Which model is the champion is not known.
+        # The champion is unknown.
         return None, None
     try:
         return serving.serve(context, signals.champion, dry_run=dry_run), None
@@ -217,15 +217,15 @@ def _serve(
 
 
 def _collect_signals(context: Context, monitored: ObservedState, signals: Signals) -> Signals:
-    """What the triggers go by; what of data and registry cannot be seen is told and left out.
+    """Return what triggers are evaluated on; if data or registry cannot be read, say so and go on.
 
     Args:
-        context: what to ask.
-        monitored: what Kubeflow Pipelines tells of monitoring.
-        signals: with the champion.
+        context: Options, clients and names.
+        monitored: State of monitoring in Kubeflow Pipelines.
+        signals: What was collected before: the champion.
 
     Raises:
-        KfpError: the server cannot be reached or does not allow it.
+        KfpError: The server cannot be reached, or denies access.
     """
     if signals.problem:
         return signals
@@ -250,13 +250,13 @@ def _collect_signals(context: Context, monitored: ObservedState, signals: Signal
 def _build_snapshot(
     context: Context, observed: ObservedState, monitored: ObservedState, signals: Signals
 ) -> Snapshot:
-    """Add to what Kubeflow Pipelines tells what the pods and the registry do.
+    """Return a snapshot of Kubeflow Pipelines, the pods and the registry.
 
     Args:
-        context: what to ask.
-        observed: what Kubeflow Pipelines tells.
-        monitored: what it tells of monitoring.
-        signals: what was gathered before.
+        context: Options, clients and names.
+        observed: State of training in Kubeflow Pipelines.
+        monitored: State of monitoring in Kubeflow Pipelines.
+        signals: What was collected before.
     """
     run, monitor = observed.latest, monitored.latest
     run = run and context.peer_data.runs.as_known(run)
@@ -281,7 +281,7 @@ def _build_snapshot(
 
 
 def _keep_issue(context: Context, run: Run, issue: PodIssue | None) -> None:
-    """Keep what is wrong with a run: pods and workflow are deleted some time after its end."""
+    """Record what is wrong with a run: its pods and workflow are deleted some time after its end."""
     if issue or not run.state.is_final:
         context.peer_data.runs.set_issue(run, issue)
 
@@ -295,7 +295,7 @@ def _trained_before(observed: ObservedState) -> Run | None:
 
 
 def utc_now() -> datetime.datetime:
-    """The time."""
+    """Return the current time, UTC."""
     return datetime.datetime.now(datetime.timezone.utc)
 
 

@@ -1,4 +1,4 @@
-"""The runs that an operator asks for: the parameters of `train`, `tune` and `monitor`, checked."""
+"""Runs that an operator requests: the parameters of `train`, `tune` and `monitor`, checked."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class TrainParams:
         _check_wish(self.note, self.timeout)
 
     def apply_to(self, config: TrainerConfig) -> TrainerConfig:
-        """The configuration with these parameters in place.
+        """Return the configuration with these parameters applied.
 
         Raises:
-            ParameterError: a parameter has a value that its option cannot have.
+            ParameterError: A parameter has a value that is invalid for its option.
         """
         overrides = {
             field.name: getattr(self, field.name)
@@ -83,7 +83,7 @@ class TuneParams:
         _check_wish(self.note, self.timeout)
 
     def apply_to(self, config: TrainerConfig) -> TrainerConfig:
-        """The configuration with these parameters in place.
+        """Return the configuration with these parameters applied.
 
         Raises:
             ParameterError: a parameter, or a value in the space, is one that its option cannot have.
@@ -118,11 +118,11 @@ class MonitorParams:
         _check_wish("", self.timeout)
 
     def apply_to(self, config: TrainerConfig) -> TrainerConfig:
-        """The configuration with these parameters in place.
+        """Return the configuration with these parameters applied.
 
         Raises:
-            ParameterError: a parameter has a value that its option cannot have, or there is nothing to
-                look at.
+            ParameterError: A parameter has a value that is invalid for its option, or there is no
+                data to monitor.
         """
         data = config.monitor_data if self.monitor_data is None else self.monitor_data
         if not data:
@@ -131,18 +131,18 @@ class MonitorParams:
 
 
 RunRequest = TrainParams | TuneParams | MonitorParams
-# The actions that ask for a run, and the dataclass of their parameters.
+# The actions that request a run, and the dataclass of their parameters.
 RUN_ACTIONS: dict[str, type[RunRequest]] = {
     "train": TrainParams,
     "tune": TuneParams,
     "monitor": MonitorParams,
 }
-# What is asked for, by the name of the run.
+# Requested runs, by name.
 Requested = Mapping[str, RunRequest]
 
 
 def _replaced(config: TrainerConfig, given: Mapping[str, Any]) -> TrainerConfig:
-    """A configuration that is right, with an action's parameters in place of options of its own."""
+    """Return the configuration with an action's parameters in place of its options, checked."""
     try:
         return dataclasses.replace(config, **given)
     except OptionError as error:

@@ -34,7 +34,7 @@ _DISTRIBUTIONS = ("uniform", "logUniform")
 
 
 def values(space: str) -> Iterator[tuple[str, object]]:
-    """The outermost values of each parameter of a space, as (option, value).
+    """Return the outermost values of each parameter of a space, as (option, value).
 
     Raises:
         ValueError: it is no space; the message says what is wrong with it.

@@ -67,7 +67,7 @@ def watches_data(config: TrainerConfig, champion: Champion | None) -> bool:
 
 
 def due(config: TrainerConfig, signals: Signals, now: datetime.datetime) -> list[Trigger]:
-    """The reasons there are to train, the weightiest first; none without a champion.
+    """Return the reasons to train, the strongest first; none without a champion.
 
     Args:
         config: the options.
@@ -95,7 +95,7 @@ def due(config: TrainerConfig, signals: Signals, now: datetime.datetime) -> list
 def drift(
     config: TrainerConfig, champion: Champion | None, report: Report | None
 ) -> dict[str, float]:
-    """What of production differs from what the model that serves was made for.
+    """Return which features of production drifted from the champion's training data.
 
     That is the population stability index by part, and `accuracy` where the model is far less accurate
     on production's labelled images than on the test images. A report on another model says nothing of

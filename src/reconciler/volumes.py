@@ -39,7 +39,7 @@ _IS_DEFAULT = "storageclass.kubernetes.io/is-default-class"
 
 
 def with_storage_class(context: Context) -> TrainerConfig:
-    """The options, with the cluster's default in place of a storage class that is not named.
+    """Return the options with the cluster's default storage class if they name none.
 
     Raises:
         OptionError: the cluster has no default.

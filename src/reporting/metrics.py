@@ -1,4 +1,4 @@
-"""What an event saw, as Prometheus metrics. Pure."""
+"""From a snapshot to Prometheus metrics. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _Gauge = Callable[..., None]
 
 
 def exposition(snapshot: Snapshot) -> bytes:
-    """The snapshot in Prometheus' text format; what is not known is left out.
+    """Return the snapshot in Prometheus' text format, without what is unknown.
 
     Times are seconds since the epoch, accuracies and recalls 0 to 1, versions their numbers.
     """
-    # Imported here, since an event without a workload has no use for it.
+    # Import it lazily: an event without a workload does not need it.
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()

@@ -1,7 +1,6 @@
-"""What the leader writes to the relations that this application provides for. Pure.
+"""What the leader writes to the relations that this application provides. Pure.
 
-Data are made by functions without arguments, since to make those for endpoints without a relation
-would take their time.
+Functions without arguments return the data, so that none is prepared for endpoints without a relation.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ SIGNATURE = {
 
 
 def observability_data(topology: Topology) -> dict[str, RelationData]:
-    """What stays as it is between two of Juju's changes, by endpoint."""
+    """Return what changes only with Juju's events, by endpoint."""
     return {
         "metrics-endpoint": lambda: observability.scrape(topology, pushgateway.PORT),
         "grafana-dashboard": lambda: observability.dashboards(topology),
@@ -30,7 +29,7 @@ def observability_data(topology: Topology) -> dict[str, RelationData]:
 
 
 def snapshot_data(topology: Topology, snapshot: Snapshot) -> dict[str, RelationData]:
-    """What was seen, by endpoint; what is not known leaves what was written before."""
+    """Return the snapshot's data by endpoint; what is unknown leaves the old data in place."""
     return {
         "dashboard-links": lambda: _links(topology, snapshot),
         "trained-model": lambda: _model(snapshot),
@@ -39,7 +38,7 @@ def snapshot_data(topology: Topology, snapshot: Snapshot) -> dict[str, RelationD
 
 def _links(topology: Topology, snapshot: Snapshot) -> Mapping[str, str]:
     if snapshot.problem:
-        # What was written before is better than a link that leads nowhere in particular.
+        # The old link is better than one that leads nowhere in particular.
         return {}
     run = snapshot.latest
     path = f"/pipeline/#/experiments/details/{run.experiment_id}" if run else "/pipeline/#/runs"

@@ -1,4 +1,4 @@
-"""From a snapshot to a Juju status: the state first, and one command last. Pure."""
+"""From a snapshot to a Juju status: the state first, one command last. Pure."""
 
 from __future__ import annotations
 

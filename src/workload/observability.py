@@ -1,4 +1,4 @@
-"""What the charm tells the Canonical Observability Stack: scrape job, alert rules, dashboard, log.
+"""Data for the Canonical Observability Stack: scrape job, alert rules, dashboard, log.
 
 Wire formats: the libraries prometheus_scrape v0, grafana_dashboard v0 and loki_push_api v1 of the
 charms prometheus-k8s, grafana-k8s and loki-k8s.
@@ -37,7 +37,7 @@ class Topology:
 
     @classmethod
     def from_charm(cls, charm: ops.CharmBase) -> Topology:
-        """That of the application that a charm runs."""
+        """Return the topology of the application that a charm manages."""
         model = charm.model
         return cls(
             model=model.name,
@@ -58,7 +58,7 @@ class Topology:
 
 
 def scrape(topology: Topology, port: int) -> dict[str, str]:
-    """What the leader writes to the relation metrics-endpoint."""
+    """Return what the leader writes to the relation metrics-endpoint."""
     metadata = {
         "model": topology.model,
         "model_uuid": topology.model_uuid,
@@ -74,7 +74,7 @@ def scrape(topology: Topology, port: int) -> dict[str, str]:
 
 
 def scrape_unit(unit: str, binding: ops.Binding | None) -> dict[str, str]:
-    """What each unit writes to the relation metrics-endpoint.
+    """Return what each unit writes to the relation metrics-endpoint.
 
     Args:
         unit: its name.
@@ -90,7 +90,7 @@ def scrape_unit(unit: str, binding: ops.Binding | None) -> dict[str, str]:
 
 
 def alert_rules(topology: Topology) -> dict[str, object]:
-    """The rules in prometheus_alert_rules/, for the metrics of this application."""
+    """Return the rules in prometheus_alert_rules/ for the metrics of this application."""
     labels = topology.labels
     matchers = ", ".join(
         f'{name}="{labels[name]}"' for name in ("juju_model", "juju_model_uuid", "juju_application")
@@ -108,7 +108,7 @@ def alert_rules(topology: Topology) -> dict[str, object]:
 
 
 def dashboards(topology: Topology) -> dict[str, str]:
-    """What the leader writes to the relation grafana-dashboard."""
+    """Return what the leader writes to the relation grafana-dashboard."""
     templates: dict[str, Mapping[str, object]] = {}
     for path in sorted(DASHBOARDS.glob("*.json")):
         content = base64.b64encode(lzma.compress(path.read_bytes())).decode()
@@ -134,7 +134,7 @@ def dashboards(topology: Topology) -> dict[str, str]:
 def loki_endpoints(
     relations: Iterable[ops.Relation], juju_version: ops.JujuVersion
 ) -> dict[str, str]:
-    """The addresses of Loki's push API by unit.
+    """Return the addresses of Loki's push API by unit.
 
     Args:
         relations: those of the endpoint logging.

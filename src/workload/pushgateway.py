@@ -21,7 +21,7 @@ URL = f"http://127.0.0.1:{PORT}"
 
 
 def layer(loki: Mapping[str, str], labels: Mapping[str, str]) -> ops.pebble.LayerDict:
-    """The Pebble layer: the program, its health check, and where its log goes.
+    """Return the Pebble layer: the program, its health check, and where its log goes.
 
     Args:
         loki: addresses of Loki's push API by the name of a target; those that went are "".

@@ -28,5 +28,5 @@ class DashboardLink:
 
     @staticmethod
     def published(links: Sequence[DashboardLink]) -> dict[str, str]:
-        """What the leader writes to a relation kubeflow_dashboard_links."""
+        """Return what the leader writes to a relation kubeflow_dashboard_links."""
         return {"dashboard_links": json.dumps([dataclasses.asdict(link) for link in links])}

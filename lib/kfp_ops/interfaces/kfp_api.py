@@ -36,13 +36,13 @@ class KfpApiRequirer(SdiRequirer):
         super().__init__(charm, relation_name)
 
     def get(self, relation: ops.Relation | None = None) -> KfpApi | None:
-        """Where the API answers; None as long as kfp-api has not said so.
+        """Return the API's address, or None if kfp-api has not published it yet.
 
         Args:
-            relation: to read; without it the one there is. When it is broken the event alone has it.
+            relation: Relation to read; by default the only one. A broken one is known to its event only.
 
         Raises:
-            RelationDataError: it said something else than the interface allows.
+            RelationDataError: It published something that the interface does not allow.
         """
         data = self._data(relation)
         if data is None:

@@ -38,13 +38,13 @@ class ObjectStorageRequirer(SdiRequirer):
         super().__init__(charm, relation_name)
 
     def get(self, relation: ops.Relation | None = None) -> ObjectStorage | None:
-        """The server and the keys; None as long as the remote has not published them.
+        """Return the server and its keys, or None if they are not published yet.
 
         Args:
-            relation: to read; without it the one there is. When it is broken the event alone has it.
+            relation: Relation to read; by default the only one. A broken one is known to its event only.
 
         Raises:
-            RelationDataError: it published something else than the interface allows.
+            RelationDataError: It published something that the interface does not allow.
         """
         data = self._data(relation)
         if data is None:

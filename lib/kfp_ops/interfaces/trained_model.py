@@ -53,7 +53,7 @@ class TrainedModelRequirer:
         self.relation_name = relation_name
 
     def get(self) -> TrainedModel | None:
-        """The model that serves; None as long as there is none.
+        """Return the served model, or None if there is none.
 
         Raises:
             RelationDataError: the remote application wrote something else.
