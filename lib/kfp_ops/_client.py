@@ -120,7 +120,7 @@ class Client:
     def upload_version(
         self, pipeline_id: str, name: str, spec: str, description: str = ""
     ) -> PipelineVersion:
-        """Upload a compiled specification (YAML) as a version; raise ConflictError if its name is taken."""
+        """Upload a compiled specification as a version; raise ConflictError if its name is taken."""
         response = self._call(
             "POST",
             "/pipelines/upload_version",

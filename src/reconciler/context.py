@@ -82,5 +82,5 @@ def connect(url: str, profile: Profile | None) -> Client:
 
     if profile is None:
         return Client(url)
-    profile.token()  # what Kubernetes refuses is told as such, not as an error of Kubeflow
+    profile.token()  # raises what Kubernetes refuses, before Kubeflow does
     return Client(url, namespace=profile.name, token=profile.token)
