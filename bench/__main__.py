@@ -21,7 +21,7 @@ Measure = Callable[[Run], float]
 def rows(
     part: str, runs: Mapping[str, list[Run]], base: str, wall: Measure, cpu: Measure
 ) -> list[str]:
-    """A part of the table: seconds and ratios of each, against the base, which comes first."""
+    """Return a part of the table: seconds and ratios of each, against the base, which comes first."""
     return [
         f"| {part}: {name} | {median(runs[name], wall):.4g} | {ratio(runs[base], runs[name], wall)} "
         f"| {median(runs[name], cpu):.4g} | {ratio(runs[base], runs[name], cpu)} |"
@@ -30,7 +30,7 @@ def rows(
 
 
 def hooks(count: int) -> dict[str, list[Run]]:
-    """What a hook takes, by charm; nothing where it cannot be measured, with a line that says why."""
+    """Return what a hook takes, by charm; if it cannot be measured, print why and return nothing."""
     try:
         timings = hook.measure(count)
     except SystemExit as error:

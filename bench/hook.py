@@ -46,7 +46,7 @@ SILENT = ("status-set", "relation-set", "state-get", "state-set", "action-set")
 def tools(
     folder: Path, config: dict[str, object], relations: dict[str, tuple[str, dict[str, str]]]
 ) -> Path:
-    """Hook tools that answer from files; returns their folder.
+    """Write hook tools that answer from files, and return their folder.
 
     Args:
         folder: where they go.
@@ -119,7 +119,7 @@ def dispatch(charm: Path, program: Path, tools: Path, packed: Path) -> tuple[flo
 
 
 def _python() -> str:
-    """The charm base's Python 3.10, which the packed packages are for."""
+    """Return the charm base's Python 3.10, which the packed packages are for."""
     candidates = [
         *Path.home().glob(".pyenv/versions/3.10.*/bin/python3.10"),
         Path("/usr/bin/python3.10"),

@@ -63,7 +63,7 @@ def run(*arguments: object) -> Run:
 
 
 def median(runs: Sequence[Run], measure: Callable[[Run], float]) -> float:
-    """The median of something over runs."""
+    """Return the median of something over runs."""
     return statistics.median(measure(run) for run in runs)
 
 
@@ -78,7 +78,7 @@ def ratio(base: Sequence[Run], runs: Sequence[Run], measure: Callable[[Run], flo
 
 
 def machine() -> str:
-    """A line on what this was measured with."""
+    """Return a line about the machine that this was measured on."""
     from importlib.metadata import version
 
     with Path("/proc/cpuinfo").open() as file:

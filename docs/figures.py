@@ -62,7 +62,7 @@ ARROWS = [
 
 
 def grid(images: np.ndarray, labels: np.ndarray) -> Figure:
-    """The first 25 images, uint8 (n, 28, 28), with the names of their labels (n,)."""
+    """Return the first 25 images, uint8 (n, 28, 28), with the names of their labels (n,)."""
     figure, axes = plt.subplots(5, 5, figsize=(6, 6.4), layout="constrained")
     for image, label, place in zip(images[:25], labels[:25], axes.flat, strict=True):
         place.imshow(image, cmap="binary")
@@ -72,7 +72,7 @@ def grid(images: np.ndarray, labels: np.ndarray) -> Figure:
 
 
 def confusion(matrix: np.ndarray, title: str) -> Figure:
-    """A confusion matrix (10, 10), rows are labels."""
+    """Return a confusion matrix (10, 10), rows are labels."""
     figure, place = plt.subplots(figsize=(6.4, 6), layout="constrained")
     place.imshow(matrix / matrix.sum(axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(matrix.shape):
@@ -97,7 +97,7 @@ def curves(histories: Mapping[str, Sequence[training.Epoch]]) -> Figure:
 
 
 def architecture() -> Figure:
-    """What the trainer is made of, and what it talks to."""
+    """Draw the trainer's parts and what they talk to."""
     figure, place = plt.subplots(figsize=(9, 4.7), layout="constrained")
     place.set(xlim=(-0.2, 13.0), ylim=(0, 6.6), aspect="equal")
     place.axis("off")
@@ -140,7 +140,7 @@ def _middle(name: str) -> tuple[float, float]:
 
 
 def of_training(images: data.Dataset) -> dict[str, Figure]:
-    """The figures of real training, by file name."""
+    """Return the figures of real training, by file name."""
     trained = {
         name: training.train(
             images.train_images, images.train_labels, recipes.RECIPES[name], seed=42

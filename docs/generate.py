@@ -27,7 +27,7 @@ ROLES = {
 
 
 def pages(charm: Mapping[str, Any]) -> dict[str, str]:
-    """The pages that are made of what charmcraft.yaml and the recipes say: file name and content."""
+    """Return the pages generated from charmcraft.yaml and the recipes, by file name."""
     parts = {
         "options.md": _options(charm["config"]["options"]),
         "actions.md": _actions(charm["actions"]),
@@ -132,7 +132,7 @@ def _recipes() -> Iterator[str]:
 
 
 def _besides(recipe: Recipe) -> str:
-    """The settings of a recipe that most are without."""
+    """Return the settings of a recipe that most recipes do not have."""
     settings = {
         "one cycle": recipe.one_cycle,
         f"label smoothing {recipe.label_smoothing:g}": recipe.label_smoothing,

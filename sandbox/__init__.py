@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sandbox.api.access import User
+    from sandbox.api.auth import User
     from sandbox.server import Sandbox
 
 __all__ = ["HOST", "Sandbox", "User"]
@@ -30,7 +30,7 @@ def __getattr__(name: str) -> Any:
 
         return Sandbox
     if name == "User":
-        from sandbox.api.access import User
+        from sandbox.api.auth import User
 
         return User
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -99,7 +99,7 @@ class Executor:
             self._execute(run)
 
     def _take(self) -> Row | None:
-        """The oldest pending run, now RUNNING."""
+        """Start the oldest pending run and return it."""
         for run in self._store.select("runs", "state = 'PENDING'", limit=1):
             if self._store.move_run(run["id"], "RUNNING", expected=("PENDING",)):
                 return run
@@ -174,7 +174,7 @@ class Executor:
         tasks.update_states(self._store, run, {name: state})
 
     def _fail_tasks(self, run_id: str) -> None:
-        """What was going on has failed."""
+        """Mark unfinished tasks as failed."""
         run = self._store.get("runs", run_id)
         if run:
             running = [name for name, state in tasks.states(run).items() if state == "RUNNING"]

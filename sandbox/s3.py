@@ -95,7 +95,7 @@ class PersistentS3:
 
 
 def _keys(environ: dict[str, Any]) -> list[str]:
-    """The keys in the body of a request that deletes many objects; the body can be read again."""
+    """Return the keys in the body of a request that deletes many objects; the body can be read again."""
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     environ["wsgi.input"] = io.BytesIO(body)
     return [quote(unquote(key.decode())) for key in _KEY.findall(body)]

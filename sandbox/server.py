@@ -17,7 +17,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from sandbox import HOST
 from sandbox.api import create_app
-from sandbox.api.access import Access, User
+from sandbox.api.auth import Authorizer, User
 from sandbox.config_maps import ConfigMaps
 from sandbox.executor import Executor
 from sandbox.s3 import PersistentS3
@@ -79,7 +79,7 @@ class Sandbox:
         keys: tuple[str, str] | None = None,
         s3_without_conditional_writes: bool = False,
     ):
-        self._access = Access(users)
+        self._authorizer = Authorizer(users)
         self._namespaces = sorted({name for user in users or () for name in user.roles})
         self.kubeconfig = root.resolve() / "kubeconfig" if s3_without_conditional_writes else None
         self._clock = clock
@@ -131,7 +131,7 @@ class Sandbox:
         if self._execute:
             self._executor.start()
         self._scheduler.start()
-        app = create_app(self.store, self._access, self._changed)
+        app = create_app(self.store, self._authorizer, self._changed)
         self._api_server = _serve(app, self._host, self._ports[0], ports.get("api", 0))
         self.api_url = f"http://{self._host}:{self._api_server.port}"
         ports = {"api": self._api_server.port, "s3": self._s3_server.port}
@@ -155,7 +155,7 @@ class Sandbox:
         self.store.close()
 
     def objects(self, prefix: str = "") -> S3Store:
-        """The objects in the bucket whose names begin with a prefix, as a client of the S3 server."""
+        """Return a store of the objects in the bucket whose names begin with a prefix."""
         return S3Store(
             BUCKET,
             prefix=prefix or None,
@@ -168,7 +168,7 @@ class Sandbox:
         )
 
     def run_log(self, run_id: str) -> Path:
-        """The file with what a run's steps print; it is not there before the run begins."""
+        """Return the log of a run's steps; it does not exist before the run starts."""
         return self.root / "artifacts" / run_id / "log"
 
     def set_run_state(
@@ -223,15 +223,15 @@ class Sandbox:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def _keys(self) -> tuple[str, str]:
-        """The S3 keys: given, or made once and kept where only the owner reads them."""
+        """Return the S3 keys: those given, or generated ones kept where only the owner can read them."""
         if self._given:
             return self._given
         path = self.root / "keys.json"
         if not path.exists():
             path.touch(mode=0o600)
             path.write_text(json.dumps([secrets.token_hex(10), secrets.token_hex(20)]))
-        access, secret = json.loads(path.read_text())
-        return access, secret
+        authorizer, secret = json.loads(path.read_text())
+        return authorizer, secret
 
 
 def _serve(app: object, host: str, port: int, last: int) -> BaseWSGIServer:
@@ -253,7 +253,7 @@ def _serve(app: object, host: str, port: int, last: int) -> BaseWSGIServer:
 
 
 def _listen(host: str, port: int, last: int) -> socket.socket:
-    """A socket on the port; for 0 on the last one if nobody has taken it, else on any."""
+    """Return a socket on the port; for 0, on the last port if it is free, else on any."""
     if not port and last:
         with contextlib.suppress(OSError):
             return socket.create_server((host, last))

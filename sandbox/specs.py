@@ -35,7 +35,7 @@ _TYPES: dict[str, tuple[str, str, Any]] = {
 
 
 def parse(text: str) -> list[dict[str, Any]]:
-    """The documents of a compiled pipeline.
+    """Return the documents of a compiled pipeline.
 
     Raises:
         ValueError: it is none.
@@ -56,7 +56,7 @@ def parse(text: str) -> list[dict[str, Any]]:
 
 
 def as_json(text: str) -> dict[str, Any]:
-    """The `pipeline_spec` field of a version: the document, or both where there are two."""
+    """Return the `pipeline_spec` field of a version: the document, or both where there are two."""
     documents = [_numbers(document) for document in parse(text)]
     if len(documents) == 1:
         return documents[0]
@@ -64,7 +64,7 @@ def as_json(text: str) -> dict[str, Any]:
 
 
 def compiled(specification: Mapping[str, Any]) -> str:
-    """The compiled text of what `as_json` gives, as clients send it with a run."""
+    """Return the compiled text of what `as_json` gives, as clients send it with a run."""
     documents = [
         specification[key] for key in ("pipeline_spec", "platform_spec") if key in specification
     ]
@@ -81,12 +81,12 @@ def _numbers(value: Any) -> Any:
 
 
 def name(text: str) -> str:
-    """The pipeline's name."""
+    """Return the pipeline's name."""
     return str(parse(text)[0]["pipelineInfo"].get("name", ""))
 
 
 def inputs(text: str) -> dict[str, Any]:
-    """The pipeline's parameters, by name, as the specification has them."""
+    """Return the pipeline's parameters, by name, as the specification has them."""
     root = parse(text)[0]["root"]
     return root.get("inputDefinitions", {}).get("parameters", {})
 
@@ -122,7 +122,7 @@ def check_parameters(text: str, arguments: Mapping[str, Any]) -> None:
 
 
 def typed(text: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters as the launcher hands them to steps: integers are whole."""
+    """Return the parameters as the launcher hands them to steps: integers are whole."""
     kinds = {name: definition.get("parameterType") for name, definition in inputs(text).items()}
     return {
         name: int(value) if kinds.get(name) == "NUMBER_INTEGER" else value
@@ -178,7 +178,7 @@ def in_rooms(text: str) -> str:
 
 
 def with_secrets(text: str, secrets: Mapping[tuple[str, str], str]) -> str:
-    """A compiled pipeline in which each container has in its environment what it takes from Secrets.
+    """Return a compiled pipeline whose containers have the Secrets they name in their environment.
 
     The local runner knows no Secrets. Steps that name none get none, as in a cluster.
 

@@ -46,7 +46,7 @@ Row = dict[str, Any]
 
 
 def utc_now() -> datetime.datetime:
-    """The time."""
+    """Return the current time."""
     return datetime.datetime.now(datetime.timezone.utc)
 
 
@@ -77,7 +77,7 @@ class Store:
         self._database.executescript(_SCHEMA)
 
     def now(self) -> str:
-        """The time as the server writes it: UTC, whole seconds."""
+        """Return the time as the server writes it: UTC, whole seconds."""
         return self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def close(self) -> None:
@@ -102,11 +102,11 @@ class Store:
         return stored
 
     def get(self, table: str, identity: str) -> Row | None:
-        """The row with this id."""
+        """Return the row with this id."""
         return self.first(table, "id = ?", identity)
 
     def first(self, table: str, where: str, *values: object) -> Row | None:
-        """The first row that matches."""
+        """Return the first row that matches."""
         return next(iter(self.select(table, where, values, limit=1)), None)
 
     def select(

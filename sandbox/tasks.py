@@ -16,7 +16,7 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 
 def states(run: Row) -> dict[str, str]:
-    """The states of a run's steps, as they were last told."""
+    """Return the states of a run's steps, as last reported."""
     steps = set(specs.steps(run["spec"]))
     return {
         task["display_name"]: task["state"]

@@ -42,7 +42,7 @@ class OnDirectories:
 
 
 def on_directories(text: str, folder: Path) -> OnDirectories:
-    """A compiled pipeline with a directory in a folder for each of its volumes.
+    """Return a compiled pipeline with a directory in a folder for each of its volumes.
 
     Raises:
         ValueError: a volume's name is known only when the run goes on.

@@ -54,7 +54,7 @@ class NoAnswerError(Exception):
 
 
 def ask(*command: str) -> str:
-    """What a command prints.
+    """Return what a command prints.
 
     Raises:
         NoAnswerError: it cannot be run, fails, or does not end within a minute.
@@ -70,7 +70,7 @@ def ask(*command: str) -> str:
 
 
 def ask_json(*command: str) -> dict[str, Any]:
-    """What a command prints as JSON.
+    """Return what a command prints as JSON.
 
     Raises:
         NoAnswerError: as `ask`, or it prints something else.
@@ -82,7 +82,7 @@ def ask_json(*command: str) -> dict[str, Any]:
 
 
 def version(text: str) -> tuple[int, int]:
-    """The first two numbers of a version such as 3.6.9-ubuntu-amd64.
+    """Return the first two numbers of a version such as 3.6.9-ubuntu-amd64.
 
     Raises:
         NoAnswerError: there are none.
@@ -236,12 +236,12 @@ def juju() -> Iterator[Check]:
 
 
 def charm() -> Iterator[Check]:
-    """The packed charm, which the bundle deploys from here."""
+    """Return the packed charm, which the bundle deploys from here."""
     yield Check(description=CHARM.name, passed=CHARM.exists(), remedy="make pack")
 
 
 def carry_out(group: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    """A group's checks; one that gets no answer is missing too."""
+    """Run a group's checks; one without an answer counts as missing."""
     try:
         yield from group()
     except NoAnswerError as error:

@@ -23,7 +23,7 @@ BETTER = {"notebook": "fast", "fast": "balanced"}
 
 
 def configured_run(client: Client, recipe: str, epochs: int) -> Run:
-    """The run of this configuration, which an earlier demo may have made."""
+    """Return the run of this configuration, which an earlier demo may have submitted."""
     experiment = client.find_experiment("kubeflow--trainer")
     for run in client.list_runs(experiment.experiment_id, limit=100) if experiment else []:
         settings = run.parameters.get("recipe"), run.parameters.get("epochs")
@@ -56,7 +56,7 @@ def summary(root: Path, sandbox: Sandbox, run: Run) -> None:
 
 
 def line_in(log: Path, start: str) -> str:
-    """The first line of the log with this in it, from there on."""
+    """Return the first line of the log with this in it, from there on."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if start in line]
     return lines[0][lines[0].index(start) :].strip() if lines else ""
 

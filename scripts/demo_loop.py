@@ -119,7 +119,7 @@ class Loop:
         file.unlink()
 
     def newest(self, prefix: str) -> Run:
-        """The newest run of the trainer whose name begins so.
+        """Return the newest run of the trainer whose name begins so.
 
         Raises:
             SystemExit: there is none.
@@ -143,7 +143,7 @@ class Loop:
 
     @contextlib.contextmanager
     def served(self) -> Generator[str]:
-        """The address at which KServe's model server answers with the champion."""
+        """Return the address at which KServe's model server answers with the champion."""
         with socket.create_server((HOST, 0)) as listener:
             port = listener.getsockname()[1]
         log = self.sandbox.root / "serve.log"
@@ -177,7 +177,7 @@ class Loop:
         raise SystemExit(f"version {version} is not served; see {self.sandbox.root / 'serve.log'}")
 
     def champion(self) -> int:
-        """The number of the version that the registry has serve."""
+        """Return the champion's version."""
         champion = self.registry.champion()
         return champion.version if champion else 0
 
@@ -199,7 +199,7 @@ def _brightened(images: np.ndarray, amount: int) -> np.ndarray:
 
 
 def play(loop: Loop, recipe: str) -> bool:
-    """Tell the story, from an empty model to a rollback; return whether it came true."""
+    """Tell the story, from no model to a rollback; return whether it came true."""
     console.rule("train and promote")
     loop.upload(0)
     loop.send(0)
@@ -256,7 +256,7 @@ def play(loop: Loop, recipe: str) -> bool:
 
 
 def timeline(moments: list[Moment]) -> str:
-    """The story as one HTML file that needs nothing else."""
+    """Return the story as one self-contained HTML file."""
     start = moments[0].at
     rows: list[str] = []
     for moment in moments:

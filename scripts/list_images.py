@@ -33,13 +33,13 @@ SERVER = {
 
 
 def charm_images(charmcraft: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The images of the charm's resources, and why."""
+    """Return the images of the charm's resources, and why."""
     for name, resource in charmcraft.get("resources", {}).items():
         yield resource["upstream-source"], f"resource {name} of {charmcraft['name']}"
 
 
 def pipeline_images(folder: Path) -> Iterator[tuple[str, str]]:
-    """The images of the compiled pipelines' steps, and why."""
+    """Return the images of the compiled pipelines' steps, and why."""
     for path in sorted(folder.glob("*.yaml")):
         spec = next(yaml.safe_load_all(path.read_text()))
         for name, executor in sorted(spec["deploymentSpec"]["executors"].items()):
@@ -50,14 +50,14 @@ def pipeline_images(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def server_images() -> Iterator[tuple[str, str]]:
-    """The images that Kubeflow Pipelines adds to each step's pod, and the options that name them."""
+    """Return the images that Kubeflow Pipelines adds to each pod, and the options that name them."""
     for (charm, channel), options in SERVER.items():
         for option, image in options.items():
             yield image, f"option {option} of {charm} {channel}"
 
 
 def charms(bundles: list[Path]) -> Iterator[str]:
-    """The commands that tell the images of the charms from Charmhub."""
+    """Return the commands that tell the images of the charms from Charmhub."""
     for path in bundles:
         for application in yaml.safe_load(path.read_text())["applications"].values():
             if application and "channel" in application:

@@ -43,7 +43,7 @@ def copy(folder: Path) -> None:
 
 
 def reached(source: str, start: str) -> set[str]:
-    """The names of a module's functions that one of them calls, at any depth, and its own."""
+    """Return the names of a module's functions that one of them calls, at any depth, and its own."""
     names = {
         function.name: {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
         for function in ast.parse(source).body

@@ -27,7 +27,7 @@ NOTEBOOK = ROOT / "notebooks" / "fashion_mnist.ipynb"
 
 
 def execute(environment: Mapping[str, str]) -> nbformat.NotebookNode:
-    """The notebook, executed from clean in its own folder.
+    """Return the notebook, executed from clean in its own folder.
 
     Args:
         environment: variables for its kernel, besides this process's own.
@@ -53,7 +53,7 @@ def execute(environment: Mapping[str, str]) -> nbformat.NotebookNode:
 
 
 def on_sandbox(folder: Path) -> nbformat.NotebookNode:
-    """The notebook, executed against a sandbox whose state and whose home are in a folder."""
+    """Return the notebook, executed against a sandbox whose state and whose home are in a folder."""
     numbers = itertools.count(1)
     with Sandbox(folder / "sandbox", ids=lambda: uuid.UUID(int=next(numbers))) as sandbox:
         notebook = execute(

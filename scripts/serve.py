@@ -25,7 +25,7 @@ DEMO = "s3://mlpipeline/models/fashion-mnist"
 
 
 def s3_that_runs(root: Path) -> str:
-    """The address of the S3 server that keeps this folder; empty where none does."""
+    """Return the address of the S3 server that keeps this folder; empty where none does."""
     try:
         url = f"http://{HOST}:{json.loads((root / 'ports.json').read_text())['s3']}"
         httpx.get(url, trust_env=False, timeout=5)

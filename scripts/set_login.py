@@ -26,7 +26,7 @@ class LoginError(Exception):
 
 
 def juju(*arguments: str) -> str:
-    """What Juju's client prints.
+    """Return what Juju's client prints.
 
     Raises:
         LoginError: it is not there, or fails.
@@ -41,7 +41,7 @@ def juju(*arguments: str) -> str:
 
 
 def read_password() -> str:
-    """The password, from the terminal or from the first line of standard input.
+    """Return the password, from the terminal or from the first line of standard input.
 
     Raises:
         LoginError: it is empty, or not the same twice.

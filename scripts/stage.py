@@ -140,7 +140,7 @@ def add_s3_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def open_registry(sandbox: Sandbox) -> Registry:
-    """The demos' model registry, as the steps see it."""
+    """Return the demos' model registry, as the steps see it."""
     os.environ["AWS_ACCESS_KEY_ID"] = sandbox.access_key
     os.environ["AWS_SECRET_ACCESS_KEY"] = sandbox.secret_key
     os.environ["AWS_REGION"] = "us-east-1"
@@ -186,7 +186,7 @@ def follow(
 
 
 def _log_lines(path: Path) -> Iterator[str | None]:
-    """The lines of a growing file; None whenever there is nothing new."""
+    """Return the lines of a growing file; None whenever there is nothing new."""
     rest, at = "", 0
     while True:
         if path.exists():

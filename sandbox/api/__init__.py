@@ -9,7 +9,7 @@ from typing import Any
 import flask
 from werkzeug.exceptions import HTTPException
 
-from sandbox.api.access import Access
+from sandbox.api.auth import Authorizer
 from sandbox.api.errors import NOT_FOUND, UNIMPLEMENTED, UNKNOWN, ApiError, UploadError
 from sandbox.api.experiments import Experiments
 from sandbox.api.pipelines import Pipelines
@@ -18,26 +18,28 @@ from sandbox.api.runs import Runs
 from sandbox.store import Store
 
 
-def create_app(store: Store, access: Access, changed: Callable[[str, str], None]) -> flask.Flask:
-    """The API over a store.
+def create_app(
+    store: Store, authorizer: Authorizer, changed: Callable[[str, str], None]
+) -> flask.Flask:
+    """Build the API over a store.
 
     Args:
         store: where everything is.
-        access: who may do what.
+        authorizer: Decides who may do what.
         changed: called with (event, id) when a run is submitted, terminated, retried or deleted,
             and when a recurring run is scheduled.
     """
     app = flask.Flask("sandbox")
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    pipelines = Pipelines(store, access)
-    experiments = Experiments(store, access, changed)
-    runs = Runs(store, access, experiments, changed)
-    recurring_runs = RecurringRuns(store, access, experiments, changed)
-    if not access.multi_user:
+    pipelines = Pipelines(store, authorizer)
+    experiments = Experiments(store, authorizer, changed)
+    runs = Runs(store, authorizer, experiments, changed)
+    recurring_runs = RecurringRuns(store, authorizer, experiments, changed)
+    if not authorizer.multi_user:
         experiments.default()
 
     def health() -> dict[str, Any]:
-        return {"commit_sha": "unknown", "tag_name": "2.15.0", "multi_user": access.multi_user}
+        return {"commit_sha": "unknown", "tag_name": "2.15.0", "multi_user": authorizer.multi_user}
 
     def healthz() -> dict[str, Any]:
         return {**health(), "pipeline_store": "database"}

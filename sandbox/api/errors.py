@@ -51,7 +51,7 @@ class UploadError(Exception):
 
 
 @contextlib.contextmanager
-def layer(prefix: str) -> Iterator[None]:
+def error_prefix(prefix: str) -> Iterator[None]:
     """Put what one of the server's layers says before the message of an error in here."""
     try:
         yield

@@ -7,9 +7,9 @@ from typing import Any
 
 import flask
 
-from sandbox.api import answers, bodies, listing
-from sandbox.api.access import Access
-from sandbox.api.errors import exists, internal, invalid, layer, not_found
+from sandbox.api import listing, requests, responses
+from sandbox.api.auth import Authorizer
+from sandbox.api.errors import error_prefix, exists, internal, invalid, not_found
 from sandbox.store import Row, Store, TakenError
 
 
@@ -18,30 +18,30 @@ class Experiments:
 
     Args:
         store: where everything is.
-        access: who may do what.
+        authorizer: Decides who may do what.
         changed: called with ("scheduled", id) when an archived experiment's recurring runs stop.
     """
 
-    def __init__(self, store: Store, access: Access, changed: Callable[[str, str], None]):
+    def __init__(self, store: Store, authorizer: Authorizer, changed: Callable[[str, str], None]):
         self._store = store
-        self._access = access
+        self._authorizer = authorizer
         self._changed = changed
 
     def list(self) -> dict[str, Any]:
-        """A page of them, of one namespace."""
-        namespace = self._access.namespace(flask.request.args)
-        with layer("List experiments failed: Failed to authorize with API: "):
-            self._access.check(flask.request.headers, "list", "experiments", namespace)
+        """Return a page of the list, for one namespace."""
+        namespace = self._authorizer.namespace(flask.request.args)
+        with error_prefix("List experiments failed: Failed to authorize with API: "):
+            self._authorizer.check(flask.request.headers, "list", "experiments", namespace)
         where = {"namespace": namespace}
-        if not self._access.multi_user:
+        if not self._authorizer.multi_user:
             where = {}
             self.default()
         page = listing.page(self._store, "experiments", flask.request.args, where)
-        return page.json("experiments", answers.experiment)
+        return page.json("experiments", responses.experiment)
 
     def create(self) -> dict[str, Any]:
         """Make one."""
-        body = bodies.read(bodies.EXPERIMENT)
+        body = requests.read(requests.EXPERIMENT)
         name = body.get("display_name", "")
         if not name:
             raise internal(
@@ -49,24 +49,26 @@ class Experiments:
                 "InternalServerError: Failed to convert API experiment to model experiment: "
                 "Invalid input error: Experiment must have a non-empty name"
             )
-        namespace = self._access.namespace(body)
-        with layer("Failed to create a experiment: "):
-            with layer("Failed to authorize the request: "):
-                self._access.check(flask.request.headers, "create", "experiments", namespace, name)
+        namespace = self._authorizer.namespace(body)
+        with error_prefix("Failed to create a experiment: "):
+            with error_prefix("Failed to authorize the request: "):
+                self._authorizer.check(
+                    flask.request.headers, "create", "experiments", namespace, name
+                )
             try:
                 row = self._add(name, body.get("description", ""), namespace)
             except TakenError:
                 raise exists("experiment", name) from None
-        return answers.experiment(row)
+        return responses.experiment(row)
 
     def get(self, experiment_id: str) -> dict[str, Any]:
         """One of them."""
-        with layer("Failed to fetch experiment: "):
-            return answers.experiment(self._permitted("get", experiment_id))
+        with error_prefix("Failed to fetch experiment: "):
+            return responses.experiment(self._permitted("get", experiment_id))
 
     def delete(self, experiment_id: str) -> dict[str, Any]:
         """Delete an experiment. Its runs stay, and can never be terminated or deleted again."""
-        with layer("Failed to delete experiment: "):
+        with error_prefix("Failed to delete experiment: "):
             self._permitted(
                 "delete",
                 experiment_id,
@@ -81,8 +83,8 @@ class Experiments:
         Runs that have not ended go on. A single-user server answers 200 for an experiment that
         does not exist.
         """
-        if self._access.multi_user:
-            with layer("Failed to archive experiment: "):
+        if self._authorizer.multi_user:
+            with error_prefix("Failed to archive experiment: "):
                 self._permitted("archive", experiment_id)
         self._store.archive_experiment(experiment_id)
         self._changed("scheduled", experiment_id)
@@ -90,7 +92,7 @@ class Experiments:
 
     def unarchive(self, experiment_id: str) -> dict[str, Any]:
         """Unarchive an experiment. Its runs stay archived, and its recurring runs disabled."""
-        with layer("Failed to unarchive experiment: "):
+        with error_prefix("Failed to unarchive experiment: "):
             self._permitted(
                 "unarchive",
                 experiment_id,
@@ -100,7 +102,7 @@ class Experiments:
         return {}
 
     def default(self) -> Row:
-        """That of a single-user server's runs that name none; made where it is not there."""
+        """Return the default experiment of a single-user server; create it if needed."""
         return self._store.first("experiments", "name = 'Default'") or self._add(
             "Default", "All runs created without specifying an experiment will be grouped here."
         )
@@ -113,8 +115,8 @@ class Experiments:
         return row
 
     def namespace(self, experiment_id: str) -> str:
-        """The namespace of one whose runs are to be listed."""
-        with layer(
+        """Return the namespace of an experiment whose runs are listed."""
+        with error_prefix(
             f"error fetching namespace for experiment {experiment_id}. Try filtering based on "
             f"namespace: Failed to fetch namespace from experiment {experiment_id}: "
         ):
@@ -130,17 +132,19 @@ class Experiments:
         Raises:
             ApiError: 404, the experiment was deleted.
         """
-        with layer(f"{then}: Failed to fetch namespace from experiment {run['experiment_id']}: "):
+        with error_prefix(
+            f"{then}: Failed to fetch namespace from experiment {run['experiment_id']}: "
+        ):
             return self.find(run["experiment_id"])
 
-    def home(self, experiment_id: str) -> Row:
-        """The one that a run goes into: the one it names, or the default."""
-        with layer("invalid experimentId and namespace combination: "):
-            if not experiment_id and self._access.multi_user:
+    def resolve_experiment(self, experiment_id: str) -> Row:
+        """Return the experiment of a run: the one it names, or the default."""
+        with error_prefix("invalid experimentId and namespace combination: "):
+            if not experiment_id and self._authorizer.multi_user:
                 raise invalid("Experiment id can not be empty in multi-user mode")
             if not experiment_id:
                 return self.default()
-            with layer(
+            with error_prefix(
                 f"Failed to fetch namespace for experiment {experiment_id}: "
                 f"Failed to fetch namespace from experiment {experiment_id}: "
             ):
@@ -151,13 +155,13 @@ class Experiments:
 
         A multi-user server misses it while it asks who may, a single-user one in what comes `then`.
         """
-        if not self._access.multi_user:
-            with layer(then):
+        if not self._authorizer.multi_user:
+            with error_prefix(then):
                 return self.find(experiment_id)
-        with layer("Failed to authorize the request: "):
-            with layer("Failed to authorize with the experiment ID: "):
+        with error_prefix("Failed to authorize the request: "):
+            with error_prefix("Failed to authorize with the experiment ID: "):
                 row = self.find(experiment_id)
-            self._access.check(
+            self._authorizer.check(
                 flask.request.headers, verb, "experiments", row["namespace"], row["name"]
             )
         return row
@@ -170,5 +174,5 @@ class Experiments:
             description=description,
             created_at=self._store.now(),
             storage_state="AVAILABLE",
-            last_run_created_at=answers.EPOCH,
+            last_run_created_at=responses.EPOCH,
         )

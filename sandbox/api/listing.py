@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_plus
 
-from sandbox.api.bodies import snake_case
-from sandbox.api.errors import INVALID, ApiError, invalid, layer, unreadable
+from sandbox.api.errors import INVALID, ApiError, error_prefix, invalid, unreadable
+from sandbox.api.requests import snake_case
 from sandbox.store import Row, Store
 
 _OPERATIONS = {
@@ -127,7 +127,7 @@ class Page:
     next_page_token: str
 
     def json(self, name: str, show: Callable[[Row], dict[str, Any]]) -> dict[str, Any]:
-        """The answer, without what is empty."""
+        """Return the answer, without what is empty."""
         body = {
             name: [show(row) for row in self.rows],
             "total_size": self.total_size,
@@ -151,7 +151,7 @@ def page(store: Store, table: str, query: Mapping[str, str], where: Mapping[str,
             f'parsing field "page_size": strconv.ParseInt: parsing "{page_size}": invalid syntax'
         ) from None
     token, sort, filters = (query.get(k, "") for k in ("page_token", "sort_by", "filter"))
-    with layer(kind.complaint.format(token=token, size=size, sort=sort, filter=filters)):
+    with error_prefix(kind.complaint.format(token=token, size=size, sort=sort, filter=filters)):
         if size < 0:
             # Go turns the number into a character here, and this one is none.
             raise invalid("The page size should be greater than 0. Got '\ufffd'")

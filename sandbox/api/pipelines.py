@@ -9,9 +9,9 @@ from typing import Any
 import flask
 
 from sandbox import specs
-from sandbox.api import answers, bodies, listing
-from sandbox.api.access import Access
-from sandbox.api.errors import ApiError, UploadError, exists, invalid, layer, not_found
+from sandbox.api import listing, requests, responses
+from sandbox.api.auth import Authorizer
+from sandbox.api.errors import ApiError, UploadError, error_prefix, exists, invalid, not_found
 from sandbox.store import Row, Store, TakenError
 
 
@@ -20,36 +20,36 @@ class Pipelines:
 
     Args:
         store: where everything is.
-        access: who may do what.
+        authorizer: Decides who may do what.
     """
 
-    def __init__(self, store: Store, access: Access):
+    def __init__(self, store: Store, authorizer: Authorizer):
         self._store = store
-        self._access = access
+        self._authorizer = authorizer
 
     def list(self) -> dict[str, Any]:
-        """A page of them, of one namespace."""
-        namespace = self._access.namespace(flask.request.args)
-        with layer(
+        """Return a page of the list, for one namespace."""
+        namespace = self._authorizer.namespace(flask.request.args)
+        with error_prefix(
             f"Failed to list pipelines in namespace {namespace}. Check error stack: Failed to list "
             "pipelines due to authorization error. Check if you have read permission to namespace "
             f"{namespace}: "
         ):
             self._check("list", namespace)
-        where = {"namespace": namespace} if self._access.multi_user else {}
+        where = {"namespace": namespace} if self._authorizer.multi_user else {}
         page = listing.page(self._store, "pipelines", flask.request.args, where)
-        return page.json("pipelines", answers.pipeline)
+        return page.json("pipelines", responses.pipeline)
 
     def create(self) -> dict[str, Any]:
         """Make one without a version."""
-        body = bodies.read(bodies.PIPELINE)
+        body = requests.read(requests.PIPELINE)
         display_name = body.get("display_name", "")
         name = body.get("name") or display_name
-        with layer("Failed to create a pipeline due to server error: "):
+        with error_prefix("Failed to create a pipeline due to server error: "):
             if not name:
                 raise invalid("name is required")
-            namespace = self._access.namespace(body)
-            with layer(
+            namespace = self._authorizer.namespace(body)
+            with error_prefix(
                 "Failed to create a pipeline due to authorization error. Check if you have write "
                 f"permissions to namespace {namespace}: "
             ):
@@ -58,58 +58,62 @@ class Pipelines:
                 row = self._add(namespace, name, display_name, body.get("description", ""))
             except TakenError:
                 raise exists("pipeline", name) from None
-        return answers.pipeline(row)
+        return responses.pipeline(row)
 
     def upload(self) -> dict[str, Any]:
         """Make one from a file, with a version of the same name."""
-        text, filename = bodies.uploaded()
+        text, filename = requests.uploaded()
         query = flask.request.args
         name = query.get("name") or filename
         texts = name, query.get("display_name", ""), query.get("description", "")
-        namespace = self._access.namespace(query)
+        namespace = self._authorizer.namespace(query)
         with _uploading("Failed to create a pipeline"):
             self._check("create", namespace)
         with _uploading("Failed to create a pipeline and a pipeline version"):
             specs.parse(text)
             row = self._add(namespace, *texts)
         self._add_version(row["id"], *texts, text)
-        return answers.pipeline(row)
+        return responses.pipeline(row)
 
     def by_name(self, name: str) -> dict[str, Any]:
-        """The one with a name in a namespace."""
-        namespace = self._access.namespace(flask.request.args)
-        with layer(
+        """Return the pipeline with a name in a namespace."""
+        namespace = self._authorizer.namespace(flask.request.args)
+        with error_prefix(
             f"Failed to get a pipeline with name {name} and namespace {namespace}. Check error "
             "stack.: "
         ):
-            with layer(
+            with error_prefix(
                 "Failed to fetch a pipeline due to authorization error. Check if you have read "
                 f"permission to namespace {namespace}: "
             ):
                 self._check("get", namespace, name)
             row = self._store.first("pipelines", "name = ? AND namespace = ?", name, namespace)
             if not row:
-                with layer(f"Failed to get a pipeline named {name} in namespace {namespace}: "):
+                with error_prefix(
+                    f"Failed to get a pipeline named {name} in namespace {namespace}: "
+                ):
                     raise not_found("Namespace/Pipeline", f"{namespace}/{name}")
-        return answers.pipeline(row)
+        return responses.pipeline(row)
 
     def get(self, pipeline_id: str) -> dict[str, Any]:
         """One of them."""
-        with layer(f"Failed to get a pipeline {pipeline_id}. Check error stack: "):
-            with layer(f"Failed to get a pipeline with id {pipeline_id}: "):
+        with error_prefix(f"Failed to get a pipeline {pipeline_id}. Check error stack: "):
+            with error_prefix(f"Failed to get a pipeline with id {pipeline_id}: "):
                 row = self._find(pipeline_id)
-            with layer(
+            with error_prefix(
                 f"Failed to get a pipeline due authorization error for pipeline id {pipeline_id}: "
             ):
                 self._check("get", row["namespace"], row["name"], pipeline_id)
-        return answers.pipeline(row)
+        return responses.pipeline(row)
 
     def delete(self, pipeline_id: str) -> dict[str, Any]:
         """Remove one, with its versions only where that is asked for."""
-        with layer(f"Failed to delete pipeline {pipeline_id}. Check error stack: "):
-            with layer(f"Failed to delete pipeline with id {pipeline_id} as it was not found: "):
+        with error_prefix(f"Failed to delete pipeline {pipeline_id}. Check error stack: "):
+            with error_prefix(
+                f"Failed to delete pipeline with id {pipeline_id} as it was not found: "
+            ):
                 row = self._find(pipeline_id)
-            with layer(
+            with error_prefix(
                 "Failed to delete a pipeline due authorization error for pipeline id "
                 f"{pipeline_id}: "
             ):
@@ -125,29 +129,29 @@ class Pipelines:
         return {}
 
     def list_versions(self, pipeline_id: str) -> dict[str, Any]:
-        """A page of a pipeline's versions."""
-        with layer(
+        """Return a page of a pipeline's versions."""
+        with error_prefix(
             f"Failed to list pipeline versions for pipeline {pipeline_id}: "
             "Failed to list pipeline versions due to "
         ):
-            with layer(
+            with error_prefix(
                 f"error fetching the namespace for pipeline {pipeline_id}: "
                 f"Failed to get namespace for pipeline id {pipeline_id}: "
                 f"Failed to get a pipeline with id {pipeline_id}: "
             ):
                 namespace = self._find(pipeline_id)["namespace"]
-            with layer(
+            with error_prefix(
                 f"authorization error. Check if you have read permission to namespace {namespace}: "
             ):
                 self._check("list", namespace)
         where = {"pipeline_id": pipeline_id}
         page = listing.page(self._store, "versions", flask.request.args, where)
-        return page.json("pipeline_versions", answers.version)
+        return page.json("pipeline_versions", responses.version)
 
     def create_version(self, pipeline_id: str) -> dict[str, Any]:
         """Would fetch a file from an address, which the sandbox does not."""
         del pipeline_id
-        if not bodies.read(bodies.VERSION).get("package_url"):
+        if not requests.read(requests.VERSION).get("package_url"):
             raise invalid("Failed to create a pipeline version. Package URL is nil")
         raise invalid("the sandbox fetches no package URL; upload the file instead")
 
@@ -158,7 +162,7 @@ class Pipelines:
         doing = "Failed to create a pipeline version"
         with _uploading(doing):
             namespace = self._find(pipeline_id)["namespace"]
-        text, filename = bodies.uploaded()
+        text, filename = requests.uploaded()
         with _uploading(doing):
             self._check("create", namespace)
             specs.parse(text)
@@ -169,31 +173,31 @@ class Pipelines:
                 query.get("description", ""),
                 text,
             )
-        return answers.version(row)
+        return responses.version(row)
 
     def get_version(self, pipeline_id: str, version_id: str) -> dict[str, Any]:
         """One version."""
-        with layer(f"Failed to get a pipeline version {version_id}: "):
-            with layer(f"Failed to get a pipeline version with id {version_id}: "):
+        with error_prefix(f"Failed to get a pipeline version {version_id}: "):
+            with error_prefix(f"Failed to get a pipeline version with id {version_id}: "):
                 row = self._find_version(pipeline_id, version_id)
-            with layer(
+            with error_prefix(
                 "Failed to get a pipeline version due to authorization error for pipeline version "
                 f"id {version_id}: "
             ):
                 self._check_version("get", pipeline_id)
-        return answers.version(row)
+        return responses.version(row)
 
     def delete_version(self, pipeline_id: str, version_id: str) -> dict[str, Any]:
         """Remove one version."""
-        with layer(
+        with error_prefix(
             f"Failed to delete a pipeline version id {version_id} under pipeline id {pipeline_id}. "
             "Check error stack: "
         ):
-            with layer(
+            with error_prefix(
                 f"Failed to delete pipeline version with id {version_id} as it was not found: "
             ):
                 self._find_version(pipeline_id, version_id)
-            with layer(
+            with error_prefix(
                 f"Failed to delete a pipeline version id {version_id} due to authorization error "
                 f"for pipeline id {pipeline_id}: "
             ):
@@ -202,7 +206,9 @@ class Pipelines:
         return {}
 
     def _check(self, verb: str, namespace: str, name: str = "", pipeline_id: str = "") -> None:
-        self._access.check(flask.request.headers, verb, "pipelines", namespace, name, pipeline_id)
+        self._authorizer.check(
+            flask.request.headers, verb, "pipelines", namespace, name, pipeline_id
+        )
 
     def _check_version(self, verb: str, pipeline_id: str) -> None:
         pipeline = self._find(pipeline_id)
@@ -246,7 +252,7 @@ class Pipelines:
 
 @contextlib.contextmanager
 def _uploading(doing: str) -> Iterator[None]:
-    """Uploads say what failed; not why, nor who was refused."""
+    """Report what failed, as the server does for uploads: without the reason and the user."""
     try:
         yield
     except ApiError:

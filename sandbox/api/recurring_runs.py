@@ -8,9 +8,9 @@ from typing import Any
 
 import flask
 
-from sandbox.api import answers, bodies, listing, submission
-from sandbox.api.access import Access
-from sandbox.api.errors import internal, invalid, layer, not_found
+from sandbox.api import listing, requests, responses, submission
+from sandbox.api.auth import Authorizer
+from sandbox.api.errors import error_prefix, internal, invalid, not_found
 from sandbox.api.experiments import Experiments
 from sandbox.schedule import next_time
 from sandbox.store import Row, Store, utc_now
@@ -24,7 +24,7 @@ class RecurringRuns:
 
     Args:
         store: where everything is.
-        access: who may do what.
+        authorizer: Decides who may do what.
         experiments: which their runs go into.
         changed: called with ("scheduled", id) when one is made, enabled or disabled.
     """
@@ -32,40 +32,40 @@ class RecurringRuns:
     def __init__(
         self,
         store: Store,
-        access: Access,
+        authorizer: Authorizer,
         experiments: Experiments,
         changed: Callable[[str, str], None],
     ):
         self._store = store
-        self._access = access
+        self._authorizer = authorizer
         self._experiments = experiments
         self._changed = changed
 
     def list(self) -> dict[str, Any]:
-        """A page of them, of one namespace or experiment."""
+        """Return a page of the list, for one namespace or experiment."""
         experiment_id = flask.request.args.get("experiment_id", "")
-        namespace = self._access.namespace(flask.request.args)
-        where = {"namespace": namespace} if self._access.multi_user else {}
-        with layer("Failed to list jobs: Failed to list recurring runs due to "):
+        namespace = self._authorizer.namespace(flask.request.args)
+        where = {"namespace": namespace} if self._authorizer.multi_user else {}
+        with error_prefix("Failed to list jobs: Failed to list recurring runs due to "):
             if experiment_id:
                 where = {"experiment_id": experiment_id}
                 # A single-user server lists none where there is no such experiment.
-                if self._access.multi_user:
+                if self._authorizer.multi_user:
                     namespace = self._experiments.namespace(experiment_id)
-            with layer(
+            with error_prefix(
                 "authorization error. Check if you have permission to access namespace "
                 f"{namespace}: "
             ):
-                self._access.check(flask.request.headers, "list", "jobs", namespace)
+                self._authorizer.check(flask.request.headers, "list", "jobs", namespace)
         page = listing.page(self._store, "recurring_runs", flask.request.args, where)
         # The server answers this one field in camel case.
-        return page.json("recurringRuns", answers.recurring_run)
+        return page.json("recurringRuns", responses.recurring_run)
 
     def create(self) -> dict[str, Any]:
         """Make one."""
-        body = bodies.read(bodies.RECURRING_RUN)
+        body = requests.read(requests.RECURRING_RUN)
         trigger = body.get("trigger", {})
-        with layer("Failed to create a recurring run due to conversion error: "):
+        with error_prefix("Failed to create a recurring run due to conversion error: "):
             if not body.get("display_name"):
                 raise internal(
                     "InternalServerError: Failed to convert a API recurring run to its internal "
@@ -78,19 +78,19 @@ class RecurringRuns:
                     "Max concurrency of a recurring run must be at least 1 and at most 10. "
                     f"Received {concurrency}"
                 )
-        with layer("Failed to create a recurring run: "):
+        with error_prefix("Failed to create a recurring run: "):
             experiment = self._home(body.get("experiment_id", ""))
             namespace = experiment["namespace"]
-            with layer(
+            with error_prefix(
                 "Failed to create a recurring run due to authorization error. Check if you have "
                 f"write permission to namespace {namespace}: "
             ):
-                self._access.check(
+                self._authorizer.check(
                     flask.request.headers, "create", "jobs", namespace, body["display_name"]
                 )
-            with layer("InternalServerError: "):
+            with error_prefix("InternalServerError: "):
                 specification = submission.specification(self._store, body)
-            with layer(
+            with error_prefix(
                 "Failed to create a recurring run during scheduled workflow creation: "
                 "invalid pipeline job inputs: "
             ):
@@ -101,7 +101,7 @@ class RecurringRuns:
             namespace=namespace or _NAMESPACE,
             experiment_id=experiment["id"],
             **specification,
-            **submission.settings(body, multi_user=self._access.multi_user),
+            **submission.settings(body, multi_user=self._authorizer.multi_user),
             created_at=now,
             updated_at=now,
             max_concurrency=concurrency,
@@ -111,14 +111,14 @@ class RecurringRuns:
             next_at=None,
         )
         self._changed("scheduled", row["id"])
-        response = answers.recurring_run(row)
+        response = responses.recurring_run(row)
         # An empty trigger is told now, and never again.
         return {**response, "trigger": trigger} if body.get("trigger") == {} else response
 
     def get(self, recurring_run_id: str) -> dict[str, Any]:
         """One of them."""
-        with layer("Failed to fetch a recurring run: "):
-            return answers.recurring_run(self._permitted("get", recurring_run_id))
+        with error_prefix("Failed to fetch a recurring run: "):
+            return responses.recurring_run(self._permitted("get", recurring_run_id))
 
     def delete(self, recurring_run_id: str) -> dict[str, Any]:
         """Remove one; its runs stay, but one that goes on loses its workflow.
@@ -127,7 +127,7 @@ class RecurringRuns:
         the run again, which stays as it was.
         """
         # The server says `disable` here.
-        with layer("Failed to disable a recurring run: "):
+        with error_prefix("Failed to disable a recurring run: "):
             self._permitted(
                 "delete",
                 recurring_run_id,
@@ -149,7 +149,7 @@ class RecurringRuns:
         return self._switch("disable", recurring_run_id, "enable:false")
 
     def _switch(self, verb: str, recurring_run_id: str, mode: str) -> dict[str, Any]:
-        with layer(f"Failed to {verb} a recurring run: "):
+        with error_prefix(f"Failed to {verb} a recurring run: "):
             self._permitted(
                 verb,
                 recurring_run_id,
@@ -166,23 +166,25 @@ class RecurringRuns:
         return {}
 
     def _home(self, experiment_id: str) -> Row:
-        """The experiment that its runs go into; a single-user server is short about a missing one."""
-        if self._access.multi_user:
-            with layer("Failed to create a recurring run due to "):
-                return self._experiments.home(experiment_id)
+        """Return the experiment of its runs; a single-user server's error for a missing one is short."""
+        if self._authorizer.multi_user:
+            with error_prefix("Failed to create a recurring run due to "):
+                return self._experiments.resolve_experiment(experiment_id)
         if experiment_id:
             return self._experiments.find(experiment_id)
         return self._experiments.default()
 
     def _permitted(self, verb: str, recurring_run_id: str, then: str = "") -> Row:
         """One of them, for somebody who may do this to it; missed as experiments are."""
-        if not self._access.multi_user:
-            with layer(then):
+        if not self._authorizer.multi_user:
+            with error_prefix(then):
                 return self._find(recurring_run_id)
-        with layer("Failed to authorize the request: "):
-            with layer("failed to authorize with the recurring run ID: "):
+        with error_prefix("Failed to authorize the request: "):
+            with error_prefix("failed to authorize with the recurring run ID: "):
                 row = self._find(recurring_run_id)
-            self._access.check(flask.request.headers, verb, "jobs", row["namespace"], row["name"])
+            self._authorizer.check(
+                flask.request.headers, verb, "jobs", row["namespace"], row["name"]
+            )
         return row
 
     def _find(self, recurring_run_id: str) -> Row:
@@ -211,7 +213,7 @@ def _check_trigger(trigger: Mapping[str, Any]) -> None:
 
 
 def _cron_error(cron: str) -> str:
-    """What is wrong with a cron expression; empty for nothing."""
+    """Return what is wrong with a cron expression; empty if nothing is."""
     fields = cron.split()
     if not fields:
         return "Empty spec string"

@@ -10,16 +10,16 @@ import flask
 from werkzeug.datastructures import Headers
 
 from sandbox import specs
-from sandbox.api import answers, bodies, listing, submission
-from sandbox.api.access import Access
+from sandbox.api import listing, requests, responses, submission
+from sandbox.api.auth import Authorizer
 from sandbox.api.errors import (
     ABORTED,
     PRECONDITION,
     ApiError,
     UploadError,
+    error_prefix,
     internal,
     invalid,
-    layer,
     not_found,
 )
 from sandbox.api.experiments import Experiments
@@ -31,7 +31,7 @@ class Runs:
 
     Args:
         store: where everything is.
-        access: who may do what.
+        authorizer: Decides who may do what.
         experiments: which they go into.
         changed: called with (event, id) when a run is submitted, terminated, retried or deleted.
     """
@@ -39,76 +39,78 @@ class Runs:
     def __init__(
         self,
         store: Store,
-        access: Access,
+        authorizer: Authorizer,
         experiments: Experiments,
         changed: Callable[[str, str], None],
     ):
         self._store = store
-        self._access = access
+        self._authorizer = authorizer
         self._experiments = experiments
         self._changed = changed
 
     def list(self) -> dict[str, Any]:
-        """A page of them, of one namespace or experiment."""
+        """Return a page of the list, for one namespace or experiment."""
         experiment_id = flask.request.args.get("experiment_id", "")
-        namespace = self._access.namespace(flask.request.args)
-        where = {"namespace": namespace} if self._access.multi_user else {}
-        with layer("Failed to list runs: Failed to list runs due to "):
+        namespace = self._authorizer.namespace(flask.request.args)
+        where = {"namespace": namespace} if self._authorizer.multi_user else {}
+        with error_prefix("Failed to list runs: Failed to list runs due to "):
             if experiment_id:
                 namespace = self._experiments.namespace(experiment_id)
                 where = {"experiment_id": experiment_id}
-            with layer(
+            with error_prefix(
                 "authorization error. Check if you have permission to access namespace "
                 f"{namespace}: "
             ):
-                self._access.check(flask.request.headers, "list", "runs", namespace)
+                self._authorizer.check(flask.request.headers, "list", "runs", namespace)
         page = listing.page(self._store, "runs", flask.request.args, where)
-        return page.json("runs", answers.run)
+        return page.json("runs", responses.run)
 
     def create(self) -> dict[str, Any]:
         """Submit one."""
-        body = bodies.read(bodies.RUN)
+        body = requests.read(requests.RUN)
         if not body.get("display_name"):
             raise internal(
                 "CreateJob(job.ToV2())Failed to create a run due to conversion error: "
                 "InternalServerError: Failed to convert a API run detail to its internal "
                 "representation: Invalid input error: Run name cannot be empty"
             )
-        with layer("Failed to create a new run: "):
-            with layer(
+        with error_prefix("Failed to create a new run: "):
+            with error_prefix(
                 "InternalServerError: Failed to create a run due to error fetching manifest: "
             ):
                 specification = submission.specification(self._store, body)
-            with layer("Failed to create a run due to "):
-                experiment = self._experiments.home(body.get("experiment_id", ""))
+            with error_prefix("Failed to create a run due to "):
+                experiment = self._experiments.resolve_experiment(body.get("experiment_id", ""))
             namespace = experiment["namespace"]
-            with layer(
+            with error_prefix(
                 "Failed to create a run due to authorization error. Check if you have write "
                 f"permissions to namespace {namespace}: "
             ):
-                self._access.check(flask.request.headers, "create", "runs", namespace)
-            with layer("Failed to generate the ExecutionSpec: invalid pipeline job inputs: "):
+                self._authorizer.check(flask.request.headers, "create", "runs", namespace)
+            with error_prefix(
+                "Failed to generate the ExecutionSpec: invalid pipeline job inputs: "
+            ):
                 submission.check_parameters(specification["spec"], body)
         row = self._store.add_run(
             namespace=namespace,
             experiment_id=experiment["id"],
             **specification,
-            **submission.settings(body, multi_user=self._access.multi_user),
+            **submission.settings(body, multi_user=self._authorizer.multi_user),
         )
         self._changed("submitted", row["id"])
-        return answers.run(row)
+        return responses.run(row)
 
     def get(self, run_id: str) -> dict[str, Any]:
         """One of them."""
-        with layer("Failed to get a run: "):
-            return answers.run(self._permitted("get", run_id))
+        with error_prefix("Failed to get a run: "):
+            return responses.run(self._permitted("get", run_id))
 
     def delete(self, run_id: str) -> dict[str, Any]:
         """Delete a run, and end it.
 
         A single-user server reads the run's namespace from its experiment, and misses it there.
         """
-        with layer("Failed to delete a run: "):
+        with error_prefix("Failed to delete a run: "):
             run = self._permitted(
                 "delete", run_id, f"Failed to delete run {run_id} as it does not exist: "
             )
@@ -122,7 +124,7 @@ class Runs:
 
     def archive(self, run_id: str) -> dict[str, Any]:
         """Archive a run, whether it has ended or not."""
-        with layer("Failed to archive a run: "):
+        with error_prefix("Failed to archive a run: "):
             self._permitted(
                 "archive", run_id, f"Failed to archive run {run_id} as it failed to be retrieved: "
             )
@@ -131,11 +133,13 @@ class Runs:
 
     def unarchive(self, run_id: str) -> dict[str, Any]:
         """Unarchive a run of an experiment that is not archived itself."""
-        with layer("Failed to unarchive a run: "):
+        with error_prefix("Failed to unarchive a run: "):
             run = self._permitted(
                 "unarchive", run_id, f"Failed to unarchive run {run_id} as it does not exist: "
             )
-            with layer(f"Failed to unarchive run {run_id} due to experiment fetching error: "):
+            with error_prefix(
+                f"Failed to unarchive run {run_id} due to experiment fetching error: "
+            ):
                 experiment = self._experiments.find(run["experiment_id"])
             if experiment["storage_state"] == "ARCHIVED":
                 reason = (
@@ -158,7 +162,7 @@ class Runs:
         The history of its states does not hold that: the server writes it there only if it looks at
         the workflow before that ends.
         """
-        with layer("Failed to terminate a run: "):
+        with error_prefix("Failed to terminate a run: "):
             run = self._permitted(
                 "terminate",
                 run_id,
@@ -166,14 +170,14 @@ class Runs:
             )
             self._namespace(run, f"Failed to terminate run {run_id}")
             if not self._store.cancel_run(run_id):
-                with layer(f"Failed to terminate run {run_id}: "):
+                with error_prefix(f"Failed to terminate run {run_id}: "):
                     raise invalid(f"Failed to terminate a run {run_id}. Row not found")
         self._changed("terminated", run_id)
         return {}
 
     def retry(self, run_id: str) -> dict[str, Any]:
         """Submit a run that has failed again."""
-        with layer("Failed to retry a run: "):
+        with error_prefix("Failed to retry a run: "):
             row = self._permitted(
                 "retry", run_id, f"Failed to retry run {run_id} due to error fetching the run: "
             )
@@ -214,7 +218,7 @@ class Runs:
         run = self._store.get("runs", run_id)
         if run and not flask.request.headers.get("kubeflow-userid"):
             try:
-                self._access.check(
+                self._authorizer.check(
                     Headers(), "readArtifact", "runs", run["namespace"], identity=run_id
                 )
             except ApiError as error:
@@ -225,13 +229,13 @@ class Runs:
 
     def _permitted(self, verb: str, run_id: str, then: str = "") -> Row:
         """One of them, for somebody who may do this to it; missed as experiments are."""
-        if not self._access.multi_user:
-            with layer(then):
+        if not self._authorizer.multi_user:
+            with error_prefix(then):
                 return self._find(run_id)
-        with layer("Failed to authorize the request: "):
-            with layer(f"Failed to authorize with the run ID {run_id}: "):
+        with error_prefix("Failed to authorize the request: "):
+            with error_prefix(f"Failed to authorize with the run ID {run_id}: "):
                 run = self._find(run_id)
-            self._access.check(
+            self._authorizer.check(
                 flask.request.headers, verb, "runs", run["namespace"], _workflow(run), run_id
             )
         return run
@@ -247,11 +251,11 @@ class Runs:
     def _find(self, run_id: str) -> Row:
         row = self._store.get("runs", run_id)
         if not row:
-            with layer(f"Failed to fetch run {run_id}: "):
+            with error_prefix(f"Failed to fetch run {run_id}: "):
                 raise not_found("Run", run_id)
         return row
 
 
 def _workflow(run: Row) -> str:
-    """The name of a run's Argo workflow, as the server would generate it."""
+    """Return the name of a run's Argo workflow, as the server would generate it."""
     return f"{specs.name(run['spec'])}-{run['id'][:5]}"

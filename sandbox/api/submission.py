@@ -12,7 +12,7 @@ from sandbox.store import Row, Store
 
 
 def specification(store: Store, body: Mapping[str, Any]) -> dict[str, str]:
-    """The specification that a request holds or names, as columns of a row.
+    """Return the specification that a request holds or names, as columns of a row.
 
     Raises:
         ApiError: there is none.
@@ -48,7 +48,7 @@ def check_parameters(spec: str, body: Mapping[str, Any]) -> None:
 
 
 def settings(body: Mapping[str, Any], *, multi_user: bool) -> dict[str, str]:
-    """What else a request says of how to run, as columns of a row."""
+    """Return what else a request says about the run, as columns of a row."""
     runtime = body.get("runtime_config", {})
     account = "default-editor" if multi_user else "pipeline-runner"
     return {
@@ -61,7 +61,7 @@ def settings(body: Mapping[str, Any], *, multi_user: bool) -> dict[str, str]:
 
 
 def _version(store: Store, reference: Mapping[str, str]) -> Row:
-    """The version that is named, or the newest of the pipeline that is."""
+    """Return the named version, or the newest of the named pipeline."""
     pipeline_id = reference.get("pipeline_id", "")
     version_id = reference.get("pipeline_version_id", "")
     if version_id:

@@ -160,7 +160,7 @@ def package(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def home(server, package):
+def resolve_experiment(server, package):
     """A pipeline with a version, and an experiment, made through the client."""
     with server.client() as client:
         pipeline = client.create_pipeline(server.word)

@@ -26,7 +26,7 @@ def sandbox(tmp_path):
         yield sandbox
 
 
-def home(client):
+def experiment_of(client):
     version = client.upload_version(client.create_pipeline("p").pipeline_id, "v", SPEC)
     return version, client.create_experiment("e").experiment_id
 
@@ -34,7 +34,7 @@ def home(client):
 def test_a_thousand_runs_wait_their_turn_and_are_found_quickly(tmp_path):
     # GIVEN a thousand runs that wait, put there as the API does
     with Sandbox(tmp_path, execute=False) as sandbox, Client(sandbox.api_url) as client:
-        version, experiment_id = home(client)
+        version, experiment_id = experiment_of(client)
         first = client.create_run(
             name="run 0", experiment_id=experiment_id, version=version, parameters={}
         )
@@ -67,7 +67,7 @@ def test_a_queue_is_worked_off_in_its_order(tmp_path, monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", do_nothing)
     with Sandbox(tmp_path, execute=False) as sandbox, Client(sandbox.api_url) as client:
-        version, experiment_id = home(client)
+        version, experiment_id = experiment_of(client)
         client.create_run(name="r", experiment_id=experiment_id, version=version, parameters={})
         (row,) = sandbox.store.select("runs")
         for _ in range(99):
@@ -102,7 +102,7 @@ def test_of_two_clients_that_create_the_same_one_wins(sandbox):
 
 def test_two_clients_at_once_lose_nothing_and_terminate_once(sandbox):
     with Client(sandbox.api_url) as client:
-        version, experiment_id = home(client)
+        version, experiment_id = experiment_of(client)
 
     def submit(number):
         with Client(sandbox.api_url) as client:

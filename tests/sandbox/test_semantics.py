@@ -12,7 +12,7 @@ import pytest
 from kfp_ops import Client
 from sandbox import Sandbox
 from sandbox.api import create_app
-from sandbox.api.access import Access
+from sandbox.api.auth import Authorizer
 from sandbox.schedule import Scheduler, run_name
 from sandbox.store import Store
 
@@ -148,7 +148,7 @@ class Server:
 
     def __init__(self, path):
         self.store = Store(path, clock=lambda: NOW)
-        self.http = create_app(self.store, Access(None), lambda *_: None).test_client()
+        self.http = create_app(self.store, Authorizer(None), lambda *_: None).test_client()
         self.tick = Scheduler(self.store, lambda *_: None).tick
         upload = {"uploadfile": (io.BytesIO(SPEC.encode()), "p.yaml")}
         made = self.call("POST", "/pipelines/upload?name=p", data=upload)

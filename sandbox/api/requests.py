@@ -41,7 +41,7 @@ _MODES = ("ENABLE", "DISABLE", "MODE_UNSPECIFIED")
 
 
 def read(fields: Mapping[str, type]) -> dict[str, Any]:
-    """The request's JSON object, its fields in snake case, held to what the server knows.
+    """Return the request's JSON object with fields in snake case, checked as the server does.
 
     Raises:
         ApiError: it is none, or has a field or a value that the server would refuse.
@@ -74,12 +74,12 @@ def read(fields: Mapping[str, type]) -> dict[str, Any]:
 
 
 def snake_case(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """An object whose fields were sent in camel case, which the server takes too."""
+    """Return an object with fields in snake case; the server accepts camel case too."""
     return {_snake_case(key): value for key, value in fields.items()}
 
 
 def uploaded() -> tuple[str, str]:
-    """The uploaded file: (content, file name).
+    """Return the uploaded file: (content, file name).
 
     Raises:
         UploadError: there is none, or none that the server reads.
@@ -106,7 +106,7 @@ def _error_at(position: int, message: str) -> ApiError:
 
 
 def _type_error(text: str, position: int, name: str, kind: type, value: object) -> ApiError:
-    """A value that is not of its field's kind; Go tells where the value begins."""
+    """Return the error for a value of the wrong type; Go reports where the value begins."""
     value_position = text.find(":", position) + 1
     value_position += len(text[value_position:]) - len(text[value_position:].lstrip()) + 1
     word = {str: "string", bool: "bool"}.get(kind, "message")
@@ -116,7 +116,7 @@ def _type_error(text: str, position: int, name: str, kind: type, value: object) 
 
 
 def _syntax(text: str) -> str:
-    """What Go's decoder says of a text that is no JSON."""
+    """Return what Go's decoder reports for text that is not JSON."""
     following = text[1:].lstrip()[:1]
     if text[0] == "{" and following not in ('"', "}", ""):
         return f"invalid character '{following}' looking for beginning of object key string"

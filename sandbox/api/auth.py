@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from werkzeug.datastructures import Headers
 
-from sandbox.api.errors import DENIED, UNAUTHENTICATED, ApiError, invalid, layer
+from sandbox.api.errors import DENIED, UNAUTHENTICATED, ApiError, error_prefix, invalid
 
 AUDIENCE = "pipelines.kubeflow.org"
 _VIEW = ("get", "list")
@@ -43,7 +43,7 @@ class User:
     audience: str = AUDIENCE
 
 
-class Access:
+class Authorizer:
     """Lets requests through, or not, in the server's words.
 
     As the real server does, it believes the header kubeflow-userid without any token: the mesh
@@ -59,7 +59,7 @@ class Access:
         self._by_token = {user.token: user for user in users or () if user.token}
 
     def namespace(self, fields: Mapping[str, str]) -> str:
-        """The namespace that a request names; a single-user server hears none."""
+        """Return the namespace that a request names; empty on a single-user server."""
         return fields.get("namespace", "") if self.multi_user else ""
 
     def check(
@@ -85,7 +85,7 @@ class Access:
             raise invalid(
                 f"{_NEEDS_NAMESPACE[resource]} cannot have an empty namespace in multi-user mode"
             )
-        with layer(_REFUSAL[resource].format(identity=identity, namespace=namespace)):
+        with error_prefix(_REFUSAL[resource].format(identity=identity, namespace=namespace)):
             self._authorize(self._identity(headers), verb, resource, namespace, name)
 
     def _authorize(self, user: str, verb: str, resource: str, namespace: str, name: str) -> None:

@@ -14,7 +14,7 @@ EPOCH = "1970-01-01T00:00:00Z"
 
 
 def pipeline(row: Row) -> dict[str, Any]:
-    """A pipeline."""
+    """Return a pipeline."""
     return _filled(
         pipeline_id=row["id"],
         display_name=row["display_name"],
@@ -26,7 +26,7 @@ def pipeline(row: Row) -> dict[str, Any]:
 
 
 def version(row: Row) -> dict[str, Any]:
-    """A version of a pipeline."""
+    """Return a version of a pipeline."""
     return _filled(
         pipeline_id=row["pipeline_id"],
         pipeline_version_id=row["id"],
@@ -39,7 +39,7 @@ def version(row: Row) -> dict[str, Any]:
 
 
 def experiment(row: Row) -> dict[str, Any]:
-    """An experiment."""
+    """Return an experiment."""
     return _filled(
         experiment_id=row["id"],
         display_name=row["name"],
@@ -52,7 +52,7 @@ def experiment(row: Row) -> dict[str, Any]:
 
 
 def run(row: Row) -> dict[str, Any]:
-    """A run."""
+    """Return a run."""
     tasks = json.loads(row["tasks"])
     return _filled(
         experiment_id=row["experiment_id"],
@@ -74,7 +74,7 @@ def run(row: Row) -> dict[str, Any]:
 
 
 def recurring_run(row: Row) -> dict[str, Any]:
-    """A recurring run."""
+    """Return a recurring run."""
     return _filled(
         recurring_run_id=row["id"],
         display_name=row["name"],
@@ -115,7 +115,7 @@ def _runtime(row: Row) -> dict[str, Any]:
 
 
 def _trigger(trigger: Mapping[str, Any]) -> dict[str, Any]:
-    """A trigger as the server tells it: 64-bit integers are strings."""
+    """Return a trigger as the server tells it: 64-bit integers are strings."""
     return {
         kind: {
             key: str(value) if key == "interval_second" else value for key, value in values.items()
