@@ -48,7 +48,7 @@ def summary(root: Path, sandbox: Sandbox, run: Run) -> None:
         console.print(f"report of the run: {target}")
     if champion:
         registry.fetch(champion.version, root / "champion")
-        accuracy = champion.manifest["metrics"]["test"]["accuracy"]
+        accuracy = champion.manifest.accuracy
         console.print(
             f"champion: version {champion.version}, accuracy {accuracy:.4f}, "
             f"in {root / 'champion'} with its report.html"

@@ -26,8 +26,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  #
 from rich.table import Table  # noqa: E402
 
 from charm import FashionMnistTrainerCharm  # noqa: E402
-from fashion_mnist.registry import Registry  # noqa: E402
+from fashion_mnist import storage  # noqa: E402
 from kfp_ops import Client, PipelineSpec, Run  # noqa: E402
+from model_registry import Registry  # noqa: E402
 from sandbox import Sandbox  # noqa: E402
 
 # Of a log, what tells of the training; the file has all.
@@ -144,7 +145,7 @@ def open_registry(sandbox: Sandbox) -> Registry:
     os.environ["AWS_ACCESS_KEY_ID"] = sandbox.access_key
     os.environ["AWS_SECRET_ACCESS_KEY"] = sandbox.secret_key
     os.environ["AWS_REGION"] = "us-east-1"
-    return Registry.open("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
+    return storage.open_registry("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
 
 
 def follow(

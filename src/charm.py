@@ -178,9 +178,6 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     @contextmanager
     def _open_context(self) -> Generator[Context]:
         """Connect to Kubeflow Pipelines and the registry, as options and relations say."""
-        from reconciler.context import Context, connect
-        from reconciler.peer_data import PeerData
-
         with as_charm_errors():
             config = self.load_config(TrainerConfig)
             api, storage = self.kfp_api.get(), self.object_storage.get()
@@ -189,6 +186,9 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             if storage is None:
                 is_related = self.object_storage.is_related
                 raise NoDataError("object-storage", "minio", "keys", is_related)
+            from reconciler.context import Context, connect
+            from reconciler.peer_data import PeerData
+
             profile = self._profile()
             if profile and self.unit.is_leader():
                 profile.ensure()

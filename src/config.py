@@ -12,6 +12,7 @@ import re
 
 from errors import OptionError
 from kfp_ops import Resources, quantity
+from model_registry import layout
 
 RECIPES = ("notebook", "quick", "fast", "balanced", "accurate")
 PROMOTIONS = ("automatic", "manual")
@@ -202,7 +203,7 @@ class TrainerConfig:
 
     def model_uri(self, version: int) -> str:
         """Return the base path of a version's SavedModel for TensorFlow Serving."""
-        return f"{self.arguments['registry']}/{version}/serving"
+        return f"{self.arguments['registry']}/{layout.serving(version)}"
 
     @property
     def monitor_arguments(self) -> dict[str, object]:

@@ -15,13 +15,9 @@ They are in one module, so that an event that needs no client can name them with
     │   ├── NoKServeError               ... that of InferenceServices
     │   ├── ProfilePendingError         the profile's namespace does not exist yet
     │   └── NoStorageSecretError        the profile has no keys of object storage
-    ├── RegistryError                   the model registry cannot be read or written
-    │   ├── RegistryContentError        it has invalid content
-    │   └── RegistryRefusedError        object storage refuses the keys, the bucket or the request
-    │       └── UnsafeRegistryError     concurrent writers could overwrite each other
-    │           └── RegistryElsewhereError  it is written through another namespace
+    ├── ModelRegistryError              the registry cannot be read or written, or has no such model
     ├── SourceError                     the data cannot be read
-    ├── NoSuchRunError, NoSuchModelError, NoScheduleError    an action names something that is not there
+    ├── NoSuchRunError, NoScheduleError  an action names something that is not there
     ├── NoSuccessError                  a run that an action waited for did not succeed
     ├── ServedModelError                the served model gives no valid answer
     └── NotServedError                  no model is served
@@ -34,7 +30,17 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import kfp_ops
+import model_registry
 from commands import Commands
+
+_KEYS = "relation object-storage needs other keys"
+# By S3's error code: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_S3_REMEDIES = {
+    "NoSuchBucket": "make the bucket, or set the option registry-bucket",
+    "AccessDenied": "let the keys of relation object-storage read and write there",
+    "InvalidAccessKeyId": _KEYS,
+    "SignatureDoesNotMatch": _KEYS,
+}
 
 
 class CharmError(Exception):
@@ -209,45 +215,40 @@ class NoStorageSecretError(KubernetesError):
     _prefix = ""
 
 
-class RegistryError(RetryableError):
-    """The model registry cannot be read or written."""
+class ModelRegistryError(CharmError):
+    """The model registry cannot be read or written, or has no such model."""
 
+    def __init__(self, error: model_registry.RegistryError):
+        super().__init__(str(error))
+        self.error = error
+        """The library's error."""
+        self.retryable = not isinstance(
+            error,
+            model_registry.RegistryRefusedError
+            | model_registry.RegistryContentError
+            | model_registry.NoSuchModelError,
+        )
 
-class RegistryRefusedError(RegistryError):
-    """Object storage refuses the keys, the bucket or the request."""
-
-    retryable = False
-
-    def __init__(self, message: str, remedy: str = ""):
-        super().__init__(message)
-        self.advice = remedy
-        """What to do about it."""
-
-    def remedy(self, commands: Commands) -> str | None:
-        """Return the advice."""
-        return self.advice
-
-
-class UnsafeRegistryError(RegistryRefusedError):
-    """Concurrent writers of the registry could overwrite each other."""
-
-
-class RegistryElsewhereError(UnsafeRegistryError):
-    """The registry is written through another namespace than that of the runs."""
+    @property
+    def text(self) -> str:
+        """What is wrong, without the library's remedy."""
+        if isinstance(self.error, model_registry.RegistryRefusedError):
+            return self.error.reason
+        return str(self)
 
     def remedy(self, commands: Commands) -> str | None:
-        """Return the command that names another registry."""
-        return f"use another: {commands.config('registry-prefix')}"
-
-
-class RegistryContentError(RegistryError):
-    """The registry has invalid content."""
-
-    retryable = False
-
-    def remedy(self, commands: Commands) -> str | None:
-        """Return the two ways on."""
-        return f"repair it, or set: {commands.config('registry-prefix')}"
+        """Return the command or advice for this kind of error."""
+        match self.error:
+            case model_registry.RegistryElsewhereError():
+                return f"use another: {commands.config('registry-prefix')}"
+            case model_registry.RegistryRefusedError() as error:
+                return _S3_REMEDIES.get(error.code, error.remedy)
+            case model_registry.RegistryContentError():
+                return f"repair it, or set: {commands.config('registry-prefix')}"
+            case model_registry.NoSuchModelError():
+                return f"see: {commands.run('list-models')}"
+            case _:
+                return None
 
 
 class SourceError(RetryableError):
@@ -268,14 +269,6 @@ class NoSuccessError(CharmError):
     def remedy(self, commands: Commands) -> str | None:
         """Return the command that shows the run."""
         return f"see: {commands.run('get-run')}"
-
-
-class NoSuchModelError(CharmError):
-    """There is no such model, or none to go back to."""
-
-    def remedy(self, commands: Commands) -> str | None:
-        """Return the command that lists models."""
-        return f"see: {commands.run('list-models')}"
 
 
 class ServedModelError(CharmError):
@@ -316,10 +309,12 @@ class NoScheduleError(CharmError):
 
 @contextmanager
 def as_charm_errors() -> Generator[None]:
-    """Raise errors of `kfp_ops` as those of the charm."""
+    """Raise the libraries' errors as those of the charm."""
     try:
         yield
     except kfp_ops.KfpError as error:
         raise PipelinesError(error) from error
+    except model_registry.RegistryError as error:
+        raise ModelRegistryError(error) from error
     except kfp_ops.RelationDataError as error:
         raise InvalidRelationDataError(str(error)) from error

@@ -33,11 +33,11 @@ from kserve.model_server import app
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
-from obstore.exceptions import BaseError
 from prometheus_client import Counter, Gauge
 
 from fashion_mnist import export, prediction
-from fashion_mnist.registry import Registry, RegistryError
+from fashion_mnist.storage import open_registry
+from model_registry import Registry, RegistryError
 
 NAME = "fashion-mnist"
 INPUT = {"name": "images", "datatype": "UINT8", "shape": [-1, 28, 28]}
@@ -72,8 +72,7 @@ class ChampionModel(Model):
         """See which version is the champion, and load it if it is another; True once one serves.
 
         Raises:
-            RegistryError: the registry holds something else than it should.
-            BaseError: object storage cannot be reached.
+            RegistryError: object storage cannot be reached, or holds something else than it should.
             ServingError, OSError: the version does not load or does not predict.
         """
         champion = self._registry.champion()
@@ -182,7 +181,7 @@ def _followed(model: ChampionModel, seconds: float) -> Generator[None]:
             try:
                 if not model.load():
                     logger.warning("no model is the champion yet; looking again in %g s", seconds)
-            except (RegistryError, BaseError, OSError, RuntimeError) as error:
+            except (RegistryError, OSError, RuntimeError) as error:
                 first_line = (str(error).strip().splitlines() or [repr(error)])[0]
                 logger.warning("the champion cannot be had: %s; trying again", first_line[:300])
             if stop.wait(seconds):
@@ -221,7 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        model = ChampionModel(Registry.open(options.registry, options.s3_endpoint))
+        model = ChampionModel(open_registry(options.registry, options.s3_endpoint))
     except ValueError as error:
         print(f"training.serve: {error}", file=sys.stderr)
         return 1

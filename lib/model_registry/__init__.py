@@ -1,8 +1,16 @@
-"""Put each object of a model registry once, on any S3 server.
+"""A model registry in object storage: versions, their manifests, and the champion that serves.
 
-A registry is a set of objects that are never overwritten, so "put this object only if it does not
-exist" decides every race: who takes a version's number, and who moves the champion next. `Writes`
-offers that in two ways::
+It lies under one address, and its objects are never overwritten (`model_registry.layout` has their
+paths, `model_registry.schema` their contents)::
+
+    registry = Registry(open_store("s3://bucket/models", S3Options(endpoint=url)), location=url)
+    version = registry.publish(run_id, folder, manifest)
+    registry.promote_if_better(version, is_better, "accuracy 0.92")
+    champion = registry.champion()
+    registry.fetch(champion.version, Path("model"))
+
+"Put this object only if it does not exist" decides every race: who reserves a version's number, and
+who moves the champion next. `Writes` offers that in two ways::
 
     writes = Writes(store, connect=connect)
     if not writes.create("champion/00000003.json", content):
@@ -41,19 +49,83 @@ What limits it:
   choose a ConfigMap each: nothing but the S3 server is between them.
 """
 
-from model_registry._config_map import ConfigMap, ConfigMaps, config_map_name
-from model_registry._errors import UnsafeStoreError
-from model_registry._writes import PENDING, PROBE, RECORD, Method, Writes
+import importlib
+from typing import TYPE_CHECKING
+
+from model_registry.errors import (
+    ChampionMovedError,
+    NoSuchModelError,
+    RegistryContentError,
+    RegistryElsewhereError,
+    RegistryError,
+    RegistryRefusedError,
+    UnsafeStoreError,
+)
+
+if TYPE_CHECKING:
+    from model_registry._config_map import ConfigMap, ConfigMaps, config_map_name
+    from model_registry._writes import Method, Writes
+    from model_registry.registry import Registry
+    from model_registry.schema import (
+        Champion,
+        ChampionMove,
+        FileEntry,
+        Manifest,
+        MonitoringReport,
+        Prediction,
+        TestImage,
+        Version,
+    )
+    from model_registry.store import S3Options, open_store
+
+# Imported when they are asked for: obstore takes longer than many a hook does.
+_MODULES = {
+    "_config_map": "ConfigMap ConfigMaps config_map_name",
+    "_writes": "Method Writes",
+    "registry": "Registry",
+    "schema": (
+        "Champion ChampionMove FileEntry Manifest MonitoringReport Prediction TestImage Version"
+    ),
+    "store": "S3Options open_store",
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    attribute = getattr(importlib.import_module(f"model_registry.{_HOMES[name]}"), name)
+    globals()[name] = attribute
+    return attribute
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
+
 
 __version__ = "0.1.0"
 __all__ = [
-    "PENDING",
-    "PROBE",
-    "RECORD",
+    "Champion",
+    "ChampionMove",
+    "ChampionMovedError",
     "ConfigMap",
     "ConfigMaps",
+    "FileEntry",
+    "Manifest",
     "Method",
+    "MonitoringReport",
+    "NoSuchModelError",
+    "Prediction",
+    "Registry",
+    "RegistryContentError",
+    "RegistryElsewhereError",
+    "RegistryError",
+    "RegistryRefusedError",
+    "S3Options",
+    "TestImage",
     "UnsafeStoreError",
+    "Version",
     "Writes",
     "config_map_name",
+    "open_store",
 ]

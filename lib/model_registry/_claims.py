@@ -13,9 +13,9 @@ from obstore.store import ObjectStore
 
 from model_registry import _objects
 from model_registry._config_map import ConfigMap, ConfigMaps
-from model_registry._errors import UnsafeStoreError
+from model_registry.errors import UnsafeStoreError
+from model_registry.layout import PENDING
 
-PENDING = "pending"
 # A ConfigMap may have 1 MiB, and this becomes a third more as base64.
 _MAX_INLINE_BYTES = 64 * 1024
 # Keys of the ConfigMap's data.
@@ -162,6 +162,7 @@ class Claims:
                 f"configmap {self._name} in namespace {self._namespace} is of another registry than "
                 "writes.json says",
                 "start a registry under another prefix",
+                location=self._address,
             )
         return config_map
 

@@ -13,17 +13,14 @@ from obstore.exceptions import AlreadyExistsError
 from obstore.store import ObjectStore
 
 from model_registry import _objects
-from model_registry._claims import PENDING, Claims
+from model_registry._claims import Claims
 from model_registry._config_map import ConfigMaps, config_map_name
-from model_registry._errors import UnsafeStoreError
 from model_registry._probe import honours_conditions
+from model_registry.errors import UnsafeStoreError
+from model_registry.layout import PROBE, RECORD
 
-RECORD = "writes.json"
-PROBE = "probe.json"
 _SCHEMA_VERSION = 1
 _ADVICE = "use MinIO RELEASE.2024-05-07 or later, or Amazon S3"
-
-__all__ = ["PENDING", "PROBE", "RECORD", "Method", "Writes"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +54,7 @@ class Writes:
         connect: Callable[[], ConfigMaps | None] = lambda: None,
     ):
         self._store = store
-        self._location = location or "object storage"
+        self._location = location
         self._connect = connect
         self._method: Method | None = None
         self._claims: Claims | None = None
@@ -90,7 +87,9 @@ class Writes:
             self._open_claims().check()
         elif not honours_conditions(self._store, PROBE):
             raise UnsafeStoreError(
-                f"{self._location} ignores If-None-Match against its {RECORD}", _ADVICE
+                f"object storage ignores If-None-Match against its {RECORD}",
+                _ADVICE,
+                location=self._location,
             )
         self._is_checked = True
 
@@ -132,14 +131,20 @@ class Writes:
             self._begin_claims()
         chosen = self._recorded()
         if chosen is None:
-            raise UnsafeStoreError(f"{self._location} lost {RECORD} after it was put", "look again")
+            raise UnsafeStoreError(
+                f"object storage lost {RECORD} after it was put",
+                "look again",
+                location=self._location,
+            )
         return chosen
 
     def _begin_claims(self) -> None:
         config_maps = self._connect()
         if config_maps is None:
             raise UnsafeStoreError(
-                f"{self._location} ignores If-None-Match, and there is no Kubernetes", _ADVICE
+                "object storage ignores If-None-Match, and there is no Kubernetes",
+                _ADVICE,
+                location=self._location,
             )
         # Who chooses at the same time uses the same ConfigMap: its name follows from the address.
         method = Method(
@@ -172,8 +177,9 @@ class Writes:
                 method="kubernetes", namespace=namespace, config_map=config_map, id=registry_id
             )
         raise UnsafeStoreError(
-            f"{RECORD} in {self._location} names no method that this release knows",
+            f"{RECORD} names no method that this release knows",
             "upgrade, or restore it",
+            location=self._location,
         )
 
     def _open_claims(self) -> Claims:
@@ -181,9 +187,10 @@ class Writes:
             config_maps = self._connect()
             if config_maps is None:
                 raise UnsafeStoreError(
-                    f"{self._location} is written through Kubernetes, as {RECORD} says, and there is "
-                    "no cluster here",
+                    f"object storage is written through Kubernetes, as {RECORD} says, and there is no "
+                    "cluster here",
                     "write it where the pipelines' runs are executed",
+                    location=self._location,
                 )
             self._claims = self._new_claims(self.method(), config_maps)
         return self._claims

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 
 from actions.params import ListParams, PredictParams, PromoteParams, RollbackParams
-from errors import NoSuchModelError, NotServedError, ServedModelError
+from errors import NotServedError, ServedModelError
 from formatting import table, timestamp
 from k8s import inference_service
 from k8s.inference_service import Served
+from model_registry import Champion, Manifest, NoSuchModelError
 from reconciler.context import Context
-from registry import Champion, Result
 
 
 def list_models(context: Context, params: ListParams) -> dict[str, str]:
@@ -23,29 +23,28 @@ def list_models(context: Context, params: ListParams) -> dict[str, str]:
         RegistryError: the registry cannot be read.
     """
     champion = context.registry.champion()
-    moves = context.registry.moves(params.limit)
     serving_version = champion.version if champion else None
     rows = [
         (
-            f"v{version}",
-            f"{result.accuracy:.4f}",
-            _worst(result),
-            result.reason or "-",
-            timestamp(result.created_at) or "-",
-            result.run_id,
-            _served(moves.get(version), serves=version == serving_version),
+            f"v{version.number}",
+            f"{version.manifest.accuracy:.4f}",
+            _worst(version.manifest),
+            version.manifest.reason or "-",
+            timestamp(version.manifest.created_at) or "-",
+            version.manifest.run_id,
+            _served(version.promoted_at, serves=version.number == serving_version),
         )
-        for version, result in context.registry.versions(params.limit).items()
+        for version in context.registry.history(params.limit)
     ]
     results = {"count": str(len(rows)), "models": table(rows)}
     return results if serving_version is None else {**results, "champion": str(serving_version)}
 
 
-def _worst(result: Result) -> str:
-    if not result.recalls:
+def _worst(manifest: Manifest) -> str:
+    if not manifest.recalls:
         return "-"
-    name = min(result.recalls, key=lambda name: result.recalls[name])
-    return f"{name} {result.recalls[name]:.4f}"
+    name = min(manifest.recalls, key=lambda name: manifest.recalls[name])
+    return f"{name} {manifest.recalls[name]:.4f}"
 
 
 def _served(moved: datetime.datetime | None, *, serves: bool) -> str:
@@ -151,6 +150,6 @@ def rollback(context: Context, params: RollbackParams) -> dict[str, str]:
 def _champion_results(champion: Champion) -> dict[str, str]:
     return {
         "champion": str(champion.version),
-        "accuracy": f"{champion.result.accuracy:.4f}",
-        "run-id": champion.result.run_id,
+        "accuracy": f"{champion.manifest.accuracy:.4f}",
+        "run-id": champion.manifest.run_id,
     }

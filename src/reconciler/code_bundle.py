@@ -10,6 +10,8 @@ import functools
 import hashlib
 from pathlib import Path
 
+from model_registry import layout
+
 _PATH = Path(__file__).parents[1] / "pipelines" / "code.tar"
 
 
@@ -26,4 +28,4 @@ def digest() -> str:
 
 def path() -> str:
     """Return the bundle's place in the registry."""
-    return f"code/{digest()}"
+    return layout.code(digest())

@@ -10,9 +10,10 @@ from k8s.authorization import Profile
 from k8s.config_maps import ConfigMaps
 from k8s.inference_service import InferenceService
 from kfp_ops import ObjectStorage
+from model_registry import Registry
+from model_store import open_registry
 from naming import experiments
 from reconciler.peer_data import PeerData
-from registry import Registry
 
 if TYPE_CHECKING:
     from kfp_ops import Client
@@ -59,7 +60,7 @@ class Context:
     @property
     def registry(self) -> Registry:
         """The model registry."""
-        return Registry(
+        return open_registry(
             self.storage,
             bucket=self.config.registry_bucket,
             prefix=self.config.registry_prefix,

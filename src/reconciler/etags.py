@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from errors import SourceError
 from kfp_ops import ObjectStorage
-from registry import open_store
+from model_store import open_store
 
 # A hook does not wait: the next event asks again.
 SECONDS = 5

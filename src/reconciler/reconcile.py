@@ -11,8 +11,8 @@ import naming
 from errors import (
     CharmError,
     KubernetesError,
+    ModelRegistryError,
     PipelinesError,
-    RegistryError,
     SourceError,
     as_charm_errors,
 )
@@ -156,20 +156,22 @@ class _Reconciler:
             volumes.remove_leftovers(self._context, observed)
 
 
-def _unwritable(context: Context) -> RegistryError | KubernetesError | None:
+def _unwritable(context: Context) -> CharmError | None:
     """Return why no run could publish a model, or None if the registry can be written."""
     try:
-        context.registry.ensure_safe(context.namespace)
-    except (RegistryError, KubernetesError) as error:
+        with as_charm_errors():
+            context.registry.ensure_safe(context.namespace)
+    except (ModelRegistryError, KubernetesError) as error:
         return error
     return None
 
 
-def _without_code(context: Context) -> RegistryError | None:
+def _without_code(context: Context) -> CharmError | None:
     """Put the steps' code into the registry; return why that is impossible, or None."""
     try:
-        context.registry.put_blob(code_bundle.path(), code_bundle.content)
-    except RegistryError as error:
+        with as_charm_errors():
+            context.registry.put_code(code_bundle.digest(), code_bundle.content)
+    except ModelRegistryError as error:
         return error
     return None
 
@@ -197,8 +199,9 @@ def _is_stuck(observed: ObservedState, timeout: datetime.timedelta, now: datetim
 
 def _champion(context: Context) -> Signals:
     try:
-        return Signals(champion=context.registry.champion())
-    except RegistryError as error:
+        with as_charm_errors():
+            return Signals(champion=context.registry.champion())
+    except ModelRegistryError as error:
         # Runs continue, and are reported, even if this cannot be read.
         return Signals(problem=error)
 
@@ -236,13 +239,15 @@ def _collect_signals(context: Context, monitored: ObservedState, signals: Signal
         else []
     )
     try:
-        for run in succeeded:
-            signals = dataclasses.replace(signals, report=context.registry.report(run.run_id))
+        with as_charm_errors():
+            reports = [context.registry.report(run.run_id) for run in succeeded]
+        for report in reports:
+            signals = dataclasses.replace(signals, report=report)
         if champion and triggers.watches_data(context.config, champion):
-            source, files = champion.result.source, champion.result.etags
+            source, files = champion.manifest.source, champion.manifest.etags
             etags = sources.etags(source, files, context.storage)
             signals = dataclasses.replace(signals, etags=etags)
-    except (RegistryError, SourceError) as error:
+    except (ModelRegistryError, SourceError) as error:
         signals = dataclasses.replace(signals, problem=error)
     return signals
 
@@ -272,11 +277,12 @@ def _build_snapshot(
         report=signals.report,
         monitor=monitor and context.peer_data.runs.as_known(monitor),
     )
-    if isinstance(signals.problem, RegistryError) or not run or not run.state.is_final:
+    if isinstance(signals.problem, ModelRegistryError) or not run or not run.state.is_final:
         return snapshot
     try:
-        return dataclasses.replace(snapshot, result=context.registry.result(run.run_id))
-    except RegistryError as error:
+        with as_charm_errors():
+            return dataclasses.replace(snapshot, result=context.registry.result(run.run_id))
+    except ModelRegistryError as error:
         return dataclasses.replace(snapshot, problem=error)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from k8s.inference_service import Served
+from model_registry import Champion
 from reconciler.context import Context
-from registry import Champion
 
 
 def serve(context: Context, champion: Champion | None, *, dry_run: bool) -> Served | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from k8s.inference_service import Served
     from k8s.pods import PodIssue
     from kfp_ops import Run
-    from registry import Champion, Report, Result
+    from model_registry import Champion, Manifest, MonitoringReport
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,14 +45,14 @@ class Snapshot:
     runs: Mapping[str, Run] = dataclasses.field(default_factory=dict[str, "Run"])
     latest: Run | None = None
     steps: frozenset[str] = frozenset()
-    result: Result | None = None
+    result: Manifest | None = None
     trained_before: Run | None = None
     champion: Champion | None = None
     served: Served | None = None
     pod_issue: PodIssue | None = None
     schedule: bool | None = None
     config: TrainerConfig | None = None
-    report: Report | None = None
+    report: MonitoringReport | None = None
     monitor: Run | None = None
     workload: str = ""
     stuck: bool = False

@@ -11,10 +11,10 @@ import datetime
 from collections.abc import Iterator, Mapping
 
 from config import TrainerConfig
-from errors import RegistryError, SourceError
+from errors import CharmError
 from formatting import figures
 from kfp_ops import fingerprint
-from registry import Champion, Report
+from model_registry import Champion, MonitoringReport
 
 # How the names of their runs begin.
 RUN_PREFIX = "retrain-"
@@ -33,9 +33,9 @@ class Signals:
     """
 
     champion: Champion | None = None
-    report: Report | None = None
+    report: MonitoringReport | None = None
     etags: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
-    problem: RegistryError | SourceError | None = None
+    problem: CharmError | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,8 +61,8 @@ def watches_data(config: TrainerConfig, champion: Champion | None) -> bool:
     return bool(
         config.retrain_on_data
         and champion
-        and champion.result.etags
-        and champion.result.source == config.data_path
+        and champion.manifest.etags
+        and champion.manifest.source == config.data_path
     )
 
 
@@ -93,7 +93,7 @@ def due(config: TrainerConfig, signals: Signals, now: datetime.datetime) -> list
 
 
 def drift(
-    config: TrainerConfig, champion: Champion | None, report: Report | None
+    config: TrainerConfig, champion: Champion | None, report: MonitoringReport | None
 ) -> dict[str, float]:
     """Return which features of production drifted from the champion's training data.
 
@@ -113,21 +113,21 @@ _Reasons = Iterator[tuple[str, object, str]]
 
 
 def _new_data(config: TrainerConfig, champion: Champion, etags: Mapping[str, str]) -> _Reasons:
-    trained = champion.result.etags
+    trained = champion.manifest.etags
     changed = sorted(name for name in trained if name in etags and etags[name] != trained[name])
     if watches_data(config, champion) and changed:
         sentence = f"{', '.join(changed)} changed since the model that serves was trained"
         yield "new data", dict(etags), sentence
 
 
-def _drift(config: TrainerConfig, champion: Champion, report: Report | None) -> _Reasons:
+def _drift(config: TrainerConfig, champion: Champion, report: MonitoringReport | None) -> _Reasons:
     drifted = drift(config, champion, report)
     if config.retrain_on_drift and report and drifted:
         yield "drift", report.run_id, f"production drifted from its data: {figures(drifted)}"
 
 
 def _age(config: TrainerConfig, champion: Champion, now: datetime.datetime) -> _Reasons:
-    created, after = champion.result.created_at, config.retrain_after
+    created, after = champion.manifest.created_at, config.retrain_after
     # A model that is not replaced is due again after as many days more.
     times = (now - created) // datetime.timedelta(days=after) if created and after else 0
     if times > 0:

@@ -78,7 +78,7 @@ def _training(gauge: _Gauge, snapshot: Snapshot) -> None:
 def _champion(gauge: _Gauge, snapshot: Snapshot) -> None:
     champion = snapshot.champion
     if champion:
-        documentation, model = "of the model that serves", champion.result
+        documentation, model = "of the model that serves", champion.manifest
         gauge("champion_version", "number of the model that serves", champion.version)
         gauge("champion_accuracy", documentation, model.accuracy)
         gauge("champion_loss", documentation, model.loss)

@@ -56,8 +56,8 @@ def _model(snapshot: Snapshot) -> Mapping[str, str]:
         version=champion.version,
         uri=config.model_uri(champion.version),
         format="tensorflow-saved-model",
-        accuracy=champion.result.accuracy,
-        run_id=champion.result.run_id,
+        accuracy=champion.manifest.accuracy,
+        run_id=champion.manifest.run_id,
         signature=SIGNATURE,
     )
     return model.published

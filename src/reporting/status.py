@@ -238,7 +238,7 @@ def _champion(snapshot: Snapshot, *, is_first: bool) -> list[_Part]:
     if not is_first:
         return [_Part(text=text, short=text)]
     kind = ops.WaitingStatus if served and not served.is_ready else ops.ActiveStatus
-    detailed = f"{text}, accuracy {champion.result.accuracy:.4f}{_kserve(served)}"
+    detailed = f"{text}, accuracy {champion.manifest.accuracy:.4f}{_kserve(served)}"
     return [_Part(text=detailed, short=text, kind=kind)]
 
 
@@ -254,7 +254,7 @@ def _is_promoted(snapshot: Snapshot) -> bool:
     run, champion = snapshot.latest, snapshot.champion
     if run is None or champion is None or run.state is not kfp_ops.RunState.SUCCEEDED:
         return False
-    return champion.result.run_id == run.run_id
+    return champion.manifest.run_id == run.run_id
 
 
 def _succeeded(snapshot: Snapshot, name: str, commands: Commands) -> _Part:

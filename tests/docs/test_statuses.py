@@ -6,29 +6,25 @@ import re
 import ops
 import pytest
 
+import model_registry
 from commands import Commands
 from errors import (
     InvalidRelationDataError,
     KubernetesError,
     KubernetesForbiddenError,
+    ModelRegistryError,
     NoDataError,
     NoKServeError,
     NoProfilesError,
     NoScheduleError,
     NoStorageSecretError,
     NoSuccessError,
-    NoSuchModelError,
     NoSuchRunError,
     NotServedError,
     ParameterError,
     ProfilePendingError,
-    RegistryContentError,
-    RegistryElsewhereError,
-    RegistryError,
-    RegistryRefusedError,
     ServedModelError,
     SourceError,
-    UnsafeRegistryError,
 )
 from kfp_ops import RunState
 from reconciler.snapshot import Snapshot
@@ -60,16 +56,28 @@ PROBLEMS = [
     NoProfilesError("profile fashion-mnist: this cluster has no such kind"),
     ProfilePendingError("namespace fashion-mnist of the profile is not there yet"),
     KubernetesError("no way to Kubernetes"),
-    RegistryError("object storage http://minio:9000 cannot be read"),
-    RegistryRefusedError(
-        "object storage answers NoSuchBucket: http://minio:9000/mlpipeline", "make it"
+    ModelRegistryError(
+        model_registry.RegistryError("object storage http://minio:9000 cannot be read")
     ),
-    UnsafeRegistryError(
-        "object storage ignores If-None-Match, and there is no Kubernetes", "use Amazon S3"
+    ModelRegistryError(
+        model_registry.RegistryRefusedError(
+            "object storage answers NoSuchBucket: http://minio:9000/mlpipeline", "make it"
+        )
+    ),
+    ModelRegistryError(
+        model_registry.UnsafeStoreError(
+            "object storage ignores If-None-Match, and there is no Kubernetes", "use Amazon S3"
+        )
     ),
     KubernetesForbiddenError("S3 has no conditional writes: write ConfigMaps in kubeflow"),
-    RegistryElsewhereError("the registry is in namespace a, runs in b"),
-    RegistryContentError("http://minio:9000/mlpipeline: 1/manifest.json is not a JSON object"),
+    ModelRegistryError(
+        model_registry.RegistryElsewhereError("the registry is in namespace a, runs in b")
+    ),
+    ModelRegistryError(
+        model_registry.RegistryContentError(
+            "http://minio:9000/mlpipeline: 1/manifest.json is not a JSON object"
+        )
+    ),
     SourceError("data-path s3://bucket/data cannot be looked at: status 403"),
     NoKServeError("inferenceservice kubeflow--trainer: this cluster has no such kind"),
     NoStorageSecretError("secret mlpipeline-minio-artifact, whose keys KServe needs, is not there"),
@@ -79,7 +87,7 @@ ANSWERS = [
     ParameterError("limit", 0, "between 1 and 100"),
     NoSuchRunError("no run"),
     NoSuccessError("run a failed"),
-    NoSuchModelError("none"),
+    ModelRegistryError(model_registry.NoSuchModelError("none")),
     NoScheduleError("there is no schedule", "schedule='0 3 * * 0'"),
     NoScheduleError("the option schedule-paused is true", "schedule-paused=false"),
     ServedModelError("the served model does not answer"),
@@ -98,7 +106,7 @@ SEEN = [
     *(
         status.problem(error, JUJU)
         for error in of(test_status.test_each_problem_says_what_to_do, 0)
-        if not isinstance(error, RegistryError | InvalidRelationDataError)
+        if not isinstance(error, ModelRegistryError | InvalidRelationDataError)
     ),
     *(status.problem(error, JUJU) for error in PROBLEMS),
     status.standby_status(Snapshot(), JUJU),

@@ -65,7 +65,7 @@ def test_step_starts_without_network_from_the_bundle_in_the_image(pod):
     command = spec["deploymentSpec"]["executors"]["exec-train"]["container"]["command"]
     digest = spec["root"]["inputDefinitions"]["parameters"]["code_sha256"]["defaultValue"]
     program = (
-        "import kfp, obstore, tensorflow, fashion_mnist.registry; "
+        "import kfp, obstore, tensorflow, fashion_mnist.storage; "
         "print(kfp.__version__, tensorflow.__version__, 'obstore' in obstore.__file__)"
     )
     # WHEN it imports all that steps do

@@ -15,12 +15,13 @@ import httpx
 import pytest
 import yaml
 
+import model_registry
 from config import TrainerConfig
-from errors import RegistryError
+from errors import ModelRegistryError
 from k8s.pods import PodIssue
 from kfp_ops import Run, RunState
+from model_registry import Champion, Manifest, MonitoringReport
 from reconciler.snapshot import Snapshot
-from registry import Champion, Report, Result
 from reporting import metrics
 from workload import observability, pushgateway
 from workload.observability import Topology
@@ -41,7 +42,7 @@ OLD = datetime.datetime(2025, 1, 1, tzinfo=datetime.timezone.utc)
 NOW = datetime.datetime.now(datetime.timezone.utc)
 GOOD = Champion(
     version=3,
-    result=Result(
+    manifest=Manifest(
         run_id="r3",
         accuracy=0.93,
         accepted=True,
@@ -50,7 +51,7 @@ GOOD = Champion(
         recalls={"Shirt": 0.8, "Bag": 0.99},
     ),
 )
-PRODUCTION = Report(
+PRODUCTION = MonitoringReport(
     run_id="m1",
     version=3,
     images=1000,
@@ -71,7 +72,7 @@ FINE = Snapshot(
         finished_at=NOW + datetime.timedelta(seconds=90),
     ),
     # Above the default of max-drift, below what it is set to here
-    result=dataclasses.replace(GOOD.result, drift={"train": 0.12}),
+    result=dataclasses.replace(GOOD.manifest, drift={"train": 0.12}),
     champion=GOOD,
     schedule=True,
 )
@@ -90,7 +91,7 @@ def cancelled(after):
 
 
 def rejected(name):
-    result = Result(run_id=name, accuracy=0.8, accepted=False)
+    result = Manifest(run_id=name, accuracy=0.8, accepted=False)
     return dataclasses.replace(FINE, latest=run(RunState.SUCCEEDED, name), result=result)
 
 
@@ -221,7 +222,7 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
             dataclasses.replace(
                 FINE,
                 champion=dataclasses.replace(
-                    GOOD, result=dataclasses.replace(GOOD.result, created_at=OLD)
+                    GOOD, manifest=dataclasses.replace(GOOD.manifest, created_at=OLD)
                 ),
             ),
         ),
@@ -229,7 +230,7 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
             "DataDrift",
             "firing",
             dataclasses.replace(
-                FINE, result=dataclasses.replace(GOOD.result, drift={"test": 0.21})
+                FINE, result=dataclasses.replace(GOOD.manifest, drift={"test": 0.21})
             ),
         ),
         (
@@ -243,7 +244,11 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
             dataclasses.replace(FINE, report=dataclasses.replace(PRODUCTION, is_inaccurate=True)),
         ),
         ("MonitoringFailed", "firing", dataclasses.replace(FINE, monitor=run(RunState.FAILED))),
-        ("TrainerProblem", "pending", Snapshot(problem=RegistryError("no way"))),
+        (
+            "TrainerProblem",
+            "pending",
+            Snapshot(problem=ModelRegistryError(model_registry.RegistryError("no way"))),
+        ),
     ],
 )
 def test_each_alert_comes_and_goes(monitoring, alert, state, snapshot):
@@ -298,7 +303,7 @@ def test_three_rejected_candidates_are_an_alert_until_one_is_accepted(monitoring
 def test_runs_that_make_the_champion_again_are_no_alert(monitoring):
     # GIVEN a schedule without new data: each run makes the model that serves
     def again(name):
-        result = dataclasses.replace(GOOD.result, run_id=name, accepted=False, unchanged=True)
+        result = dataclasses.replace(GOOD.manifest, run_id=name, accepted=False, unchanged=True)
         return dataclasses.replace(FINE, latest=run(RunState.SUCCEEDED, name), result=result)
 
     # WHEN there are as many as would be an alert THEN there is none, and their accuracy is shown
@@ -316,7 +321,7 @@ def test_what_an_outage_hides_keeps_its_last_value(monitoring):
     monitoring.show(dataclasses.replace(FINE, latest=run(RunState.FAILED)))
     until(monitoring.alerts, "TrainingFailed")
     # WHEN nothing can be seen, THEN the alert stays, and so does what is known of the champion
-    monitoring.show(Snapshot(problem=RegistryError("no way")))
+    monitoring.show(Snapshot(problem=ModelRegistryError(model_registry.RegistryError("no way"))))
     until(lambda: "TrainerProblem" in monitoring.alerts(), "TrainerProblem")
     assert set(monitoring.alerts()) == {"TrainingFailed", "TrainerProblem"}
     (accuracy,) = monitoring.query("fashion_mnist_trainer_champion_accuracy")

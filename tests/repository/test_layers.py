@@ -7,21 +7,21 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # What every module of the charm may use.
-BASE = {"commands", "config", "cron", "errors", "formatting", "kfp_ops", "naming"}
+BASE = {"commands", "config", "cron", "errors", "formatting", "kfp_ops", "model_registry", "naming"}
 # A module or package at the top of src/, and what of ours it may import beyond itself.
 LAYERS = {
     "naming": set(),
     "cron": set(),
     "formatting": {"kfp_ops"},
     "commands": set(),
-    "errors": {"commands", "kfp_ops"},
-    "config": {"cron", "errors", "kfp_ops"},
+    "errors": {"commands", "kfp_ops", "model_registry"},
+    "config": {"cron", "errors", "kfp_ops", "model_registry"},
     "k8s": {"errors", "kfp_ops", "model_registry", "naming"},
-    "registry": {"errors", "kfp_ops", "model_registry"},
+    "model_store": {"kfp_ops", "model_registry"},
     "workload": {"errors", "kfp_ops"},
-    "reconciler": {*BASE, "k8s", "registry"},
-    "reporting": {*BASE, "k8s", "registry", "reconciler", "workload"},
-    "actions": {*BASE, "k8s", "registry", "reconciler", "reporting"},
+    "reconciler": {*BASE, "k8s", "model_store"},
+    "reporting": {*BASE, "k8s", "reconciler", "workload"},
+    "actions": {*BASE, "k8s", "reconciler", "reporting"},
     "charm": {*BASE, "actions", "k8s", "reconciler", "reporting", "workload"},
 }
 # The project's other folders, and what of ours they may import.

@@ -35,7 +35,7 @@ def test_bundle_is_the_committed_one_and_reproducible():
         requirements = archive.extractfile("requirements.txt").read().decode()
     # THEN nothing in it depends on when, where and by whom it was made
     assert {(m.mtime, m.uid, m.gid, m.uname, m.mode) for m in members} == {(0, 0, 0, "", 0o644)}
-    assert {"bootstrap.py", "fashion_mnist/__init__.py", "fashion_mnist/registry.py"} <= names
+    assert {"bootstrap.py", "fashion_mnist/__init__.py", "model_registry/registry.py"} <= names
     # AND each package it requires is pinned and has hashes
     for line in requirements.splitlines():
         assert re.match(r"[a-z]+==[\w.]+( ; python_version .* '3.11')? --hash=sha256:", line)

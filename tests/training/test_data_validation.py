@@ -12,8 +12,10 @@ import pytest
 from fashion_mnist import data, data_validation, ingesting, reference
 from fashion_mnist.data import DataError
 from fashion_mnist.data_validation import Limits, inspect, stability_index, statistics, validate
-from fashion_mnist.registry import Registry, RegistryError
+from fashion_mnist.storage import open_registry
+from model_registry import RegistryError
 from sandbox import Sandbox
+from tests.manifests import manifest
 
 official = pytest.mark.skipif(
     not data.DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed"
@@ -314,9 +316,9 @@ def registry_of(tmp_path):
         files = tmp_path / "files"
         files.mkdir()
         (files / "model").write_bytes(b"model")
-        place = Registry.open(str(tmp_path / "registry"))
-        facts = {"schema_version": 1, "run_id": "r", "data": {"statistics": found}}
-        place.move_champion(place.publish("r", files, facts), after=0, reason="first")
+        registry = open_registry(str(tmp_path / "registry"))
+        facts = manifest("r", data={"statistics": found})
+        registry.move_champion(registry.publish("r", files, facts), after=0, reason="first")
         return str(tmp_path / "registry")
 
     return make

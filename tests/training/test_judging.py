@@ -19,7 +19,8 @@ from fashion_mnist import (
 )
 from fashion_mnist.evaluation import Gate, evaluate
 from fashion_mnist.recipes import Recipe
-from fashion_mnist.registry import Registry, RegistryError
+from fashion_mnist.storage import open_registry
+from model_registry import RegistryError
 
 RECIPE = Recipe(
     name="tiny",
@@ -159,18 +160,18 @@ def judge(models, dataset, tmp_path):
 
 @pytest.fixture
 def registry(tmp_path):
-    return Registry.open(str(tmp_path / "registry"))
+    return open_registry(str(tmp_path / "registry"))
 
 
 def test_a_better_model_is_promoted(judge, registry):
     first = judge("champion")
-    assert registry.champion().manifest["run_id"] == "champion"
+    assert registry.champion().manifest.run_id == "champion"
     second = judge("better")
     assert second["verdict"]["status"] == "accepted"
     assert second["parent"] == 1
     assert second["metrics"]["test"]["accuracy"] > first["metrics"]["test"]["accuracy"]
     champion = registry.champion()
-    assert (champion.version, champion.manifest["run_id"]) == (2, "better")
+    assert (champion.version, champion.manifest.run_id) == (2, "better")
 
 
 def test_a_run_without_new_data_or_settings_makes_the_champion_again_and_says_so(
@@ -203,12 +204,11 @@ def test_the_report_compares_versions_over_time(judge, registry, tmp_path):
     html = (tmp_path / "worse.html").read_text()
     table = html[html.index("Versions over time") :]
     found = registry.history()
-    assert [manifest["version"] for manifest, _ in found] == [1, 2]
-    for manifest, since in found:
-        assert f"<td>{manifest['metrics']['test']['accuracy']:.4f}</td>" in table
-        assert since in table
-        assert since.startswith("20")
-    assert [manifest["version"] for manifest, _ in registry.history(1)] == [2]
+    assert [version.number for version in found] == [2, 1]
+    for version in found:
+        assert f"<td>{version.manifest.accuracy:.4f}</td>" in table
+        assert version.promoted_at.strftime("%Y-%m-%dT%H:%M:%SZ") in table
+    assert [version.number for version in registry.history(1)] == [2]
 
 
 def test_a_version_keeps_its_answers_to_the_test_images(judge, registry, images, tmp_path):
@@ -225,7 +225,7 @@ def test_a_version_keeps_its_answers_to_the_test_images(judge, registry, images,
 def test_the_test_images_are_kept_for_all_versions(judge, registry, images, tmp_path):
     judge("champion")
     judge("better")
-    names = {registry.manifest(version)["data"]["test_images"] for version in (1, 2)}
+    names = {registry.manifest(version).test_images for version in (1, 2)}
     (name,) = names
     kept = tmp_path / "registry" / "data" / name
     assert np.array_equal(data.parse_idx(kept.read_bytes(), "", dimensions=3), images.test_images)
@@ -277,9 +277,9 @@ def test_a_new_split_compares_on_images_that_the_champion_was_not_trained_on(
         in said["verdict"]["reasons"][-1]
     )
     champion = registry.champion()
-    assert champion.manifest["run_id"] == "honest"
+    assert champion.manifest.run_id == "honest"
     # AND the version keeps by what its training images are known again
-    packed = registry.kept(champion.manifest["data"]["train_digests"])
+    packed = registry.get_blob(champion.manifest.train_digests)
     assert len(packed) == 8 * 2000
     assert np.flatnonzero(data.are_among(images.train_images, packed)).tolist() == [
         *range(1000, 3000)
@@ -302,7 +302,7 @@ def test_a_version_of_an_earlier_release_is_compared_on_all_test_images(
 
 
 def test_digests_that_were_altered_or_are_gone_are_told(judge, registry, split_anew, tmp_path):
-    name = registry.manifest(1)["data"]["train_digests"]
+    name = registry.manifest(1).train_digests
     path = tmp_path / "registry" / "data" / name
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(RegistryError, match=f"data/{name} was altered"):
@@ -354,7 +354,7 @@ def test_another_model_is_promoted_after_a_rollback(judge, registry, models, ima
     export.export(trained.model, models["other"], "model.keras", images.train_images)
     said = judge("other")
     assert said["verdict"]["status"] == "accepted"
-    assert registry.champion().manifest["run_id"] == "other"
+    assert registry.champion().manifest.run_id == "other"
 
 
 def test_a_rollback_while_a_run_goes_on_holds_for_the_model_that_it_made(judge, registry, models):

@@ -23,7 +23,8 @@ from fashion_mnist import (
 from fashion_mnist.data import DataError
 from fashion_mnist.evaluation import Gate
 from fashion_mnist.recipes import Recipe
-from fashion_mnist.registry import Registry, RegistryError
+from fashion_mnist.storage import open_registry
+from model_registry import RegistryError
 
 RECIPE = Recipe(
     name="tiny",
@@ -103,7 +104,7 @@ def batch(tmp_path):
 
 
 def test_the_manifest_says_why_its_run_was_started(champion):
-    assert Registry.open(champion).champion().manifest["reason"] == "drift"
+    assert open_registry(champion).champion().manifest.reason == "drift"
 
 
 # What it says of images ---------------------------------------------------------------------------------
@@ -223,7 +224,7 @@ def test_the_report_is_kept_once_and_nothing_else_moves(
     look, batch, production, champion, tmp_path
 ):
     np.save(batch / "images.npy", production[0])
-    before = Registry.open(champion).champion()
+    before = open_registry(champion).champion()
     options = {"source": str(batch), "registry": champion, "s3_endpoint": "", "max_drift": 0.1}
     options |= {"min_images": 1, "run_id": "twice", "report": tmp_path / "report.html"}
     first = monitoring.monitor(**options)
@@ -232,8 +233,8 @@ def test_the_report_is_kept_once_and_nothing_else_moves(
     assert monitoring.monitor(**options) == first
     kept = tmp_path.joinpath(champion, "monitoring", "twice", "report.json")
     assert json.loads(kept.read_text()) == first
-    assert Registry.open(champion).champion() == before
-    assert Registry.open(champion).versions() == [1]
+    assert open_registry(champion).champion() == before
+    assert open_registry(champion).versions() == [1]
 
 
 # What it reads --------------------------------------------------------------------------------------------

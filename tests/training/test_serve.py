@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from fashion_mnist import data, evaluation, export, recipes, training
-from fashion_mnist.registry import Registry
+from fashion_mnist.storage import open_registry
+from model_registry import Registry
+from tests.manifests import manifest
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
@@ -64,7 +66,7 @@ def until(said, expected, seconds=60):
 def serving(tmp_path_factory):
     folder = tmp_path_factory.mktemp("serving")
     images = data.load()
-    registry = Registry.open(str(folder / "registry"))
+    registry = open_registry(str(folder / "registry"))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-W", "ignore", "-m", "training.serve", folder / "registry"]
@@ -85,7 +87,7 @@ def serving(tmp_path_factory):
             files = models[version] = folder / f"model-{version}"
             export.export(trained.model, files, "model.keras", images.train_images)
             run = f"run-{version}"
-            registry.publish(run, files, {"schema_version": 1, "run_id": run})
+            registry.publish(run, files, manifest(run))
 
         url = f"http://127.0.0.1:{port}"
 
@@ -142,9 +144,7 @@ def test_the_two_versions_are_told_apart_by_their_answers(serving):
 
 def test_a_version_that_cannot_be_had_leaves_the_one_that_serves(serving, tmp_path):
     # GIVEN a version whose file was altered after it was published
-    broken = serving.registry.publish(
-        "run-3", serving.models[1], {"schema_version": 1, "run_id": "3"}
-    )
+    broken = serving.registry.publish("run-3", serving.models[1], manifest("3"))
     root = Path(serving.models[1]).parent / "registry" / str(broken)
     (root / "serving" / str(broken) / "saved_model.pb").write_bytes(b"not a model")
     serving.move(1)

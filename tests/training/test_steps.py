@@ -10,7 +10,7 @@ from kfp import dsl
 
 from fashion_mnist import attempts, data, data_validation, export, judging
 from fashion_mnist.evaluation import Gate
-from fashion_mnist.registry import Registry
+from fashion_mnist.storage import open_registry
 from training import components
 
 # Where the code bundle is, which the bootstrap alone reads.
@@ -114,7 +114,7 @@ def test_accepted_model_is_published_and_its_prediction_echoed(
 ):
     dataset = keep(data.load(str(toy)))
     model, _ = train(dataset)
-    registry = Registry.open(str(tmp_path / "registry"))
+    registry = open_registry(str(tmp_path / "registry"))
     # WHEN the gate accepts the model
     _, (verdict, echo) = evaluate(dataset, model, registry=str(tmp_path / "registry"))
     # THEN it is a version and serves, and one image's prediction reads as in the original notebook
@@ -129,7 +129,7 @@ def test_rejected_model_is_not_published_but_predicts(toy, tmp_path, keep, train
     _, (verdict, echo) = evaluate(
         dataset, model, registry=str(tmp_path / "registry"), min_accuracy=1.1
     )
-    registry = Registry.open(str(tmp_path / "registry"))
+    registry = open_registry(str(tmp_path / "registry"))
     assert (verdict, registry.champion(), registry.versions()) == ("rejected", None, [])
     assert echo.startswith("Prediction: ")
 
@@ -200,7 +200,7 @@ def test_the_reference_has_every_field_of_the_manifest(toy, tmp_path, keep, trai
     best = {"trials": 1, "best": 0, "val_accuracy": 0.9}
     model, _ = train(dataset, tuning=json.dumps(best))
     evaluate(dataset, model, registry=str(tmp_path / "registry"))
-    facts = Registry.open(str(tmp_path / "registry")).manifest(1)
+    facts = open_registry(str(tmp_path / "registry")).manifest(1)
     assert facts["pipeline"] == {
         "name": "tuner",
         "version": "0a1b2c3d4e5f",

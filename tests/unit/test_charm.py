@@ -18,7 +18,7 @@ import yaml
 
 from actions import runs as kfp_runs
 from charm import FashionMnistTrainerCharm
-from fashion_mnist.registry import Registry as PipelineRegistry
+from fashion_mnist.storage import open_registry
 from k8s import client as kube
 from k8s.config_maps import ConfigMaps
 from kfp_ops import AnswerError, ForbiddenError, Run, RunState, ServerError, UnreachableError
@@ -1108,7 +1108,7 @@ def test_the_trainings_registry_reads_what_the_charm_moved(act, three, sandbox, 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    theirs = PipelineRegistry.open("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
+    theirs = open_registry("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
     # WHEN the charm moves the champion, THEN a step sees it, and moves it on from there
     act("promote", version=1)
     champion = theirs.champion()
@@ -1192,7 +1192,7 @@ class TestThroughKubernetes:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
         monkeypatch.setenv("AWS_REGION", "us-east-1")
-        return PipelineRegistry.open("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
+        return open_registry("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
 
     def test_the_champion_moves_and_the_steps_follow(self, ctx, state, act, three, steps):
         # GIVEN the leader, which saw the relation first

@@ -11,10 +11,10 @@ import naming
 from config import TrainerConfig
 from errors import OptionError
 from kfp_ops import ConcurrencyPolicy, ObjectStorage, PipelineSpec
+from model_registry import Champion, Manifest
 from reconciler import code_bundle, desired_state, pipelines
 from reconciler.requests import MonitorParams, TrainParams, TuneParams
 from reconciler.triggers import Signals
-from registry import Champion, Result
 
 NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.timezone.utc)
 STORAGE = ObjectStorage(
@@ -115,12 +115,12 @@ def test_every_run_is_told_the_version_whose_name_is_uploaded():
     options = changed(
         training_image="site.example/tensorflow:1", cpu="8", schedule="@daily", retrain_after=7
     )
-    made = Result(
+    made = Manifest(
         run_id="r", accuracy=0.9, accepted=True, created_at=NOON - datetime.timedelta(days=8)
     )
     said = wanted(
         options,
-        evidence=Signals(champion=Champion(version=3, result=made)),
+        evidence=Signals(champion=Champion(version=3, manifest=made)),
         **{"train-1": TrainParams(epochs=2)},
     )
     # THEN all of them are told it
@@ -194,10 +194,10 @@ def test_runs_have_the_options_time():
 
 
 def test_a_trigger_makes_a_run_of_the_family_that_keeps_its_distance():
-    made = Result(
+    made = Manifest(
         run_id="r", accuracy=0.9, accepted=True, created_at=NOON - datetime.timedelta(days=8)
     )
-    evidence = Signals(champion=Champion(version=3, result=made))
+    evidence = Signals(champion=Champion(version=3, manifest=made))
     options = changed(retrain_after=7, retrain_interval=12)
     configured, run = wanted(options, evidence=evidence).runs
     assert run.name.startswith(run.concurrency_group)

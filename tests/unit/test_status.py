@@ -10,31 +10,30 @@ import pytest
 
 import errors
 import kfp_ops
+import model_registry
 from commands import Commands
 from config import TrainerConfig
 from errors import (
     InvalidRelationDataError,
+    ModelRegistryError,
     NoDataError,
     OptionError,
     PipelinesError,
-    RegistryContentError,
-    RegistryError,
-    RegistryRefusedError,
 )
 from k8s.inference_service import Served
 from k8s.pods import PodIssue
 from kfp_ops import Run, RunState, Task
+from model_registry import Champion, Manifest, MonitoringReport
 from reconciler.snapshot import Snapshot
-from registry import Champion, Report, Result
 from reporting import status
 
 JUJU = Commands(app="trainer", juju=3)
-GOOD = Result(run_id="new", accuracy=0.9141, accepted=True)
-BAD = Result(run_id="new", accuracy=0.8, accepted=False, reasons=("accuracy 0.8 is below 0.85",))
-SAME = Result(
+GOOD = Manifest(run_id="new", accuracy=0.9141, accepted=True)
+BAD = Manifest(run_id="new", accuracy=0.8, accepted=False, reasons=("accuracy 0.8 is below 0.85",))
+SAME = Manifest(
     run_id="new", accuracy=0.9, accepted=False, reasons=("train on new data",), unchanged=True
 )
-OLD = Champion(version=2, result=Result(run_id="old", accuracy=0.9, accepted=True))
+OLD = Champion(version=2, manifest=Manifest(run_id="old", accuracy=0.9, accepted=True))
 STEPS = frozenset({"ingest", "train", "evaluate-and-predict"})
 
 
@@ -99,7 +98,7 @@ def lasted(state=RunState.CANCELED, **how_long):
             Snapshot(
                 latest=run(RunState.SUCCEEDED),
                 result=GOOD,
-                champion=Champion(version=3, result=GOOD),
+                champion=Champion(version=3, manifest=GOOD),
                 schedule=False,
             ),
             ops.ActiveStatus(
@@ -114,9 +113,9 @@ def lasted(state=RunState.CANCELED, **how_long):
             Snapshot(
                 latest=run(RunState.SUCCEEDED),
                 result=GOOD,
-                champion=Champion(version=3, result=GOOD),
+                champion=Champion(version=3, manifest=GOOD),
                 config=HOUR,
-                report=Report(run_id="m", version=3, images=1000, drift={"pixels": 0.2}),
+                report=MonitoringReport(run_id="m", version=3, images=1000, drift={"pixels": 0.2}),
             ),
             ops.ActiveStatus(
                 "v3 serves, accuracy 0.9141; production drifted: pixels 0.200; train on new data: juju run trainer/leader train"
@@ -144,7 +143,7 @@ def lasted(state=RunState.CANCELED, **how_long):
             Snapshot(
                 latest=run(RunState.SUCCEEDED),
                 result=GOOD,
-                champion=Champion(version=3, result=GOOD),
+                champion=Champion(version=3, manifest=GOOD),
             ),
             ops.ActiveStatus("v3 serves, accuracy 0.9141"),
         ),
@@ -152,7 +151,7 @@ def lasted(state=RunState.CANCELED, **how_long):
             Snapshot(
                 latest=run(RunState.SUCCEEDED),
                 result=GOOD,
-                champion=Champion(version=3, result=GOOD),
+                champion=Champion(version=3, manifest=GOOD),
                 served=Served(name="s", version=3, is_ready=True, canary=10),
             ),
             ops.ActiveStatus("v3 serves, accuracy 0.9141, KServe ready with 10 % of requests"),
@@ -185,7 +184,7 @@ def lasted(state=RunState.CANCELED, **how_long):
                 latest=run(RunState.PENDING),
                 champion=OLD,
                 config=HOUR,
-                report=Report(run_id="m", version=2, images=1000, drift={"pixels": 0.2}),
+                report=MonitoringReport(run_id="m", version=2, images=1000, drift={"pixels": 0.2}),
             ),
             ops.ActiveStatus(
                 "v2 serves, accuracy 0.9000; run config-1 PENDING; production drifted: pixels 0.200"
@@ -300,7 +299,10 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
-            Snapshot(latest=run(RunState.RUNNING), problem=RegistryError("first this")),
+            Snapshot(
+                latest=run(RunState.RUNNING),
+                problem=ModelRegistryError(model_registry.RegistryError("first this")),
+            ),
             ops.WaitingStatus("first this; retries at the next update-status"),
         ),
     ],
@@ -352,14 +354,22 @@ def api_error(kind, code):
             ops.BlockedStatus,
             ["refuses", "juju debug-log --include trainer"],
         ),
-        (RegistryError("object storage is away"), ops.WaitingStatus, ["away", "retries"]),
         (
-            RegistryRefusedError("object storage answers NoSuchBucket: make it"),
+            ModelRegistryError(model_registry.RegistryError("object storage is away")),
+            ops.WaitingStatus,
+            ["away", "retries"],
+        ),
+        (
+            ModelRegistryError(
+                model_registry.RegistryRefusedError("object storage answers NoSuchBucket: make it")
+            ),
             ops.BlockedStatus,
             ["NoSuchBucket: make it"],
         ),
         (
-            RegistryContentError("1/manifest.json is not a JSON object"),
+            ModelRegistryError(
+                model_registry.RegistryContentError("1/manifest.json is not a JSON object")
+            ),
             ops.BlockedStatus,
             ["not a JSON object", "juju config trainer registry-prefix=VALUE"],
         ),
@@ -423,7 +433,7 @@ def lengthened(snapshot):
     if snapshot.workload:
         longer["workload"] = LONG
     if snapshot.problem:
-        longer["problem"] = RegistryError(LONG)
+        longer["problem"] = ModelRegistryError(model_registry.RegistryError(LONG))
     return dataclasses.replace(snapshot, steps=STEPS, **longer)
 
 
@@ -457,8 +467,8 @@ def test_juju_status_shows_state_and_command_whole(snapshot, juju, app):
         errors.NoProfilesError(LONG),
         errors.NoKServeError(LONG),
         errors.SourceError(LONG),
-        RegistryRefusedError(LONG),
-        RegistryContentError(LONG),
+        ModelRegistryError(model_registry.RegistryRefusedError(LONG)),
+        ModelRegistryError(model_registry.RegistryContentError(LONG)),
         InvalidRelationDataError(LONG),
     ],
     ids=lambda value: type(value).__name__,
@@ -470,7 +480,7 @@ def test_problems_show_their_remedy_whole(error, juju):
     assert message[:20] in status.failure(error, commands)
     # What an action says has room for the whole remedy too, and for all that was said.
     remedy = message.rpartition("; ")[2]
-    if not isinstance(error, RegistryRefusedError | PipelinesError | errors.SourceError):
+    if not isinstance(error, ModelRegistryError | PipelinesError | errors.SourceError):
         assert status.failure(error, commands).endswith(remedy)
 
 

@@ -12,9 +12,9 @@ import pytest
 from config import TrainerConfig
 from fashion_mnist import data
 from kfp_ops import ObjectStorage
+from model_registry import Champion, Manifest, MonitoringReport
 from reconciler import etags, reconcile
 from reconciler.triggers import Signals, due
-from registry import Champion, Report, Result
 
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.timezone.utc)
 DAY = datetime.timedelta(days=1)
@@ -25,11 +25,11 @@ ETAGS = dict.fromkeys(FILES, '"old"')
 
 def champion(version=3, days=10, **result):
     made = {"run_id": "r", "accuracy": 0.9, "accepted": True, "created_at": NOW - days * DAY}
-    return Champion(version=version, result=Result(**{**made, **result}))
+    return Champion(version=version, manifest=Manifest(**{**made, **result}))
 
 
 def report(version=3, run_id="m1", **drift):
-    return Report(run_id=run_id, version=version, images=1000, drift=drift)
+    return MonitoringReport(run_id=run_id, version=version, images=1000, drift=drift)
 
 
 INACCURATE = dataclasses.replace(report(pixels=0.01), accuracy=0.6, is_inaccurate=True)

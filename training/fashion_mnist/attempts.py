@@ -14,7 +14,8 @@ from collections.abc import Generator
 
 import obstore
 
-from fashion_mnist.storage import open_store
+from fashion_mnist.storage import open_store, subaddress
+from model_registry import layout
 
 # Retries follow within a minute. A person who retries a run later has changed something.
 VALID = datetime.timedelta(minutes=5)
@@ -48,8 +49,8 @@ def not_repeated(step: str, *, run_id: str, registry: str, s3_endpoint: str) -> 
     if not registry:
         yield
         return
-    store = open_store(f"{registry.rstrip('/')}/runs/{run_id}", s3_endpoint)
-    path = f"{step}-error.json"
+    store = open_store(subaddress(registry, layout.run(run_id)), s3_endpoint)
+    path = layout.step_error(step)
     with contextlib.suppress(FileNotFoundError):
         earlier = json.loads(bytes(obstore.get(store, path).bytes()))
         age = _now() - datetime.datetime.fromisoformat(earlier["at"])

@@ -22,14 +22,12 @@ import numpy as np
 import obstore
 
 from fashion_mnist.storage import open_store
+from model_registry import layout
 
 # A training of seconds writes none, and a longer one loses at most this and an epoch.
 EVERY = 15.0
 # Runs that died for good leave an object each. No attempt comes later than this.
 RETENTION = datetime.timedelta(days=7)
-_FOLDER = "checkpoints"
-# Where many workers share data, which a step that was killed leaves behind (`workers`).
-_SHARED = "work"
 _SUM = hashlib.sha256().digest_size
 _STORAGE = (OSError, obstore.exceptions.BaseError)
 
@@ -70,7 +68,7 @@ class Checkpoints:
         log: Callable[[str], None] = print,
     ):
         self._store = open_store(address, endpoint)
-        self._path = f"{_FOLDER}/{run_id}/state"
+        self._path = layout.checkpoint(run_id)
         self._every = every
         self._log = log
         self._last = time.monotonic()
@@ -115,7 +113,7 @@ class Checkpoints:
         """Remove the state, and what runs left that died more than a week ago."""
         oldest = datetime.datetime.now(datetime.timezone.utc) - RETENTION
         try:
-            for folder in (_FOLDER, _SHARED):
+            for folder in (layout.CHECKPOINTS, layout.WORK):
                 for page in obstore.list(self._store, folder):
                     for entry in page:
                         if entry["path"] == self._path or entry["last_modified"] < oldest:

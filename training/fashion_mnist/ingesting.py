@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fashion_mnist import CLASS_NAMES, data, data_validation, reference, training
 from fashion_mnist.data import DataError
 from fashion_mnist.data_validation import Limits
 from fashion_mnist.recipes import Recipe
-from fashion_mnist.registry import Registry
 from fashion_mnist.report import data_report
+from fashion_mnist.storage import open_registry
+from model_registry import Champion
 
 
 def ingest(
@@ -48,12 +50,12 @@ def ingest(
         ValueError: there is no such test image, or the recipe's batches do not fit the data or
             the workers.
     """
-    model_registry = Registry.open(registry, s3_endpoint) if registry else None
+    model_registry = open_registry(registry, s3_endpoint) if registry else None
     if model_registry:
         # Told now, and not by the last step, after the training.
         model_registry.check()
     champion = model_registry.champion() if model_registry else None
-    champion_statistics = champion.manifest.get("data", {}).get("statistics") if champion else None
+    champion_statistics = _statistics(champion) if champion else None
     earlier_name = (
         f"the data of version {champion.version}" if champion and champion_statistics else ""
     )
@@ -113,3 +115,8 @@ def ingest(
         *(f"| {name} | {counts[name]} |" for name in CLASS_NAMES),
     ]
     return "\n".join(lines)
+
+
+def _statistics(champion: Champion) -> dict[str, Any] | None:
+    """Return the statistics of the champion's data; None where its manifest has none."""
+    return champion.manifest.document.get("data", {}).get("statistics")

@@ -16,8 +16,10 @@ import numpy as np
 
 from fashion_mnist import data, data_validation, evaluation, lite, prediction
 from fashion_mnist.evaluation import Evaluation, Gate, Verdict
-from fashion_mnist.registry import SCHEMA_VERSION, Champion, Registry, now
 from fashion_mnist.report import html_report, summary
+from fashion_mnist.storage import open_registry
+from model_registry import Champion, Registry, layout
+from model_registry.schema import SCHEMA_VERSION, format_time, now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +31,6 @@ class Judged:
     summary: str
 
 
-# A version's own answers to the test images, which the charm's action predict reads.
-PREDICTIONS = "predictions.json"
-# Where a manifest's data name what the training images are known again by.
-TRAIN_DIGESTS = "train_digests"
 # Share of answers that another processor may change, which may take float32's sums in another order.
 _MAX_CHANGED = 0.005
 
@@ -80,12 +78,14 @@ def judge_model(
             "the exported model answers some test images with what is no number; train again, with "
             "a lower learning_rate"
         )
-    place = Registry.open(registry, s3_endpoint) if registry else None
-    champion = place.champion() if place else None
+    model_registry = open_registry(registry, s3_endpoint) if registry else None
+    champion = model_registry.champion() if model_registry else None
     quantized = evaluation.evaluate_probabilities(
         lite.LiteModel(model / lite.FILE).probabilities(images.test_images), images.test_labels
     )
-    champion_evaluation, verdict = _judge(place, champion, candidate, images, gate, quantized)
+    champion_evaluation, verdict = _judge(
+        model_registry, champion, candidate, images, gate, quantized
+    )
     print(f"test accuracy {candidate.accuracy:.4f}, {quantized.accuracy:.4f} in eight-bit integers")
     print(f"verdict {verdict.status}: {'; '.join(verdict.reasons)}")
 
@@ -106,11 +106,10 @@ def judge_model(
     }
     contents["data"] |= data_validation.load_saved(dataset)
     json.dumps(contents, allow_nan=False)
-    if place:
-        stored = place.write_result(run_id, contents)
-        # A repeated step abides by what the first one said.
-        verdict = Verdict(**stored["verdict"])
-        contents = dict(stored)
+    if model_registry:
+        # A repeated step abides by the verdict of the first one.
+        contents = dict(model_registry.write_result(run_id, contents).document)
+        verdict = Verdict(**contents["verdict"])
     predicted = "".join(map(str, candidate.predictions.tolist()))
     handed_on = {**contents, "predicted": predicted}
     manifest.write_text(json.dumps(handed_on, indent=1, allow_nan=False))
@@ -127,7 +126,7 @@ def judge_model(
         images=images.test_images,
         labels=images.test_labels,
         history=trained["history"],
-        versions=place.history() if place else (),
+        versions=_versions(model_registry) if model_registry else (),
     )
     report.write_text(page, encoding="utf-8")
     return Judged(candidate, verdict, summary(**sections))
@@ -169,7 +168,7 @@ def publish(
     if not registry:
         print("no registry is given: nothing is published")
         return
-    model_registry = Registry.open(registry, s3_endpoint)
+    model_registry = open_registry(registry, s3_endpoint)
     contents = json.loads(manifest.read_text())
     predicted = np.array(list(contents.pop("predicted")), np.uint8)
     gate = Gate(**contents["gate"])
@@ -180,9 +179,9 @@ def publish(
         images = data.load_saved(dataset)
         exported = evaluation.evaluate(model, images.test_images, images.test_labels)
         predictions = evaluation.prediction_columns(exported, images.test_labels)
-        (files / PREDICTIONS).write_text(json.dumps(predictions), encoding="utf-8")
-        contents["data"]["test_images"] = model_registry.keep(data.idx(images.test_images))
-        contents["data"][TRAIN_DIGESTS] = model_registry.keep(
+        (files / layout.PREDICTIONS).write_text(json.dumps(predictions), encoding="utf-8")
+        contents["data"]["test_images"] = model_registry.put_blob(data.idx(images.test_images))
+        contents["data"]["train_digests"] = model_registry.put_blob(
             data.pack_digests(images.train_images)
         )
         version = model_registry.publish(run_id, files, contents)
@@ -197,49 +196,67 @@ def publish(
             "answer than it was judged by; it will not serve: train again"
         )
 
-    def better(champion: Champion | None) -> bool:
+    def is_better(champion: Champion | None) -> bool:
         return _judge(model_registry, champion, published, images, gate)[1].status == "accepted"
 
     reason = f"run {run_id}: {'; '.join(contents['verdict']['reasons'])}"
     if not promote:
         print(f"version {version} is kept for an operator to promote")
-    elif model_registry.promote(version, better, reason):
+    elif model_registry.promote_if_better(version, is_better, reason):
         print(f"version {version} serves, accuracy {published.accuracy:.4f}")
     elif model_registry.has_served(version):
         print(f"version {version} served before, and was replaced since; it stays so")
     else:
         print(f"version {version} is kept; another model became better meanwhile")
-    for dead in model_registry.sweep():
+    for dead in model_registry.collect_garbage():
         print(f"what a step left of version {dead} before it died is removed")
     for old in model_registry.prune(keep_versions):
         print(f"version {old} is removed; the newest {keep_versions} are kept")
 
 
 def _judge(
-    place: Registry | None,
+    model_registry: Registry | None,
     champion: Champion | None,
-    said: Evaluation,
+    candidate: Evaluation,
     images: data.Dataset,
     gate: Gate,
-    small: Evaluation | None = None,
+    quantized: Evaluation | None = None,
 ) -> tuple[Evaluation | None, Verdict]:
-    """The champion's answers to the test images, and the verdict on a model's own."""
-    if place is None or champion is None:
-        return None, evaluation.judge(said, None, images.test_labels, gate, quantized=small)
-    other = _evaluate_version(place, champion.version, images)
-    unseen = _unseen(place, champion, images)
+    """Return the champion's answers to the test images, and the verdict on the candidate's."""
+    if model_registry is None or champion is None:
+        return None, evaluation.judge(
+            candidate, None, images.test_labels, gate, quantized=quantized
+        )
+    baseline = _evaluate_version(model_registry, champion.version, images)
+    unseen = _unseen(model_registry, champion, images)
     verdict = evaluation.judge(
-        said, other, images.test_labels, gate, quantized=small, unseen=unseen
+        candidate, baseline, images.test_labels, gate, quantized=quantized, unseen=unseen
     )
     if verdict.status == "accepted":
-        verdict = _unless_rolled_back(place, said, images, verdict)
-    return other, verdict
+        verdict = _unless_rolled_back(model_registry, candidate, images, verdict)
+    return baseline, verdict
 
 
-def _unseen(place: Registry, champion: Champion, images: data.Dataset) -> np.ndarray | None:
-    """Which test images the champion was not trained on, bool (n,); None where it did not keep that."""
-    name = champion.manifest.get("data", {}).get(TRAIN_DIGESTS)
-    return None if name is None else ~data.are_among(images.test_images, place.kept(name))
+def _unseen(
+    model_registry: Registry, champion: Champion, images: data.Dataset
+) -> np.ndarray | None:
+    """Return which test images the champion was not trained on, bool (n,).
+
+    None where its manifest names no digests of its training images.
+    """
+    name = champion.manifest.train_digests
+    return ~data.are_among(images.test_images, model_registry.get_blob(name)) if name else None
+
+
+def _versions(model_registry: Registry) -> list[tuple[Mapping[str, Any], str]]:
+    """Return the newest versions for the report, oldest first: manifest, and since when it serves."""
+    return [
+        (
+            version.manifest.document,
+            format_time(version.promoted_at) if version.promoted_at else "",
+        )
+        for version in reversed(model_registry.history())
+    ]
 
 
 def _unless_rolled_back(

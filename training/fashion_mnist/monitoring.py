@@ -20,9 +20,10 @@ import obstore
 from fashion_mnist import CLASS_NAMES, data, evaluation, reference
 from fashion_mnist.data import DataError
 from fashion_mnist.data_validation import BINS, stability_index
-from fashion_mnist.registry import SCHEMA_VERSION, Champion, Registry, RegistryError, now
 from fashion_mnist.report import monitoring_report
-from fashion_mnist.storage import open_store
+from fashion_mnist.storage import open_registry, open_store
+from model_registry import Champion, NoSuchModelError
+from model_registry.schema import SCHEMA_VERSION, now
 
 # More would hide what is new among what is old; fewer tell less about each class.
 MAX_IMAGES = 10_000
@@ -131,7 +132,7 @@ def monitor(
 
     Raises:
         DataError: the images cannot be had, are none, or are too few.
-        RegistryError: no model serves.
+        NoSuchModelError: no model serves.
         ValueError: fewer images would be looked at than are needed.
     """
     if max_images < min_images:
@@ -139,10 +140,10 @@ def monitor(
             f"max_images is {max_images}, fewer than the {min_images} that are needed (min_images); "
             "raise it, or lower min_images"
         )
-    model_registry = Registry.open(registry, s3_endpoint)
+    model_registry = open_registry(registry, s3_endpoint)
     champion = model_registry.champion()
     if champion is None:
-        raise RegistryError(
+        raise NoSuchModelError(
             "no model serves yet that images could be held against; train one first"
         )
     batch = load(source, s3_endpoint, max_images=max_images)
@@ -163,7 +164,7 @@ def monitor(
         max_accuracy_drop=max_accuracy_drop,
     )
     record |= {"run_id": run_id, "source": source, "created_at": now()}
-    stored = dict(model_registry.write_report(run_id, record))
+    stored = dict(model_registry.write_report(run_id, record).document)
     report.write_text(monitoring_report(stored, batch.images, probabilities), encoding="utf-8")
     return stored
 
@@ -186,7 +187,7 @@ def compare(
         max_accuracy_drop: how much less accurate it may be on the labelled images than on the test
             images (0 to 1, not 0), by more than what chance explains once in a thousand times.
     """
-    manifest = champion.manifest
+    manifest = champion.manifest.document
     baseline = manifest.get("data", {}).get("statistics") or reference.PUBLISHED
     # How often it predicted each class for the test images: columns are predictions.
     baseline_counts = np.sum(manifest["metrics"]["confusion_matrix"], axis=0)

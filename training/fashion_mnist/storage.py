@@ -1,21 +1,22 @@
-"""Opening object storage: an S3 server or a directory, with one interface (obstore's)."""
+"""Open object storage as the steps do: with keys from the environment, and with patience."""
 
 from __future__ import annotations
 
 import datetime
-from pathlib import Path
-from typing import Any
 
 import certifi
-from obstore.store import LocalStore, S3Store
+from obstore.store import ObjectStore
+
+import model_registry
+from fashion_mnist.kubernetes import ConfigMaps
+from model_registry import Registry, S3Options
 
 # A server that is started anew is back by then. obstore's own ten attempts are over in seconds.
 PATIENCE = datetime.timedelta(minutes=5)
-_ATTEMPTS = 1000
 
 
-def open_store(address: str, endpoint: str = "") -> Any:
-    """The store at s3://bucket/prefix, or at a directory, which is made.
+def open_store(address: str, endpoint: str = "") -> ObjectStore:
+    """Return the store at s3://bucket/prefix, or at a directory, which is created.
 
     Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY and from nowhere else. A server that
     does not answer, or answers with 5xx, is asked again for as long as `PATIENCE`.
@@ -27,18 +28,17 @@ def open_store(address: str, endpoint: str = "") -> Any:
     Raises:
         ValueError: the address is neither.
     """
-    if address.startswith("s3://"):
-        bucket, _, prefix = address.removeprefix("s3://").partition("/")
-        options: dict[str, Any] = {"prefix": prefix.strip("/")} if prefix.strip("/") else {}
-        options["retry_config"] = {"max_retries": _ATTEMPTS, "retry_timeout": PATIENCE}
-        # obstore fails on a system without CA certificates, even for http://.
-        options["client_options"] = {
-            "root_certificate": certifi.contents(),
-            "allow_http": endpoint.startswith("http://"),
-        }
-        if endpoint:
-            options["endpoint"] = endpoint
-        return S3Store(bucket, virtual_hosted_style_request=not endpoint, **options)
-    if "://" in address or not address:
-        raise ValueError(f"{address!r} is no storage; use s3://BUCKET/PREFIX or a directory")
-    return LocalStore(Path(address).resolve(), mkdir=True, automatic_cleanup=True)
+    options = S3Options(endpoint=endpoint, certificates=certifi.contents(), patience=PATIENCE)
+    return model_registry.open_store(address, options)
+
+
+def open_registry(address: str, endpoint: str = "") -> Registry:
+    """Return the model registry at an address; see `open_store`."""
+    location = f"{address} at {endpoint}" if endpoint else address
+    store = open_store(address, endpoint)
+    return Registry(store, location=location, connect=ConfigMaps.find)
+
+
+def subaddress(address: str, folder: str) -> str:
+    """Return the address of a folder of the registry's layout."""
+    return f"{address.rstrip('/')}/{folder}"

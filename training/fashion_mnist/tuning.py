@@ -25,7 +25,8 @@ import obstore
 from fashion_mnist import recipes, training
 from fashion_mnist.data import Dataset
 from fashion_mnist.report import page
-from fashion_mnist.storage import open_store
+from fashion_mnist.storage import open_store, subaddress
+from model_registry import layout
 
 # What may be tuned, and as what it is read.
 SETTINGS = {"recipe": str, "epochs": int, "batch_size": int, "learning_rate": float}
@@ -94,7 +95,7 @@ def run_trials(
     Raises:
         ValueError: a trial's settings cannot be trained with.
     """
-    store = open_store(f"{registry.rstrip('/')}/tuning/{run_id}", s3_endpoint)
+    store = open_store(subaddress(registry, layout.trials(run_id)), s3_endpoint)
     order = np.random.default_rng(seed).permutation(len(images.train_images))
     validation, remaining = np.split(order, [len(order) // HELD_OUT])
     for trial in json.loads(share):
@@ -118,7 +119,7 @@ def run_trials(
             "fit_seconds": trained.seconds,
         }
         print(f"trial {number}: val_accuracy {last_epoch.val_accuracy:.4f}")
-        obstore.put(store, f"{number}.json", json.dumps(result).encode())
+        obstore.put(store, layout.trial(number), json.dumps(result).encode())
 
 
 def results(trials: int, *, registry: str, s3_endpoint: str, run_id: str) -> list[dict[str, Any]]:
@@ -129,7 +130,7 @@ def results(trials: int, *, registry: str, s3_endpoint: str, run_id: str) -> lis
     Raises:
         ValueError: one left no result.
     """
-    store = open_store(f"{registry.rstrip('/')}/tuning/{run_id}", s3_endpoint)
+    store = open_store(subaddress(registry, layout.trials(run_id)), s3_endpoint)
     trial_results = [_read(store, number) for number in range(trials)]
     missing = [str(number) for number, result in enumerate(trial_results) if result is None]
     if missing:
@@ -166,6 +167,6 @@ def _cell(value: object) -> str:
 
 def _read(store: Any, number: int) -> dict[str, Any] | None:
     try:
-        return json.loads(bytes(obstore.get(store, f"{number}.json").bytes()))
+        return json.loads(bytes(obstore.get(store, layout.trial(number)).bytes()))
     except FileNotFoundError:
         return None

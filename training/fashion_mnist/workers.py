@@ -30,8 +30,9 @@ import obstore
 from fashion_mnist import kubernetes, tfjob, training
 from fashion_mnist.checkpoints import Checkpoints
 from fashion_mnist.recipes import Recipe
-from fashion_mnist.storage import open_store
+from fashion_mnist.storage import open_store, subaddress
 from fashion_mnist.training import Trained, WorkersError
+from model_registry import layout
 
 _TASK, _RESULT = "task.npz", "result.npz"
 
@@ -74,7 +75,7 @@ def train(
         raise ValueError("many workers share data through the registry, and none is given")
     training.check(images, recipe, workers)
     # A step that is tried again does not meet what is left of the first.
-    address = f"{registry.rstrip('/')}/work/{run_id}/{secrets.token_hex(4)}"
+    address = f"{subaddress(registry, layout.work(run_id))}/{secrets.token_hex(4)}"
     store = open_store(address, s3_endpoint)
     environment = {"WORK_ADDRESS": address, "WORK_ENDPOINT": s3_endpoint}
     settings = {"recipe": dataclasses.asdict(recipe), "seed": seed}

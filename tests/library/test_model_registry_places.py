@@ -17,16 +17,26 @@ import obstore
 import pytest
 
 from fashion_mnist import kubernetes
-from fashion_mnist import registry as module
-from fashion_mnist.registry import LostRaceError, Registry, RegistryError
-from fashion_mnist.storage import open_store
+from fashion_mnist.storage import open_registry, open_store
+from model_registry import (
+    ChampionMovedError,
+    NoSuchModelError,
+    Registry,
+    RegistryContentError,
+    RegistryError,
+    UnsafeStoreError,
+)
+from model_registry import publisher as publisher_module
 from sandbox import Sandbox
 from tests import cluster
 from tests import s3 as s3_servers
+from tests.manifests import manifest
 from tests.s3 import MINIO, OLD_MINIO
 
 # However young, a version may go.
 NOW = datetime.timedelta(0)
+# Whatever was put, it was before then.
+PAST = datetime.timedelta(seconds=-60)
 PUBLISHER = Path(__file__).parent / "publisher.py"
 
 
@@ -82,18 +92,17 @@ def place(kind, request, tmp_path, monkeypatch):
         if kind == "directory":
             yield str(tmp_path / "registry"), ""
             return
-        if kind == "s3":
-            yield request.getfixturevalue("s3")
-            return
         if kind != "minio":
+            drops = kind != "s3"
             sandbox = stack.enter_context(
-                Sandbox(tmp_path / "sandbox", execute=False, s3_without_conditional_writes=True)
+                Sandbox(tmp_path / "sandbox", execute=False, s3_without_conditional_writes=drops)
             )
-            monkeypatch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
+            if drops:
+                monkeypatch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
         if kind == "real cluster":
             monkeypatch.setenv("KUBECONFIG", str(request.getfixturevalue("profile")))
         monkeypatch.setenv("AWS_REGION", "us-east-1")
-        if kind in ("s3 that drops conditions", "real cluster"):
+        if kind in ("s3", "s3 that drops conditions", "real cluster"):
             monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
             monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
             yield "s3://mlpipeline/models/x", sandbox.s3_url
@@ -130,8 +139,8 @@ def store(place):
 
 
 @pytest.fixture
-def registry(store):
-    return Registry(store)
+def registry(place):
+    return open_registry(*place)
 
 
 @pytest.fixture
@@ -143,14 +152,11 @@ def files(tmp_path):
     return folder
 
 
-def manifest(run):
-    return {"schema_version": 1, "run_id": run}
-
-
 def test_an_empty_registry_has_nothing(registry):
     assert registry.champion() is None
     assert registry.versions() == []
-    with pytest.raises(RegistryError, match="is not there"):
+    assert registry.history() == []
+    with pytest.raises(NoSuchModelError, match="there is no version 1"):
         registry.manifest(1)
 
 
@@ -158,14 +164,16 @@ def test_a_published_version_comes_back_whole(registry, files, tmp_path):
     version = registry.publish("run-1", files, manifest("run-1"))
     said = registry.fetch(version, tmp_path / "back")
     assert (tmp_path / "back/serving/1/variables/data").read_bytes() == b"weights"
-    assert (said["version"], said["run_id"]) == (1, "run-1")
+    assert (said.document["version"], said.run_id) == (1, "run-1")
     assert registry.versions() == [1]
 
 
 def test_a_file_that_is_gone_is_named(registry, store, files, tmp_path):
     registry.publish("a", files, manifest("a"))
     obstore.delete(store, "1/serving/1/saved_model.pb")
-    with pytest.raises(RegistryError, match=r"version 1: serving/1/saved_model\.pb is not there"):
+    with pytest.raises(
+        RegistryContentError, match=r"version 1: serving/1/saved_model\.pb is not there"
+    ):
         registry.fetch(1, tmp_path / "back")
 
 
@@ -178,7 +186,7 @@ def test_nothing_is_not_published(registry, tmp_path):
 
 def test_a_manifest_of_another_schema_is_not_read(registry, store):
     obstore.put(store, "1/manifest.json", json.dumps({"schema_version": 2}).encode())
-    with pytest.raises(RegistryError, match="has schema_version 2"):
+    with pytest.raises(RegistryContentError, match="has schema_version 2"):
         registry.manifest(1)
 
 
@@ -189,21 +197,23 @@ def test_publishing_a_run_again_gives_the_same_version(registry, files):
 
 
 def test_the_first_result_of_a_run_stays(registry):
-    first = {**manifest("run-1"), "verdict": "accepted"}
-    assert registry.write_result("run-1", first) == first
-    assert registry.write_result("run-1", {**first, "verdict": "rejected"}) == first
+    first = manifest("run-1")
+    assert registry.write_result("run-1", first).document == first
+    later = {**first, "verdict": {"status": "rejected", "reasons": []}}
+    assert registry.write_result("run-1", later).document == first
+    assert registry.result("run-1").accepted
 
 
 def test_the_champion_moves_only_from_where_it_was_seen(registry, files):
     for run in ("a", "b"):
         registry.publish(run, files, manifest(run))
     registry.move_champion(1, after=0, reason="first")
-    with pytest.raises(LostRaceError):
+    with pytest.raises(ChampionMovedError):
         registry.move_champion(2, after=0, reason="late")
     registry.move_champion(2, after=1, reason="better")
     champion = registry.champion()
     assert (champion.version, champion.sequence) == (2, 2)
-    with pytest.raises(RegistryError, match="is not there"):
+    with pytest.raises(NoSuchModelError, match="there is no version 9"):
         registry.move_champion(9, after=2, reason="there is none")
 
 
@@ -218,28 +228,28 @@ def test_promotion_asks_again_when_the_champion_moved(registry, files):
             registry.move_champion(2, after=0, reason="faster")
         return True
 
-    assert registry.promote(1, better, "why")
+    assert registry.promote_if_better(1, better, "why")
     assert asked == [None, 2]
     assert registry.champion().version == 1
 
 
 def test_a_worse_version_is_not_promoted(registry, files):
     registry.publish("a", files, manifest("a"))
-    assert not registry.promote(1, lambda _: False, "why")
+    assert not registry.promote_if_better(1, lambda _: False, "why")
     assert registry.champion() is None
 
 
 def test_a_step_that_is_tried_again_leaves_an_operators_rollback(registry, files):
     # GIVEN a run's version that was promoted, and an operator who rolled back from it
     for run in ("a", "b"):
-        registry.promote(registry.publish(run, files, manifest(run)), lambda _: True, run)
+        registry.promote_if_better(registry.publish(run, files, manifest(run)), lambda _: True, run)
     registry.move_champion(1, after=2, reason="complaints", moved_by="rollback")
     # WHEN its step publish is tried again THEN nobody is judged, and the champion stays
     version = registry.publish("b", files, manifest("b"))
-    assert not registry.promote(version, lambda _: pytest.fail("it was judged"), "again")
+    assert not registry.promote_if_better(version, lambda _: pytest.fail("it was judged"), "again")
     assert registry.champion().version == 1
     # AND as long as it serves, another attempt says so
-    assert registry.promote(1, lambda _: pytest.fail("it was judged"), "again")
+    assert registry.promote_if_better(1, lambda _: pytest.fail("it was judged"), "again")
     assert (registry.has_served(2), registry.has_served(3)) == (True, False)
 
 
@@ -289,14 +299,14 @@ def test_the_moves_tell_from_which_versions_an_operator_rolled_back(
 def test_an_altered_file_is_noticed(registry, store, files, tmp_path):
     registry.publish("a", files, manifest("a"))
     obstore.put(store, "1/serving/1/saved_model.pb", b"another model")
-    with pytest.raises(RegistryError, match="altered"):
+    with pytest.raises(RegistryContentError, match="altered"):
         registry.fetch(1, tmp_path / "back")
 
 
 def test_a_manifest_cannot_name_files_outside(registry, store, tmp_path):
     outside = {**manifest("a"), "files": {"../../evil": {"sha256": "x", "bytes": 1}}}
     obstore.put(store, "1/manifest.json", json.dumps(outside).encode())
-    with pytest.raises(RegistryError, match="outside itself"):
+    with pytest.raises(RegistryContentError, match="outside itself"):
         registry.fetch(1, tmp_path / "back")
 
 
@@ -318,7 +328,7 @@ def test_many_publishers_at_once_make_a_version_each_and_one_champion(
 
     def publish(run):
         version = registry.publish(run, files, manifest(run))
-        registry.promote(version, lambda c: c is None or c.version < version, run)
+        registry.promote_if_better(version, lambda c: c is None or c.version < version, run)
         versions.append(version)
 
     threads = [threading.Thread(target=publish, args=(f"run-{n}",)) for n in range(6)]
@@ -362,7 +372,7 @@ def test_a_version_that_was_whole_when_its_step_died_is_not_made_twice(
 ):
     registry.publish("run-1", files, manifest("run-1"))
     obstore.delete(store, "runs/run-1/version.json")
-    monkeypatch.setattr(module, "ABANDONED", datetime.timedelta(seconds=-60))
+    monkeypatch.setattr(publisher_module, "ABANDONED", PAST)
     assert registry.publish("run-1", files, manifest("run-1")) == 1
     assert registry.versions() == [1]
 
@@ -393,13 +403,13 @@ def test_what_a_dead_step_left_is_swept_after_a_day(registry, store, files, monk
         obstore.put(store, f"claims/{number:08d}.json", b'{"run_id": "dead"}')
     obstore.put(store, "2/serving/2/saved_model.pb", b"model")
     # WHEN it may still be going on THEN it stays
-    assert registry.sweep() == []
+    assert registry.collect_garbage() == []
     # WHEN a day has passed THEN it goes, and nothing else
-    monkeypatch.setattr(module, "ABANDONED", datetime.timedelta(seconds=-60))
-    assert registry.sweep() == [2]
+    monkeypatch.setattr(publisher_module, "ABANDONED", PAST)
+    assert registry.collect_garbage(older_than=PAST) == [2]
     assert obstore.list(store, "2").collect() == []
     assert registry.versions() == [1]
-    assert registry.sweep() == []
+    assert registry.collect_garbage(older_than=PAST) == []
     # AND another attempt of that run takes a new number
     assert registry.publish("dead", files, manifest("dead")) == 4
 
@@ -411,8 +421,7 @@ def test_a_step_that_finds_its_version_swept_does_not_count_it(registry, files, 
     def sleep(path):
         if path == "1/manifest.json" and not slept:
             slept.append(path)
-            monkeypatch.setattr(module, "ABANDONED", datetime.timedelta(seconds=-60))
-            assert registry.sweep() == [1]
+            assert registry.collect_garbage(older_than=PAST) == [1]
 
     before_creating(monkeypatch, sleep)
     # WHEN it goes on THEN it fails, and the next attempt makes another version
@@ -432,9 +441,10 @@ def test_the_saved_model_lies_under_the_versions_number(registry, store, files, 
 
 
 def test_what_versions_share_is_kept_once(registry, store):
-    name = registry.keep(b"images")
-    assert registry.keep(b"images") == name == hashlib.sha256(b"images").hexdigest()
+    name = registry.put_blob(b"images")
+    assert registry.put_blob(b"images") == name == hashlib.sha256(b"images").hexdigest()
     assert bytes(obstore.get(store, f"data/{name}").bytes()) == b"images"
+    assert registry.get_blob(name) == b"images"
     assert registry.versions() == []
 
 
@@ -451,9 +461,9 @@ def forgetful(monkeypatch):
 @pytest.mark.usefixtures("forgetful")
 def test_a_server_without_conditions_is_refused_where_there_is_no_cluster(place, store, files):
     # GIVEN an S3 server that puts objects whether they are there or not
-    registry = Registry.open(*place)
+    registry = open_registry(*place)
     # WHEN a run publishes THEN it is told which server that is, and what to use
-    with pytest.raises(RegistryError, match="ignores If-None-Match") as told:
+    with pytest.raises(UnsafeStoreError, match="ignores If-None-Match") as told:
         registry.publish("run-1", files, manifest("run-1"))
     assert place[0] in str(told.value)
     assert place[1] in str(told.value)
@@ -466,18 +476,18 @@ def test_a_server_without_conditions_is_refused_where_there_is_no_cluster(place,
 def test_a_champion_is_not_moved_where_conditions_are_ignored_against_the_record(
     place, files, request
 ):
-    Registry.open(*place).publish("run-1", files, manifest("run-1"))
+    open_registry(*place).publish("run-1", files, manifest("run-1"))
     request.getfixturevalue("forgetful")
-    registry = Registry.open(*place)
-    with pytest.raises(RegistryError, match="ignores If-None-Match"):
+    registry = open_registry(*place)
+    with pytest.raises(UnsafeStoreError, match="ignores If-None-Match"):
         registry.move_champion(1, after=0, reason="why")
     assert registry.champion() is None
 
 
 @pytest.mark.parametrize("kind", ["directory", "s3", unless(MINIO, "minio", NO_MINIO)])
 def test_a_server_is_tried_with_one_call_and_by_each_registry_once(place, files, monkeypatch):
-    Registry.open(*place).publish("run-1", files, manifest("run-1"))
-    registry, put, paths = Registry.open(*place), obstore.put, []
+    open_registry(*place).publish("run-1", files, manifest("run-1"))
+    registry, put, paths = open_registry(*place), obstore.put, []
 
     def counted(store, path, *args, **kwargs):
         paths.append(path)
@@ -485,7 +495,7 @@ def test_a_server_is_tried_with_one_call_and_by_each_registry_once(place, files,
 
     monkeypatch.setattr(obstore, "put", counted)
     registry.publish("run-2", files, manifest("run-2"))
-    registry.promote(2, lambda _: True, "why")
+    registry.promote_if_better(2, lambda _: True, "why")
     assert paths.count("probe.json") == 1
 
 
@@ -496,12 +506,11 @@ def test_the_registry_says_how_it_is_written(registry, store, kind):
     assert (record["schema_version"], record["method"]) == (1, method)
 
 
-def test_what_was_being_put_a_day_ago_is_swept(registry, store, monkeypatch):
+def test_what_was_being_put_a_day_ago_is_swept(registry, store):
     obstore.put(store, "pending/of-a-dead-step", b"model")
-    registry.sweep()
+    registry.collect_garbage()
     assert obstore.list(store, "pending").collect()
-    monkeypatch.setattr(module, "ABANDONED", datetime.timedelta(seconds=-60))
-    registry.sweep()
+    registry.collect_garbage(older_than=PAST)
     assert not obstore.list(store, "pending").collect()
 
 
@@ -534,7 +543,7 @@ def test_retention_spares_what_was_just_published(registry):
     # GIVEN versions that another run, or an operator, may be about to promote
     assert registry.prune(1) == []
     # WHEN one is promoted THEN it serves
-    assert registry.promote(4, lambda _: True, "the operator says so")
+    assert registry.promote_if_better(4, lambda _: True, "the operator says so")
     # AND a removal that was begun is finished all the same
     assert registry.prune(3, older_than=NOW) == [2, 3]
     assert registry.prune(1, older_than=datetime.timedelta(hours=1)) == []
@@ -549,18 +558,19 @@ def test_the_history_tells_since_when_a_version_serves_after_many_moves(registry
         registry.move_champion(2 + after % 2, after=after, reason="turns")
     obstore.put(store, "removed/00000003.json", b"{}")
     # THEN it is told of it, nothing of one that never served, and one that goes is left out
-    said = {manifest["version"]: since for manifest, since in registry.history(3)}
-    assert said.keys() == {1, 2, 4}
-    assert said[1].endswith("Z")
-    assert said[4] == ""
+    said = {version.number: version.promoted_at for version in registry.history(3)}
+    assert list(said) == [4, 2, 1]
+    assert said[1].tzinfo
+    assert said[2] >= said[1]
+    assert said[4] is None
 
 
 @pytest.mark.usefixtures("six")
 def test_a_removed_version_stays_away(registry, files, tmp_path):
     registry.prune(2, older_than=NOW)
-    with pytest.raises(RegistryError, match="is not there"):
+    with pytest.raises(NoSuchModelError, match="there is no version 2"):
         registry.fetch(2, tmp_path / "back")
-    with pytest.raises(RegistryError, match="is not there"):
+    with pytest.raises(NoSuchModelError, match="there is no version 2"):
         registry.move_champion(2, after=3, reason="too late")
     assert registry.publish("b", files, manifest("b")) == 2  # that run had its version
     assert registry.publish("g", files, manifest("g")) == 7
@@ -579,7 +589,7 @@ def test_a_version_that_is_promoted_while_it_goes_leaves_the_old_champion(regist
 
     monkeypatch.setattr(Registry, "manifest", then_prune)
     # WHEN version 4 is promoted THEN that fails, and the champion is who it was
-    with pytest.raises(RegistryError, match="being removed"):
+    with pytest.raises(NoSuchModelError, match="being removed"):
         registry.move_champion(4, after=3, reason="race")
     champion = registry.champion()
     assert (champion.version, champion.sequence) == (1, 4)
@@ -641,7 +651,7 @@ def test_a_kill_at_any_write_makes_one_version_of_a_run(
         assert process.returncode == 0, error
         # THEN each run has one version, which is whole and serves, and no number is lost
         assert whole(registry, tmp_path / str(at)) == at
-        made = [registry.manifest(version)["run_id"] for version in registry.versions()]
+        made = [registry.manifest(version).run_id for version in registry.versions()]
         assert made == [f"run-{n + 1}" for n in range(at)]
         begun = obstore.list_with_delimiter(store)["common_prefixes"]
         assert sum(path.strip("/").isdigit() for path in begun) == at
@@ -656,7 +666,7 @@ def test_a_kill_while_old_versions_go_leaves_a_champion_and_is_made_good(
 ):
     for run in ("a", "b", "c"):
         version = registry.publish(run, files, manifest(run))
-        registry.promote(version, lambda _: True, run)
+        registry.promote_if_better(version, lambda _: True, run)
     # The test above has seen to the writes that publish.
     first = 6 if kind in CONDITIONAL else 18
     writes, at, before = 99, first, 3
@@ -675,7 +685,7 @@ def test_a_kill_while_old_versions_go_leaves_a_champion_and_is_made_good(
         _, error = process.communicate(timeout=180)
         assert process.returncode == 0, error
         now = whole(registry, tmp_path / f"again-{at}")
-        assert registry.manifest(now)["run_id"] == f"run-{at}"
+        assert registry.manifest(now).run_id == f"run-{at}"
         assert registry.versions() == [before, now]
         before = now
     # One more to publish, the tombstone, put or at the second look found, and four deletions.
@@ -692,4 +702,4 @@ def test_publishers_in_processes_at_once_make_a_version_each_and_one_champion(
         assert process.returncode == 0, error
     assert whole(registry, tmp_path / "all") == 3
     assert registry.versions() == [1, 2, 3]
-    assert {registry.manifest(n)["run_id"] for n in (1, 2, 3)} == {"run-0", "run-1", "run-2"}
+    assert {registry.manifest(n).run_id for n in (1, 2, 3)} == {"run-0", "run-1", "run-2"}

@@ -13,13 +13,15 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "lib"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 
 import obstore
 
 from fashion_mnist.kubernetes import ConfigMaps
-from fashion_mnist.registry import Registry
+from fashion_mnist.storage import open_registry
+from tests.manifests import manifest
 
 address, endpoint, run, files, keep, dies_at, meeting = sys.argv[1:]
 writes = 0
@@ -60,9 +62,11 @@ for owner, name in (
     *((ConfigMaps, name) for name in ("create", "replace")),
 ):
     setattr(owner, name, deadly(getattr(owner, name)))
-registry = Registry.open(address, endpoint)
-version = registry.publish(run, Path(files), {"schema_version": 1, "run_id": run})
-registry.promote(version, lambda champion: champion is None or champion.version < version, run)
-registry.sweep()
+registry = open_registry(address, endpoint)
+version = registry.publish(run, Path(files), manifest(run))
+registry.promote_if_better(
+    version, lambda champion: champion is None or champion.version < version, run
+)
+registry.collect_garbage()
 registry.prune(int(keep), older_than=datetime.timedelta(0))
 print(writes)

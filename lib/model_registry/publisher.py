@@ -1,0 +1,170 @@
+"""Publish versions, and record what came of runs.
+
+A step that is killed at any point and run again makes one version of its run.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from model_registry import layout
+from model_registry.champion import ChampionPointer
+from model_registry.errors import RegistryContentError, RegistryError
+from model_registry.schema import Manifest, MonitoringReport
+
+ABANDONED = datetime.timedelta(days=1)
+"""A step publishes within minutes: one that has put nothing for a day is dead. Another attempt resumes
+its version only until half of that, so that nobody works on a version that is being collected."""
+NEWEST = 100
+"""So many of the newest numbers are searched for what a dead step left."""
+
+
+class Publisher(ChampionPointer):
+    """A registry to which steps write."""
+
+    def check(self) -> None:
+        """Make sure that this process may write here, and that writers are kept apart.
+
+        Raises:
+            UnsafeStoreError: they are not, or it may not.
+        """
+        self._store.check()
+
+    # Runs ---------------------------------------------------------------------------------------
+
+    def write_result(self, run_id: str, manifest: Mapping[str, Any]) -> Manifest:
+        """Record a run's manifest; return the one recorded, which is older when a step is repeated."""
+        path = layout.run_manifest(run_id)
+        return Manifest.parse(self._record(path, manifest, Manifest.parse), path)
+
+    def write_report(self, run_id: str, report: Mapping[str, Any]) -> MonitoringReport:
+        """Record a monitoring run's report; return the one recorded, as `write_result` does."""
+        path = layout.report(run_id)
+        return MonitoringReport.parse(self._record(path, report, MonitoringReport.parse), path)
+
+    def _record(
+        self,
+        path: str,
+        document: Mapping[str, Any],
+        parse: Callable[[Mapping[str, Any], str], object],
+    ) -> Mapping[str, Any]:
+        """Create a JSON object, checked before; return what is there then."""
+        parse(document, path)
+        if self._store.create_json(path, document):
+            return document
+        return self._store.read_json(path) or document
+
+    # Blobs --------------------------------------------------------------------------------------
+
+    def put_blob(self, content: bytes) -> str:
+        """Put what versions share, once; return its sha256, which is its name for `get_blob`."""
+        name = hashlib.sha256(content).hexdigest()
+        self._store.put_addressed(layout.blob(name), lambda: content)
+        return name
+
+    def put_code(self, digest: str, content: Callable[[], bytes]) -> None:
+        """Put a code bundle, if it is not there: one call, at first two.
+
+        Args:
+            digest: its sha256.
+            content: called where it is missing.
+        """
+        self._store.put_addressed(layout.code(digest), content)
+
+    # Versions -----------------------------------------------------------------------------------
+
+    def publish(self, run_id: str, files: Path, manifest: Mapping[str, Any]) -> int:
+        """Make a version of a run's model; return its number.
+
+        Publishing the same run again gives the same version, and completes it where an earlier
+        attempt died: what that one has put stays as it is.
+
+        Args:
+            run_id: the run that made it.
+            files: a directory; all files in it become the version's, those in its folder `serving` in
+                `serving/N`, since TensorFlow Serving wants a number over a SavedModel.
+            manifest: the run's; the version, and each file's sha256 and size are added.
+
+        Raises:
+            ValueError: the directory is empty.
+            UnsafeStoreError: see `check`.
+            RegistryError: the version was collected meanwhile.
+        """
+        self.check()
+        Manifest.parse(manifest)
+        published = self._published(run_id)
+        if published is not None:
+            return published
+        paths = sorted(path for path in files.rglob("*") if path.is_file())
+        if not paths:
+            raise ValueError(f"{files} is empty; there is no model to publish")
+        version = self.reserve(run_id)
+        if not self._is_complete(version):
+            entries = dict(
+                self._put_file(version, path.relative_to(files).as_posix(), path) for path in paths
+            )
+            self._store.create_json(
+                layout.manifest(version), {**manifest, "version": version, "files": entries}
+            )
+        if self._is_removed(version):
+            raise RegistryError(
+                f"version {version} was collected as garbage while it was published; publish again"
+            )
+        if not self._store.create_json(layout.run_version(run_id), {"version": version}):
+            # The same run was published twice at once; the first one counts.
+            return self._published(run_id) or version
+        return version
+
+    def reserve(self, run_id: str) -> int:
+        """Reserve a version's number for a run; return the same again where it can be completed."""
+        resumable = self._resumable(run_id)
+        if resumable is not None:
+            return resumable
+        number = max(self._store.numbers(layout.RESERVATIONS), default=0) + 1
+        while not self._store.create_json(layout.reservation(number), {"run_id": run_id}):
+            # A put whose answer was lost is tried again and meets itself.
+            if self._is_reserved(number, run_id):
+                break
+            number += 1
+        return number
+
+    def _resumable(self, run_id: str) -> int | None:
+        """Return the number that a run reserved, and that is complete or can be completed."""
+        for number in sorted(self._store.numbers(layout.RESERVATIONS), reverse=True)[:NEWEST]:
+            if not self._is_reserved(number, run_id) or self._is_removed(number):
+                continue
+            if self._is_complete(number) or self._age(number) < ABANDONED / 2:
+                return number
+        return None
+
+    def _is_reserved(self, number: int, run_id: str) -> bool:
+        return (self._store.read_json(layout.reservation(number)) or {}).get("run_id") == run_id
+
+    def _published(self, run_id: str) -> int | None:
+        path = layout.run_version(run_id)
+        document = self._store.read_json(path)
+        version = document.get("version") if document is not None else None
+        if document is not None and not isinstance(version, int):
+            raise RegistryContentError(f"{path} names no version")
+        return version
+
+    def _put_file(self, version: int, name: str, path: Path) -> tuple[str, dict[str, object]]:
+        """Put a file if it does not exist; return its name in the version, and its manifest's entry."""
+        name = layout.published_name(version, name)
+        target, content = layout.version_file(version, name), path.read_bytes()
+        if not self._store.create(target, content):
+            content = self._store.read(target) or b""
+        return name, {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+    def _age(self, version: int) -> datetime.timedelta:
+        """Return how long ago something of a version was put, complete or not."""
+        time = datetime.datetime.now(datetime.timezone.utc)
+        times = list(self._store.paths(str(version)).values())
+        reserved_at = self._store.put_at(layout.reservation(version))
+        if reserved_at:
+            times.append(reserved_at)
+        return time - max(times) if times else datetime.timedelta(0)
