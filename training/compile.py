@@ -9,12 +9,15 @@ not compressed, since what compresses it differs between versions of zlib.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import functools
 import hashlib
 import io
 import re
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,7 @@ def bootstrap() -> str:
     return _BOOTSTRAP.read_text(encoding="utf-8").split('"""', 2)[2].lstrip()
 
 
+@functools.cache
 def requirements(lock: Path) -> str:
     """The needed packages with every hash that the lock has for them, for `pip --require-hashes`."""
     packages = _read_lock(lock)
@@ -108,8 +112,15 @@ def _read_lock(lock: Path) -> list[dict[str, Any]]:
     return packages
 
 
-def compiled(pipeline: Any) -> str:
-    """Return a pipeline's YAML as it is committed."""
+def compiled(build: Callable[[], Any]) -> str:
+    """Return a pipeline's YAML as it is committed.
+
+    Args:
+        build: returns the pipeline.
+    """
+    # For each setting of a step KFP inspects every caller, and a new thread has few of them.
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        pipeline = thread.submit(build).result()
     with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
         compiler.Compiler().compile(pipeline, file.name)
         documents = list(yaml.safe_load_all(Path(file.name).read_text()))
@@ -131,7 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.compile", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare, and write nothing")
     options = parser.parse_args(arguments)
-    files = {name: compiled(pipeline).encode() for name, pipeline in COMPILED.items()}
+    files = {name: compiled(build).encode() for name, build in COMPILED.items()}
     files[BUNDLE] = bundle()
     for name, content in files.items():
         path = TARGET / name

@@ -236,22 +236,37 @@ def _parameter(name: str, kind: type, default: Any = inspect.Parameter.empty) ->
     )
 
 
-train_pipeline = _pipeline(_train)
-workspace_pipeline = _pipeline(
-    _in_workspace, _parameter("workspace_size", str), _parameter("storage_class", str)
-)
-tune_pipeline = _pipeline(
-    _tuned,
-    _parameter("trials", int, 8),
-    _parameter("parallelism", int, 2),
-    _parameter("space", str, "[]"),
-    name=TUNER,
-    description="Try settings, and train, judge and publish the best.",
-)
+def train_pipeline() -> Any:
+    """Build the pipeline that trains, judges and publishes."""
+    return _pipeline(_train)
 
 
-@dsl.pipeline(name=MONITOR, description="Hold production images against the model that serves.")
-def monitor_pipeline(
+def workspace_pipeline() -> Any:
+    """Build the same around a volume of the run's own."""
+    return _pipeline(
+        _in_workspace, _parameter("workspace_size", str), _parameter("storage_class", str)
+    )
+
+
+def tune_pipeline() -> Any:
+    """Build the same after trials of settings."""
+    return _pipeline(
+        _tuned,
+        _parameter("trials", int, 8),
+        _parameter("parallelism", int, 2),
+        _parameter("space", str, "[]"),
+        name=TUNER,
+        description="Try settings, and train, judge and publish the best.",
+    )
+
+
+def monitor_pipeline() -> Any:
+    """Build the pipeline that holds production images against the model that serves."""
+    description = "Hold production images against the model that serves."
+    return dsl.pipeline(name=MONITOR, description=description)(_monitor)
+
+
+def _monitor(
     monitor_data: str,
     registry: str,
     s3_endpoint: str = "",
