@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, unquote
 
+import flask
 from moto.server import create_backend_app
 from werkzeug.test import Client
 
@@ -37,15 +39,16 @@ class PersistentS3:
 
     def __init__(self, path: Path, *, ignores_conditions: bool = False):
         self._ignores_conditions = ignores_conditions
-        self._app = create_backend_app("s3")
+        self._app = _moto("s3")
         self._client = Client(self._app)
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._database.executescript(
             "PRAGMA journal_mode = WAL;"
+            "PRAGMA synchronous = NORMAL;"
             "CREATE TABLE IF NOT EXISTS objects (path TEXT PRIMARY KEY, type TEXT, content BLOB);"
         )
-        Client(create_backend_app("moto_api")).post("/moto-api/reset")
+        Client(_moto("moto_api")).post("/moto-api/reset")
         for path_, kind, content in self._database.execute(
             "SELECT path, type, content FROM objects ORDER BY length(path)"
         ):
@@ -92,6 +95,12 @@ class PersistentS3:
             )
         else:
             self._database.execute("DELETE FROM objects WHERE path = ?", (path,))
+
+
+@functools.cache
+def _moto(service: Literal["s3", "moto_api"]) -> flask.Flask:
+    """One of moto's applications; they keep what they have beside them, for the whole process."""
+    return create_backend_app(service)
 
 
 def _keys(environ: dict[str, Any]) -> list[str]:

@@ -247,7 +247,7 @@ def _serve(app: object, host: str, port: int, last: int) -> BaseWSGIServer:
         )
     server.daemon_threads = True  # type: ignore[attr-defined]
     threading.Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
     ).start()
     return server
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,11 +37,17 @@ _TYPES: dict[str, tuple[str, str, Any]] = {
 
 
 def parse(text: str) -> list[dict[str, Any]]:
-    """Return the documents of a compiled pipeline.
+    """Return the documents of a compiled pipeline, for the caller to change.
 
     Raises:
         ValueError: it is none.
     """
+    return copy.deepcopy(_read(text))
+
+
+@functools.lru_cache(maxsize=8)
+def _read(text: str) -> list[dict[str, Any]]:
+    """Return the documents of a compiled pipeline, the same for all who ask: nobody may change them."""
     try:
         documents = [
             document for document in yaml.load_all(text, Loader=_LOADER) if document is not None
@@ -57,7 +65,7 @@ def parse(text: str) -> list[dict[str, Any]]:
 
 def as_json(text: str) -> dict[str, Any]:
     """Return the `pipeline_spec` field of a version: the document, or both where there are two."""
-    documents = [_numbers(document) for document in parse(text)]
+    documents = [_numbers(document) for document in _read(text)]
     if len(documents) == 1:
         return documents[0]
     return {"pipeline_spec": documents[0], "platform_spec": documents[1]}
@@ -80,14 +88,23 @@ def _numbers(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def check(text: str) -> None:
+    """See that a text is a compiled pipeline.
+
+    Raises:
+        ValueError: it is none.
+    """
+    _read(text)
+
+
 def name(text: str) -> str:
     """Return the pipeline's name."""
-    return str(parse(text)[0]["pipelineInfo"].get("name", ""))
+    return str(_read(text)[0]["pipelineInfo"].get("name", ""))
 
 
 def inputs(text: str) -> dict[str, Any]:
     """Return the pipeline's parameters, by name, as the specification has them."""
-    root = parse(text)[0]["root"]
+    root = _read(text)[0]["root"]
     return root.get("inputDefinitions", {}).get("parameters", {})
 
 
@@ -137,7 +154,7 @@ def steps(text: str) -> list[str]:
 
 def _tasks(text: str) -> dict[str, dict[str, Any]]:
     """Return the tasks that run a container, at any depth, by name."""
-    document = parse(text)[0]
+    document = _read(text)[0]
     components = document.get("components", {})
     tasks: dict[str, Any] = {}
     for dag in (document["root"], *components.values()):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
 
 import flask
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map
 
 from sandbox.api.auth import Authorizer
 from sandbox.api.errors import NOT_FOUND, UNIMPLEMENTED, UNKNOWN, ApiError, UploadError
@@ -46,7 +48,7 @@ def create_app(
 
     of_version = "/pipelines/<pipeline_id>/versions/<version_id>"
     of_node = "/runs/<run_id>/nodes/<node>"
-    for method, path, view in [
+    views = [
         ("GET", "/pipelines", pipelines.list),
         ("POST", "/pipelines", pipelines.create),
         ("GET", "/pipelines/upload", pipelines.upload),
@@ -82,14 +84,27 @@ def create_app(
         ("POST", "/recurringruns/<recurring_run_id>:disable", recurring_runs.disable),
         ("GET", "/healthz", healthz),
         ("POST", "/healthz", healthz),
-    ]:
-        app.add_url_rule(f"/apis/v2beta1{path}", f"{method} {path}", view, methods=[method])
-    app.add_url_rule("/apis/v1beta1/healthz", "health", health)
-    app.add_url_rule(f"/apis/v1alpha1{of_node}/log", "log", runs.read_log)
+    ]
+    views = [(method, f"/apis/v2beta1{path}", view) for method, path, view in views]
+    views += [
+        ("GET", "/apis/v1beta1/healthz", health),
+        ("GET", f"/apis/v1alpha1{of_node}/log", runs.read_log),
+    ]
+    app.url_map = _routes(tuple((method, path) for method, path, _ in views))
+    app.view_functions |= {f"{method} {path}": view for method, path, view in views}
     app.register_error_handler(ApiError, _api_error)
     app.register_error_handler(UploadError, _upload_error)
     app.register_error_handler(HTTPException, _http_error)
     return app
+
+
+@functools.cache
+def _routes(routes: tuple[tuple[str, str], ...]) -> Map:
+    """What is found at which path: compiled once in a process, which takes as long as all else here."""
+    app = flask.Flask("sandbox")
+    for method, path in routes:
+        app.add_url_rule(path, f"{method} {path}", methods=[method])
+    return app.url_map
 
 
 def _api_error(error: ApiError):

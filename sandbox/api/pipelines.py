@@ -70,7 +70,7 @@ class Pipelines:
         with _uploading("Failed to create a pipeline"):
             self._check("create", namespace)
         with _uploading("Failed to create a pipeline and a pipeline version"):
-            specs.parse(text)
+            specs.check(text)
             row = self._add(namespace, *texts)
         self._add_version(row["id"], *texts, text)
         return responses.pipeline(row)
@@ -165,7 +165,7 @@ class Pipelines:
         text, filename = requests.uploaded()
         with _uploading(doing):
             self._check("create", namespace)
-            specs.parse(text)
+            specs.check(text)
             row = self._add_version(
                 pipeline_id,
                 query.get("name") or filename,

@@ -20,7 +20,7 @@ def specification(store: Store, body: Mapping[str, Any]) -> dict[str, str]:
     if body.get("pipeline_spec"):
         text = specs.compiled(body["pipeline_spec"])
         try:
-            specs.parse(text)
+            specs.check(text)
         except ValueError:
             raise internal(
                 "Failed to fetch a template with an invalid pipeline spec manifest: "
