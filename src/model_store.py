@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable
 
 import certifi
@@ -13,6 +14,7 @@ from kfp_ops import ObjectStorage
 from model_registry import ConfigMaps, Registry, S3Options
 
 
+@functools.cache
 def open_store(storage: ObjectStorage, bucket: str, prefix: str) -> ObjectStore:
     """Return the objects under a path in a bucket; a server that is away is reported within seconds."""
     options = S3Options(

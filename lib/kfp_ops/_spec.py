@@ -186,18 +186,25 @@ class PipelineSpec:
         if missing:
             raise ValueError(f"{missing[0]}: pipeline {self.name} needs a value for it")
 
-    @functools.cached_property
+    @property
     def _documents(self) -> list[dict[str, Any]]:
-        try:
-            documents: list[object] = list(yaml.load_all(self._text, Loader=_LOADER))
-        except yaml.YAMLError as error:
-            raise ValueError(f"the compiled pipeline is not YAML: {error}") from error
-        if not documents or not all(isinstance(document, dict) for document in documents):
-            raise ValueError("the compiled pipeline is not a pipeline specification; compile again")
-        return cast("list[dict[str, Any]]", documents)
+        return _read(self._text)
 
     def _at(self, *keys: str) -> dict[str, Any]:
         node: Any = self._documents[0]
         for key in keys:
             node = node.get(key, {})
         return node
+
+
+# A hook asks for the same pipeline several times, and to read one takes as long as a request.
+@functools.lru_cache(maxsize=8)
+def _read(text: str) -> list[dict[str, Any]]:
+    """Return the documents in a compiled file, the same for all who ask: nobody may change them."""
+    try:
+        documents: list[object] = list(yaml.load_all(text, Loader=_LOADER))
+    except yaml.YAMLError as error:
+        raise ValueError(f"the compiled pipeline is not YAML: {error}") from error
+    if not documents or not all(isinstance(document, dict) for document in documents):
+        raise ValueError("the compiled pipeline is not a pipeline specification; compile again")
+    return cast("list[dict[str, Any]]", documents)
