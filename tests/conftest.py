@@ -1,10 +1,16 @@
-"""Hooks for all tests. tests/integration has an environment of its own, whose packages are absent here."""
+"""What holds for all tests."""
 
 import importlib.util
 import os
 
 import pytest
+import yaml
 
+# ops.testing writes the charm's metadata at each event. PyYAML's Python code takes longer for that than
+# the charm for the event, its C code a tenth; how YAML is read stays as it is for the charm's users.
+yaml.SafeDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+# It has an environment of its own, whose packages are absent here.
 collect_ignore = [] if importlib.util.find_spec("pytest_operator") else ["integration"]
 
 

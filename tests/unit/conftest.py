@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import obstore
@@ -18,6 +19,18 @@ from werkzeug import Response
 
 from charm import FashionMnistTrainerCharm
 from sandbox import Sandbox
+
+# Read once: each Context would read it again.
+CHARMCRAFT = yaml.safe_load((Path(__file__).parents[2] / "charmcraft.yaml").read_text())
+# To make a client of httpx's own takes longer than a request, for the certificates that it reads.
+HTTP = httpx.Client(verify=False, trust_env=False, timeout=30)
+
+
+def trainer(**options):
+    """A charm to send events to, as Juju would find it in charmcraft.yaml."""
+    return ops.testing.Context(
+        FashionMnistTrainerCharm, meta=CHARMCRAFT, app_name="trainer", **options
+    )
 
 
 class FaultProxy:
@@ -35,7 +48,7 @@ class FaultProxy:
         self.trouble: Callable[[str, int, str, str], object] = lambda *_: None
         proxy = self
         # One for all requests: to make one takes longer than a request.
-        self._client = httpx.Client(trust_env=False, timeout=30)
+        self._client = httpx.Client(verify=False, trust_env=False, timeout=30)
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def answer(self):
@@ -75,7 +88,9 @@ class FaultProxy:
                 pass
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
 
     def __enter__(self):
         self._thread.start()
@@ -242,7 +257,7 @@ def goal_state(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def ctx():
-    return ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer")
+    return trainer()
 
 
 # Most tests are not about the workload: its container has not come up.
@@ -302,10 +317,9 @@ def runs(sandbox):
     """All runs that the stand-in holds, newest first, asked directly."""
 
     def ask():
-        answer = httpx.get(
+        answer = HTTP.get(
             f"{sandbox.api_url}/apis/v2beta1/runs",
             params={"page_size": 200, "sort_by": "created_at desc"},
-            trust_env=False,
         )
         return answer.raise_for_status().json().get("runs", [])
 
@@ -318,7 +332,7 @@ def schedules(sandbox):
 
     def ask():
         url = f"{sandbox.api_url}/apis/v2beta1/recurringruns"
-        answer = httpx.get(url, params={"page_size": 100}, trust_env=False)
+        answer = HTTP.get(url, params={"page_size": 100})
         return answer.raise_for_status().json().get("recurringRuns", [])
 
     return ask

@@ -9,12 +9,11 @@ import yaml
 from hypothesis import assume, event, example, given
 from hypothesis import strategies as st
 
-from charm import FashionMnistTrainerCharm
 from config import TrainerConfig
 from errors import OptionError
 from sandbox import Sandbox
 from tests.fuzz import fuzz
-from tests.unit.conftest import bare
+from tests.unit.conftest import bare, trainer
 
 ROOT = Path(__file__).parents[2]
 CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
@@ -98,7 +97,7 @@ def nowhere():
 
 @pytest.fixture(scope="module")
 def context():
-    return ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer")
+    return trainer()
 
 
 def state(relations, config):

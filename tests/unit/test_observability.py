@@ -16,9 +16,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug import Response
 
-from charm import FashionMnistTrainerCharm
 from kfp_ops import RelationDataError, TrainedModel, TrainedModelRequirer
-from tests.unit.conftest import PUSHGATEWAY, bare
+from tests.unit.conftest import PUSHGATEWAY, bare, trainer
 from workload import pushgateway
 
 LOKI = "http://loki-0.loki:3100/loki/api/v1/push"
@@ -351,7 +350,7 @@ def test_alert_rules_speak_of_metrics_that_there_are():
 
 @pytest.mark.parametrize(("juju", "forwarded"), [("3.3.9", False), ("3.4.0", True)])
 def test_the_workloads_log_goes_to_loki(state, gateway, juju, forwarded):
-    ctx = ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer", juju_version=juju)
+    ctx = trainer(juju_version=juju)
     relation = ops.testing.Relation(
         "logging",
         remote_app_name="loki",
@@ -376,7 +375,7 @@ def test_a_loki_that_leaves_others_behind_gets_no_log_any_more(state, gateway):
         return {name: target.services for name, target in targets.items()}
 
     # GIVEN two units of Loki
-    ctx = ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer", juju_version="3.6.0")
+    ctx = trainer(juju_version="3.6.0")
     units = {number: {"endpoint": json.dumps({"url": f"{LOKI}?{number}"})} for number in (0, 1)}
     relation = ops.testing.Relation("logging", remote_app_name="loki", remote_units_data=units)
     up = with_container(dataclasses.replace(state, relations={*state.relations, relation}))
