@@ -8,10 +8,7 @@ import contextlib
 import datetime
 import hashlib
 import json
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import obstore
 import pytest
@@ -30,14 +27,15 @@ from model_registry import publisher as publisher_module
 from sandbox import Sandbox
 from tests import cluster
 from tests import s3 as s3_servers
+from tests.library.publisher import publish
 from tests.manifests import manifest
+from tests.processes import Process
 from tests.s3 import MINIO, OLD_MINIO
 
 # However young, a version may go.
 NOW = datetime.timedelta(0)
 # Whatever was put, it was before then.
 PAST = datetime.timedelta(seconds=-60)
-PUBLISHER = Path(__file__).parent / "publisher.py"
 
 
 @pytest.fixture(scope="module")
@@ -621,9 +619,7 @@ def test_a_version_that_was_promoted_just_before_it_would_go_stays(registry, mon
 
 
 def publisher(place, files, run, *, keep=1, dies_at=0, meeting=""):
-    how = [run, files, str(keep), str(dies_at), meeting]
-    command = [sys.executable, PUBLISHER, *place, *how]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Process(publish, *place, run, files, keep, dies_at, meeting)
 
 
 def whole(registry, folder):
@@ -642,13 +638,10 @@ def test_a_kill_at_any_write_makes_one_version_of_a_run(
     while code == -9:
         at += 1
         # WHEN a publisher that removes nothing dies before a write, and is run again
-        process = publisher(place, files, f"run-{at}", keep=0, dies_at=at)
-        _, error = process.communicate(timeout=180)
-        code = process.returncode
-        assert code in (-9, 0), error
-        process = publisher(place, files, f"run-{at}", keep=0)
-        _, error = process.communicate(timeout=180)
-        assert process.returncode == 0, error
+        code, said = publisher(place, files, f"run-{at}", keep=0, dies_at=at).end(180)
+        assert code in (-9, 0), said
+        again, said = publisher(place, files, f"run-{at}", keep=0).end(180)
+        assert again == 0, said
         # THEN each run has one version, which is whole and serves, and no number is lost
         assert whole(registry, tmp_path / str(at)) == at
         made = [registry.manifest(version).run_id for version in registry.versions()]
@@ -673,17 +666,15 @@ def test_a_kill_while_old_versions_go_leaves_a_champion_and_is_made_good(
     while at < writes:
         at += 1
         # WHEN a publisher dies before a write THEN the champion is the old one or the new one
-        process = publisher(place, files, f"run-{at}", dies_at=at)
-        said, error = process.communicate(timeout=180)
-        if process.returncode == 0:  # it had no such write
-            writes = int(said)
+        code, said = publisher(place, files, f"run-{at}", dies_at=at).end(180)
+        if code == 0:  # it had no such write
+            writes = said
             break
-        assert process.returncode == -9, error
+        assert code == -9, said
         assert before <= whole(registry, tmp_path / f"after-{at}")
         # AND the step, run again, ends well: the champion, its predecessor, and nothing in between
-        process = publisher(place, files, f"run-{at}")
-        _, error = process.communicate(timeout=180)
-        assert process.returncode == 0, error
+        code, said = publisher(place, files, f"run-{at}").end(180)
+        assert code == 0, said
         now = whole(registry, tmp_path / f"again-{at}")
         assert registry.manifest(now).run_id == f"run-{at}"
         assert registry.versions() == [before, now]
@@ -698,8 +689,8 @@ def test_publishers_in_processes_at_once_make_a_version_each_and_one_champion(
     meeting = str(tmp_path / "meeting")
     running = [publisher(place, files, f"run-{n}", keep=0, meeting=meeting) for n in range(3)]
     for process in running:
-        _, error = process.communicate(timeout=180)
-        assert process.returncode == 0, error
+        code, said = process.end(180)
+        assert code == 0, said
     assert whole(registry, tmp_path / "all") == 3
     assert registry.versions() == [1, 2, 3]
     assert {registry.manifest(n).run_id for n in (1, 2, 3)} == {"run-0", "run-1", "run-2"}
