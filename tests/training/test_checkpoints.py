@@ -70,6 +70,23 @@ def epochs(done):
 
 
 @pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """What a training came to that ended, and the checkpoint of its last epoch."""
+    folder = tmp_path_factory.mktemp("ended")
+    trained, _ = fit(Checkpoints(str(folder), "run-1", every=0))
+    return trained, (folder / KEY).read_bytes()
+
+
+@pytest.fixture
+def checkpoint(ended, tmp_path):
+    """The file with that checkpoint, where run-1 looks for one."""
+    path = tmp_path / KEY
+    path.parent.mkdir(parents=True)
+    path.write_bytes(ended[1])
+    return path
+
+
+@pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The weights of a training that nothing cut off."""
     folder = tmp_path_factory.mktemp("whole")
@@ -111,6 +128,7 @@ def test_a_training_that_ended_is_not_done_again(kept):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.usefixtures("checkpoint")
 @pytest.mark.parametrize(
     "change",
     [
@@ -122,19 +140,17 @@ def test_a_training_that_ended_is_not_done_again(kept):
     ids=["seed", "rate", "network", "data"],
 )
 def test_another_training_is_not_taken_up(tmp_path, change):
-    # GIVEN a checkpoint
-    fit(Checkpoints(str(tmp_path), "run-1", every=0))
-    # WHEN something that decides the result is different
+    # GIVEN a checkpoint, WHEN something that decides the result is different
     _, said = fit(Checkpoints(str(tmp_path), "run-1", every=0), **change)
     # THEN it says so, and all epochs are trained
     assert "another training" in said[0]
     assert sum(line.startswith("Epoch") for line in said) == 2
 
 
+@pytest.mark.usefixtures("checkpoint")
 def test_another_version_of_tensorflow_is_another_training(tmp_path, monkeypatch):
     import tensorflow as tf
 
-    fit(Checkpoints(str(tmp_path), "run-1", every=0))
     monkeypatch.setattr(tf, "__version__", "3.0.0")
     _, said = fit(Checkpoints(str(tmp_path), "run-1", every=0))
     assert "another training" in said[0]
@@ -153,13 +169,12 @@ def test_another_version_of_tensorflow_is_another_training(tmp_path, monkeypatch
     ],
     ids=["empty", "sum cut", "half", "a byte less", "a byte more", "a bit flipped", "zeros"],
 )
-def test_a_damaged_checkpoint_is_told_and_trained_anew(tmp_path, damage):
+def test_a_damaged_checkpoint_is_told_and_trained_anew(tmp_path, ended, checkpoint, damage):
     # GIVEN a checkpoint that was damaged
     said: list[str] = []
     kept = Checkpoints(str(tmp_path), "run-1", every=0, log=said.append)
-    expected, _ = fit(kept)
-    path = tmp_path / KEY
-    path.write_bytes(damage(path.read_bytes()))
+    expected, content = ended
+    checkpoint.write_bytes(damage(content))
     # WHEN the training is tried again
     trained, lines = fit(kept)
     # THEN it warns, trains all epochs to the same end, and leaves a good checkpoint
