@@ -8,7 +8,10 @@ PORT ?= 8080
 DATA ?=
 S3 ?=
 BUILD ?= docker build
+ARGS ?=
 BIN := .venv/bin
+# Without compiled modules each of the tests' processes compiles TensorFlow's by itself.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 2 --dist worksteal
 CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
@@ -38,13 +41,24 @@ serve: .venv/ready ## Serve the demo's champion, or that of REGISTRY=ADDRESS (S3
 
 test: .venv/ready ## Run the tests that need only Python packages, with the coverage gate
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 -m "not slow" tests
+	env -u PYTHONDONTWRITEBYTECODE \
+	  $(BIN)/coverage run -m pytest -n 2 --dist worksteal -m "not slow" tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include="src/*,lib/*"
 	$(BIN)/coverage report --include="training/*"
 
-test-slow: .venv/ready ## Run the slow tests, which train or build for real: about a minute each
-	$(BIN)/python -m pytest -n 2 -m slow tests
+test-fast: .venv/ready ## Run the tests of the charm and its libraries that are done in a minute, while editing
+	$(PYTEST) -m "not slow and not exhaustive" tests/unit tests/library
+
+test-slow: .venv/ready ## Run the slow tests, which train, execute pipelines or build for real
+	$(PYTEST) -m slow tests
+
+unit: .venv/ready ## Run the tests of the charm and its libraries
+	$(PYTEST) -m "not slow" tests/unit tests/library
+
+integration: .uv/bin/uv ## Run the scenarios in a Juju model, with pytest's ARGS (CONTRIBUTING.md)
+	UV_PROJECT_ENVIRONMENT=.venv-integration .uv/bin/uv run --quiet --frozen --only-group integration \
+	  --python $(PYTHON) pytest -c tests/integration/pytest.ini tests/integration $(ARGS)
 
 mutants: .venv/ready ## Run mutation tests on the planner, cron and the gate
 	.uv/bin/uv sync --quiet --frozen --inexact --group dev --group mutation
@@ -138,4 +152,4 @@ sbom: .uv/bin/uv ## Write the charm's software bill of materials (CycloneDX) to 
 	  --format cyclonedx1.5 --output-file sbom.json
 
 clean: ## Remove everything that make created here
-	rm -rf .venv .uv .demo build parts stage prime .coverage* .pytest_cache .ruff_cache sbom.json $(CHARM)
+	rm -rf .venv .venv-integration .uv .demo build parts stage prime .coverage* .pytest_cache .ruff_cache sbom.json $(CHARM)

@@ -26,6 +26,7 @@ def site(tmp_path_factory):
     return there
 
 
+@pytest.mark.slow
 def test_it_builds_without_warnings_and_with_every_page(site):
     pages = {path.relative_to(ROOT / "docs").with_suffix("") for path in PAGES}
     assert pages == {
@@ -36,12 +37,14 @@ def test_it_builds_without_warnings_and_with_every_page(site):
     }
 
 
+@pytest.mark.slow
 def test_every_public_name_of_the_library_is_told(site):
     told = (site / "reference" / "kfp_ops.html").read_text()
     missing = [name for name in kfp_ops.__all__ if f'id="kfp_ops.{name}"' not in told]
     assert missing == []
 
 
+@pytest.mark.slow
 def test_no_page_needs_another_server(site):
     # Who reads them behind an air gap sees all of them.
     for page in site.rglob("*.html"):

@@ -15,6 +15,7 @@ from kfp import compiler, dsl
 from sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)

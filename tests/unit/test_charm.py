@@ -17,13 +17,12 @@ import pytest
 import yaml
 
 from actions import runs as kfp_runs
-from charm import FashionMnistTrainerCharm
 from fashion_mnist.storage import open_registry
 from k8s import client as kube
 from k8s.config_maps import ConfigMaps
 from kfp_ops import AnswerError, ForbiddenError, Run, RunState, ServerError, UnreachableError
 from sandbox import Sandbox
-from tests.unit.conftest import FaultProxy, bare, sdi
+from tests.unit.conftest import FaultProxy, bare, sdi, trainer
 
 
 def events(ctx, relation):
@@ -67,7 +66,7 @@ def test_without_object_storage_it_is_blocked_with_the_command(ctx, kfp_api, run
 
 
 def test_commands_are_those_of_juju_2_under_juju_2():
-    ctx = ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer", juju_version="2.9.53")
+    ctx = trainer(juju_version="2.9.53")
     out = ctx.run(ctx.on.config_changed(), bare(leader=True))
     assert "juju relate trainer:kfp-api kfp-api:kfp-api" in out.unit_status.message
 
@@ -383,6 +382,7 @@ def test_a_superseded_run_that_ends_in_the_meantime_is_fine(
     assert sorted(run["state"] for run in runs()) == ["PENDING", "SUCCEEDED"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 8))
 @pytest.mark.parametrize("how", ["cut", 503])
@@ -463,6 +463,7 @@ def test_without_a_schedule_only_the_charms_own_goes(ctx, state, configured, sch
     assert [schedule["display_name"] for schedule in schedules()] == ["by hand"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 11))
 @pytest.mark.parametrize("how", ["cut", 503])
@@ -1345,6 +1346,7 @@ def test_an_unreachable_registry_fails_the_action(state, act, object_storage, ac
 # Lost answers and faults ---------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 9))
 @pytest.mark.parametrize("how", ["cut", 503])
@@ -1360,6 +1362,7 @@ def test_a_fault_at_any_request_still_ends_in_one_run(ctx, state, proxy, runs, m
     assert run["display_name"] in out.unit_status.message
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", range(1, 9))
 def test_a_wish_whose_answer_was_lost_is_not_submitted_twice(ctx, configured, proxy, runs, number):
     quiet = configured(train_on_change=False)

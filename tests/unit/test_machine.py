@@ -18,13 +18,13 @@ from unittest import mock
 import httpx
 import obstore
 import ops.testing
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from charm import FashionMnistTrainerCharm
 from sandbox import Sandbox
-from tests.unit.conftest import PUSHGATEWAY, FaultProxy, sdi
+from tests.unit.conftest import PUSHGATEWAY, FaultProxy, sdi, trainer
 
 STEPS = 40
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "4"))
@@ -62,7 +62,7 @@ class Trainer(RuleBasedStateMachine):
         self.sandbox.start()
         self.proxy = FaultProxy(self.sandbox.api_url)
         self.proxy.__enter__()
-        self.context = ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer")
+        self.context = trainer()
         server = {"service-name": "127.0.0.1", "service-port": str(self.proxy.port)}
         host, port = self.sandbox.s3_url.removeprefix("http://").split(":")
         storage = {
@@ -83,7 +83,7 @@ class Trainer(RuleBasedStateMachine):
             },
             model=ops.testing.Model(name="kubeflow", uuid="11111111-2222-4333-8444-555555555555"),
         )
-        self.direct = httpx.Client(trust_env=False)
+        self.direct = httpx.Client(verify=False, trust_env=False)
         self.clock = mock.patch("reconcile.utc_now", side_effect=lambda: self.now)
         self.clock.start()
         self.a_model_serves()
@@ -277,5 +277,5 @@ class Trainer(RuleBasedStateMachine):
         return answer.raise_for_status().json().get("runs", [])
 
 
-TestTrainer = Trainer.TestCase
+TestTrainer = pytest.mark.exhaustive(Trainer.TestCase)
 TestTrainer.settings = SLOW

@@ -142,6 +142,7 @@ def test_with_the_relation_both_schedules_go(ctx, watching, kfp_api, schedules):
     assert schedules() == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 10))
 def test_a_fault_at_any_request_still_ends_in_one_schedule(

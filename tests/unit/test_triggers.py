@@ -313,6 +313,7 @@ def test_data_that_cannot_be_looked_at_are_told_and_the_rest_goes_on(
     assert [run["display_name"][:7] for run in runs()] == ["config-"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", range(1, 11))
 @pytest.mark.parametrize("how", ["cut", 503])
 def test_whatever_is_lost_there_is_one_run(ctx, aged, proxy, runs, number, how):
