@@ -238,6 +238,7 @@ def readable(value):
         value.isoformat()
 
 
+@pytest.mark.exhaustive
 @fuzz(400)
 @given(name=st.sampled_from(sorted(CALLS)), answer=answers())
 @example(name="get_run", answer=ok(json.dumps({**RUN, "display_name": "\ud800"}).encode()))
@@ -282,6 +283,7 @@ def test_an_id_from_a_server_stays_one_part_of_the_path(server, client, identity
         assert not {b"?", b"#"} & {path[i : i + 1] for i in range(len(path))}
 
 
+@pytest.mark.exhaustive
 @fuzz(1000)
 @given(data=wrong_somewhere())
 def test_objects_are_read_or_refused(data):

@@ -136,6 +136,7 @@ def test_object_is_put_once(store, claim, content):
     assert listed(store) == [PATH, "probe.json", "writes.json"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("content", [CONTENT, LARGE], ids=["small", "large"])
 def test_kill_at_any_write_leaves_what_the_next_writer_completes(

@@ -16,6 +16,7 @@ from tests.fuzz import fuzz
 from tests.unit.conftest import bare, trainer
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.exhaustive
 CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
 OPTIONS = CHARMCRAFT["config"]["options"]
 ACTIONS = {
