@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ import ops
 from commands import Commands
 from config import TrainerConfig
 from errors import CharmError, NoDataError, as_charm_errors
-from kfp_ops import KfpApiRequirer, ObjectStorageRequirer, RelationDataError, update_databag
+from kfp_ops import KfpApiRequirer, ObjectStorageRequirer, RelationDataError
 from reconciler.snapshot import Snapshot
 from reporting import status
 from workload import pushgateway
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from k8s.authorization import Profile
     from reconciler.context import Context
     from reconciler.requests import Requested
-    from reporting.relation_data import RelationData
 
 logger = logging.getLogger(__name__)
 # They log several lines for each request.
@@ -73,8 +72,10 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     # Events ------------------------------------------------------------------------------------
 
     def _on_change(self, event: ops.EventBase) -> None:
+        from reporting.report import configure_workload
+
         self._is_relation_broken = isinstance(event, ops.RelationBrokenEvent)
-        self._configure_workload()
+        configure_workload(self.model, self.meta.name)
         self._reconcile()
 
     def _on_update_status(self, _: ops.EventBase) -> None:
@@ -157,6 +158,8 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _reconcile(self, requested: Requested | None = None) -> Snapshot:
         """Create the runs that the configuration and an action ask for, and report what exists."""
+        from reporting.report import report
+
         try:
             if self.unit.is_leader():
                 self.kfp_api.publish()
@@ -172,7 +175,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             logger.warning("%s", snapshot.problem)
         workload = pushgateway.failure(self.unit.get_container(pushgateway.CONTAINER))
         self._snapshot = dataclasses.replace(snapshot, workload=workload)
-        self._report(self._snapshot)
+        report(self.model, self._snapshot, self.meta.name, self.charm_dir)
         return self._snapshot
 
     @contextmanager
@@ -216,42 +219,6 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     @property
     def _commands(self) -> Commands:
         return Commands(app=self.app.name, juju=self.model.juju_version.major)
-
-    # Report ------------------------------------------------------------------------------------
-
-    def _configure_workload(self) -> None:
-        """Run the Pushgateway and describe it to monitoring; only Juju's changes affect this."""
-        from reporting.relation_data import observability_data
-        from workload import observability
-
-        relations, topology = self.model.relations, observability.Topology.from_charm(self)
-        loki = observability.loki_endpoints(relations["logging"], self.model.juju_version)
-        pushgateway.reconcile(self.unit.get_container(pushgateway.CONTAINER), loki, topology.labels)
-        for relation in relations["metrics-endpoint"]:
-            data = observability.scrape_unit(self.unit.name, self.model.get_binding(relation))
-            update_databag(relation.data[self.unit], data)
-        self._publish(observability_data(topology))
-
-    def _report(self, snapshot: Snapshot) -> None:
-        """Report to monitoring, Kubeflow's dashboard and charms that use the model."""
-        from reporting.relation_data import snapshot_data
-        from workload.observability import Topology
-
-        if self.unit.get_container(pushgateway.CONTAINER).can_connect():
-            from reporting import metrics
-
-            text = metrics.exposition(snapshot) if self.unit.is_leader() else None
-            pushgateway.push(self.app.name, text, is_whole=not snapshot.problem)
-        self._publish(snapshot_data(Topology.from_charm(self), snapshot))
-        if self.unit.is_leader() and not snapshot.problem:
-            self.unit.set_workload_version(status.workload_version(snapshot, self.charm_dir))
-
-    def _publish(self, data: Mapping[str, RelationData]) -> None:
-        """Write to the relations that exist, if this unit is the leader."""
-        if self.unit.is_leader():
-            for endpoint, relation_data in data.items():
-                for relation in self.model.relations[endpoint]:
-                    update_databag(relation.data[self.app], relation_data())
 
 
 if __name__ == "__main__":

@@ -36,15 +36,9 @@ class Topology:
     charm: str
 
     @classmethod
-    def from_charm(cls, charm: ops.CharmBase) -> Topology:
-        """Return the topology of the application that a charm manages."""
-        model = charm.model
-        return cls(
-            model=model.name,
-            model_uuid=model.uuid,
-            application=charm.app.name,
-            charm=charm.meta.name,
-        )
+    def from_model(cls, model: ops.Model, charm: str) -> Topology:
+        """Return the topology of a model's own application, which a charm of this name manages."""
+        return cls(model=model.name, model_uuid=model.uuid, application=model.app.name, charm=charm)
 
     @property
     def labels(self) -> dict[str, str]:
