@@ -88,7 +88,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         action = ACTIONS[name]
         if action.is_for_leader and not self.unit.is_leader():
             command = self._commands.run(name.replace("_", "-"))
-            event.fail(f"only the leader does this; ask it: {command}")
+            event.fail(f"only the leader runs this action: {command}")
             return
         try:
             self._run_action(event, name, action)

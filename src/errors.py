@@ -90,7 +90,7 @@ class ParameterError(OptionError):
 
     def remedy(self, commands: Commands) -> str | None:
         """Say that nothing happened."""
-        return "nothing was done: ask again"
+        return "nothing was done; correct it and run the action again"
 
 
 class NoDataError(CharmError):

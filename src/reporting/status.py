@@ -52,7 +52,7 @@ class _Part:
 
 def failure(error: CharmError, commands: Commands) -> str:
     """Return an action's failure and what to do about it: nothing retries an action."""
-    retry = f"look, then ask again: {commands.run('list-runs')}"
+    retry = f"check, then run the action again: {commands.run('list-runs')}"
     return single_line(_problem(error, commands, retry).in_full, _CHARACTERS)
 
 
@@ -126,7 +126,7 @@ def standby_status(snapshot: Snapshot, commands: Commands) -> ops.StatusBase:
     """
     if snapshot.problem:
         return problem(snapshot.problem, commands)
-    text = "standby; the status of the leader tells of runs and models"
+    text = "standby; the leader reports runs and models"
     return _compose([_Part(text=text), *_workload(snapshot, commands)])
 
 

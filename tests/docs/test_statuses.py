@@ -139,7 +139,7 @@ def test_what_only_actions_say_is_told_too(error):
 def test_an_action_that_nobody_tries_again_says_so():
     messages = [status.failure(error, JUJU) for error in PROBLEMS]
     assert not [message for message in messages if "retries at" in message]
-    asked_again = [message for message in messages if "look, then ask again" in message]
+    asked_again = [message for message in messages if "check, then run the action again" in message]
     assert asked_again
     for message in asked_again:
         assert [code for code, pattern in FAILURES.items() if re.fullmatch(pattern, message)]

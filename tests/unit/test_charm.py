@@ -230,7 +230,7 @@ def test_what_an_action_asked_for_in_vain_is_not_promised(ctx, state, sandbox):
     for action in ("train", "list-runs"):
         with pytest.raises(ops.testing.ActionFailed) as failed:
             ctx.run(ctx.on.action(action), state)
-        assert "ask again: juju run trainer/leader list-runs" in failed.value.message
+        assert "run the action again: juju run trainer/leader list-runs" in failed.value.message
         assert "retries at" not in failed.value.message
 
 
@@ -515,7 +515,7 @@ def test_a_unit_that_does_not_lead_submits_nothing_and_reports(ctx, state, runs)
     out = ctx.run(ctx.on.update_status(), follower)
     # THEN the follower shows no progress, which would grow stale
     assert out.unit_status == ops.ActiveStatus(
-        "standby; the status of the leader tells of runs and models"
+        "standby; the leader reports runs and models"
     )
     assert len(runs()) == 1
 
@@ -1370,7 +1370,7 @@ def test_a_wish_whose_answer_was_lost_is_not_submitted_twice(ctx, configured, pr
     try:
         ctx.run(ctx.on.action("train"), quiet)
     except ops.testing.ActionFailed as failed:
-        assert "look, then ask again" in failed.message
+        assert "check, then run the action again" in failed.message
     assert len(runs()) <= 1
     ctx.run(ctx.on.update_status(), quiet)
     assert len(runs()) <= 1

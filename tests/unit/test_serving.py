@@ -531,7 +531,7 @@ def test_an_own_image_that_cannot_be_is_refused(act, serving, served, httpserver
     with pytest.raises(ops.testing.ActionFailed) as failed:
         act("predict", state=serving, **params)
     assert says in failed.value.message
-    assert failed.value.message.endswith("; nothing was done: ask again")
+    assert failed.value.message.endswith("; nothing was done; correct it and run the action again")
     assert len(failed.value.message) < 400
     assert not [request for request, _ in httpserver.log if ":predict" in request.path]
 

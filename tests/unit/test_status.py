@@ -494,7 +494,7 @@ def test_no_status_asks_for_a_run_that_is_going_on(snapshot):
 def test_a_unit_that_does_not_lead_shows_no_progress():
     snapshot = Snapshot(latest=run(RunState.RUNNING), steps=STEPS, champion=OLD)
     assert status.standby_status(snapshot, JUJU) == ops.ActiveStatus(
-        "standby; the status of the leader tells of runs and models"
+        "standby; the leader reports runs and models"
     )
 
 
