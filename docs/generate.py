@@ -1,23 +1,32 @@
-"""Write the reference of options, actions and relations from charmcraft.yaml, and that of recipes.
+"""Write the options in charmcraft.yaml from src/config.py, and the reference in docs/reference/.
 
-`python docs/generate.py` writes `docs/reference/`; a test holds the pages against what this makes.
+`python docs/generate.py` writes the files, and tests compare them with what it would write. The
+reference tells of options, actions and relations what charmcraft.yaml says, and of recipes what the
+code does.
 """
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import inspect
+import itertools
 import json
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "training"))
+sys.path[:0] = [str(ROOT / folder) for folder in ("src", "lib", "training")]
 
+from config import Group, TrainerConfig  # noqa: E402
 from fashion_mnist.recipes import RECIPES, Recipe  # noqa: E402
 
+CHARMCRAFT = ROOT / "charmcraft.yaml"
 REFERENCE = ROOT / "docs" / "reference"
 MADE = "<!-- Made by `make reference`. -->\n\n"
 ROLES = {
@@ -26,10 +35,81 @@ ROLES = {
 }
 
 
+# Between these lines of charmcraft.yaml are the options.
+OPTIONS_START, OPTIONS_END = "\n  options:\n", "\nactions:\n"
+TYPES = {"str": "string", "int": "int", "float": "float", "bool": "boolean"}
+
+
+class Option(NamedTuple):
+    """An option as src/config.py states it."""
+
+    name: str
+    type: str
+    default: object
+    description: str
+    group: Group
+
+
+def options() -> list[Option]:
+    """Read the options: their fields, and the text under each."""
+    docs = _field_docs(TrainerConfig)
+    return [
+        Option(
+            name=field.name.replace("_", "-"),
+            type=TYPES[str(field.type)],
+            default=field.default,
+            description=_description(field, docs[field.name]),
+            group=field.metadata["group"],
+        )
+        for field in dataclasses.fields(TrainerConfig)
+    ]
+
+
+def _field_docs(owner: type) -> dict[str, str]:
+    """Return the text under each field of a class, which Python itself does not keep."""
+    tree = ast.parse(inspect.getsource(owner))
+    body = next(node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    return {
+        field.target.id: doc.value.value
+        for field, doc in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(doc, ast.Expr)
+        and isinstance(doc.value, ast.Constant)
+        and isinstance(doc.value.value, str)
+    }
+
+
+def _description(field: dataclasses.Field[Any], doc: str) -> str:
+    check, group = field.metadata["check"], field.metadata["group"]
+    sentences = [
+        " ".join(doc.split()),
+        f"Must be {check.expected}." if check else "",
+        "A change starts a run." if group.starts_run else "",
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def with_options(charmcraft: str) -> str:
+    """Return the text of charmcraft.yaml with the options of src/config.py."""
+    head, start, rest = charmcraft.partition(OPTIONS_START)
+    _, end, tail = rest.partition(OPTIONS_END)
+    lines: list[str] = []
+    for option in options():
+        lines += [
+            f"    {option.name}:",
+            f"      type: {option.type}",
+            f"      default: {json.dumps(option.default)}",
+            "      description: |",
+            textwrap.indent(textwrap.fill(option.description, 96, break_on_hyphens=False), 8 * " "),
+        ]
+    return head + start + "\n".join(lines) + "\n" + end + tail
+
+
 def pages(charm: Mapping[str, Any]) -> dict[str, str]:
-    """Return the pages generated from charmcraft.yaml and the recipes, by file name."""
+    """Return the generated pages of the reference, by file name."""
     parts = {
-        "options.md": _options(charm["config"]["options"]),
+        "options.md": _options(),
         "actions.md": _actions(charm["actions"]),
         "relations.md": _relations(charm),
         "recipes.md": _recipes(),
@@ -37,17 +117,26 @@ def pages(charm: Mapping[str, Any]) -> dict[str, str]:
     return {name: MADE + "\n\n".join(part) + "\n" for name, part in parts.items()}
 
 
-def _options(options: Mapping[str, Any]) -> Iterator[str]:
+def _options() -> Iterator[str]:
     yield "# Options"
     yield (
         "Set with `juju config trainer OPTION=VALUE`, and back to the default with "
         "`juju config trainer --reset OPTION`. An invalid value blocks the charm; its status says "
         "what the option takes, and nothing is submitted."
     )
-    for name, option in options.items():
-        yield f"## `{name}`"
-        yield f"{option['type']}, {_default(option['default'])}"
-        yield option["description"].strip()
+    yield (
+        'Where it says "a change starts a run", the new value makes another configuration, which is '
+        "trained once; so the run does not start if that configuration was trained before, or if "
+        "`train-on-change` is false. Runs that are started otherwise take all options as they are then."
+    )
+    group = None
+    for option in options():
+        if option.group != group:
+            group = option.group
+            yield f"## {group.title}"
+        yield f"### `{option.name}`"
+        yield f"{option.type}, {_default(option.default)}"
+        yield option.description
 
 
 def _actions(actions: Mapping[str, Any]) -> Iterator[str]:
@@ -157,6 +246,7 @@ def _row(*cells: str) -> str:
 
 
 if __name__ == "__main__":
-    said = yaml.safe_load((ROOT / "charmcraft.yaml").read_text(encoding="utf-8"))
-    for name, text in pages(said).items():
-        (REFERENCE / name).write_text(text, encoding="utf-8")
+    text = with_options(CHARMCRAFT.read_text(encoding="utf-8"))
+    CHARMCRAFT.write_text(text, encoding="utf-8")
+    for name, page in pages(yaml.safe_load(text)).items():
+        (REFERENCE / name).write_text(page, encoding="utf-8")

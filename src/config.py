@@ -1,7 +1,8 @@
-"""The charm's options, checked.
+"""The charm's options: type, default, range and description, each stated once.
 
-The names are those in charmcraft.yaml with underscores for dashes; `load_config` of
-ops fills them. A bad value is an OptionError, which names the option and what it takes.
+`option` states a default, a group and a check on the field; the text under the field is the
+description. `docs/generate.py` writes the options in charmcraft.yaml and docs/reference/options.md from
+them. `load_config` of ops fills the fields, with underscores for dashes.
 """
 
 from __future__ import annotations
@@ -9,244 +10,375 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from errors import OptionError
 from kfp_ops import Resources, quantity
 from model_registry import layout
 
+T = TypeVar("T")
 RECIPES = ("notebook", "quick", "fast", "balanced", "accurate")
-PROMOTIONS = ("automatic", "manual")
-SERVINGS = ("none", "kserve")
 _IMAGE = r"[a-z0-9]([\w.\-]*[a-z0-9])?(:\d+)?(/[\w.\-]+)*(:[\w.\-]{1,128})?(@sha256:[0-9a-f]{64})?"
-_CRON = "empty, five cron fields like '0 3 * * 0' (Sunday is 0) or hourly, daily, weekly"
 _OBJECT = r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9\-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9\-]*[a-z0-9])?)*"
-_OBJECTS = r"s3://[a-z0-9.\-]+(/\S*)?"
-_DATA = rf"https?://\S+|{_OBJECTS}|/\S*"
+_S3 = r"s3://[a-z0-9.\-]+(/\S*)?"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    """Options that operators look for together."""
+
+    title: str
+    """Heading in the reference."""
+
+    starts_run: bool = False
+    """Whether a changed value is another configuration, which is trained anew."""
+
+
+TRAINING = Group(title="Training", starts_run=True)
+DATA = Group(title="Data", starts_run=True)
+GATE = Group(title="Gate", starts_run=True)
+SCHEDULE = Group(title="Schedule and triggers")
+MONITORING = Group(title="Monitoring")
+SERVING = Group(title="Serving")
+KUBEFLOW = Group(title="Kubeflow")
+REGISTRY = Group(title="Registry", starts_run=True)
+DEMO = Group(title="Demo", starts_run=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """Which values an option takes."""
+
+    expected: str
+    """The values in words, after "must be"."""
+
+    accepts: Callable[[Any], bool]
+    """Whether a value is one of them."""
+
+
+def between(low: float, high: float) -> Check:
+    """Accept numbers in a range, bounds included."""
+    return Check(f"between {low} and {high}", lambda value: low <= value <= high)
+
+
+def one_of(*names: str) -> Check:
+    """Accept one of several names."""
+    return Check(f"one of {', '.join(names)}", lambda value: value in names)
+
+
+def matching(pattern: str, expected: str) -> Check:
+    """Accept texts that a pattern matches and in which no part of a path is a dot or two."""
+    return Check(
+        expected,
+        lambda value: (
+            bool(re.fullmatch(pattern, value)) and not {".", ".."} & set(value.split("/"))
+        ),
+    )
+
+
+def amount(low: str, high: str, expected: str) -> Check:
+    """Accept quantities in a range, in Kubernetes' notation."""
+
+    def accepts(value: str) -> bool:
+        try:
+            return quantity(low) <= quantity(value) <= quantity(high)
+        except ValueError:
+            return False
+
+    return Check(expected, accepts)
+
+
+def _is_cron(value: str) -> bool:
+    # Import cron only where there is a schedule, which most trainers lack.
+    from cron import six_fields
+
+    try:
+        six_fields(value)
+    except ValueError:
+        return False
+    return True
+
+
+CRON = Check("five cron fields like '0 3 * * 0' (Sunday is 0), hourly, daily or weekly", _is_cron)
+
+
+def or_empty(check: Check) -> Check:
+    """Accept an empty text besides."""
+    return Check(f"empty or {check.expected}", lambda value: value == "" or check.accepts(value))
+
+
+def option(group: Group, default: T, check: Check | None = None, *, argument: bool = False) -> T:
+    """State an option on its field.
+
+    Args:
+        group: Where operators look for it.
+        default: Its default, which also decides its type.
+        check: Which values it takes. None for all of its type.
+        argument: Whether the training pipeline has a parameter of this name, which takes the value.
+    """
+    # The field's default is of type T, as dataclasses see it.
+    field: Any = dataclasses.field(
+        default=default, metadata={"group": group, "check": check, "argument": argument}
+    )
+    return field
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
-    """What `juju config` says.
+    """The options, checked.
 
-    Attributes:
-        recipe: how to train: one of RECIPES.
-        epochs, batch_size, learning_rate: 0 leaves the recipe's own value.
-        seed: of every random choice in training.
-        workers: on how many pods a model is trained.
-        min_accuracy: a model with less accuracy on the test set (0 to 1) is rejected.
-        min_recall: a model with less recall in one of the classes (0 to 1) is rejected.
-        max_drift: population stability index above which data are an anomaly.
-        allow_anomalies: whether data with anomalies are trained on, and the anomalies reported.
-        promotion: automatic, or manual: an accepted model waits for the action promote.
-        keep_versions: how many of the newest versions stay in the registry; 0: all.
-        data_path: where the four IDX files are; empty finds them by itself.
-        model_file: file name of the Keras model in the registry.
-        image_number: which test image (0 to 9999) a run predicts at its end.
-        profile: the Kubeflow profile, and so the namespace, of the runs; empty: single-user server.
-        profile_owner: who owns the profile if the charm creates it; empty: the charm's account.
-        training_image: container image of the steps; empty leaves the compiled one.
-        cpu, memory: limits of the step that trains, as Kubernetes writes them; empty leaves the
-            compiled ones.
-        gpu: how many GPUs it gets.
-        workspace_size: of a volume that the steps of a run share, as Kubernetes writes it; empty:
-            none.
-        storage_class: which provides that volume; empty: the cluster's default.
-        train_on_change: whether a new configuration is trained without being asked.
-        schedule: when to train besides: cron with five fields, or daily and the like; empty: never.
-        schedule_paused: keeps the schedule without letting it submit runs.
-        retrain_on_data: whether new data under the same address start a run.
-        retrain_on_drift: whether production images that drifted start a run.
-        retrain_after: days of the model's age after which a run starts, and so on; 0: never.
-        retrain_interval: hours that lie at least between two such runs.
-        monitor_data: where images from production lie; empty: nowhere.
-        monitor_schedule: when to look at them: like schedule.
-        monitor_images: how many of the newest are looked at.
-        run_timeout: minutes after which a run that still goes on is terminated; 0: never.
-        serving: kserve lets KServe serve the champion in the profile; none: nobody.
-        canary_traffic: percent of requests that a new champion gets at first; 0: all.
-        registry_bucket, registry_prefix: where the models are kept in object storage.
-        dashboard_url: Kubeflow's address in a browser, for links; empty links to the API.
+    Raises:
+        OptionError: An option has an invalid value.
     """
 
-    recipe: str = "fast"
-    epochs: int = 0
-    batch_size: int = 0
-    learning_rate: float = 0.0
-    seed: int = 42
-    workers: int = 1
-    min_accuracy: float = 0.85
-    min_recall: float = 0.5
-    max_drift: float = 0.1
-    allow_anomalies: bool = False
-    promotion: str = "automatic"
-    keep_versions: int = 0
-    data_path: str = ""
-    model_file: str = "fashion_mnist.keras"
-    image_number: int = 0
-    profile: str = "fashion-mnist"
-    profile_owner: str = ""
-    training_image: str = ""
-    cpu: str = ""
-    memory: str = ""
-    gpu: int = 0
-    workspace_size: str = ""
-    storage_class: str = ""
-    train_on_change: bool = True
-    schedule: str = ""
-    schedule_paused: bool = False
-    retrain_on_data: bool = False
-    retrain_on_drift: bool = False
-    retrain_after: int = 0
-    retrain_interval: int = 24
-    monitor_data: str = ""
-    monitor_schedule: str = ""
-    monitor_images: int = 10000
-    run_timeout: int = 360
-    serving: str = "none"
-    canary_traffic: int = 0
-    registry_bucket: str = "mlpipeline"
-    registry_prefix: str = "models/fashion-mnist"
-    dashboard_url: str = ""
+    recipe: str = option(TRAINING, "fast", one_of(*RECIPES), argument=True)
+    """Named set of hyperparameters, with the accuracy that it reaches on the test images: notebook
+    (that of the original notebook, about 0.875), quick (about 0.885, the fastest), fast (about 0.912,
+    seconds), balanced (about 0.93) or accurate (about 0.94, minutes)."""
+
+    epochs: int = option(TRAINING, 0, between(0, 1000), argument=True)
+    """Number of epochs, that is, passes over the training images. 0 uses the recipe's value."""
+
+    batch_size: int = option(TRAINING, 0, between(0, 60000), argument=True)
+    """Batch size, in images. 0 uses the recipe's value."""
+
+    learning_rate: float = option(TRAINING, 0.0, between(0, 1), argument=True)
+    """Learning rate of the Adam optimizer. 0 uses the recipe's value."""
+
+    seed: int = option(TRAINING, 42, between(0, 2**31 - 1), argument=True)
+    """Random seed for training. On the same kind of machine, the same seed trains the same model."""
+
+    workers: int = option(TRAINING, 1, between(1, 16), argument=True)
+    """Number of pods that train one model together; each batch is split across them. More than one
+    needs Kubeflow's Training Operator (TFJob) in the cluster."""
+
+    training_image: str = option(TRAINING, "", or_empty(matching(_IMAGE, "a container image")))
+    """Container image of the steps. If empty, the image that the pipelines were compiled with,
+    docker.io/tensorflow/tensorflow."""
+
+    train_cpu: str = option(
+        TRAINING, "", or_empty(amount("100m", "1k", "cores like 4 or 500m, 100m to 1000"))
+    )
+    """CPU limit of the step train, and of each trial of the action tune. If empty, 4 cores."""
+
+    train_memory: str = option(
+        TRAINING, "", or_empty(amount("1Gi", "16Ti", "a size like 4Gi, 1Gi to 16Ti"))
+    )
+    """Memory limit of the step train, and of each trial of the action tune; Kubernetes kills a step
+    that exceeds it. If empty, 4Gi."""
+
+    train_gpu: int = option(TRAINING, 0, between(0, 64))
+    """Number of GPUs (nvidia.com/gpu) for the step train, and for each trial of the action tune. They
+    need a training-image with GPU support."""
+
+    workspace_size: str = option(
+        TRAINING, "", or_empty(amount("256Mi", "16Ti", "a size like 1Gi, 256Mi to 16Ti"))
+    )
+    """Size of a volume that the steps of a run share, usually 1Gi or more; it is created for each run
+    and removed at its end. If empty, there is no volume, and steps exchange artifacts through object
+    storage only."""
+
+    storage_class: str = option(
+        TRAINING, "", or_empty(matching(_OBJECT, "the name of a StorageClass"))
+    )
+    """StorageClass of the volume that workspace-size requests. If empty, the cluster's default. It has
+    no effect without workspace-size."""
+
+    data_path: str = option(
+        DATA,
+        "",
+        or_empty(
+            matching(rf"https?://\S+|{_S3}|/\S*", "a directory, http(s):// or s3://BUCKET/PREFIX")
+        ),
+        argument=True,
+    )
+    """Location of the four IDX files: a directory in the training image, an http(s):// address or
+    s3://BUCKET/PREFIX. If empty, the files in the image are used if it has them; otherwise they are
+    downloaded from the data set's authors."""
+
+    max_drift: float = option(DATA, 0.1, between(0, 100), argument=True)
+    """Maximum drift from the champion's data, as population stability index; data above it count as an
+    anomaly, and production images above it as drifted. An index above 0.1 is unusual; one above 0.25
+    means another distribution."""
+
+    allow_anomalies: bool = option(DATA, False, argument=True)
+    """Whether to train on data with anomalies, such as drift, missing classes or duplicates, and only
+    report them. When false, the run fails and lists the anomalies."""
+
+    min_accuracy: float = option(GATE, 0.85, between(0, 1), argument=True)
+    """Minimum accuracy on the test images; the gate rejects a model below it."""
+
+    min_recall: float = option(GATE, 0.5, between(0, 1), argument=True)
+    """Minimum recall in every one of the ten classes; the gate rejects a model below it in any
+    class."""
+
+    promotion: str = option(GATE, "automatic", one_of("automatic", "manual"))
+    """Who makes a model that passes the gate the champion. automatic: the run itself. manual: the model
+    becomes a version in the registry and waits for the action promote."""
+
+    train_on_change: bool = option(SCHEDULE, True)
+    """Whether a changed configuration starts a run. A run of an earlier configuration that is still
+    running is then terminated. When false, only actions, the schedule and the retrain-* options start
+    runs."""
+
+    schedule: str = option(SCHEDULE, "", or_empty(CRON))
+    """When to train in addition: a cron expression with five fields (`0 3 * * 0` is Sundays at 3), or
+    hourly, daily, weekly, monthly or yearly, in the time zone of Kubeflow Pipelines, usually UTC.
+    Scheduled runs do not overlap, and those missed while the server was down are skipped. If empty,
+    there is no schedule."""
+
+    schedule_paused: bool = option(SCHEDULE, False)
+    """Whether the schedule is paused: it is kept, but starts no runs."""
+
+    retrain_on_data: bool = option(SCHEDULE, False)
+    """Whether to start a run when the files under data-path, an s3:// or http(s):// address, have
+    changed since the champion was trained. The charm checks this at each event, usually update-status.
+    It does not check files in the image."""
+
+    retrain_on_drift: bool = option(SCHEDULE, False)
+    """Whether to start a run when the newest monitoring report shows that production images differ from
+    the champion's data by more than max-drift, or that the champion is far less accurate on them; see
+    monitor-data."""
+
+    retrain_after: int = option(SCHEDULE, 0, between(0, 3650))
+    """Age of the champion, in days, at which to start a run that may replace it. If it still serves
+    after as many days again, another run starts. 0: never."""
+
+    retrain_cooldown: int = option(SCHEDULE, 24, between(1, 8760))
+    """Minimum time, in hours, between two runs that retrain-on-data, retrain-on-drift or retrain-after
+    start, whatever the outcome of the first."""
+
+    run_timeout: int = option(SCHEDULE, 360, between(0, 43200))
+    """Time, in minutes, after which the charm terminates a run that has not ended. 0: never, in which
+    case a run whose image cannot be pulled waits forever."""
+
+    monitor_data: str = option(MONITORING, "", or_empty(matching(_S3, "s3://BUCKET/PREFIX")))
+    """Location of production images, with or without labels, in the related object storage; see
+    docs/how-to/monitor.md. If empty, nothing is monitored."""
+
+    monitor_schedule: str = option(MONITORING, "", or_empty(CRON))
+    """When to compare the images under monitor-data with the champion's data: a cron expression, as
+    for schedule. If empty, only when the action monitor is run."""
+
+    # The pipeline needs 500 to tell drift from chance, and has memory for 100000.
+    monitor_images: int = option(MONITORING, 10000, between(500, 100000))
+    """Number of the newest images under monitor-data to compare. Set it to about as many as arrive
+    between two monitoring runs: with more, old images mask new drift, and drift that is over is still
+    reported."""
+
+    serving: str = option(SERVING, "none", one_of("none", "kserve"))
+    """How the champion is served: none (not at all), or kserve, which maintains a KServe
+    InferenceService for it in the profile's namespace and updates it with each promotion and
+    rollback."""
+
+    canary_traffic: int = option(SERVING, 0, between(0, 100))
+    """Percentage of requests that a new champion receives, while the version that last received all of
+    them keeps the rest; needs KServe with Knative. 0 sends all requests to the champion: set it back to
+    0 to end a canary."""
+
+    profile: str = option(
+        KUBEFLOW,
+        "fashion-mnist",
+        or_empty(matching(r"[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?", "a namespace")),
+    )
+    """Kubeflow profile in which runs are submitted. The charm creates it if it does not exist and
+    grants itself the ClusterRole kubeflow-pipelines-edit in it; both need --trust. Set it to an empty
+    value for a single-user Kubeflow Pipelines. The configuration is trained anew in another profile."""
+
+    profile_owner: str = option(
+        KUBEFLOW, "", or_empty(matching(r"[^\s'\"]{1,253}", "a user's name in Kubeflow"))
+    )
+    """Owner of the profile if the charm creates it: the name of a Kubeflow user, usually an e-mail
+    address, who then sees the profile in the dashboard. If empty, the charm's own account owns it."""
+
+    dashboard_url: str = option(
+        KUBEFLOW, "", or_empty(matching(r"https?://\S+", "an http(s):// address"))
+    )
+    """Address of Kubeflow's dashboard in a browser, for the links (run-url) that actions return. If
+    empty, they link to the API."""
+
+    registry_bucket: str = option(
+        REGISTRY, "mlpipeline", matching(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", "a bucket's name")
+    )
+    """Bucket of the model registry, in the related object storage."""
+
+    registry_prefix: str = option(
+        REGISTRY,
+        "models/fashion-mnist",
+        matching(r"[\w.\-]+(/[\w.\-]+)*", "a path like models/mine"),
+    )
+    """Path of the model registry in the bucket."""
+
+    keep_versions: int = option(REGISTRY, 0, between(0, 100000), argument=True)
+    """Number of the newest versions to keep in the registry, besides the champion and the one before
+    it. 0 keeps all."""
+
+    model_file: str = option(
+        DEMO,
+        "fashion_mnist.keras",
+        matching(r"[\w\-][\w.\-]*\.keras", "a file name NAME.keras"),
+        argument=True,
+    )
+    """File name of the Keras model in the registry."""
+
+    image_number: int = option(DEMO, 0, between(0, 9999), argument=True)
+    """Number of the test image for which each run records a prediction at its end."""
 
     def __post_init__(self):
-        """Check every value; raises OptionError for the first that cannot be."""
-        if self.recipe not in RECIPES:
-            raise OptionError("recipe", self.recipe, f"one of {', '.join(RECIPES)}")
-        self._check_range("epochs", 0, 1000)
-        self._check_range("batch_size", 0, 60000)
-        self._check_range("learning_rate", 0, 1)
-        self._check_range("seed", 0, 2**31 - 1)
-        self._check_range("workers", 1, 16)
-        self._check_range("min_accuracy", 0, 1)
-        self._check_range("min_recall", 0, 1)
-        self._check_range("max_drift", 0, 100)
-        if self.promotion not in PROMOTIONS:
-            raise OptionError("promotion", self.promotion, f"one of {', '.join(PROMOTIONS)}")
-        self._check_range("keep_versions", 0, 100000)
-        self._check_range("image_number", 0, 9999)
-        self._check_range("retrain_after", 0, 3650)
-        self._check_range("retrain_interval", 1, 8760)
-        self._check_range("run_timeout", 0, 43200)
-        self._check_pattern(
-            "data_path", _DATA, "empty, http(s)://, s3://BUCKET/PREFIX or a directory"
-        )
-        self._check_cron("schedule")
-        self._check_cron("monitor_schedule")
-        # The pipeline needs 500 to tell drift from chance, and has the memory for so many.
-        self._check_range("monitor_images", 500, 100000)
-        self._check_pattern("monitor_data", _OBJECTS, "empty or s3://BUCKET/PREFIX")
+        """Check every value, and what two options say together."""
+        for field in dataclasses.fields(self):
+            check, value = field.metadata["check"], getattr(self, field.name)
+            if check and not check.accepts(value):
+                raise OptionError(field.name, value, check.expected)
         if self.monitor_schedule and not self.monitor_data:
             raise OptionError("monitor_data", "", "s3://BUCKET/PREFIX where there is a schedule")
-        self._check_pattern("model_file", r"[\w\-][\w.\-]*\.keras", "a file name NAME.keras")
-        if self.profile:
-            self._check_pattern(
-                "profile", r"[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?", "empty or a namespace"
-            )
-        self._check_pattern(
-            "profile_owner", r"[^\s'\"]{1,253}", "empty or a user's name in Kubeflow"
-        )
-        self._check_pattern("training_image", _IMAGE, "empty or a container image")
-        self._check_quantity("cpu", "100m", "1k", "empty or cores like 4 or 500m, 100m to 1000")
-        self._check_quantity("memory", "1Gi", "16Ti", "empty or a size like 4Gi, 1Gi to 16Ti")
-        self._check_range("gpu", 0, 64)
-        self._check_quantity(
-            "workspace_size", "256Mi", "16Ti", "empty or a size like 1Gi, 256Mi to 16Ti"
-        )
-        self._check_pattern("storage_class", _OBJECT, "empty or the name of a StorageClass")
-        if self.serving not in SERVINGS:
-            raise OptionError("serving", self.serving, f"one of {', '.join(SERVINGS)}")
         if self.serving == "kserve" and not self.profile:
             raise OptionError("serving", self.serving, "none where the option profile is empty")
-        self._check_range("canary_traffic", 0, 100)
-        self._check_pattern(
-            "registry_bucket", r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", "a bucket's name"
-        )
-        self._check_pattern("registry_prefix", r"[\w.\-]+(/[\w.\-]+)*", "a path like models/mine")
-        self._check_pattern("dashboard_url", r"https?://\S+", "empty or an http(s):// address")
 
     @property
     def timeout(self) -> datetime.timedelta:
-        """After which a run is terminated; zero: never."""
+        """Time after which a run is terminated; zero for never."""
         return datetime.timedelta(minutes=self.run_timeout)
 
     @property
     def resources(self) -> Resources:
-        """What the step that trains may use."""
-        return Resources(cpu_limit=self.cpu, memory_limit=self.memory, accelerators=self.gpu)
+        """Limits of the steps that train."""
+        return Resources(
+            cpu_limit=self.train_cpu,
+            memory_limit=self.train_memory,
+            accelerators=self.train_gpu,
+        )
+
+    @property
+    def registry(self) -> str:
+        """Address of the model registry."""
+        return f"s3://{self.registry_bucket}/{self.registry_prefix}"
 
     @property
     def arguments(self) -> dict[str, object]:
-        """The pipeline's arguments that options decide."""
-        volume: dict[str, object] = {
-            "workspace_size": self.workspace_size,
-            "storage_class": self.storage_class,
+        """Arguments of the training pipelines that options decide."""
+        arguments = {
+            # Juju may give a whole number for a float; the fingerprint must not tell them apart.
+            field.name: type(field.default)(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.metadata["argument"]
         }
-        return {
-            **(volume if self.workspace_size else {}),
-            "data_path": self.data_path,
-            "model_file": self.model_file,
-            "image_number": self.image_number,
-            "recipe": self.recipe,
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "learning_rate": float(self.learning_rate),
-            "seed": self.seed,
-            "workers": self.workers,
-            "min_accuracy": float(self.min_accuracy),
-            "min_recall": float(self.min_recall),
-            "max_drift": float(self.max_drift),
-            "allow_anomalies": self.allow_anomalies,
-            "promote": self.promotion == "automatic",
-            "keep_versions": self.keep_versions,
-            "registry": f"s3://{self.registry_bucket}/{self.registry_prefix}",
-        }
-
-    def model_uri(self, version: int) -> str:
-        """Return the base path of a version's SavedModel for TensorFlow Serving."""
-        return f"{self.arguments['registry']}/{layout.serving(version)}"
+        if self.workspace_size:
+            arguments["workspace_size"] = self.workspace_size
+            arguments["storage_class"] = self.storage_class
+        return {**arguments, "promote": self.promotion == "automatic", "registry": self.registry}
 
     @property
     def monitor_arguments(self) -> dict[str, object]:
-        """The monitoring pipeline's arguments that options decide."""
+        """Arguments of the monitoring pipeline that options decide."""
         return {
             "monitor_data": self.monitor_data,
             "max_images": self.monitor_images,
             "max_drift": float(self.max_drift),
-            "registry": self.arguments["registry"],
+            "registry": self.registry,
         }
 
-    def _check_cron(self, field: str) -> None:
-        value = getattr(self, field)
-        if not value:
-            return
-        # Imported here, since most have no schedule.
-        from cron import six_fields
-
-        try:
-            six_fields(value)
-        except ValueError as error:
-            raise OptionError(field, value, _CRON) from error
-
-    def _check_range(self, field: str, low: float, high: float) -> None:
-        value = getattr(self, field)
-        if not low <= value <= high:
-            raise OptionError(field, value, f"between {low} and {high}")
-
-    def _check_quantity(self, field: str, low: str, high: str, expected: str) -> None:
-        value = getattr(self, field)
-        if not value:
-            return
-        try:
-            is_within = quantity(low) <= quantity(value) <= quantity(high)
-        except ValueError as error:
-            raise OptionError(field, value, expected) from error
-        if not is_within:
-            raise OptionError(field, value, expected)
-
-    def _check_pattern(self, field: str, pattern: str, expected: str) -> None:
-        value = getattr(self, field)
-        may_be_empty = type(self).__dataclass_fields__[field].default == ""
-        if value == "" and may_be_empty:
-            return
-        if not re.fullmatch(pattern, value) or {".", ".."} & set(value.split("/")):
-            raise OptionError(field, value, expected)
+    def model_uri(self, version: int) -> str:
+        """Return the base path of a version's SavedModel for TensorFlow Serving."""
+        return f"{self.registry}/{layout.serving(version)}"

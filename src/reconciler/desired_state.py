@@ -169,7 +169,7 @@ def _retraining(
             description=f"{trigger.reason}: {trigger.description}",
             concurrency_group=triggers.RUN_PREFIX,
             concurrency_policy=ConcurrencyPolicy.QUEUE,
-            cooldown_start=now - datetime.timedelta(hours=config.retrain_interval),
+            cooldown_start=now - datetime.timedelta(hours=config.retrain_cooldown),
         )
 
 
@@ -219,7 +219,7 @@ def _with_code(config: TrainerConfig, wanted: DesiredState, **more: object) -> D
     The names of runs and schedules carry the fingerprint of the specification, which has the code's
     digest and decides these arguments, so they are added after the names are made.
     """
-    added = {"code": f"{config.arguments['registry']}/{code_bundle.path()}", **more}
+    added = {"code": f"{config.registry}/{code_bundle.path()}", **more}
 
     def merged(arguments: Mapping[str, object]) -> dict[str, object]:
         return {**arguments, **added}

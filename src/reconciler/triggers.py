@@ -1,7 +1,7 @@
 """When a model is trained without being asked: new data, drift and age. Pure.
 
 Each trigger makes one run for what it has seen, its evidence, whatever becomes of the run. All keep one
-distance, the option `retrain-interval`.
+distance, the option `retrain-cooldown`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The charm's options and the action's parameters."""
 
 import dataclasses
+import datetime
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,13 @@ from hypothesis import strategies as st
 
 from config import RECIPES, TrainerConfig
 from errors import OptionError
-from kfp_ops import PipelineSpec
-from reconciler.requests import MonitorParams, TrainParams
+from kfp_ops import ObjectStorage, PipelineSpec
+from reconciler import desired_state
+from reconciler.requests import MonitorParams, TrainParams, TuneParams
+from reconciler.triggers import Signals
 
 ROOT = Path(__file__).parents[2]
+NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.timezone.utc)
 CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
 SPEC = PipelineSpec.load(ROOT / "src" / "pipelines" / "train.yaml")
 IN_WORKSPACE = PipelineSpec.load(ROOT / "src" / "pipelines" / "train-workspace.yaml")
@@ -34,25 +38,61 @@ PIPELINES_OWN = {
 }
 
 
-def test_charmcraft_and_the_dataclass_have_the_same_options_and_defaults():
+def test_ops_reads_the_declared_default_of_each_option():
     declared = {
-        name: option.get("default") for name, option in CHARMCRAFT["config"]["options"].items()
+        name.replace("-", "_"): option["default"]
+        for name, option in CHARMCRAFT["config"]["options"].items()
     }
-    assert declared == {name: field.default for name, field in FIELDS.items()}
-
-
-def test_the_declared_types_are_those_of_the_dataclass():
-    kinds = {"string": "str", "int": "int", "float": "float", "boolean": "bool"}
-    declared = {
-        name: kinds[option["type"]] for name, option in CHARMCRAFT["config"]["options"].items()
-    }
-    assert declared == {name: field.type for name, field in FIELDS.items()}
+    assert TrainerConfig(**declared) == TrainerConfig()
 
 
 @pytest.mark.parametrize(("action", "kind"), [("train", TrainParams), ("monitor", MonitorParams)])
-def test_the_action_declares_what_the_dataclass_takes(action, kind):
+def test_action_declares_the_fields_of_its_dataclass(action, kind):
     declared = set(CHARMCRAFT["actions"][action]["params"])
     assert declared == {field.name.replace("_", "-") for field in dataclasses.fields(kind)}
+
+
+@pytest.mark.parametrize(
+    ("action", "kind"), [("train", TrainParams), ("tune", TuneParams), ("monitor", MonitorParams)]
+)
+def test_parameter_that_overrides_an_option_has_its_type(action, kind):
+    json_types = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+    params = CHARMCRAFT["actions"][action]["params"]
+    overrides = {
+        field.name.replace("_", "-"): field.type
+        for field in dataclasses.fields(kind)
+        if field.name.replace("_", "-") in FIELDS
+    }
+    assert overrides
+    for name, annotation in overrides.items():
+        assert annotation == f"{FIELDS[name].type} | None"
+        assert params[name]["type"] == json_types[FIELDS[name].type]
+        assert "default" not in params[name]
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(TrainerConfig)])
+def test_option_that_is_said_to_start_a_run_starts_one(name):
+    # GIVEN another value of the option, and the options without which it has no effect
+    field = FIELDS[name.replace("_", "-")]
+    before = TrainerConfig(workspace_size="1Gi", monitor_data="s3://data")
+    good = {**GOOD, "monitor_schedule": ["@daily"]}
+    values = [not field.default] if field.type == "bool" else good[name]
+    changed = next(value for value in values if value not in ("", getattr(before, name)))
+    # WHEN one takes the other's place
+    after = dataclasses.replace(before, **{name: changed})
+    # THEN another run is desired if the description says so
+    description = CHARMCRAFT["config"]["options"][name.replace("_", "-")]["description"]
+    starts = configuration_run(before) != configuration_run(after)
+    assert starts == ("A change starts a run." in " ".join(description.split()))
+
+
+def configuration_run(config):
+    storage = ObjectStorage(
+        access_key="", secret_key="", service="minio", port=9000, namespace="kubeflow"
+    )
+    config = dataclasses.replace(config, train_on_change=True)
+    *_, trainer = desired_state.training(config, storage, "k--t", {}, Signals(), NOON)
+    return trainer.runs[0].name
 
 
 def test_what_monitoring_is_given_is_what_its_pipeline_takes():
@@ -94,7 +134,7 @@ def test_with_a_workspace_its_size_and_class_reach_the_other_pipeline():
 
 
 def test_resources_are_those_of_the_options():
-    resources = TrainerConfig(cpu="8", memory="16Gi", gpu=1).resources
+    resources = TrainerConfig(train_cpu="8", train_memory="16Gi", train_gpu=1).resources
     assert (resources.cpu_limit, resources.memory_limit) == ("8", "16Gi")
     assert resources.accelerators == 1
     assert not TrainerConfig().resources
@@ -122,7 +162,7 @@ BAD = {
     "keep_versions": [-1, 100001],
     "image_number": [-1, 10000],
     "retrain_after": [-1, 3651],
-    "retrain_interval": [0, -1, 8761],
+    "retrain_cooldown": [0, -1, 8761],
     "monitor_data": ["data", "/a", "http://h/x", "s3://", "s3://b/../c", "s3://b/./c", "s3://B"],
     "monitor_schedule": ["0 0 3 * * 0", "@never", "* * * *", "0 0 30 2 *"],
     "monitor_images": [499, 100001],
@@ -132,9 +172,9 @@ BAD = {
     "data_path": ["data", "ftp://host/x", "s3://", "/a/../b", "http://"],
     "model_file": ["", "model.h5", "../x.keras", "a/b.keras", ".keras"],
     "training_image": ["UPPER", "a b", "-x", "image:"],
-    "cpu": ["0", "99m", "1001", "-1", "four", "4 cores", "1,5", "1e3"],
-    "memory": ["4", "4g", "4GB", "4 Gi", "1023Mi", "17Ti", "-4Gi", "4096m"],
-    "gpu": [-1, 65],
+    "train_cpu": ["0", "99m", "1001", "-1", "four", "4 cores", "1,5", "1e3"],
+    "train_memory": ["4", "4g", "4GB", "4 Gi", "1023Mi", "17Ti", "-4Gi", "4096m"],
+    "train_gpu": [-1, 65],
     "workspace_size": ["0", "1", "255Mi", "17Ti", "1gb", "1Gi ", "{{$.pipeline_job_uuid}}"],
     "storage_class": ["Upper", "a b", "-a", "a.", "a..b", 254 * "a", "a\n"],
     "registry_bucket": ["", "a", "Upper", "a_b", "-ab"],
@@ -183,7 +223,7 @@ GOOD = {
     "keep_versions": [0, 100000],
     "image_number": [0, 9999],
     "retrain_after": [0, 30, 3650],
-    "retrain_interval": [1, 8760],
+    "retrain_cooldown": [1, 8760],
     "monitor_data": ["", "s3://bucket", "s3://bucket/a/b"],
     "monitor_schedule": [""],
     "monitor_images": [500, 10000, 100000],
@@ -198,9 +238,9 @@ GOOD = {
         "tensorflow/tensorflow:2.21.0",
         "h.io:5000/a/b@sha256:" + 64 * "0",
     ],
-    "cpu": ["", "100m", "1", "1.5", "500m", "64"],
-    "memory": ["", "1Gi", "4Gi", "4G", "1.5Gi", "4096Mi"],
-    "gpu": [0, 1, 8],
+    "train_cpu": ["", "100m", "1", "1.5", "500m", "64"],
+    "train_memory": ["", "1Gi", "4Gi", "4G", "1.5Gi", "4096Mi"],
+    "train_gpu": [0, 1, 8],
     "workspace_size": ["", "256Mi", "1Gi", "1.5Gi", "10G", "1Ti"],
     "storage_class": ["", "standard", "microk8s-hostpath", "a.b-c", 253 * "a"],
     "registry_bucket": ["abc", "my.bucket-1"],

@@ -51,7 +51,7 @@ def test_a_configuration_is_a_run_of_the_compiled_pipeline():
         "s3_endpoint": STORAGE.url,
         "reason": "configuration",
         "pipeline_version": said.version,
-        "code": f"{DEFAULTS.arguments['registry']}/{code_bundle.path()}",
+        "code": f"{DEFAULTS.registry}/{code_bundle.path()}",
     }
     said.spec.check(run.parameters)
     assert run.description == "The charm's configuration"
@@ -113,7 +113,10 @@ def test_the_image_is_that_of_the_option():
 def test_every_run_is_told_the_version_whose_name_is_uploaded():
     # GIVEN options that make another version, and each way by which a training starts
     options = changed(
-        training_image="site.example/tensorflow:1", cpu="8", schedule="@daily", retrain_after=7
+        training_image="site.example/tensorflow:1",
+        train_cpu="8",
+        schedule="@daily",
+        retrain_after=7,
     )
     made = Manifest(
         run_id="r", accuracy=0.9, accepted=True, created_at=NOON - datetime.timedelta(days=8)
@@ -198,7 +201,7 @@ def test_a_trigger_makes_a_run_of_the_family_that_keeps_its_distance():
         run_id="r", accuracy=0.9, accepted=True, created_at=NOON - datetime.timedelta(days=8)
     )
     evidence = Signals(champion=Champion(version=3, manifest=made))
-    options = changed(retrain_after=7, retrain_interval=12)
+    options = changed(retrain_after=7, retrain_cooldown=12)
     configured, run = wanted(options, evidence=evidence).runs
     assert run.name.startswith(run.concurrency_group)
     assert run.concurrency_group == "retrain-"
@@ -218,8 +221,8 @@ def test_a_workspace_selects_the_pipeline_that_has_one():
 
 
 def test_resources_are_those_of_the_step_that_trains():
-    said = wanted(changed(cpu="8", memory="16Gi", gpu=1))
-    resources = {"train": changed(cpu="8", memory="16Gi", gpu=1).resources}
+    said = wanted(changed(train_cpu="8", train_memory="16Gi", train_gpu=1))
+    resources = {"train": changed(train_cpu="8", train_memory="16Gi", train_gpu=1).resources}
     compiled = PipelineSpec.load(COMPILED / "train.yaml", resources=resources)
     assert said.version == compiled.fingerprint != wanted().version
 
@@ -239,7 +242,7 @@ def test_no_two_applications_share_an_experiment():
 
 
 def test_tuning_is_a_pipeline_of_its_own_before_the_trainers():
-    config = changed(workspace_size="1Gi", storage_class="any", cpu="8", schedule="@daily")
+    config = changed(workspace_size="1Gi", storage_class="any", train_cpu="8", schedule="@daily")
     requested = {"tune-1": TuneParams(trials=3, seed=7, note="better?"), "train-1": TrainParams()}
     tuning, own = desired_state.training(
         config, STORAGE, "kubeflow--trainer", requested, NOTHING, NOON

@@ -32,7 +32,7 @@ EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "4"))
 QUIET = {"profile": "", "run-timeout": 0}
 # The model is due again each day, and may not be: the interval is longer.
 INTERVAL = datetime.timedelta(hours=30)
-TRIGGERED = {"retrain-after": 1, "retrain-interval": 30}
+TRIGGERED = {"retrain-after": 1, "retrain-cooldown": 30}
 ACTIVE = {"PENDING", "RUNNING"}
 # Nothing here depends on the machine's speed; an example takes what it takes.
 SLOW = settings(

@@ -459,7 +459,7 @@ def test_juju_status_shows_state_and_command_whole(snapshot, juju, app):
     "error",
     [
         NoDataError("object-storage", "minio", "data", is_related=False),
-        OptionError("retrain_interval", 10**9, "between 1 and 8760"),
+        OptionError("retrain_cooldown", 10**9, "between 1 and 8760"),
         PipelinesError(kfp_ops.UnreachableError(LONG)),
         PipelinesError(kfp_ops.ForbiddenError("GET /runs", 403, LONG)),
         PipelinesError(kfp_ops.RequestError("GET /runs", 400, LONG)),

@@ -255,7 +255,7 @@ def test_the_next_waits_for_the_interval_however_the_first_ended(
     if ends:
         sandbox.set_run_state(first["run_id"], ends)
     # WHEN the model is due again, and is asked for before and after the interval
-    state = dataclasses.replace(aged, config={**aged.config, "retrain-interval": 48})
+    state = dataclasses.replace(aged, config={**aged.config, "retrain-cooldown": 48})
     clock.now += 1.5 * DAY
     ctx.run(ctx.on.update_status(), state)
     assert len(retrained(runs)) == 1

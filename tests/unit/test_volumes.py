@@ -63,7 +63,9 @@ def test_resources_are_those_of_the_step_that_trains_alone(ctx, configured, runs
     before = uploaded()["deploymentSpec"]["executors"]
     # WHEN cores, memory and a GPU are asked for, and the event comes twice
     for _ in range(2):
-        ctx.run(ctx.on.config_changed(), configured(cpu="8", memory="16Gi", gpu=1))
+        ctx.run(
+            ctx.on.config_changed(), configured(train_cpu="8", train_memory="16Gi", train_gpu=1)
+        )
     # THEN one more run is of a version whose step train has them
     assert len(runs()) == 2
     after = uploaded()["deploymentSpec"]["executors"]
@@ -80,8 +82,16 @@ def test_resources_are_those_of_the_step_that_trains_alone(ctx, configured, runs
 @pytest.mark.parametrize(
     ("option", "value", "says"),
     [
-        ("cpu", "four", "cpu must be empty or cores like 4 or 500m, 100m to 1000, not 'four'"),
-        ("memory", "4", "memory must be empty or a size like 4Gi, 1Gi to 16Ti, not '4'"),
+        (
+            "train_cpu",
+            "four",
+            "train-cpu must be empty or cores like 4 or 500m, 100m to 1000, not 'four'",
+        ),
+        (
+            "train_memory",
+            "4",
+            "train-memory must be empty or a size like 4Gi, 1Gi to 16Ti, not '4'",
+        ),
         ("workspace_size", "1gb", "workspace-size must be empty or a size like 1Gi"),
     ],
 )
