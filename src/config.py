@@ -77,7 +77,7 @@ def matching(pattern: str, expected: str) -> Check:
     )
 
 
-def amount(low: str, high: str, expected: str) -> Check:
+def amount(low: str, high: str) -> Check:
     """Accept quantities in a range, in Kubernetes' notation."""
 
     def accepts(value: str) -> bool:
@@ -86,7 +86,7 @@ def amount(low: str, high: str, expected: str) -> Check:
         except ValueError:
             return False
 
-    return Check(expected, accepts)
+    return Check(f"between {low} and {high}", accepts)
 
 
 def _is_cron(value: str) -> bool:
@@ -157,25 +157,20 @@ class TrainerConfig:
     """Container image of the steps. If empty, the image that the pipelines were compiled with,
     docker.io/tensorflow/tensorflow."""
 
-    train_cpu: str = option(
-        TRAINING, "", or_empty(amount("100m", "1k", "cores like 4 or 500m, 100m to 1000"))
-    )
-    """CPU limit of the step train, and of each trial of the action tune. If empty, 4 cores."""
+    train_cpu: str = option(TRAINING, "", or_empty(amount("100m", "1000")))
+    """CPU limit of the step train, and of each trial of the action tune, in cores, such as 4 or 500m. If
+    empty, 4."""
 
-    train_memory: str = option(
-        TRAINING, "", or_empty(amount("1Gi", "16Ti", "a size like 4Gi, 1Gi to 16Ti"))
-    )
-    """Memory limit of the step train, and of each trial of the action tune; Kubernetes kills a step
-    that exceeds it. If empty, 4Gi."""
+    train_memory: str = option(TRAINING, "", or_empty(amount("1Gi", "16Ti")))
+    """Memory limit of the step train, and of each trial of the action tune, in bytes, such as 4Gi or 8G;
+    Kubernetes kills a step that exceeds it. If empty, 4Gi."""
 
     train_gpu: int = option(TRAINING, 0, between(0, 64))
     """Number of GPUs (nvidia.com/gpu) for the step train, and for each trial of the action tune. They
     need a training-image with GPU support."""
 
-    workspace_size: str = option(
-        TRAINING, "", or_empty(amount("256Mi", "16Ti", "a size like 1Gi, 256Mi to 16Ti"))
-    )
-    """Size of a volume that the steps of a run share, usually 1Gi or more; it is created for each run
+    workspace_size: str = option(TRAINING, "", or_empty(amount("256Mi", "16Ti")))
+    """Size of a volume that the steps of a run share, in bytes, such as 1Gi; it is created for each run
     and removed at its end. If empty, there is no volume, and steps exchange artifacts through object
     storage only."""
 

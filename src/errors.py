@@ -17,7 +17,7 @@ They are in one module, so that an event that needs no client can name them with
     │   └── NoStorageSecretError        the profile has no keys of object storage
     ├── ModelRegistryError              the registry cannot be read or written, or has no such model
     ├── SourceError                     the data cannot be read
-    ├── NoSuchRunError, NoScheduleError  an action names something that is not there
+    ├── NoSuchRunError                  this trainer has no such run, or it has ended
     ├── NoSuccessError                  a run that an action waited for did not succeed
     ├── ServedModelError                the served model gives no valid answer
     └── NotServedError                  no model is served
@@ -292,19 +292,6 @@ class NotServedError(CharmError):
         if self.is_due:
             return f"wait until it does: {commands.status}"
         return f"enable serving with: {commands.config('serving', 'kserve')}"
-
-
-class NoScheduleError(CharmError):
-    """There is no schedule, or an option pauses it."""
-
-    def __init__(self, message: str, setting: str):
-        super().__init__(message)
-        self.setting = setting
-        """The option and the value that change that."""
-
-    def remedy(self, commands: Commands) -> str | None:
-        """Return the command that sets the option."""
-        return f"set it with: juju config {commands.app} {self.setting}"
 
 
 @contextmanager

@@ -8,10 +8,9 @@ from typing import Any
 
 import ops
 
-from actions import models, runs, schedules
+from actions import models, runs
 from actions.params import (
     ListParams,
-    NoParams,
     PredictParams,
     PromoteParams,
     RollbackParams,
@@ -58,8 +57,6 @@ ACTIONS = {
     "list_runs": Action(params=ListParams, handler=runs.list_runs),
     "get_run": Action(params=RunParams, handler=runs.get_run),
     "cancel_run": Action(params=RunParams, handler=runs.cancel, is_change=True),
-    "pause": Action(params=NoParams, handler=schedules.pause, is_change=True),
-    "resume": Action(params=NoParams, handler=schedules.resume, is_change=True),
     "list_models": Action(params=ListParams, handler=models.list_models),
     "predict": Action(params=PredictParams, handler=models.predict),
     "promote": Action(params=PromoteParams, handler=models.promote, is_change=True),

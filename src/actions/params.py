@@ -10,11 +10,6 @@ from errors import ParameterError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NoParams:
-    """What `pause` and `resume` are given: nothing."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ListParams:
     """What `list-runs` and `list-models` are given: how many at most, 1 to 100."""
 

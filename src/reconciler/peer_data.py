@@ -10,7 +10,7 @@ from collections.abc import MutableMapping
 from kfp_ops import update_databag
 from reconciler.run_records import RunRecords
 
-_PAUSED, _PROFILE = "schedule-paused", "profile"
+_PROFILE = "profile"
 
 
 class PeerData:
@@ -23,15 +23,6 @@ class PeerData:
     def __init__(self, data: MutableMapping[str, str]):
         self._data = data
         self.runs = RunRecords(data)
-
-    @property
-    def is_schedule_paused(self) -> bool:
-        """Whether an operator paused the schedule with the action `pause`."""
-        return self._data.get(_PAUSED) == "true"
-
-    def set_schedule_paused(self, *, paused: bool) -> None:
-        """Record that an operator paused or resumed the schedule."""
-        self._data[_PAUSED] = str(paused).lower()
 
     @property
     def profile(self) -> str:

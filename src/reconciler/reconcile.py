@@ -97,7 +97,6 @@ class _Reconciler:
         """Reconcile monitoring, then what its reports and the champion ask for, then training."""
         context, now = self._context, utc_now()
         config, storage = volumes.with_storage_class(context), context.storage
-        config = dataclasses.replace(config, schedule_paused=_is_schedule_paused(context))
         training, monitoring = context.experiments
         monitored, monitoring_error = ObservedState(), None
         try:
@@ -303,12 +302,3 @@ def _trained_before(observed: ObservedState) -> Run | None:
 def utc_now() -> datetime.datetime:
     """Return the current time, UTC."""
     return datetime.datetime.now(datetime.timezone.utc)
-
-
-def _is_schedule_paused(context: Context) -> bool:
-    """Whether the schedule is paused, by the option or by the action `pause`."""
-    config = context.config
-    # Without a schedule, do not read the peer relation.
-    return config.schedule_paused or (
-        bool(config.schedule) and context.peer_data.is_schedule_paused
-    )

@@ -192,9 +192,7 @@ def _trained_before(snapshot: Snapshot, commands: Commands) -> list[_Part]:
 def _paused(snapshot: Snapshot, commands: Commands) -> list[_Part]:
     if snapshot.schedule is not False:
         return []
-    by_option = snapshot.config and snapshot.config.schedule_paused
-    config = f"juju config {commands.app} schedule-paused=false"
-    resume = config if by_option else commands.run("resume")
+    resume = commands.config("schedule-paused", "false")
     return [_Part(text="the schedule is paused", remedy=f"resume it: {resume}")]
 
 

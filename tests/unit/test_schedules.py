@@ -1,112 +1,66 @@
-"""The actions pause and resume: the schedule rests as long as an operator wants it to."""
+"""The option schedule-paused: the schedule is kept, and starts no runs."""
 
 import dataclasses
 
-import ops.testing
 import pytest
 
-from tests.unit.conftest import bare
-
 
 @pytest.fixture
-def peers():
-    return ops.testing.PeerRelation("peers")
-
-
-@pytest.fixture
-def scheduled(configured, peers):
-    state = configured(schedule="@daily", train_on_change=False)
-    return dataclasses.replace(state, relations={*state.relations, peers})
+def scheduled(configured):
+    return configured(schedule="@daily", train_on_change=False)
 
 
 @pytest.fixture
 def enabled(schedules):
     """Whether the recurring runs that the stand-in holds submit runs."""
-    return lambda: [each["status"] == "ENABLED" for each in schedules()]
+    return lambda: [schedule["status"] == "ENABLED" for schedule in schedules()]
 
 
-def options(state, **config):
-    return dataclasses.replace(state, config={**state.config, **config})
+def changed(state, **config):
+    options = {name.replace("_", "-"): value for name, value in config.items()}
+    return dataclasses.replace(state, config={**state.config, **options})
 
 
-def test_the_schedule_rests_until_it_is_resumed(ctx, scheduled, enabled):
+def test_paused_schedule_stays_paused_until_it_is_resumed(ctx, scheduled, enabled, runs):
     # GIVEN a schedule
     state = ctx.run(ctx.on.config_changed(), scheduled)
     assert enabled() == [True]
     # WHEN it is paused
-    state = ctx.run(ctx.on.action("pause"), state)
-    assert ctx.action_results == {"schedule": "@daily", "paused": "true"}
+    state = ctx.run(ctx.on.config_changed(), changed(state, schedule_paused=True))
     assert enabled() == [False]
-    # THEN it rests through events, another configuration and another leader
+    # THEN it stays so through events, another configuration and another leader
     state = ctx.run(ctx.on.update_status(), state)
-    state = ctx.run(ctx.on.config_changed(), options(state, epochs=3, schedule="@weekly"))
+    state = ctx.run(ctx.on.config_changed(), changed(state, epochs=3, schedule="@weekly"))
     assert enabled() == [False]
     after = dataclasses.replace(state, leader=False)
     after = ctx.run(ctx.on.leader_elected(), dataclasses.replace(after, leader=True))
     assert enabled() == [False]
     # UNTIL it is resumed
-    ctx.run(ctx.on.action("resume"), after)
-    assert ctx.action_results == {"schedule": "@weekly", "paused": "false"}
+    ctx.run(ctx.on.config_changed(), changed(after, schedule_paused=False))
     assert enabled() == [True]
+    assert runs() == []
 
 
-@pytest.mark.parametrize("action", ["pause", "resume"])
-def test_without_a_schedule_there_is_nothing_to_pause(ctx, state, action):
-    with pytest.raises(ops.testing.ActionFailed, match="there is no schedule; set it with: juju"):
-        ctx.run(ctx.on.action(action), state)
+def test_status_says_how_to_resume(ctx, scheduled):
+    state = ctx.run(ctx.on.config_changed(), changed(scheduled, schedule_paused=True))
+    assert state.unit_status.message == (
+        "no run yet; the schedule is paused; resume it: juju config trainer schedule-paused=false"
+    )
 
 
-def test_what_the_option_pauses_the_action_does_not_resume(ctx, scheduled, enabled):
-    state = ctx.run(ctx.on.config_changed(), options(scheduled, **{"schedule-paused": True}))
-    with pytest.raises(ops.testing.ActionFailed, match="option schedule-paused is true; set"):
-        ctx.run(ctx.on.action("resume"), state)
-    assert enabled() == [False]
+def test_pausing_without_a_schedule_changes_nothing(ctx, configured, schedules):
+    state = ctx.run(ctx.on.config_changed(), configured(schedule_paused=True))
+    assert schedules() == []
+    assert "paused" not in state.unit_status.message
 
 
-def test_the_option_pauses_too_what_the_action_resumed(ctx, scheduled, enabled):
-    state = ctx.run(ctx.on.action("pause"), scheduled)
-    state = ctx.run(ctx.on.action("resume"), state)
-    ctx.run(ctx.on.config_changed(), options(state, **{"schedule-paused": True}))
-    assert enabled() == [False]
-
-
-@pytest.mark.parametrize("action", ["pause", "resume"])
-def test_only_the_leader_pauses(ctx, scheduled, action):
-    with pytest.raises(ops.testing.ActionFailed, match="only the leader"):
-        ctx.run(ctx.on.action(action), dataclasses.replace(scheduled, leader=False))
-
-
-def test_a_server_that_cannot_be_reached_leaves_it_for_later(ctx, scheduled, proxy, enabled):
-    # GIVEN a schedule, and a server that answers nothing
+def test_schedule_is_paused_once_the_server_can_be_reached(ctx, scheduled, proxy, enabled):
+    # GIVEN a schedule, and a server that answers nothing when it is paused
     state = ctx.run(ctx.on.config_changed(), scheduled)
     proxy.trouble = lambda *_: 503
-    state = ctx.run(ctx.on.action("pause"), state)
+    state = ctx.run(ctx.on.config_changed(), changed(state, schedule_paused=True))
     proxy.trouble = lambda *_: None
     assert enabled() == [True]
-    # THEN what was asked for is kept, and done with the next event
+    # THEN the next event pauses it
     ctx.run(ctx.on.update_status(), state)
     assert enabled() == [False]
-
-
-def test_an_unrelated_trainer_says_what_it_needs(ctx):
-    with pytest.raises(ops.testing.ActionFailed, match="no relation kfp-api"):
-        ctx.run(ctx.on.action("pause"), bare(leader=True, config={"schedule": "@daily"}))
-
-
-def test_what_has_not_reached_kubeflow_yet_is_told(ctx, scheduled, enabled, proxy):
-    # GIVEN a schedule, and a server that answers nothing
-    state = ctx.run(ctx.on.config_changed(), scheduled)
-    proxy.trouble = lambda *_: 503
-    # WHEN it is paused
-    state = ctx.run(ctx.on.action("pause"), state)
-    # THEN that it is still enabled is not passed over
-    assert enabled() == [True]
-    assert "retries at the next update-status" in ctx.action_results["pending"]
-    # AND it is so when the server is back
-    proxy.trouble = lambda *_: None
-    state = ctx.run(ctx.on.update_status(), state)
-    assert enabled() == [False]
-    assert (
-        "the schedule is paused; resume it: juju run trainer/leader resume"
-        in state.unit_status.message
-    )

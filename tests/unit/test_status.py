@@ -65,7 +65,7 @@ def lasted(state=RunState.CANCELED, **how_long):
         (
             Snapshot(champion=OLD, schedule=False, config=TrainerConfig()),
             ops.ActiveStatus(
-                "v2 serves, accuracy 0.9000; no run yet; the schedule is paused; resume it: juju run trainer/leader resume"
+                "v2 serves, accuracy 0.9000; no run yet; the schedule is paused; resume it: juju config trainer schedule-paused=false"
             ),
         ),
         (
@@ -102,7 +102,7 @@ def lasted(state=RunState.CANCELED, **how_long):
                 schedule=False,
             ),
             ops.ActiveStatus(
-                "v3 serves, accuracy 0.9141; the schedule is paused; resume it: juju run trainer/leader resume"
+                "v3 serves, accuracy 0.9141; the schedule is paused; resume it: juju config trainer schedule-paused=false"
             ),
         ),
         (

@@ -85,14 +85,14 @@ def test_resources_are_those_of_the_step_that_trains_alone(ctx, configured, runs
         (
             "train_cpu",
             "four",
-            "train-cpu must be empty or cores like 4 or 500m, 100m to 1000, not 'four'",
+            "train-cpu must be empty or between 100m and 1000, not 'four'",
         ),
         (
             "train_memory",
             "4",
-            "train-memory must be empty or a size like 4Gi, 1Gi to 16Ti, not '4'",
+            "train-memory must be empty or between 1Gi and 16Ti, not '4'",
         ),
-        ("workspace_size", "1gb", "workspace-size must be empty or a size like 1Gi"),
+        ("workspace_size", "1gb", "workspace-size must be empty or between 256Mi and 16Ti"),
     ],
 )
 def test_what_is_no_quantity_is_blocked_with_what_it_takes(
