@@ -239,7 +239,7 @@ def play(loop: Loop, recipe: str) -> bool:
         loop.record("A run started by itself", f"{run.display_name}: {run.description}.")
         loop.follow(run)
         results = loop.model.act("get-run", **{"run-id": run.run_id})
-        loop.record(f"The new model was {results['verdict']}", f"{results['reasons']}.")
+        loop.record(f"The new model was {results['verdict']}", f"{results['verdict-reasons']}.")
         if results["verdict"] != "accepted":
             console.print(
                 "the first model still serves; try another: make demo-loop RECIPE=balanced"

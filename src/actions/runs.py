@@ -89,8 +89,8 @@ def get_run(context: Context, params: RunParams) -> dict[str, str]:
             "loss": "" if result.loss is None else f"{result.loss:.4f}",
             "recall": figures(result.recalls, 4),
             "verdict": "accepted" if result.accepted else "rejected",
-            "reasons": "; ".join(result.reasons),
-            "reason": result.reason,
+            "verdict-reasons": "; ".join(result.reasons),
+            "started-by": result.reason,
         }
     if report:
         results |= {
@@ -101,7 +101,7 @@ def get_run(context: Context, params: RunParams) -> dict[str, str]:
             "recall": figures(report.recalls, 4),
         }
     if issue:
-        results |= {"trouble": str(issue), "pod": issue.pod, "log": issue.log}
+        results |= {"issue": str(issue), "pod": issue.pod, "log": issue.log}
     return {name: text for name, text in results.items() if text}
 
 

@@ -65,7 +65,7 @@ def test_a_first_model_needs_the_threshold_only():
     assert judge(answers(range(100)), None, LABELS, Gate(min_accuracy=0.9)).status == "accepted"
     verdict = judge(answers(range(101)), None, LABELS, Gate(min_accuracy=0.9))
     assert verdict.status == "rejected"
-    assert verdict.reasons == ["accuracy 0.8990, at least 0.9000 is asked for"]
+    assert verdict.reasons == ["accuracy 0.8990 < required 0.9000"]
     assert (verdict.unchanged, verdict.left_out) == (False, 0)
 
 
@@ -158,7 +158,7 @@ def test_one_ruined_class_is_rejected_however_good_the_rest():
     candidate = answers([n for n in range(1000) if n % 10 == 0 and n < 500])
     verdict = judge(candidate, champion, LABELS, Gate(min_accuracy=0.5))
     assert verdict.status == "rejected"
-    assert "T-shirt/top changes by -0.5000" in " ".join(verdict.reasons)
+    assert "recall of T-shirt/top changes by -0.5000" in " ".join(verdict.reasons)
 
 
 def test_the_lowest_recall_counts_when_it_is_asked_for():
@@ -172,11 +172,11 @@ def test_an_accepted_model_tells_why():
     verdict = judge(answers([*range(50, 100), 109]), answers(range(50, 109)), LABELS, gate)
     assert verdict.status == "accepted"
     assert verdict.reasons == [
-        "accuracy 0.9490, at least 0.5000 is asked for",
-        "lowest recall 0.9400 (Ankle boot), at least 0.2500 is asked for",
-        "9 images newly right and 1 newly wrong against the champion (0.9410): p = 0.0107, "
-        "at most 0.25 is asked for",
-        "Ankle boot changes by -0.0100 in recall against the champion, at least -0.1250 is asked for",
+        "accuracy 0.9490 >= required 0.5000",
+        "lowest recall 0.9400 (Ankle boot) >= required 0.2500",
+        "9 images newly right and 1 newly wrong against the champion (0.9410): p = 0.0107 "
+        "<= required 0.25",
+        "recall of Ankle boot changes by -0.0100 against the champion >= allowed -0.1250",
     ]
 
 
@@ -225,12 +225,10 @@ def test_what_eight_bit_integers_lose_is_told():
     verdict = judge(answers([]), None, LABELS, gate, quantized=answers(range(4)))
     assert verdict.status == "accepted"
     assert verdict.reasons[-1] == (
-        "eight-bit integers lose 0.0040 of accuracy, at most 0.0000 and 0.0040 by chance are allowed"
+        "accuracy lost in int8 0.0040 <= allowed 0.0000 + 0.0040 for chance"
     )
     verdict = judge(answers([]), None, LABELS, gate, quantized=answers(range(5)))
-    assert verdict.reasons == [
-        "eight-bit integers lose 0.0050 of accuracy, at most 0.0000 and 0.0045 by chance are allowed"
-    ]
+    assert verdict.reasons == ["accuracy lost in int8 0.0050 > allowed 0.0000 + 0.0045 for chance"]
 
 
 @pytest.mark.parametrize(("right", "count", "share"), [(0, 1, 0.9), (3, 7, 0.5), (880, 1000, 0.9)])

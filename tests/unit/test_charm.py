@@ -1506,7 +1506,7 @@ def test_what_the_registry_says_can_be_shown(ctx, state, act, runs, registry, sa
     (run,) = runs()
     registry(run["run_id"], accuracy=0.5, reasons=["a\x00b\ud800", "x" * 200_000])
     sandbox.set_run_state(run["run_id"], "SUCCEEDED")
-    told = act("get-run")["reasons"]
+    told = act("get-run")["verdict-reasons"]
     assert told.startswith("a\ufffdb\ufffd; xxx")
     assert len(told) < 1000
 

@@ -91,7 +91,7 @@ def test_a_step_that_was_killed_is_told_with_the_end_of_its_log(
 
     # AND get-run has the pod and the log
     ctx.run(ctx.on.action("get-run"), state)
-    assert ctx.action_results["trouble"] == "step train: OOMKilled (exit code 137): epoch 3"
+    assert ctx.action_results["issue"] == "step train: OOMKilled (exit code 137): epoch 3"
     assert ctx.action_results["pod"] == "train-2"
     assert ctx.action_results["log"] == "epoch 2\nepoch 3\n"
     assert kubernetes.logs_asked[-1].items() >= {"container": "main", "tailLines": "200"}.items()
@@ -185,7 +185,7 @@ def test_what_a_pod_says_can_be_shown_whatever_it_is(act, kubernetes, submitted,
     # WHEN an operator asks, THEN its end is told without what cannot be shown
     told = act("get-run")
     assert told["log"].endswith("a line\n\ufffd[31mred\ufffd \u2603\n")
-    assert "Err\ufffdor (exit code 1): \ufffd[31mred\ufffd \u2603" in told["trouble"]
+    assert "Err\ufffdor (exit code 1): \ufffd[31mred\ufffd \u2603" in told["issue"]
     assert max(len(text.encode()) for text in told.values()) < 100_000
 
 
@@ -404,7 +404,7 @@ def test_image_that_cannot_be_pulled_is_named_after_the_cancel(
     says = "CANCELED at step train: ErrImagePull: no such tag; train again:"
     assert says in out.unit_status.message
     ctx.run(ctx.on.action("get-run"), out)
-    assert ctx.action_results["trouble"] == "step train: ErrImagePull: no such tag"
+    assert ctx.action_results["issue"] == "step train: ErrImagePull: no such tag"
     assert ctx.action_results["pod"] == "train-1"
 
 

@@ -198,25 +198,30 @@ def _alone(
 ) -> list[_Rule]:
     """What a model must be by itself."""
     worst, lowest = min(candidate.recall.items(), key=lambda item: item[1])
+    is_accurate, is_sensitive = candidate.accuracy >= gate.min_accuracy, lowest >= gate.min_recall
     rules = [
         (
-            candidate.accuracy >= gate.min_accuracy,
-            f"accuracy {candidate.accuracy:.4f}, at least {gate.min_accuracy:.4f} is asked for",
+            is_accurate,
+            f"accuracy {candidate.accuracy:.4f} {'>=' if is_accurate else '<'} required "
+            f"{gate.min_accuracy:.4f}",
         ),
         (
-            lowest >= gate.min_recall,
-            f"lowest recall {lowest:.4f} ({worst}), at least {gate.min_recall:.4f} is asked for",
+            is_sensitive,
+            f"lowest recall {lowest:.4f} ({worst}) {'>=' if is_sensitive else '<'} required "
+            f"{gate.min_recall:.4f}",
         ),
     ]
     if small is not None:
         better, worse = _changed(small, candidate, labels)
         # Each changed answer is as likely better as worse where nothing is lost.
         chance = 2 * math.sqrt(better + worse) / len(labels)
+        loss = (worse - better) / len(labels)
+        is_kept = loss <= gate.max_int8_loss + chance
         sentence = (
-            f"eight-bit integers lose {(worse - better) / len(labels):.4f} of accuracy, at most "
-            f"{gate.max_int8_loss:.4f} and {chance:.4f} by chance are allowed"
+            f"accuracy lost in int8 {loss:.4f} {'<=' if is_kept else '>'} allowed "
+            f"{gate.max_int8_loss:.4f} + {chance:.4f} for chance"
         )
-        rules.append(((worse - better) / len(labels) <= gate.max_int8_loss + chance, sentence))
+        rules.append((is_kept, sentence))
     return rules
 
 
@@ -251,16 +256,18 @@ def _against(
     p = mcnemar(better, worse)
     drops = {name: before.recall[name] - value for name, value in now.recall.items()}
     most = max(drops, key=lambda name: drops[name])
+    is_better, is_kept = p <= 1 - gate.confidence, drops[most] <= gate.max_recall_drop
     return [
         (
-            p <= 1 - gate.confidence,
+            is_better,
             f"{better} images newly right and {worse} newly wrong against the champion "
-            f"({before.accuracy:.4f}): p = {p:.3g}, at most {1 - gate.confidence:.3g} is asked for",
+            f"({before.accuracy:.4f}): p = {p:.3g} {'<=' if is_better else '>'} required "
+            f"{1 - gate.confidence:.3g}",
         ),
         (
-            drops[most] <= gate.max_recall_drop,
-            f"{most} changes by {-drops[most]:+.4f} in recall against the champion, "
-            f"at least {-gate.max_recall_drop:+.4f} is asked for",
+            is_kept,
+            f"recall of {most} changes by {-drops[most]:+.4f} against the champion "
+            f"{'>=' if is_kept else '<'} allowed {-gate.max_recall_drop:+.4f}",
         ),
     ]
 

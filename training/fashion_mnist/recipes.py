@@ -17,7 +17,7 @@ class Recipe:
         layers: the network, a word for each layer: `flatten`, `dense N`, `conv N` (3x3, batch
             normalised), `pool` (2x2 maximum), `stem N` (a convolution pooled before it is normalised),
             `bn-dense N`, `dropout P` (percent). A dense layer with ten outputs ends every network.
-        epochs, batch_size: passes over the data; images a step.
+        epochs, batch_size: passes over the data; batch size, in images.
         learning_rate: of Adam, the highest where `one_cycle` is set.
         one_cycle: warm up over a fifth of the steps, then anneal along a cosine.
         label_smoothing: how much of each label is spread over all classes.
