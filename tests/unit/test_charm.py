@@ -514,9 +514,7 @@ def test_a_unit_that_does_not_lead_submits_nothing_and_reports(ctx, state, runs)
     ctx.run(ctx.on.config_changed(), state)
     out = ctx.run(ctx.on.update_status(), follower)
     # THEN the follower shows no progress, which would grow stale
-    assert out.unit_status == ops.ActiveStatus(
-        "standby; the leader reports runs and models"
-    )
+    assert out.unit_status == ops.ActiveStatus("standby; the leader reports runs and models")
     assert len(runs()) == 1
 
 
