@@ -316,7 +316,7 @@ def state(kfp_api, object_storage):
     )
 
 
-def bare(**what):
+def unrelated_state(**what):
     """A trainer of which nothing is so but what is said."""
     return ops.testing.State(containers={PUSHGATEWAY}, **what)
 
@@ -405,7 +405,7 @@ def registry(sandbox):
 
 
 @pytest.fixture
-def act(ctx, state):
+def run_action(ctx, state):
     """Run an action; returns its results, or raises what it failed with."""
 
     def run(name, state=state, **params):
@@ -417,7 +417,7 @@ def act(ctx, state):
 
 
 @pytest.fixture
-def three(registry):
+def three_versions(registry):
     """Three versions, each of which became the champion, and a number that came to nothing."""
     for version, accuracy in ((1, 0.91), (2, 0.92), (3, 0.93)):
         registry(f"run-{version}", accuracy=accuracy, version=version)

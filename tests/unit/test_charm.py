@@ -22,7 +22,7 @@ from k8s import client as kube
 from k8s.config_maps import ConfigMaps
 from kfp_ops import AnswerError, ForbiddenError, Run, RunState, ServerError, UnreachableError
 from sandbox import Sandbox
-from tests.unit.conftest import FaultProxy, bare, sdi, trainer
+from tests.unit.conftest import FaultProxy, sdi, trainer, unrelated_state
 
 
 def events(ctx, relation):
@@ -50,14 +50,14 @@ EVENT_NAMES = [
 
 
 def test_without_relations_it_is_blocked_with_the_command(ctx):
-    out = ctx.run(ctx.on.config_changed(), bare(leader=True))
+    out = ctx.run(ctx.on.config_changed(), unrelated_state(leader=True))
     assert out.unit_status == ops.BlockedStatus(
         "no relation kfp-api; add it with: juju integrate trainer:kfp-api kfp-api:kfp-api"
     )
 
 
 def test_without_object_storage_it_is_blocked_with_the_command(ctx, kfp_api, runs):
-    out = ctx.run(ctx.on.config_changed(), bare(leader=True, relations={kfp_api}))
+    out = ctx.run(ctx.on.config_changed(), unrelated_state(leader=True, relations={kfp_api}))
     assert out.unit_status == ops.BlockedStatus(
         "no relation object-storage; add it with: "
         "juju integrate trainer:object-storage minio:object-storage"
@@ -67,7 +67,7 @@ def test_without_object_storage_it_is_blocked_with_the_command(ctx, kfp_api, run
 
 def test_commands_are_those_of_juju_2_under_juju_2():
     ctx = trainer(juju_version="2.9.53")
-    out = ctx.run(ctx.on.config_changed(), bare(leader=True))
+    out = ctx.run(ctx.on.config_changed(), unrelated_state(leader=True))
     assert "juju relate trainer:kfp-api kfp-api:kfp-api" in out.unit_status.message
 
 
@@ -75,7 +75,7 @@ def test_the_leader_publishes_the_versions_of_the_interface(ctx):
     # GIVEN relations whose other sides have said nothing yet
     relations = {ops.testing.Relation("kfp-api"), ops.testing.Relation("object-storage")}
     # WHEN an event comes
-    out = ctx.run(ctx.on.config_changed(), bare(leader=True, relations=relations))
+    out = ctx.run(ctx.on.config_changed(), unrelated_state(leader=True, relations=relations))
     # THEN both know which version is understood, and the charm waits
     for relation in out.relations:
         assert relation.local_app_data == {"_supported_versions": "- v1\n"}
@@ -84,7 +84,7 @@ def test_the_leader_publishes_the_versions_of_the_interface(ctx):
 
 def test_a_unit_that_does_not_lead_publishes_nothing(ctx):
     relation = ops.testing.Relation("kfp-api")
-    out = ctx.run(ctx.on.config_changed(), bare(leader=False, relations={relation}))
+    out = ctx.run(ctx.on.config_changed(), unrelated_state(leader=False, relations={relation}))
     assert out.get_relation(relation.id).local_app_data == {}
 
 
@@ -216,7 +216,7 @@ def test_an_option_that_cannot_be_is_what_an_action_says_to_mend(ctx, configured
     assert failed.value.message.endswith("set it with: juju config trainer recipe=VALUE")
 
 
-def test_object_storage_is_asked_past_the_models_proxy(ctx, state, three, monkeypatch):
+def test_object_storage_is_asked_past_the_models_proxy(ctx, state, three_versions, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -704,7 +704,7 @@ def test_train_on_another_unit_says_whom_to_ask(ctx, state, runs):
 
 def test_train_without_a_relation_says_which(ctx):
     with pytest.raises(ops.testing.ActionFailed, match="no relation kfp-api"):
-        ctx.run(ctx.on.action("train"), bare(leader=True))
+        ctx.run(ctx.on.action("train"), unrelated_state(leader=True))
 
 
 def test_train_with_a_bad_configuration_names_the_option(ctx, configured, runs):
@@ -723,7 +723,7 @@ def test_train_against_a_dead_server_fails_with_what_happened(ctx, state, sandbo
 
 
 @pytest.fixture
-def life(sandbox, runs, proxy, monkeypatch):
+def run_lifecycle(sandbox, runs, proxy, monkeypatch):
     """Let the newest run take these states, one each time that the charm looks at it alone."""
     monkeypatch.setattr(kfp_runs, "POLL_SECONDS", 0.01)
 
@@ -744,10 +744,12 @@ def life(sandbox, runs, proxy, monkeypatch):
     return live
 
 
-def test_train_with_wait_follows_the_run_to_its_end(ctx, configured, act, life, registry):
+def test_train_with_wait_follows_the_run_to_its_end(
+    ctx, configured, run_action, run_lifecycle, registry
+):
     # GIVEN a server that cannot be reached for a moment while the run goes on
-    life("PENDING", "RUNNING", 503, "RUNNING", "SUCCEEDED")
-    told = act("train", state=configured(train_on_change=False), wait=True)
+    run_lifecycle("PENDING", "RUNNING", 503, "RUNNING", "SUCCEEDED")
+    told = run_action("train", state=configured(train_on_change=False), wait=True)
     # THEN the action returns what get-run does, and its log tells each change once
     assert told["state"] == "SUCCEEDED"
     assert told["run-name"].startswith("train-")
@@ -768,17 +770,17 @@ def test_train_with_wait_follows_the_run_to_its_end(ctx, configured, act, life, 
     ],
 )
 def test_an_agent_that_stops_during_an_action_is_told_in_words(
-    ctx, configured, act, life, monkeypatch, runs, error, raised
+    ctx, configured, run_action, run_lifecycle, monkeypatch, runs, error, raised
 ):
     # GIVEN a run that goes on when the leader's pod is deleted
-    life("PENDING", "RUNNING")
+    run_lifecycle("PENDING", "RUNNING")
 
     def fail(*_):
         raise ops.ModelError(error)
 
     monkeypatch.setattr(ops.ActionEvent, "log", fail)
     with pytest.raises(raised) as stopped:
-        act("train", state=configured(train_on_change=False), wait=True)
+        run_action("train", state=configured(train_on_change=False), wait=True)
     # THEN the run is there, and the words are those of the agent's end alone
     assert len(runs()) == 1
     assert ("agent stopped" in str(stopped.value)) == (raised is SystemExit)
@@ -819,41 +821,43 @@ def test_a_refusal_ends_the_wait(refusal):
         kfp_runs.follow(there, run, 1, lambda _: None, pause=lambda _: None)
 
 
-def test_train_with_wait_fails_with_the_run(ctx, configured, act, life):
-    life("RUNNING", "FAILED")
+def test_train_with_wait_fails_with_the_run(ctx, configured, run_action, run_lifecycle):
+    run_lifecycle("RUNNING", "FAILED")
     with pytest.raises(ops.testing.ActionFailed) as failed:
-        act("train", state=configured(train_on_change=False), wait=True)
+        run_action("train", state=configured(train_on_change=False), wait=True)
     assert "ended FAILED; see: juju run trainer/leader get-run" in failed.value.message
     assert ctx.action_results["state"] == "FAILED"
 
 
-def test_train_with_wait_gives_up_when_the_time_is_up(ctx, configured, act, life, monkeypatch):
+def test_train_with_wait_gives_up_when_the_time_is_up(
+    ctx, configured, run_action, run_lifecycle, monkeypatch
+):
     # GIVEN a clock that goes on by 45 seconds each time it is looked at
     now = iter(range(0, 10000, 45))
     follow = functools.partial(kfp_runs.follow, clock=lambda: next(now))
     monkeypatch.setattr(kfp_runs, "follow", follow)
-    life("RUNNING")
+    run_lifecycle("RUNNING")
     with pytest.raises(ops.testing.ActionFailed) as failed:
-        act("train", state=configured(train_on_change=False), wait=True, timeout=1)
+        run_action("train", state=configured(train_on_change=False), wait=True, timeout=1)
     assert "the time is up and run train-" in failed.value.message
     assert ctx.action_results["state"] == "RUNNING"
 
 
 @pytest.mark.parametrize("timeout", [0, 1441])
-def test_train_takes_no_timeout_out_of_bounds(act, runs, timeout):
+def test_train_takes_no_timeout_out_of_bounds(run_action, runs, timeout):
     with pytest.raises(ops.testing.ActionFailed, match="timeout must be between 1 and 1440"):
-        act("train", wait=True, timeout=timeout)
+        run_action("train", wait=True, timeout=timeout)
     assert runs() == []
 
 
-def test_list_runs_tells_the_newest_first_and_no_more_than_asked_for(ctx, state, act, runs):
+def test_list_runs_tells_the_newest_first_and_no_more_than_asked_for(ctx, state, run_action, runs):
     # GIVEN nothing, then a run of the configuration and three that are asked for
-    assert act("list-runs")["count"] == "0"
+    assert run_action("list-runs")["count"] == "0"
     ctx.run(ctx.on.config_changed(), state)
     for _ in range(3):
-        act("train")
+        run_action("train")
     # WHEN they are listed
-    every, two = act("list-runs"), act("list-runs", limit=2)
+    every, two = run_action("list-runs"), run_action("list-runs", limit=2)
     # THEN each has a line with its name, state and id
     assert every["count"] == "4"
     lines = every["runs"].splitlines()
@@ -865,7 +869,7 @@ def test_list_runs_tells_the_newest_first_and_no_more_than_asked_for(ctx, state,
 
 
 def test_get_run_tells_steps_parameters_and_what_came_of_it(
-    ctx, state, act, sandbox, registry, runs
+    ctx, state, run_action, sandbox, registry, runs
 ):
     # GIVEN a run that succeeded, with a model that was accepted
     ctx.run(ctx.on.config_changed(), state)
@@ -875,8 +879,8 @@ def test_get_run_tells_steps_parameters_and_what_came_of_it(
     metrics = {"test": {"accuracy": 0.9213, "loss": 0.25}, "recall": recall}
     registry(run["run_id"], accuracy=0.9213, version=1, metrics=metrics)
     # WHEN the newest run is asked for, and the same by its id
-    told = act("get-run")
-    assert act("get-run", run_id=run["run_id"]) == told
+    told = run_action("get-run")
+    assert run_action("get-run", run_id=run["run_id"]) == told
     # THEN all is there
     assert told["run-name"] == run["display_name"]
     assert told["state"] == "SUCCEEDED"
@@ -889,16 +893,18 @@ def test_get_run_tells_steps_parameters_and_what_came_of_it(
     assert run["run_id"] in told["run-url"]
 
 
-def test_get_run_of_a_running_run_leaves_out_what_is_not_known(ctx, state, act):
+def test_get_run_of_a_running_run_leaves_out_what_is_not_known(ctx, state, run_action):
     ctx.run(ctx.on.config_changed(), state)
-    assert not {"accuracy", "loss", "recall", "verdict", "finished-at"} & set(act("get-run"))
+    assert not {"accuracy", "loss", "recall", "verdict", "finished-at"} & set(run_action("get-run"))
 
 
-def test_cancel_run_terminates_it_and_it_is_not_submitted_again(ctx, state, act, sandbox, runs):
+def test_cancel_run_terminates_it_and_it_is_not_submitted_again(
+    ctx, state, run_action, sandbox, runs
+):
     # GIVEN a run of the configuration
     ctx.run(ctx.on.config_changed(), state)
     # WHEN it is cancelled
-    told = act("cancel-run")
+    told = run_action("cancel-run")
     # THEN the server stops it, and the next events leave it at that
     assert told["state"] == "CANCELING"
     for reported in ("CANCELING", "FAILED"):
@@ -913,21 +919,21 @@ def test_cancel_run_terminates_it_and_it_is_not_submitted_again(ctx, state, act,
     with pytest.raises(
         ops.testing.ActionFailed, match="has ended already: CANCELED; see: juju run"
     ):
-        act("cancel-run")
+        run_action("cancel-run")
 
 
-def test_another_unit_cancels_nothing(ctx, state, act):
+def test_another_unit_cancels_nothing(ctx, state, run_action):
     ctx.run(ctx.on.config_changed(), state)
     with pytest.raises(ops.testing.ActionFailed, match="juju run trainer/leader cancel-run"):
-        act("cancel-run", state=dataclasses.replace(state, leader=False))
-    assert act("get-run")["state"] == "PENDING"
+        run_action("cancel-run", state=dataclasses.replace(state, leader=False))
+    assert run_action("get-run")["state"] == "PENDING"
 
 
 @pytest.mark.parametrize("action", ["get-run", "cancel-run"])
-def test_a_run_that_is_not_there_or_not_ours_is_told(ctx, state, act, sandbox, action):
+def test_a_run_that_is_not_there_or_not_ours_is_told(ctx, state, run_action, sandbox, action):
     # GIVEN no run at all
     with pytest.raises(ops.testing.ActionFailed, match="there is no run yet"):
-        act(action)
+        run_action(action)
     # GIVEN a run of another application
     ctx.run(ctx.on.config_changed(), state)
     ours = httpx.get(f"{sandbox.api_url}/apis/v2beta1/runs", trust_env=False).json()["runs"][0]
@@ -946,9 +952,9 @@ def test_a_run_that_is_not_there_or_not_ours_is_told(ctx, state, act, sandbox, a
         trust_env=False,
     ).json()
     with pytest.raises(ops.testing.ActionFailed, match="not one of this trainer"):
-        act(action, run_id=theirs["run_id"])
+        run_action(action, run_id=theirs["run_id"])
     with pytest.raises(ops.testing.ActionFailed, match="there is no run 1234; see: juju run"):
-        act(action, run_id="1234")
+        run_action(action, run_id="1234")
 
 
 @pytest.mark.parametrize(
@@ -961,27 +967,27 @@ def test_a_run_that_is_not_there_or_not_ours_is_told(ctx, state, act, sandbox, a
         ("cancel-run", {"run_id": 65 * "a"}),
     ],
 )
-def test_a_bad_parameter_of_an_action_on_runs_is_told(act, proxy, action, params):
+def test_a_bad_parameter_of_an_action_on_runs_is_told(run_action, proxy, action, params):
     (name,) = params
     with pytest.raises(ops.testing.ActionFailed, match=f"{name.replace('_', '-')} must be"):
-        act(action, **params)
+        run_action(action, **params)
     assert not proxy.seen
 
 
 @pytest.mark.parametrize("action", ["list-runs", "get-run", "cancel-run"])
-def test_an_action_on_runs_fails_with_what_happened(ctx, state, act, proxy, action):
+def test_an_action_on_runs_fails_with_what_happened(ctx, state, run_action, proxy, action):
     proxy.trouble = lambda *_: 503
     with pytest.raises(ops.testing.ActionFailed, match="Kubeflow Pipelines: "):
-        act(action)
+        run_action(action)
     with pytest.raises(ops.testing.ActionFailed, match="no relation kfp-api"):
-        act(action, state=dataclasses.replace(state, relations=[]))
+        run_action(action, state=dataclasses.replace(state, relations=[]))
 
 
 # The actions on models -----------------------------------------------------------------------------
 
 
-def test_list_models_tells_the_newest_first_and_which_serves(act, three):
-    told = act("list-models", limit=2)
+def test_list_models_tells_the_newest_first_and_which_serves(run_action, three_versions):
+    told = run_action("list-models", limit=2)
     assert told["count"] == "2"
     assert told["champion"] == "3"
     assert [re.split(" {2,}", line) for line in told["models"].splitlines()] == [
@@ -991,12 +997,12 @@ def test_list_models_tells_the_newest_first_and_which_serves(act, three):
 
 
 def test_versions_that_were_removed_cost_list_models_nothing(
-    act, three, registry, object_storage, state
+    run_action, three_versions, registry, object_storage, state
 ):
     # GIVEN the claims of versions that are not there any more,
     def asked():
         requests.clear()
-        act("list-models", state=watched)
+        run_action("list-models", state=watched)
         return len(requests)
 
     requests = []
@@ -1013,33 +1019,33 @@ def test_versions_that_were_removed_cost_list_models_nothing(
         assert asked() == before
 
 
-def test_list_models_compares_reasons_and_times(act, registry, three):
+def test_list_models_compares_reasons_and_times(run_action, registry, three_versions):
     # GIVEN a model that was trained for a reason, and moves of the champion forth and back
     registry("run-5", accuracy=0.94, version=5, reason="new data")
-    act("rollback")
+    run_action("rollback")
     # THEN the list tells why, and since when and from when they served
-    lines = act("list-models", limit=3)["models"].splitlines()
+    lines = run_action("list-models", limit=3)["models"].splitlines()
     assert "  new data  " in lines[0]
     assert re.search(r"  serves since 20\d\d-\d\d-\d\dT[\d:]+\+00:00$", lines[1])
-    act("promote", version=5)
-    lines = act("list-models", limit=3)["models"].splitlines()
+    run_action("promote", version=5)
+    lines = run_action("list-models", limit=3)["models"].splitlines()
     assert re.search(r"  serves since 20", lines[0])
     assert re.search(r"  served from 20", lines[1])
 
 
 @pytest.mark.parametrize("moved", ["yesterday", 5])
-def test_a_move_at_no_time_is_told(act, registry, three, moved):
+def test_a_move_at_no_time_is_told(run_action, registry, three_versions, moved):
     registry.put("champion/00000006.json", {"version": 3, "run_id": "r", "moved_at": moved})
     with pytest.raises(ops.testing.ActionFailed, match=r"champion/00000006\.json"):
-        act("list-models")
+        run_action("list-models")
 
 
-def test_without_models_the_list_is_empty(act):
-    assert act("list-models") == {"count": "0", "models": ""}
+def test_without_models_the_list_is_empty(run_action):
+    assert run_action("list-models") == {"count": "0", "models": ""}
 
 
-def test_predict_tells_what_the_champion_sees_and_what_it_is(act, three):
-    assert act("predict", image_number=1) == {
+def test_predict_tells_what_the_champion_sees_and_what_it_is(run_action, three_versions):
+    assert run_action("predict", image_number=1) == {
         "version": "3",
         "served-by": "registry",
         "image-number": "1",
@@ -1047,7 +1053,7 @@ def test_predict_tells_what_the_champion_sees_and_what_it_is(act, three):
         "confidence": "0.7500",
         "actual": "Bag",
     }
-    told = act("predict", image_number=1, version=2)
+    told = run_action("predict", image_number=1, version=2)
     assert (told["version"], told["prediction"], told["actual"]) == ("2", "Shirt", "Bag")
 
 
@@ -1060,9 +1066,9 @@ def test_predict_tells_what_the_champion_sees_and_what_it_is(act, three):
         ({"version": 4}, "version 4 kept no answers"),
     ],
 )
-def test_predict_says_what_it_cannot_tell(act, three, params, says):
+def test_predict_says_what_it_cannot_tell(run_action, three_versions, params, says):
     with pytest.raises(ops.testing.ActionFailed) as failed:
-        act("predict", **params)
+        run_action("predict", **params)
     assert says in failed.value.message
 
 
@@ -1075,54 +1081,58 @@ def test_predict_says_what_it_cannot_tell(act, three, params, says):
         {"classes": ["a"], "label": [0], "predicted": [math.inf], "confidence": [1]},
     ],
 )
-def test_predictions_that_are_none_are_told(act, three, registry, wrong):
+def test_predictions_that_are_none_are_told(run_action, three_versions, registry, wrong):
     registry.put("3/predictions.json", wrong)
     with pytest.raises(ops.testing.ActionFailed, match=r"predictions.json is not complete"):
-        act("predict")
+        run_action("predict")
 
 
-def test_without_a_champion_there_is_nobody_to_ask(act):
+def test_without_a_champion_there_is_nobody_to_ask(run_action):
     with pytest.raises(ops.testing.ActionFailed, match="no model serves yet"):
-        act("predict")
+        run_action("predict")
 
 
-def test_promote_moves_the_champion_and_the_status_tells(ctx, state, act, three):
-    told = act("promote", version=1, reason="it is smaller")
+def test_promote_moves_the_champion_and_the_status_tells(ctx, state, run_action, three_versions):
+    told = run_action("promote", version=1, reason="it is smaller")
     assert told == {"champion": "1", "accuracy": "0.9100", "run-id": "run-1"}
     out = ctx.run(ctx.on.update_status(), state)
     assert "v1 serves, accuracy 0.9100" in out.unit_status.message
     # AND the same again leaves it at that
-    assert act("promote", version=1)["champion"] == "1"
+    assert run_action("promote", version=1)["champion"] == "1"
 
 
-def test_rollback_goes_to_the_one_before_and_back(act, three):
-    assert act("rollback")["champion"] == "2"
-    assert act("rollback")["champion"] == "3"
-    assert act("promote", version=1)["champion"] == "1"
-    assert act("rollback")["champion"] == "3"
+def test_rollback_goes_to_the_one_before_and_back(run_action, three_versions):
+    assert run_action("rollback")["champion"] == "2"
+    assert run_action("rollback")["champion"] == "3"
+    assert run_action("promote", version=1)["champion"] == "1"
+    assert run_action("rollback")["champion"] == "3"
 
 
-def test_the_trainings_registry_reads_what_the_charm_moved(act, three, sandbox, monkeypatch):
+def test_the_trainings_registry_reads_what_the_charm_moved(
+    run_action, three_versions, sandbox, monkeypatch
+):
     # GIVEN the package that the pipeline's steps use
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     theirs = open_registry("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
     # WHEN the charm moves the champion, THEN a step sees it, and moves it on from there
-    act("promote", version=1)
+    run_action("promote", version=1)
     champion = theirs.champion()
     assert (champion.version, champion.sequence) == (1, 4)
     assert theirs.rolled_back() == set()
     theirs.move_champion(2, after=champion.sequence, reason="a step")
-    assert act("list-models")["champion"] == "2"
+    assert run_action("list-models")["champion"] == "2"
     # AND it sees from which version an operator rolled back, until it is promoted again
-    assert act("rollback")["champion"] == "1"
+    assert run_action("rollback")["champion"] == "1"
     assert theirs.rolled_back() == {2}
-    act("promote", version=2)
+    run_action("promote", version=2)
     assert theirs.rolled_back() == set()
 
 
-def test_a_move_that_comes_between_is_told_and_kept(act, three, sandbox, registry, monkeypatch):
+def test_a_move_that_comes_between_is_told_and_kept(
+    run_action, three_versions, sandbox, registry, monkeypatch
+):
     # GIVEN somebody who moves the champion between our look and our move
     put = obstore.put
 
@@ -1134,8 +1144,8 @@ def test_a_move_that_comes_between_is_told_and_kept(act, three, sandbox, registr
     monkeypatch.setattr(obstore, "put", late)
     # WHEN we move it, THEN it is told, and theirs counts
     with pytest.raises(ops.testing.ActionFailed, match="moved meanwhile"):
-        act("promote", version=1)
-    assert act("list-models")["champion"] == "2"
+        run_action("promote", version=1)
+    assert run_action("list-models")["champion"] == "2"
 
 
 @pytest.fixture
@@ -1149,14 +1159,14 @@ def forgetful(monkeypatch):
 
 @pytest.mark.parametrize(("action", "params"), [("promote", {"version": 1}), ("rollback", {})])
 def test_a_server_without_conditions_moves_no_champion_where_there_is_no_cluster(
-    act, three, request, monkeypatch, action, params
+    run_action, three_versions, request, monkeypatch, action, params
 ):
     monkeypatch.delenv("KUBECONFIG", raising=False)
     request.getfixturevalue("forgetful")
     with pytest.raises(ops.testing.ActionFailed, match="ignores If-None-Match") as failed:
-        act(action, **params)
+        run_action(action, **params)
     assert "MinIO RELEASE.2024-05-07 or later" in failed.value.message
-    assert act("list-models")["champion"] == "3"
+    assert run_action("list-models")["champion"] == "3"
 
 
 @pytest.mark.usefixtures("forgetful")
@@ -1193,18 +1203,22 @@ class TestThroughKubernetes:
         monkeypatch.setenv("AWS_REGION", "us-east-1")
         return open_registry("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
 
-    def test_the_champion_moves_and_the_steps_follow(self, ctx, state, act, three, steps):
+    def test_the_champion_moves_and_the_steps_follow(
+        self, ctx, state, run_action, three_versions, steps
+    ):
         # GIVEN the leader, which saw the relation first
         out = ctx.run(ctx.on.config_changed(), state)
         assert isinstance(out.unit_status, ops.ActiveStatus)
         # WHEN the champion is moved THEN the steps see it, and move it the same way
-        assert act("promote", version=1)["champion"] == "1"
-        assert act("rollback")["champion"] == "3"
+        assert run_action("promote", version=1)["champion"] == "1"
+        assert run_action("rollback")["champion"] == "3"
         assert steps.champion().sequence == 5
         steps.move_champion(2, after=5, reason="better")
-        assert act("list-models")["champion"] == "2"
+        assert run_action("list-models")["champion"] == "2"
 
-    def test_a_step_that_moves_it_at_the_same_time_counts(self, act, three, steps, monkeypatch):
+    def test_a_step_that_moves_it_at_the_same_time_counts(
+        self, run_action, three_versions, steps, monkeypatch
+    ):
         # GIVEN a step that moves it between our look and our move
         replace, others = ConfigMaps.replace, []
 
@@ -1215,8 +1229,8 @@ class TestThroughKubernetes:
 
         monkeypatch.setattr(ConfigMaps, "replace", late)
         with pytest.raises(ops.testing.ActionFailed, match="moved meanwhile"):
-            act("promote", version=1)
-        assert act("list-models")["champion"] == "2"
+            run_action("promote", version=1)
+        assert run_action("list-models")["champion"] == "2"
 
     def test_runs_elsewhere_are_not_submitted(self, ctx, state, runs):
         ctx.run(ctx.on.config_changed(), state)
@@ -1257,7 +1271,7 @@ class TestThroughKubernetes:
 
 
 def test_a_version_that_is_removed_while_it_is_promoted_leaves_the_champion(
-    act, three, registry, monkeypatch
+    run_action, three_versions, registry, monkeypatch
 ):
     # GIVEN a step that removes version 1 between our look and our move
     put = obstore.put
@@ -1272,22 +1286,24 @@ def test_a_version_that_is_removed_while_it_is_promoted_leaves_the_champion(
     monkeypatch.setattr(obstore, "put", remove_first)
     # WHEN we promote it THEN that is told, and who served serves
     with pytest.raises(ops.testing.ActionFailed, match="version 1 is being removed"):
-        act("promote", version=1)
-    assert act("list-models")["champion"] == "3"
+        run_action("promote", version=1)
+    assert run_action("list-models")["champion"] == "3"
 
 
-def test_a_move_asks_the_server_once_whether_it_honours_conditions(act, three, monkeypatch):
+def test_a_move_asks_the_server_once_whether_it_honours_conditions(
+    run_action, three_versions, monkeypatch
+):
     put, paths = obstore.put, []
 
     def counted(store, path, *args, **kwargs):
         paths.append(path)
         return put(store, path, *args, **kwargs)
 
-    act("promote", version=1)
+    run_action("promote", version=1)
     monkeypatch.setattr(obstore, "put", counted)
-    act("list-models")
+    run_action("list-models")
     assert paths == []
-    act("rollback")
+    run_action("rollback")
     assert paths == ["probe.json", "champion/00000005.json"]
 
 
@@ -1305,32 +1321,34 @@ def test_a_move_asks_the_server_once_whether_it_honours_conditions(act, three, m
         ("list-models", {"limit": 0}, "limit must be"),
     ],
 )
-def test_what_cannot_be_done_with_models_is_told(act, three, action, params, words):
+def test_what_cannot_be_done_with_models_is_told(run_action, three_versions, action, params, words):
     with pytest.raises(ops.testing.ActionFailed) as failed:
-        act(action, **params)
+        run_action(action, **params)
     assert words in failed.value.message
-    assert act("list-models")["champion"] == "3"
+    assert run_action("list-models")["champion"] == "3"
 
 
-def test_without_another_champion_there_is_nothing_to_go_back_to(act, registry):
+def test_without_another_champion_there_is_nothing_to_go_back_to(run_action, registry):
     with pytest.raises(ops.testing.ActionFailed, match="no other version has served"):
-        act("rollback")
+        run_action("rollback")
     registry("run-1", accuracy=0.9, version=1)
     with pytest.raises(ops.testing.ActionFailed, match="no other version has served"):
-        act("rollback")
+        run_action("rollback")
 
 
 @pytest.mark.parametrize(("action", "params"), [("promote", {"version": 1}), ("rollback", {})])
-def test_another_unit_moves_nothing(state, act, three, action, params):
+def test_another_unit_moves_nothing(state, run_action, three_versions, action, params):
     with pytest.raises(ops.testing.ActionFailed, match="only the leader"):
-        act(action, state=dataclasses.replace(state, leader=False), **params)
-    assert act("list-models")["champion"] == "3"
+        run_action(action, state=dataclasses.replace(state, leader=False), **params)
+    assert run_action("list-models")["champion"] == "3"
 
 
 @pytest.mark.parametrize(
     ("action", "params"), [("promote", {"version": 1}), ("rollback", {}), ("list-models", {})]
 )
-def test_an_unreachable_registry_fails_the_action(state, act, object_storage, action, params):
+def test_an_unreachable_registry_fails_the_action(
+    state, run_action, object_storage, action, params
+):
     data = yaml.safe_load(object_storage.remote_app_data["data"]) | {"port": 1}
     elsewhere = dataclasses.replace(
         object_storage,
@@ -1338,7 +1356,9 @@ def test_an_unreachable_registry_fails_the_action(state, act, object_storage, ac
     )
     others = [each for each in state.relations if each.endpoint != "object-storage"]
     with pytest.raises(ops.testing.ActionFailed, match=r"object storage .* cannot be read"):
-        act(action, state=dataclasses.replace(state, relations=[*others, elsewhere]), **params)
+        run_action(
+            action, state=dataclasses.replace(state, relations=[*others, elsewhere]), **params
+        )
 
 
 # Lost answers and faults ---------------------------------------------------------------------------
@@ -1442,14 +1462,16 @@ def test_the_newest_move_of_the_champion_counts(ctx, state, registry):
     assert out.unit_status.message.startswith("v10 serves, accuracy 0.9200; ")
 
 
-def test_a_move_to_a_version_that_was_being_removed_does_not_count(ctx, state, act, registry):
+def test_a_move_to_a_version_that_was_being_removed_does_not_count(
+    ctx, state, run_action, registry
+):
     registry("one", accuracy=0.91, version=9)
     registry("two", accuracy=0.92, version=10)
     registry.put("removed/00000003.json", {"version": 3})
     registry.put("champion/00000011.json", {"version": 3})
     out = ctx.run(ctx.on.update_status(), state)
     assert out.unit_status.message.startswith("v10 serves, accuracy 0.9200; ")
-    assert act("rollback")["champion"] == "9"
+    assert run_action("rollback")["champion"] == "9"
     out = ctx.run(ctx.on.update_status(), state)
     assert out.unit_status.message.startswith("v9 serves, accuracy 0.9100; ")
 
@@ -1499,24 +1521,24 @@ def test_a_manifest_that_is_none_is_told_and_nothing_breaks(ctx, configured, reg
     assert len(runs()) == 1  # training does not depend on it
 
 
-def test_what_the_registry_says_can_be_shown(ctx, state, act, runs, registry, sandbox):
+def test_what_the_registry_says_can_be_shown(ctx, state, run_action, runs, registry, sandbox):
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
     registry(run["run_id"], accuracy=0.5, reasons=["a\x00b\ud800", "x" * 200_000])
     sandbox.set_run_state(run["run_id"], "SUCCEEDED")
-    told = act("get-run")["verdict-reasons"]
+    told = run_action("get-run")["verdict-reasons"]
     assert told.startswith("a\ufffdb\ufffd; xxx")
     assert len(told) < 1000
 
 
 @pytest.mark.parametrize("action", ["train", "get-run", "cancel-run"])
-def test_no_result_has_what_a_terminal_obeys(ctx, configured, act, action):
+def test_no_result_has_what_a_terminal_obeys(ctx, configured, run_action, action):
     state = ctx.run(ctx.on.config_changed(), configured(dashboard_url="https://kubeflow/\x1b[2J"))
-    url = act(action, state)["run-url"]
+    url = run_action(action, state)["run-url"]
     assert url.startswith("https://kubeflow/\ufffd[2J/_/pipeline/#/runs/details/")
 
 
-def test_no_result_is_longer_than_juju_takes(act, registry):
+def test_no_result_is_longer_than_juju_takes(run_action, registry):
     # GIVEN versions whose lines together are longer than an argument of a program may be
     result = {"metrics": {"test": {"accuracy": 0.9}}, "verdict": {"status": "", "reasons": []}}
     wide = {
@@ -1528,7 +1550,7 @@ def test_no_result_is_longer_than_juju_takes(act, registry):
     for version in range(1, 101):
         registry.put(f"{version}/manifest.json", wide)
     # WHEN they are listed, THEN the newest are told, and that there are more
-    told = act("list-models", limit=100)
+    told = run_action("list-models", limit=100)
     assert told["count"] == "100"
     assert told["models"].startswith("v100  0.9000  ")
     assert told["models"].endswith("\u2026")
@@ -1570,13 +1592,13 @@ def test_a_refusal_of_object_storage_says_what_to_do(
 
 
 @pytest.mark.parametrize("number", [math.inf, math.nan])
-def test_a_report_with_numbers_without_end_is_told(ctx, state, act, runs, registry, number):
+def test_a_report_with_numbers_without_end_is_told(ctx, state, run_action, runs, registry, number):
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
     report = {"schema_version": 1, "run_id": "m", "version": 1, "images": number, "drift": {}}
     registry.put(f"monitoring/{run['run_id']}/report.json", report)
     with pytest.raises(ops.testing.ActionFailed, match="a report is not complete"):
-        act("get-run")
+        run_action("get-run")
 
 
 @pytest.mark.parametrize("pointer", [{}, {"version": 7}, {"version": "../../x"}, {"version": None}])

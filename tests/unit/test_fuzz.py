@@ -13,7 +13,7 @@ from config import TrainerConfig
 from errors import OptionError
 from sandbox import Sandbox
 from tests.fuzz import fuzz
-from tests.unit.conftest import bare, trainer
+from tests.unit.conftest import trainer, unrelated_state
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.exhaustive
@@ -102,7 +102,7 @@ def context():
 
 
 def state(relations, config):
-    return bare(
+    return unrelated_state(
         leader=True,
         # A profile would ask Kubernetes, which tests/unit/test_profiles.py does.
         config={"profile": "", **config},

@@ -61,11 +61,11 @@ def report(run_id, *, version=1, drift=None, **more):
 
 
 @pytest.fixture
-def looked(act, watching, sandbox, registry):
+def looked(run_action, watching, sandbox, registry):
     """Has production looked at, with this report; returns the run's id."""
 
     def look(ends="SUCCEEDED", **what):
-        run_id = act("monitor", watching())["run-id"]
+        run_id = run_action("monitor", watching())["run-id"]
         if ends == "SUCCEEDED":
             registry.put(f"monitoring/{run_id}/report.json", report(run_id, **what))
         sandbox.set_run_state(run_id, ends)
@@ -154,9 +154,9 @@ def test_a_fault_at_any_request_still_ends_in_one_schedule(
     assert len(schedules()) == 1
 
 
-def test_the_action_submits_one_run_each_time(act, watching, runs, ask):
-    first = act("monitor", watching())
-    second = act("monitor", watching(), monitor_data="s3://other/day")
+def test_the_action_submits_one_run_each_time(run_action, watching, runs, ask):
+    first = run_action("monitor", watching())
+    second = run_action("monitor", watching(), monitor_data="s3://other/day")
     assert first["run-id"] != second["run-id"]
     told = {run["run_id"]: run["runtime_config"]["parameters"]["monitor_data"] for run in runs()}
     assert told == {first["run-id"]: DATA, second["run-id"]: "s3://other/day"}
@@ -172,31 +172,33 @@ def test_the_action_submits_one_run_each_time(act, watching, runs, ask):
     ],
 )
 def test_a_bad_parameter_fails_the_action_and_submits_nothing(
-    act, watching, runs, options, params, says
+    run_action, watching, runs, options, params, says
 ):
     with pytest.raises(ops.testing.ActionFailed, match=says):
-        act("monitor", watching(**options), **params)
+        run_action("monitor", watching(**options), **params)
     assert runs() == []
 
 
-def test_another_unit_says_whom_to_ask(act, watching, runs):
+def test_another_unit_says_whom_to_ask(run_action, watching, runs):
     with pytest.raises(ops.testing.ActionFailed, match="juju run trainer/leader monitor"):
-        act("monitor", dataclasses.replace(watching(), leader=False))
+        run_action("monitor", dataclasses.replace(watching(), leader=False))
     assert runs() == []
 
 
-def test_monitoring_is_not_the_trainers_newest_run(ctx, state, act, watching, runs):
+def test_monitoring_is_not_the_trainers_newest_run(ctx, state, run_action, watching, runs):
     ctx.run(ctx.on.config_changed(), state)
     (training,) = runs()
-    act("monitor", watching())
+    run_action("monitor", watching())
     out = ctx.run(ctx.on.update_status(), state)
     assert training["display_name"] in out.unit_status.message
-    assert act("list-runs")["count"] == "1"
+    assert run_action("list-runs")["count"] == "1"
 
 
 @pytest.mark.parametrize("minutes", [0, 60])
-def test_run_timeout_ends_monitoring_too(ctx, act, watching, sandbox, runs, minutes, monkeypatch):
-    run_id = act("monitor", watching())["run-id"]
+def test_run_timeout_ends_monitoring_too(
+    ctx, run_action, watching, sandbox, runs, minutes, monkeypatch
+):
+    run_id = run_action("monitor", watching())["run-id"]
     sandbox.set_run_state(run_id, "RUNNING")
     later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=61)
     monkeypatch.setattr(reconcile, "utc_now", lambda: later)
@@ -207,11 +209,11 @@ def test_run_timeout_ends_monitoring_too(ctx, act, watching, sandbox, runs, minu
 # What came of it ----------------------------------------------------------------------------------------
 
 
-def test_get_run_tells_what_monitoring_saw(act, looked, registry):
+def test_get_run_tells_what_monitoring_saw(run_action, looked, registry):
     registry("run-1", accuracy=0.9, version=1)
     drift = {"pixels": 0.3125, "predictions": 0.02}
     run_id = looked(drift=drift, accuracy=0.75, recall={"Shirt": 0.5, "Bag": 1})
-    told = act("get-run", run_id=run_id)
+    told = run_action("get-run", run_id=run_id)
     assert told["state"] == "SUCCEEDED"
     assert told["drift"] == "pixels 0.312, predictions 0.020"
     assert (told["version"], told["images"], told["accuracy"]) == ("1", "1000", "0.7500")
@@ -255,10 +257,10 @@ def test_monitoring_that_failed_is_told(ctx, watching, looked):
     "wrong", [{"schema_version": 2}, {"version": "one"}, {"drift": [1]}, {"images": None}]
 )
 def test_a_report_that_is_none_is_told_and_the_rest_goes_on(
-    ctx, watching, act, registry, sandbox, runs, wrong
+    ctx, watching, run_action, registry, sandbox, runs, wrong
 ):
     registry("run-1", accuracy=0.9, version=1)
-    run_id = act("monitor", watching())["run-id"]
+    run_id = run_action("monitor", watching())["run-id"]
     registry.put(f"monitoring/{run_id}/report.json", {**report(run_id), **wrong})
     sandbox.set_run_state(run_id, "SUCCEEDED")
     out = ctx.run(ctx.on.update_status(), watching(train_on_change=True))
@@ -387,8 +389,8 @@ def bars(count, seed):
     return images, labels
 
 
-def test_actions_take_the_newest_monitoring_run_by_name(act, looked):
+def test_actions_take_the_newest_monitoring_run_by_name(run_action, looked):
     with pytest.raises(ops.testing.ActionFailed, match="there is no run yet"):
-        act("get-run", run_id="monitor")
+        run_action("get-run", run_id="monitor")
     run_id = looked("FAILED")
-    assert act("get-run", run_id="monitor")["run-id"] == run_id
+    assert run_action("get-run", run_id="monitor")["run-id"] == run_id

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from werkzeug import Response
 
 from kfp_ops import RelationDataError, TrainedModel, TrainedModelRequirer
-from tests.unit.conftest import PUSHGATEWAY, bare, trainer
+from tests.unit.conftest import PUSHGATEWAY, trainer, unrelated_state
 from workload import pushgateway
 
 LOKI = "http://loki-0.loki:3100/loki/api/v1/push"
@@ -125,7 +125,7 @@ def test_a_pushgateway_that_does_not_start_is_told_until_it_does(ctx, state, gat
 
 
 def test_a_pushgateway_that_does_not_start_hides_no_problem(ctx, gateway, broken):
-    up = with_container(bare(leader=True))
+    up = with_container(unrelated_state(leader=True))
     out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "no relation kfp-api; add it with: juju" in out.unit_status.message
@@ -155,7 +155,7 @@ def test_the_pushgateway_runs_with_a_health_check(ctx, state, gateway):
     assert plan.checks["ready"].http == {"url": f"{pushgateway.URL}/-/ready"}
 
 
-def test_runs_and_models_are_pushed(ctx, state, act, sandbox, runs, three, gateway):
+def test_runs_and_models_are_pushed(ctx, state, run_action, sandbox, runs, three_versions, gateway):
     # GIVEN a champion, a schedule, and a run that failed
     state = with_container(
         dataclasses.replace(state, config={**state.config, "schedule": "@daily"})
@@ -200,7 +200,7 @@ def test_what_came_of_a_run_is_pushed_with_its_name(ctx, state, sandbox, runs, r
 
 
 def test_a_run_that_made_the_champion_again_has_no_verdict_to_alert_of(
-    ctx, state, sandbox, runs, registry, three, gateway
+    ctx, state, sandbox, runs, registry, three_versions, gateway
 ):
     # GIVEN a run without new data or settings, as the step evaluate tells of it
     state = with_container(state)
@@ -220,12 +220,12 @@ def test_a_run_that_made_the_champion_again_has_no_verdict_to_alert_of(
 
 @pytest.mark.parametrize(("version", "known"), [(3, True), (2, False)])
 def test_what_monitoring_saw_of_the_model_that_serves_is_pushed(
-    ctx, state, act, sandbox, runs, registry, three, gateway, version, known
+    ctx, state, run_action, sandbox, runs, registry, three_versions, gateway, version, known
 ):
     # GIVEN a monitoring run on the champion, or on the model before
     options = {**state.config, "monitor-data": "s3://mlpipeline/production", "max-drift": 0.2}
     state = with_container(dataclasses.replace(state, config=options))
-    run_id = act("monitor", state)["run-id"]
+    run_id = run_action("monitor", state)["run-id"]
     seen = {"images": 1000, "drift": {"pixels": 0.3}, "accuracy": 0.75, "recall": {"Bag": 0.5}}
     seen |= {"drifted": ["accuracy"]}
     when = {"created_at": "2026-02-01T00:00:00Z", "schema_version": 1}
@@ -252,7 +252,7 @@ def test_what_monitoring_saw_of_the_model_that_serves_is_pushed(
 
 
 def test_a_problem_is_pushed_beside_what_was_seen_before(ctx, gateway):
-    ctx.run(ctx.on.config_changed(), with_container(bare(leader=True)))
+    ctx.run(ctx.on.config_changed(), with_container(unrelated_state(leader=True)))
     # POST leaves series of other names as they are, PUT would take them away
     method, _, samples = gateway[-1]
     assert method == "POST"
@@ -441,7 +441,9 @@ def serve():
     return read
 
 
-def test_a_charm_that_serves_reads_the_champion_and_each_move_of_it(ctx, state, act, three, serve):
+def test_a_charm_that_serves_reads_the_champion_and_each_move_of_it(
+    ctx, state, run_action, three_versions, serve
+):
     relation = ops.testing.Relation("trained-model", remote_app_name="server")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     out = ctx.run(ctx.on.relation_created(relation), state)
@@ -457,7 +459,9 @@ def test_a_charm_that_serves_reads_the_champion_and_each_move_of_it(ctx, state, 
     assert json.loads(told["model"])["version"] == 2
 
 
-def test_a_move_of_the_champion_is_told_while_the_pipelines_api_is_away(ctx, state, three, proxy):
+def test_a_move_of_the_champion_is_told_while_the_pipelines_api_is_away(
+    ctx, state, three_versions, proxy
+):
     relation = ops.testing.Relation("trained-model", remote_app_name="server")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     state = ctx.run(ctx.on.relation_created(relation), state)
@@ -467,7 +471,9 @@ def test_a_move_of_the_champion_is_told_while_the_pipelines_api_is_away(ctx, sta
     assert json.loads(told["model"])["version"] == 2
 
 
-def test_a_model_that_is_in_another_registry_is_not_told_any_more(ctx, state, three, proxy):
+def test_a_model_that_is_in_another_registry_is_not_told_any_more(
+    ctx, state, three_versions, proxy
+):
     # GIVEN a charm that knows of the champion
     relation = ops.testing.Relation("trained-model", remote_app_name="server")
     state = dataclasses.replace(state, relations={*state.relations, relation})
@@ -502,7 +508,7 @@ def test_a_model_that_is_none_is_an_error_with_the_relation_in_it(serve, said):
     assert "relation trained-model" in str(raised.value.__cause__)
 
 
-def test_no_secret_is_in_what_is_told(ctx, state, sandbox, three):
+def test_no_secret_is_in_what_is_told(ctx, state, sandbox, three_versions):
     # GIVEN all there is to tell, a champion too
     names = ["metrics-endpoint", "grafana-dashboard", "dashboard-links", "trained-model"]
     relations = {ops.testing.Relation(name) for name in names}

@@ -176,14 +176,16 @@ def test_pods_of_other_runs_and_of_runs_that_succeeded_are_not_looked_at(
     assert not [line for line, _ in kubernetes.requests[before:] if "/pods" in line]
 
 
-def test_what_a_pod_says_can_be_shown_whatever_it_is(act, kubernetes, submitted, pod, sandbox):
+def test_what_a_pod_says_can_be_shown_whatever_it_is(
+    run_action, kubernetes, submitted, pod, sandbox
+):
     # GIVEN a step that failed, whose log no tool of Juju takes as an argument
     message = "m\x00\ud800" * 100_000
     pod("train-1", phase="Failed", containerStatuses=ended(1, "Err\x00or", message=message))
     kubernetes.logs["train-1"] = "a line\n" * 100_000 + "\x1b[31mred\x00 \u2603\n"
     sandbox.set_run_state(submitted, "FAILED")
     # WHEN an operator asks, THEN its end is told without what cannot be shown
-    told = act("get-run")
+    told = run_action("get-run")
     assert told["log"].endswith("a line\n\ufffd[31mred\ufffd \u2603\n")
     assert "Err\ufffdor (exit code 1): \ufffd[31mred\ufffd \u2603" in told["issue"]
     assert max(len(text.encode()) for text in told.values()) < 100_000
@@ -246,12 +248,14 @@ def several(**states):
     return [{**container(**state)[0], "name": name} for name, state in states.items()]
 
 
-def test_step_says_why_it_failed_in_its_own_words(sandbox, kubernetes, submitted, pod, told, act):
+def test_step_says_why_it_failed_in_its_own_words(
+    sandbox, kubernetes, submitted, pod, told, run_action
+):
     pod("train-1", phase="Failed", containerStatuses=ended(1, "Error"))
     kubernetes.logs["train-1"] = FAILED_LOG
     sandbox.set_run_state(submitted, "FAILED")
     assert "step train: DataError: no such bucket; see:" in told().message
-    assert act("get-run")["log"] == FAILED_LOG
+    assert run_action("get-run")["log"] == FAILED_LOG
 
 
 @pytest.mark.parametrize("where", ["containerStatuses", "initContainerStatuses"])

@@ -505,7 +505,7 @@ def kserve(admin):
 
 
 @pytest.fixture
-def in_kserve(ctx, admin, trusted, in_profile, three):
+def in_kserve(ctx, admin, trusted, in_profile, three_versions):
     """The trainer in a profile as Kubeflow makes it, told to have its champion served."""
     ctx.run(ctx.on.config_changed(), in_profile)
     controller(admin)

@@ -70,7 +70,7 @@ def off(state):
 # What is applied ---------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("three_versions")
 def test_the_champion_is_put_behind_kserve_with_the_profiles_keys(
     ctx, kubernetes, on_kserve, sandbox
 ):
@@ -104,7 +104,7 @@ def test_the_champion_is_put_behind_kserve_with_the_profiles_keys(
     assert applied == {"application/apply-patch+yaml"}
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("three_versions")
 def test_no_key_is_in_the_log_or_in_the_service(ctx, kubernetes, on_kserve, sandbox):
     ctx.run(ctx.on.config_changed(), on_kserve)
     told = json.dumps([kubernetes.objects[SERVICE], kubernetes.objects[ACCOUNT]])
@@ -114,7 +114,7 @@ def test_no_key_is_in_the_log_or_in_the_service(ctx, kubernetes, on_kserve, sand
     assert sandbox.secret_key not in json.dumps(kubernetes.objects)
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("three_versions")
 @pytest.mark.parametrize(("percent", "expected"), [(0, None), (20, 20), (100, 100)])
 def test_a_canary_gets_its_share(ctx, kubernetes, on_kserve, percent, expected):
     config = {**on_kserve.config, "canary-traffic": percent}
@@ -129,7 +129,7 @@ def test_without_a_champion_there_is_nothing_to_serve(ctx, kubernetes, on_kserve
     assert isinstance(out.unit_status, ops.ActiveStatus)
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("three_versions")
 def test_a_unit_that_does_not_lead_only_looks(ctx, kubernetes, on_kserve, served):
     ctx.run(ctx.on.config_changed(), on_kserve)
     served()
@@ -148,7 +148,7 @@ def test_serving_needs_a_profile(ctx, configured):
 # What becomes of it ------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("three_versions")
 def test_promotion_and_rollback_move_it(ctx, kubernetes, on_kserve, served):
     uri = "s3://mlpipeline/models/fashion-mnist/{}/serving"
 
@@ -174,7 +174,7 @@ def test_promotion_and_rollback_move_it(ctx, kubernetes, on_kserve, served):
 NOT_READY = {"type": "Ready", "status": "False"}
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("three_versions")
 @pytest.mark.parametrize(
     ("status", "says"),
     [
@@ -208,7 +208,7 @@ def test_until_it_is_ready_the_status_has_kserves_reason(
     assert len(out.unit_status.message) <= 120
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("three_versions")
 @pytest.mark.parametrize(
     ("line", "code", "kind", "words"),
     [
@@ -231,7 +231,7 @@ def test_what_kubernetes_refuses_is_a_status_and_stops_no_training(
     assert runs()
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("three_versions")
 @pytest.mark.parametrize("secret", [None, {"data": {"accesskey": encoded("a")}}, {}])
 def test_a_profile_without_keys_is_waited_for(ctx, kubernetes, on_kserve, secret):
     del kubernetes.objects[PROFILES_SECRET]
@@ -247,7 +247,7 @@ def test_a_profile_without_keys_is_waited_for(ctx, kubernetes, on_kserve, secret
 
 
 @pytest.fixture
-def serving(ctx, on_kserve, three):
+def serving(ctx, on_kserve, three_versions):
     """The trainer once its champion is behind KServe."""
     return ctx.run(ctx.on.config_changed(), on_kserve)
 
@@ -334,9 +334,9 @@ def test_it_moves_with_the_profile(ctx, kubernetes, serving):
 # The action predict ------------------------------------------------------------------------------
 
 
-def test_predict_asks_the_model_that_is_served(act, serving, served, httpserver):
+def test_predict_asks_the_model_that_is_served(run_action, serving, served, httpserver):
     served()
-    assert act("predict", state=serving, image_number=1) == {
+    assert run_action("predict", state=serving, image_number=1) == {
         "version": "3",
         "served-by": "kserve",
         "image-number": "1",
@@ -351,11 +351,13 @@ def test_predict_asks_the_model_that_is_served(act, serving, served, httpserver)
     assert [pixel for row in image for pixel in row] == [*range(256), *[0] * 528]
 
 
-def test_predict_asks_whoever_has_traffic_while_a_canary_has_a_part(act, ctx, serving, served):
+def test_predict_asks_whoever_has_traffic_while_a_canary_has_a_part(
+    run_action, ctx, serving, served
+):
     config = {**serving.config, "canary-traffic": 20}
     state = ctx.run(ctx.on.config_changed(), dataclasses.replace(serving, config=config))
     served(path="/v1/models/kubeflow--trainer:predict")
-    told = act("predict", state=state)
+    told = run_action("predict", state=state)
     assert (told["served-by"], told["canary-traffic"]) == ("kserve", "20")
     out = ctx.run(ctx.on.update_status(), state)
     assert "KServe ready with 20 % of requests" in out.unit_status.message
@@ -363,11 +365,11 @@ def test_predict_asks_whoever_has_traffic_while_a_canary_has_a_part(act, ctx, se
 
 @pytest.mark.parametrize("params", [{}, {"version": 2}])
 def test_predict_tells_the_published_answer_where_nothing_else_answers(
-    act, serving, served, params
+    run_action, serving, served, params
 ):
     if params:
         served()  # but a version that is named is told as it was published
-    assert act("predict", state=serving, **params)["served-by"] == "registry"
+    assert run_action("predict", state=serving, **params)["served-by"] == "registry"
 
 
 @pytest.mark.parametrize(
@@ -386,10 +388,12 @@ def test_predict_tells_the_published_answer_where_nothing_else_answers(
         ({"address": None}, "cannot be reached"),
     ],
 )
-def test_a_served_model_that_does_not_answer_fails_the_action(act, serving, served, how, says):
+def test_a_served_model_that_does_not_answer_fails_the_action(
+    run_action, serving, served, how, says
+):
     served(**how)
     with pytest.raises(ops.testing.ActionFailed) as failed:
-        act("predict", state=serving)
+        run_action("predict", state=serving)
     assert says in failed.value.message
     assert "predict version=N" in failed.value.message
 
@@ -402,7 +406,9 @@ def test_a_served_model_that_does_not_answer_fails_the_action(act, serving, serv
         ({"test_images": "images"}, 2, "knows the images 0 to 1"),
     ],
 )
-def test_test_images_that_are_not_there_are_told(act, serving, served, registry, data, image, says):
+def test_test_images_that_are_not_there_are_told(
+    run_action, serving, served, registry, data, image, says
+):
     served()
     manifest = {
         "schema_version": 1,
@@ -413,13 +419,13 @@ def test_test_images_that_are_not_there_are_told(act, serving, served, registry,
     }
     registry.put("3/manifest.json", manifest)
     with pytest.raises(ops.testing.ActionFailed, match=says):
-        act("predict", state=serving, image_number=image)
+        run_action("predict", state=serving, image_number=image)
 
 
-def test_predict_says_when_kubernetes_cannot_be_asked(act, serving, kubernetes):
+def test_predict_says_when_kubernetes_cannot_be_asked(run_action, serving, kubernetes):
     kubernetes.refuse[f"GET {SERVICE}"] = 403
     with pytest.raises(ops.testing.ActionFailed, match="juju trust"):
-        act("predict", state=serving)
+        run_action("predict", state=serving)
 
 
 # An image of the operator's own ------------------------------------------------------------------------
@@ -456,10 +462,12 @@ def data(raw):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "P", "1"])
-def test_predict_asks_the_served_model_about_an_own_image(act, serving, served, httpserver, mode):
+def test_predict_asks_the_served_model_about_an_own_image(
+    run_action, serving, served, httpserver, mode
+):
     served()
     image = picture(mode)
-    assert act("predict", state=serving, image=png(image)) == {
+    assert run_action("predict", state=serving, image=png(image)) == {
         "version": "3",
         "served-by": "kserve",
         "prediction": "Bag",
@@ -472,11 +480,11 @@ def test_predict_asks_the_served_model_about_an_own_image(act, serving, served, 
     assert bytes(level for row in rows for level in row) == image.convert("L").tobytes()
 
 
-def test_lines_in_the_base64_do_not_matter(act, serving, served):
+def test_lines_in_the_base64_do_not_matter(run_action, serving, served):
     served()
     text = png(picture())
     lines = "\n".join(text[at : at + 76] for at in range(0, len(text), 76))
-    assert act("predict", state=serving, image=lines)["prediction"] == "Bag"
+    assert run_action("predict", state=serving, image=lines)["prediction"] == "Bag"
 
 
 WHOLE = png(picture())
@@ -526,19 +534,21 @@ WITH_TRANSPARENT_GREY = made(header(), chunk(b"tRNS", b"\0\7"), data(bytes(29 * 
         ({"image": WHOLE, "version": 2}, "version must be left out where image is given"),
     ],
 )
-def test_an_own_image_that_cannot_be_is_refused(act, serving, served, httpserver, params, says):
+def test_an_own_image_that_cannot_be_is_refused(
+    run_action, serving, served, httpserver, params, says
+):
     served()
     with pytest.raises(ops.testing.ActionFailed) as failed:
-        act("predict", state=serving, **params)
+        run_action("predict", state=serving, **params)
     assert says in failed.value.message
     assert failed.value.message.endswith("; nothing was done; correct it and run the action again")
     assert len(failed.value.message) < 400
     assert not [request for request, _ in httpserver.log if ":predict" in request.path]
 
 
-def test_only_a_served_model_sees_an_own_image(act, serving, three):
+def test_only_a_served_model_sees_an_own_image(run_action, serving, three_versions):
     with pytest.raises(ops.testing.ActionFailed) as failed:
-        act("predict", state=off(serving), image=WHOLE)
+        run_action("predict", state=off(serving), image=WHOLE)
     assert failed.value.message == (
         "no model is served that can be asked about an image; enable serving with: "
         "juju config trainer serving=kserve"
@@ -552,17 +562,19 @@ def test_only_a_served_model_sees_an_own_image(act, serving, three):
         (True, "KServe does not serve a model yet: none is there"),
     ],
 )
-def test_an_own_image_waits_for_the_served_model(act, kubernetes, serving, served, gone, says):
+def test_an_own_image_waits_for_the_served_model(
+    run_action, kubernetes, serving, served, gone, says
+):
     served(conditions=[{**NOT_READY, "reason": "RevisionMissing"}])
     if gone:
         del kubernetes.objects[SERVICE]
     with pytest.raises(ops.testing.ActionFailed) as failed:
-        act("predict", state=serving, image=WHOLE)
+        run_action("predict", state=serving, image=WHOLE)
     assert failed.value.message == f"{says}; wait until it does: juju status trainer"
 
 
-def test_a_served_model_without_names_of_classes_is_told(act, serving, served, registry):
+def test_a_served_model_without_names_of_classes_is_told(run_action, serving, served, registry):
     served()
     registry.put("3/predictions.json", {"classes": 1, "label": [0]})
     with pytest.raises(ops.testing.ActionFailed, match=r"predictions\.json is not complete"):
-        act("predict", state=serving, image=WHOLE)
+        run_action("predict", state=serving, image=WHOLE)

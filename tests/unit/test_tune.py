@@ -156,19 +156,19 @@ def test_every_kind_of_parameter_is_taken():
         TuneParams(space=space(*lists)).apply_to(config)
 
 
-def test_runs_that_tune_are_listed_told_and_cancelled(ctx, configured, act, sandbox, runs):
+def test_runs_that_tune_are_listed_told_and_cancelled(ctx, configured, run_action, sandbox, runs):
     state = configured(train_on_change=False)
-    act("tune", state=state)
+    run_action("tune", state=state)
     (run,) = runs()
     # GIVEN a run in whose loop one share is done and another goes on
     sandbox.set_run_state(run["run_id"], "RUNNING", {"suggest": "SUCCEEDED", "trial": "RUNNING"})
-    assert "tune-11111111" in act("list-runs", state=state)["runs"]
-    told = act("get-run", state=state)
+    assert "tune-11111111" in run_action("list-runs", state=state)["runs"]
+    told = run_action("get-run", state=state)
     assert told["run-id"] == run["run_id"]
     assert "suggest SUCCEEDED, trial RUNNING" in told["steps"]
     out = ctx.run(ctx.on.update_status(), state)
     assert f"of {len(SPEC.steps)} steps done" in out.unit_status.message
-    assert act("cancel-run", state=state)["state"] in ("CANCELING", "CANCELED")
+    assert run_action("cancel-run", state=state)["state"] in ("CANCELING", "CANCELED")
 
 
 def test_a_tuning_is_told_where_the_trainers_own_pipeline_fails_behind_it(

@@ -145,7 +145,7 @@ def test_a_charm_that_may_not_look_at_classes_says_so(ctx, configured, runs, kub
     assert runs() == []
 
 
-def test_the_steps_that_are_told_are_those_of_the_run(ctx, configured, act, sandbox, runs):
+def test_the_steps_that_are_told_are_those_of_the_run(ctx, configured, run_action, sandbox, runs):
     # GIVEN a run in a workspace whose volume is made
     state = configured(workspace_size="1Gi", storage_class="any")
     ctx.run(ctx.on.config_changed(), state)
@@ -156,7 +156,7 @@ def test_the_steps_that_are_told_are_those_of_the_run(ctx, configured, act, sand
     # AND once the option is taken back, that run is told as what it was
     changed = configured(train_on_change=False)
     assert "1 of 5 steps done" in status(ctx, changed).message
-    told = act("get-run", state=changed)
+    told = run_action("get-run", state=changed)
     assert told["steps"] == "createpvc SUCCEEDED, ingest RUNNING"
 
 
