@@ -1,7 +1,7 @@
 """The pipeline's steps, thin: each calls the package `fashion_mnist`, which the code bundle holds.
 
-Every step takes `code`, `code_sha256` and `s3_endpoint`: the bootstrap that `training.compile` puts
-before its command fetches the bundle by them (`training/bootstrap.py`).
+Every step takes `pipelines.Storage`: the bootstrap that `training.compile` puts before its command
+fetches the bundle by `code`, `code_sha256` and `s3_endpoint` (`training/bootstrap.py`).
 """
 
 # pyright: reportInvalidTypeForm=false
@@ -155,6 +155,7 @@ def train(
 def suggest(
     code: str,
     code_sha256: str,
+    registry: str,
     s3_endpoint: str,
     space: str,
     trials: int,

@@ -1,12 +1,24 @@
-"""The pipelines, written with the KFP SDK and held to what servers 2.5 to 2.15 take."""
+"""The pipelines, written with the KFP SDK and held to what servers 2.5 to 2.15 take.
 
+The parameters of the training pipelines are the fields of the groups below: each is named there, in a
+step of `training.components`, and nowhere between.
+"""
+
+import dataclasses
 import inspect
+import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, get_type_hints
 
 from kfp import dsl, kubernetes
 
 from training import components
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lib")]
+
+from fashion_mnist.data_validation import Limits  # noqa: E402
+from fashion_mnist.evaluation import Gate  # noqa: E402
 
 NAME = "fashion-mnist-trainer"
 WORKSPACE = "/workspace"
@@ -41,34 +53,90 @@ def _use_storage_keys(task: dsl.PipelineTask) -> None:
     task.set_env_variable("AWS_REGION", "us-east-1")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """How a model is trained, which the action `tune` searches."""
+
+    recipe: str = "fast"
+    """Named set of hyperparameters."""
+
+    epochs: int = 0
+    """Passes over the training images. 0 for the recipe's."""
+
+    batch_size: int = 0
+    """Batch size, in images. 0 for the recipe's."""
+
+    learning_rate: float = 0.0
+    """Learning rate of the optimizer. 0 for the recipe's."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Storage:
+    """Where steps find their code and what they keep. Every step takes all of it."""
+
+    registry: str = ""
+    """Address of the model registry. Empty for none."""
+
+    s3_endpoint: str = ""
+    """Address of the S3 server. Empty for Amazon's."""
+
+    code: str = ""
+    """Address of the code bundle (`training/bootstrap.py`)."""
+
+    code_sha256: str = ""
+    """The bundle's digest, which `training.compile` fills in."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What else a run is given."""
+
+    data_path: str = ""
+    """Location of the data set. Empty for the image's own, or its authors'."""
+
+    model_file: str = "fashion_mnist.keras"
+    """File name of the Keras model."""
+
+    image_number: int = 0
+    """Test image whose prediction is recorded."""
+
+    allow_anomalies: bool = False
+    """Whether to train on data with anomalies, and only report them."""
+
+    seed: int = 42
+    """Random seed."""
+
+    workers: int = 1
+    """Pods that train one model."""
+
+    keep_versions: int = 0
+    """Newest versions to keep. 0 for all."""
+
+    promote: bool = True
+    """Whether a model that passes the gate becomes the champion."""
+
+    reason: str = ""
+    """What started the run."""
+
+    pipeline_version: str = ""
+    """Version of the pipeline, for the manifest. Only the step that writes it takes it."""
+
+
+_GROUPS: dict[str, type[Any]] = {
+    "hyperparameters": Hyperparameters,
+    "limits": Limits,
+    "gate": Gate,
+    "storage": Storage,
+    "job": Job,
+}
+
+
 def _train(
-    data_path: str = "",
-    model_file: str = "fashion_mnist.keras",
-    image_number: int = 0,
-    recipe: str = "fast",
-    epochs: int = 0,
-    batch_size: int = 0,
-    learning_rate: float = 0.0,
-    seed: int = 42,
-    min_accuracy: float = 0.85,
-    registry: str = "",
-    s3_endpoint: str = "",
-    min_recall: float = 0.5,
-    confidence: float = 0.95,
-    max_recall_drop: float = 0.05,
-    keep_versions: int = 0,
-    max_duplicates: float = 0.001,
-    max_drift: float = 0.1,
-    max_agreement_drop: float = 0.02,
-    max_mean_shift: float = 0.05,
-    max_int8_loss: float = 0.01,
-    allow_anomalies: bool = False,
-    promote: bool = True,
-    reason: str = "",
-    pipeline_version: str = "",
-    workers: int = 1,
-    code: str = "",
-    code_sha256: str = "",
+    hyperparameters: Hyperparameters,
+    limits: Limits,
+    gate: Gate,
+    storage: Storage,
+    job: Job,
     *,
     workspace: str = "",
     tune: Callable[..., Mapping[str, Any]] | None = None,
@@ -81,75 +149,54 @@ def _train(
     checkpoints. What follows works on the same model and data, one part after another, in one step.
 
     A volume is mounted at `workspace` in the variant that has one. `tune` is called with the step ingest
-    and the settings, adds steps, and returns better settings. `code` and `code_sha256` name the code
-    bundle (`training/bootstrap.py`); `compile` puts in the digest. `pipeline_version` goes to the step
-    that writes the manifest and to no other.
+    and the groups that it needs, adds steps, and returns better hyperparameters.
 
     Returns:
         the steps that work on the workspace, in order.
     """
-    bundle = {"code": code, "code_sha256": code_sha256, "s3_endpoint": s3_endpoint}
     ingest = components.ingest(
-        data_path=data_path,
-        registry=registry,
-        recipe=recipe,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        workers=workers,
-        max_duplicates=max_duplicates,
-        max_drift=max_drift,
-        max_agreement_drop=max_agreement_drop,
-        max_mean_shift=max_mean_shift,
-        allow_anomalies=allow_anomalies,
-        image_number=image_number,
+        data_path=job.data_path,
+        workers=job.workers,
+        allow_anomalies=job.allow_anomalies,
+        image_number=job.image_number,
         workspace=workspace,
-        **bundle,
+        **vars(hyperparameters),
+        **vars(limits),
+        **vars(storage),
     )
     _configure_step(ingest, cpu="1", memory="2Gi", minutes=20, retries=0)
     _use_storage_keys(ingest)
 
-    settings: Mapping[str, Any] = {
-        "recipe": recipe,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-    }
+    settings: Mapping[str, Any] = {"tuning": "", **vars(hyperparameters)}
     if tune:
-        settings = tune(ingest, bundle, seed=seed, registry=registry, **settings)
+        settings = tune(ingest, hyperparameters, storage, job)
     train = components.train(
-        **{"tuning": "", **settings},
-        seed=seed,
-        model_file=model_file,
-        workers=workers,
+        seed=job.seed,
+        model_file=job.model_file,
+        workers=job.workers,
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-        registry=registry,
         workspace=workspace,
         dataset=ingest.outputs["dataset"],
-        **bundle,
+        **settings,
+        **vars(storage),
     )
     _configure_step(train, cpu="4", memory="4Gi", minutes=120, retries=3)
     _use_storage_keys(train)
 
     evaluate = components.evaluate_and_predict(
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-        registry=registry,
-        min_accuracy=min_accuracy,
-        min_recall=min_recall,
-        confidence=confidence,
-        max_recall_drop=max_recall_drop,
-        max_int8_loss=max_int8_loss,
-        seed=seed,
-        reason=reason,
+        seed=job.seed,
+        reason=job.reason,
         pipeline=TUNER if tune else NAME,
-        pipeline_version=pipeline_version,
-        keep_versions=keep_versions,
-        promote=promote,
-        image_number=image_number,
+        pipeline_version=job.pipeline_version,
+        keep_versions=job.keep_versions,
+        promote=job.promote,
+        image_number=job.image_number,
         workspace=workspace,
         dataset=ingest.outputs["dataset"],
         model=train.outputs["model"],
-        **bundle,
+        **vars(gate),
+        **vars(storage),
     )
     _configure_step(evaluate, cpu="2", memory="3Gi", minutes=50, retries=3)
     _use_storage_keys(evaluate)
@@ -162,19 +209,36 @@ def _pipeline(
     name: str = NAME,
     description: str = "Train, judge and publish a Fashion-MNIST classifier.",
 ) -> Any:
-    """A pipeline with the parameters of `_train`, and more, which calls a function by their names."""
-    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    inherited = [p for p in inspect.signature(_train).parameters.values() if p.kind is positional]
+    """Make a pipeline whose parameters are the fields of all groups, and more.
+
+    Args:
+        function: Is called with the parameters in `extra` and with the groups, by name.
+        extra: More parameters.
+        name: The pipeline's name.
+        description: What it does.
+    """
+    inherited = [
+        _parameter(name, kind, getattr(group, name))
+        for group in _GROUPS.values()
+        for name, kind in get_type_hints(group).items()
+    ]
     signature = inspect.Signature([*extra, *inherited])
 
     def pipeline(*arguments):
-        function(**dict(zip(signature.parameters, arguments, strict=True)))
+        values = dict(zip(signature.parameters, arguments, strict=True))
+        groups = {
+            name: group(
+                **{field.name: values.pop(field.name) for field in dataclasses.fields(group)}
+            )
+            for name, group in _GROUPS.items()
+        }
+        function(**values, **groups)
 
     pipeline.__signature__ = signature
     return dsl.pipeline(name=name, description=description)(pipeline)
 
 
-def _in_workspace(workspace_size: str, storage_class: str, **arguments: Any) -> None:
+def _in_workspace(workspace_size: str, storage_class: str, **groups: Any) -> None:
     """The same steps around a volume of the run's own, which goes when they have ended, however.
 
     Its name is the run's id. One step at a time mounts it, so ReadWriteOnce, which every storage
@@ -192,17 +256,24 @@ def _in_workspace(workspace_size: str, storage_class: str, **arguments: Any) -> 
             storage_class_name=storage_class,
         )
         create.set_caching_options(False)
-        for step in _train(**arguments, workspace=WORKSPACE):
+        for step in _train(**groups, workspace=WORKSPACE):
             step.after(create)
             kubernetes.mount_pvc(step, run_id, WORKSPACE)
 
 
-def _tuned(trials: int, parallelism: int, space: str, **arguments: Any) -> None:
+def _tuned(trials: int, parallelism: int, space: str, **groups: Any) -> None:
     """The same steps with settings of which several were tried side by side before."""
 
-    def tune(ingest: dsl.PipelineTask, bundle: Mapping[str, Any], *, seed, registry, **settings):
+    def tune(
+        ingest: dsl.PipelineTask, hyperparameters: Hyperparameters, storage: Storage, job: Job
+    ) -> Mapping[str, Any]:
         suggest = components.suggest(
-            space=space, trials=trials, parallelism=parallelism, seed=seed, **bundle, **settings
+            space=space,
+            trials=trials,
+            parallelism=parallelism,
+            seed=job.seed,
+            **vars(hyperparameters),
+            **vars(storage),
         )
         # Like ingest: a space that is wrong stays wrong.
         _configure_step(suggest, cpu="1", memory="2Gi", minutes=10, retries=0)
@@ -211,23 +282,22 @@ def _tuned(trials: int, parallelism: int, space: str, **arguments: Any) -> None:
         with dsl.ParallelFor(suggest.output, name="shares") as share:
             trial = components.trial(
                 share=share,
-                seed=seed,
+                seed=job.seed,
                 run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-                registry=registry,
                 dataset=ingest.outputs["dataset"],
-                **bundle,
+                **vars(storage),
             )
             _configure_step(trial, cpu="4", memory="4Gi", minutes=240, retries=3)
             _use_storage_keys(trial)
         # Trials leave their results in object storage, which is the same with every server.
         choose = components.choose(
-            trials=trials, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, registry=registry, **bundle
+            trials=trials, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, **vars(storage)
         ).after(trial)
         _configure_step(choose, cpu="1", memory="2Gi", minutes=10, retries=3)
         _use_storage_keys(choose)
-        return {name: choose.outputs[name] for name in ("tuning", *settings)}
+        return {name: choose.outputs[name] for name in ("tuning", *vars(hyperparameters))}
 
-    _train(**arguments, tune=tune)
+    _train(**groups, tune=tune)
 
 
 def _parameter(name: str, kind: type, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
@@ -270,7 +340,7 @@ def _monitor(
     monitor_data: str,
     registry: str,
     s3_endpoint: str = "",
-    max_drift: float = 0.1,
+    max_drift: float = Limits.max_drift,
     max_accuracy_drop: float = 0.05,
     min_images: int = 500,
     max_images: int = 10_000,
