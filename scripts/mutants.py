@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PURE = {
     "kfp_ops._plan": "plan",
     "reconciler.desired_state": "wanted",
-    "cron": "six_fields",
+    "kfp_ops.cron": "six_fields",
     "fashion_mnist.evaluation": "judge",
 }
 KILLED = ("killed", "timeout")

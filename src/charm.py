@@ -30,7 +30,7 @@ from workload import pushgateway
 # tests/unit/test_start.py holds that.
 if TYPE_CHECKING:
     from actions import Action
-    from k8s.authorization import Profile
+    from kfp_ops.kubernetes import Profile
     from reconciler.context import Context
     from reconciler.requests import Requested
 
@@ -210,11 +210,11 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     def _profile(self) -> Profile | None:
         """Return the profile that the options name, even if other options are invalid."""
-        from k8s.authorization import Profile
+        from kfp_ops.kubernetes import Profile
 
         name, owner = (str(self.config[option]) for option in ("profile", "profile-owner"))
         app, model = self.app.name, self.model.name
-        return Profile(name, app=app, model=model, owner=owner) if name else None
+        return Profile(name, app=app, juju_model=model, owner=owner) if name else None
 
     @property
     def _commands(self) -> Commands:

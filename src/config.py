@@ -91,7 +91,7 @@ def amount(low: str, high: str) -> Check:
 
 def _is_cron(value: str) -> bool:
     # Import cron only where there is a schedule, which most trainers lack.
-    from cron import six_fields
+    from kfp_ops.cron import six_fields
 
     try:
         six_fields(value)

@@ -10,9 +10,8 @@ They are in one module, so that an event that needs no client can name them with
     ├── PipelinesError                  Kubeflow Pipelines failed or refused
     ├── KubernetesError                 Kubernetes failed or refused
     │   ├── KubernetesForbiddenError    the charm lacks a permission
-    │   ├── NoSuchKindError             the cluster does not know a kind of object
-    │   ├── NoProfilesError             ... that of profiles
-    │   ├── NoKServeError               ... that of InferenceServices
+    │   ├── NoProfilesError             the cluster does not know profiles
+    │   ├── NoKServeError               the cluster does not know InferenceServices
     │   ├── ProfilePendingError         the profile's namespace does not exist yet
     │   └── NoStorageSecretError        the profile has no keys of object storage
     ├── ModelRegistryError              the registry cannot be read or written, or has no such model
@@ -25,7 +24,7 @@ They are in one module, so that an event that needs no client can name them with
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -131,10 +130,7 @@ class PipelinesError(CharmError):
         super().__init__(str(error))
         self.error = error
         """The library's error."""
-        # The server is at fault, not the request.
-        self.retryable = isinstance(
-            error, kfp_ops.UnreachableError | kfp_ops.ServerError | kfp_ops.AnswerError
-        )
+        self.retryable = error.retryable
         self._is_denied = isinstance(error, kfp_ops.UnauthorizedError | kfp_ops.ForbiddenError)
 
     @property
@@ -176,10 +172,6 @@ class KubernetesForbiddenError(KubernetesError):
     def remedy(self, commands: Commands) -> str | None:
         """Return the command that grants it."""
         return f"allow it with: {commands.trust}"
-
-
-class NoSuchKindError(KubernetesError):
-    """The cluster does not know this kind of object."""
 
 
 class ProfilePendingError(KubernetesError):
@@ -294,11 +286,20 @@ class NotServedError(CharmError):
         return f"enable serving with: {commands.config('serving', 'kserve')}"
 
 
+_KUBERNETES: Mapping[type[kfp_ops.KubernetesError], type[KubernetesError]] = {
+    kfp_ops.KubernetesForbiddenError: KubernetesForbiddenError,
+    kfp_ops.NoProfilesError: NoProfilesError,
+    kfp_ops.ProfilePendingError: ProfilePendingError,
+}
+
+
 @contextmanager
 def as_charm_errors() -> Generator[None]:
     """Raise the libraries' errors as those of the charm."""
     try:
         yield
+    except kfp_ops.KubernetesError as error:
+        raise _KUBERNETES.get(type(error), KubernetesError)(str(error)) from error
     except kfp_ops.KfpError as error:
         raise PipelinesError(error) from error
     except model_registry.RegistryError as error:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from kfp_ops import Run
 
 # What names the newest run of monitoring where actions take a run's id.
 MONITOR = "monitor"
@@ -20,22 +16,6 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
-
-
-def progress(run: Run, steps: frozenset[str]) -> str:
-    """Return a run's state; while it is running, also its running steps and how many are done.
-
-    Args:
-        run: with its tasks.
-        steps: the names of its steps.
-    """
-    if run.state.value != "RUNNING":
-        return run.state.value
-    states = run.steps(steps)
-    running = sorted(name for name, state in states.items() if state.value == "RUNNING")
-    done = sum(state.is_final for state in states.values())
-    names = f": {', '.join(running)}" if running else ""
-    return f"{run.state.value}{names} ({done} of {len(steps)} steps done)"
 
 
 def timestamp(time: datetime.datetime | None) -> str:

@@ -40,12 +40,18 @@ from kfp_ops._errors import (
     ConflictError,
     ForbiddenError,
     KfpError,
+    KubernetesError,
+    KubernetesForbiddenError,
+    NoProfilesError,
+    NoSuchKindError,
     NotFoundError,
+    ProfilePendingError,
     RequestError,
     ServerError,
     UnauthorizedError,
     UnreachableError,
 )
+from kfp_ops._follow import follow, progress
 from kfp_ops._observe import observe
 from kfp_ops._plan import plan
 from kfp_ops._resources import Resources, quantity
@@ -94,6 +100,10 @@ __all__ = [
     "KfpApi",
     "KfpApiRequirer",
     "KfpError",
+    "KubernetesError",
+    "KubernetesForbiddenError",
+    "NoProfilesError",
+    "NoSuchKindError",
     "NotFoundError",
     "ObjectStorage",
     "ObjectStorageRequirer",
@@ -102,6 +112,7 @@ __all__ = [
     "Pipeline",
     "PipelineSpec",
     "PipelineVersion",
+    "ProfilePendingError",
     "RecurringRun",
     "RecurringRunSpec",
     "RelationDataError",
@@ -124,8 +135,10 @@ __all__ = [
     "apply",
     "delete_owned",
     "fingerprint",
+    "follow",
     "observe",
     "plan",
+    "progress",
     "quantity",
     "update_databag",
 ]

@@ -1,7 +1,23 @@
-"""The errors of this package, all subclasses of :class:`KfpError`.
+"""Errors of this package.
 
-Their texts are meant for a Juju status or an action's failure: they name what was asked, what came
-back, and, where there is one, the next step.
+Their texts fit a Juju status or an action's failure: they name the request and the response::
+
+    KfpError
+    ├── UnreachableError                no response
+    ├── AnswerError                     a response that the API does not document
+    ├── ApiError                        the API refused
+    │   ├── ServerError                 5xx or 429
+    │   ├── UnauthorizedError           401
+    │   ├── ForbiddenError              403
+    │   ├── NotFoundError               404
+    │   ├── ConflictError               409
+    │   └── RequestError                any other 4xx
+    ├── ApplyError                      a change failed; those before it are done
+    └── KubernetesError                 Kubernetes failed or refused
+        ├── KubernetesForbiddenError    the application lacks a permission
+        ├── NoSuchKindError             the cluster does not know a kind of object
+        │   └── NoProfilesError         ... that of profiles
+        └── ProfilePendingError         the profile's namespace does not exist yet
 """
 
 from __future__ import annotations
@@ -13,32 +29,43 @@ if TYPE_CHECKING:
 
 
 class KfpError(Exception):
-    """Something went wrong between this charm and Kubeflow Pipelines."""
+    """Base class of this package's errors."""
+
+    retryable: bool = False
+    """Whether a later event may succeed without the operator."""
 
 
 class UnreachableError(KfpError):
-    """No answer: connection refused or reset, name not resolved, or the deadline passed.
+    """No response: connection refused or reset, name not resolved, or the timeout passed.
 
-    A request that was sent may have been carried out all the same; whoever asks again must look
-    first whether the thing exists already.
+    The server may have carried out the request all the same, so look first whether the object exists
+    before you send it again.
     """
+
+    retryable = True
 
 
 class AnswerError(KfpError):
-    """An answer that the API does not document: not JSON, wrong types, too large, redirected."""
+    """A response that the API does not document: not JSON, wrong types, too large, redirected."""
+
+    retryable = True
 
 
 class ApiError(KfpError):
-    """The API refused. Attributes: status (HTTP status code), message (the server's own words)."""
+    """The API refused."""
 
     def __init__(self, what: str, status: int, message: str):
         super().__init__(f"{what}: {status} {message}".rstrip())
         self.status = status
+        """HTTP status code."""
         self.message = message
+        """What the server says."""
 
 
 class ServerError(ApiError):
-    """The server failed (5xx, or 429): worth another try later."""
+    """The server failed (5xx, or 429)."""
+
+    retryable = True
 
 
 class UnauthorizedError(ApiError):
@@ -58,7 +85,7 @@ class ConflictError(ApiError):
 
 
 class RequestError(ApiError):
-    """Any other 4xx: the server does not take the request as it is."""
+    """Any other 4xx: the server does not accept the request as it is."""
 
 
 class ApplyError(KfpError):
@@ -70,3 +97,30 @@ class ApplyError(KfpError):
         """What went wrong."""
         self.observed = observed
         """The state after the changes before it."""
+        self.retryable = error.retryable
+
+
+class KubernetesError(KfpError):
+    """Kubernetes failed or refused."""
+
+    retryable = True
+
+
+class KubernetesForbiddenError(KubernetesError):
+    """The application lacks a permission; ``juju trust APP --scope=cluster`` grants it."""
+
+    retryable = False
+
+
+class NoSuchKindError(KubernetesError):
+    """The cluster does not know this kind of object."""
+
+    retryable = False
+
+
+class NoProfilesError(NoSuchKindError):
+    """The cluster does not know profiles: deploy ``kubeflow-profiles``."""
+
+
+class ProfilePendingError(KubernetesError):
+    """The profile's namespace does not exist yet, or is being deleted."""

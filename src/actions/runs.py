@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import json
-import logging
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+import kfp_ops
 from actions.params import ListParams, RunParams
-from errors import KubernetesError, KubernetesForbiddenError, NoSuccessError, NoSuchRunError
-from formatting import MONITOR, figures, progress, table, timestamp
-from kfp_ops import (
-    AnswerError,
-    NotFoundError,
-    RequestError,
-    Run,
-    RunState,
-    ServerError,
-    UnreachableError,
-)
+from errors import NoSuccessError, NoSuchRunError
+from formatting import MONITOR, figures, table, timestamp
+from kfp_ops import NotFoundError, RequestError, Run, RunState
 from kfp_ops.text import single_line
 from reconciler import pipelines
 from reconciler.context import Context
 from reconciler.run_issues import find_issue, note_termination
 
-if TYPE_CHECKING:
-    pass
-
-# Between two looks at a run that an action waits for.
-POLL_SECONDS = 5
 # Characters of a name, which may be anybody's.
 NAME = 128
-
-logger = logging.getLogger(__name__)
 
 
 def describe(context: Context, run: Run) -> dict[str, str]:
@@ -105,46 +88,20 @@ def get_run(context: Context, params: RunParams) -> dict[str, str]:
     return {name: text for name, text in results.items() if text}
 
 
-def follow(
-    context: Context,
-    run: Run,
-    minutes: int,
-    log: Callable[[str], object],
-    pause: Callable[[float], object] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
-) -> Run:
-    """Wait until a run ends or the time is up. Only an action may wait like this.
+def follow(context: Context, run: Run, minutes: int, log: Callable[[str], object]) -> Run:
+    """Wait until a run has ended or the time is up, and return it as it is then.
 
     Args:
-        context: Options, clients and names.
-        run: The run, as submitted.
-        minutes: Return the run as it is after this time.
-        log: Called with a line whenever something changes.
-        pause: Called with the seconds between two requests.
-        clock: Returns monotonic seconds.
+        context: Client of the server.
+        run: Run as it was submitted.
+        minutes: Time to wait at most.
+        log: Called with a line whenever the progress has changed.
 
     Raises:
-        KfpError: The server does not know the run, or denies access. If the server or Kubernetes cannot
-            be reached for a while, log that and continue.
-        KubernetesForbiddenError: The charm no longer gets a token.
+        KfpError: The server does not know the run, or denies access.
     """
-    names = pipelines.steps(run.parameters)
-    last, end = "", clock() + 60 * minutes
-    while True:
-        try:
-            run = context.client.get_run(run.run_id)
-            news = progress(run, names)
-        except KubernetesForbiddenError:
-            raise
-        # KubernetesError: there is no new token for a while.
-        except (UnreachableError, ServerError, AnswerError, KubernetesError) as error:
-            news = str(error)
-        if news != last:
-            log(f"run {_name(run)} {news}")
-        last = news
-        if run.state.is_final or clock() >= end:
-            return run
-        pause(POLL_SECONDS)
+    steps = pipelines.steps(run.parameters)
+    return kfp_ops.follow(context.client, run, steps, timeout=60 * minutes, log=log)
 
 
 def check_succeeded(run: Run) -> None:

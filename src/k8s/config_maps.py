@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from errors import KubernetesError, KubernetesForbiddenError
-from k8s.client import connect, errors
+from errors import KubernetesForbiddenError, as_charm_errors
+from kfp_ops import KubernetesError
+from kfp_ops.kubernetes import as_kubernetes_errors, connect
 from model_registry import ConfigMap
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _call(namespace: str, absent_at: set[int], call: Callable[[], Any]) -> Confi
     from lightkube import ApiError
 
     try:
-        with errors(f"configmaps in namespace {namespace}"):
+        with as_charm_errors(), as_kubernetes_errors(f"configmaps in namespace {namespace}"):
             try:
                 resource = call()
             except ApiError as error:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from errors import NoKServeError, NoStorageSecretError, ServedModelError
-from k8s.client import delete, errors, find
+from kfp_ops.kubernetes import as_kubernetes_errors, delete, find
 
 if TYPE_CHECKING:
     import lightkube
@@ -97,7 +97,7 @@ class InferenceService:
         kind = _kind()
         wanted = kind(metadata=self._metadata(labels={_VERSION: str(version)}))
         wanted["spec"] = {"predictor": predictor}
-        with errors(self._describe("inferenceservice"), no_such_kind=NoKServeError):
+        with as_kubernetes_errors(self._describe("inferenceservice"), no_such_kind=NoKServeError):
             served = _served(self._kube.apply(wanted, force=True))
         if previous and previous.version == version:
             return served
@@ -112,7 +112,7 @@ class InferenceService:
             KubernetesForbiddenError: the application is not trusted.
             KubernetesError: Kubernetes cannot be reached, or answers with another error.
         """
-        with errors(self._describe("inferenceservice"), no_such_kind=NoKServeError):
+        with as_kubernetes_errors(self._describe("inferenceservice"), no_such_kind=NoKServeError):
             service = find(self._kube, _kind(), self._name, self._namespace)
         return None if service is None else _served(service)
 
@@ -125,17 +125,17 @@ class InferenceService:
         """
         from lightkube.resources.core_v1 import Secret, ServiceAccount
 
-        with errors(self._describe("serviceaccount")):
+        with as_kubernetes_errors(self._describe("serviceaccount")):
             if not find(self._kube, ServiceAccount, self._name, self._namespace):
                 return
         with (
             suppress(NoKServeError),
-            errors(self._describe("inferenceservice"), no_such_kind=NoKServeError),
+            as_kubernetes_errors(self._describe("inferenceservice"), no_such_kind=NoKServeError),
         ):
             delete(self._kube, _kind(), self._name, self._namespace)
-        with errors(self._describe("secret")):
+        with as_kubernetes_errors(self._describe("secret")):
             delete(self._kube, Secret, self._name, self._namespace)
-        with errors(self._describe("serviceaccount")):
+        with as_kubernetes_errors(self._describe("serviceaccount")):
             delete(self._kube, ServiceAccount, self._name, self._namespace)
 
     def _apply_access(self, endpoint: str) -> None:
@@ -144,7 +144,7 @@ class InferenceService:
         from lightkube.resources.core_v1 import Secret, ServiceAccount
 
         secret_name = f"secret {PROFILE_SECRET} in namespace {self._namespace}"
-        with errors(secret_name):
+        with as_kubernetes_errors(secret_name):
             profile_secret = find(self._kube, Secret, PROFILE_SECRET, self._namespace)
         keys: Mapping[str, str] = (profile_secret.data if profile_secret else None) or {}
         if not all(keys.get(key) for key in _KEYS.values()):
@@ -167,9 +167,9 @@ class InferenceService:
             ),
             data={name: keys[key] for name, key in _KEYS.items()},
         )
-        with errors(self._describe("serviceaccount")):
+        with as_kubernetes_errors(self._describe("serviceaccount")):
             self._kube.apply(account, force=True)
-        with errors(self._describe("secret")):
+        with as_kubernetes_errors(self._describe("secret")):
             self._kube.apply(secret, force=True)
 
     def _metadata(self, **fields: Mapping[str, str]) -> Any:

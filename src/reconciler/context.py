@@ -6,10 +6,10 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from config import TrainerConfig
-from k8s.authorization import Profile
 from k8s.config_maps import ConfigMaps
 from k8s.inference_service import InferenceService
 from kfp_ops import ObjectStorage
+from kfp_ops.kubernetes import Profile
 from model_registry import Registry
 from model_store import open_registry
 from naming import experiments

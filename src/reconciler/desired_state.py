@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping
 
 from config import TrainerConfig
-from cron import six_fields
 from kfp_ops import (
     ConcurrencyPolicy,
     DesiredState,
@@ -19,6 +18,7 @@ from kfp_ops import (
     RunSpec,
     fingerprint,
 )
+from kfp_ops.cron import six_fields
 from naming import CONFIGURATION
 from reconciler import code_bundle, pipelines, search_space, triggers
 from reconciler.requests import MonitorParams, Requested, TrainParams, TuneParams

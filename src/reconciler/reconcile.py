@@ -45,7 +45,7 @@ from reconciler.teardown import leave_former_profiles
 from reconciler.triggers import Signals
 
 if TYPE_CHECKING:
-    from k8s.pods import PodIssue
+    from kfp_ops.kubernetes import RunIssue
 
 # Longer than a terminated run takes to end.
 _ENDING = datetime.timedelta(hours=1)
@@ -285,7 +285,7 @@ def _build_snapshot(
         return dataclasses.replace(snapshot, problem=error)
 
 
-def _keep_issue(context: Context, run: Run, issue: PodIssue | None) -> None:
+def _keep_issue(context: Context, run: Run, issue: RunIssue | None) -> None:
     """Record what is wrong with a run: its pods and workflow are deleted some time after its end."""
     if issue or not run.state.is_final:
         context.peer_data.runs.set_issue(run, issue)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from errors import KubernetesError
-from k8s import client, pods
-from kfp_ops import Run, RunState
+from kfp_ops import KubernetesError, Run, RunState, kubernetes
+from kfp_ops.kubernetes import RunIssue
 from reconciler import pipelines
 from reconciler.context import Context
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def find_issue(context: Context, run: Run | None, steps: frozenset[str]) -> pods.PodIssue | None:
+def find_issue(context: Context, run: Run | None, steps: frozenset[str]) -> RunIssue | None:
     """Find why a run failed, was cancelled or does not go on, in at most 4 calls to Kubernetes.
 
     None where all is well, or the charm may not ask Kubernetes. The pods of a run that was terminated
@@ -31,8 +30,8 @@ def find_issue(context: Context, run: Run | None, steps: frozenset[str]) -> pods
     if terminated and known:
         return known
     try:
-        cluster = client.connect(context.app, context.juju_model)
-        issue = pods.find_issue(
+        cluster = kubernetes.connect(context.app, context.juju_model)
+        issue = kubernetes.find_issue(
             cluster,
             namespace=context.namespace,
             run_id=run.run_id,
@@ -54,9 +53,11 @@ def find_issue(context: Context, run: Run | None, steps: frozenset[str]) -> pods
     )
 
 
-def _workflow_issue(context: Context, cluster: lightkube.Client, run: Run) -> pods.PodIssue | None:
+def _workflow_issue(context: Context, cluster: lightkube.Client, run: Run) -> RunIssue | None:
     try:
-        return pods.find_workflow_issue(cluster, namespace=context.namespace, run_id=run.run_id)
+        return kubernetes.find_workflow_issue(
+            cluster, namespace=context.namespace, run_id=run.run_id
+        )
     except KubernetesError as error:
         logger.info("no look at the workflow of run %s: %s", run.run_id, error)
         return None

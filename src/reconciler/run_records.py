@@ -13,8 +13,8 @@ import json
 from collections.abc import MutableMapping
 from typing import Any
 
-from k8s.pods import PodIssue
 from kfp_ops import Run, RunState
+from kfp_ops.kubernetes import RunIssue
 from kfp_ops.text import single_line
 
 _KEY = "runs"
@@ -44,7 +44,7 @@ class RunRecords:
             return dataclasses.replace(run, state=RunState.CANCELED)
         return run
 
-    def issue(self, run: Run, *, only_ended: bool = False) -> PodIssue | None:
+    def issue(self, run: Run, *, only_ended: bool = False) -> RunIssue | None:
         """Return what was last known to be wrong with the run.
 
         Args:
@@ -56,7 +56,7 @@ class RunRecords:
             return None
         if only_ended and not record.get("ended"):
             return None
-        return PodIssue(
+        return RunIssue(
             **{
                 name: str(record.get(name, ""))
                 for name in ("step", "pod", "reason", "message", "log")
@@ -67,7 +67,7 @@ class RunRecords:
         """Note that the charm terminates the run, or that the server refused to."""
         self._update(run, terminated=terminated)
 
-    def set_issue(self, run: Run, issue: PodIssue | None, *, with_log: bool = False) -> None:
+    def set_issue(self, run: Run, issue: RunIssue | None, *, with_log: bool = False) -> None:
         """Note what is wrong with the run; None: nothing is, any more.
 
         Args:

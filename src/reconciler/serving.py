@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from errors import as_charm_errors
 from k8s.inference_service import Served
 from model_registry import Champion
 from reconciler.context import Context
 
 
+@as_charm_errors()
 def serve(context: Context, champion: Champion | None, *, dry_run: bool) -> Served | None:
     """Have the champion served, or nothing, as the option `serving` says; what is seen of it.
 

@@ -13,8 +13,8 @@ from errors import CharmError
 if TYPE_CHECKING:
     from config import TrainerConfig
     from k8s.inference_service import Served
-    from k8s.pods import PodIssue
     from kfp_ops import Run
+    from kfp_ops.kubernetes import RunIssue
     from model_registry import Champion, Manifest, MonitoringReport
 
 
@@ -49,7 +49,7 @@ class Snapshot:
     trained_before: Run | None = None
     champion: Champion | None = None
     served: Served | None = None
-    pod_issue: PodIssue | None = None
+    pod_issue: RunIssue | None = None
     schedule: bool | None = None
     config: TrainerConfig | None = None
     report: MonitoringReport | None = None

@@ -8,10 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from errors import KubernetesError
-from k8s import authorization
-from k8s.authorization import Profile
-from kfp_ops import KfpError, delete_owned
+from kfp_ops import KfpError, KubernetesError, delete_owned
+from kfp_ops.kubernetes import Profile, list_bound_profiles
 from naming import CONFIGURATION, experiments
 from reconciler.context import Context, connect, service
 
@@ -55,7 +53,7 @@ def _end_schedules(url: str, profile: Profile | None, experiment: str) -> None:
     try:
         for schedule in _withdraw(url, profile, [experiment]):
             logger.warning("schedule %s is disabled, and left until its run has ended", schedule)
-    except (KfpError, KubernetesError) as error:
+    except KfpError as error:
         logger.warning("a schedule may be left in Kubeflow Pipelines: %s", error)
 
 
@@ -63,7 +61,7 @@ def leave_profiles(*, model: str, app: str) -> None:
     """Take what serves and the application's rights along, from all profiles."""
     name, _ = experiments(model, app)
     try:
-        for target in authorization.bound(app=app, model=model):
+        for target in list_bound_profiles(app=app, juju_model=model):
             _leave(target, name)
     except KubernetesError as error:
         logger.warning("rights or a service may be left in a profile: %s", error)
@@ -82,7 +80,7 @@ def leave_former_profiles(context: Context) -> None:
         return
     try:
         waiting = [former for former in _former(context) if not _is_left(context, former)]
-    except (KfpError, KubernetesError) as error:
+    except KfpError as error:
         # Tried again with the next event; the profile of today is what counts.
         logger.warning("a schedule or service may be left in another profile: %s", error)
         return
@@ -91,7 +89,7 @@ def leave_former_profiles(context: Context) -> None:
 
 
 def _former(context: Context) -> list[Profile]:
-    bound = authorization.bound(app=context.app, model=context.juju_model)
+    bound = list_bound_profiles(app=context.app, juju_model=context.juju_model)
     return [
         profile for profile in bound if not context.profile or profile.name != context.profile.name
     ]
@@ -120,4 +118,4 @@ def _withdraw(
 
 def _leave(profile: Profile, name: str) -> None:
     service(profile, name).remove()
-    profile.release()
+    profile.revoke()

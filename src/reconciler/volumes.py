@@ -17,10 +17,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from config import TrainerConfig
-from errors import KubernetesError, OptionError
-from k8s.client import connect, delete, errors
-from k8s.pods import RUN_LABEL
+from errors import OptionError
 from kfp_ops import KfpError, ObservedState, Run, RunState
+from kfp_ops.kubernetes import RUN_LABEL, as_kubernetes_errors, connect, delete
 from reconciler import desired_state, pipelines, run_issues
 from reconciler.context import Context
 
@@ -51,7 +50,7 @@ def with_storage_class(context: Context) -> TrainerConfig:
     from lightkube.resources.storage_v1 import StorageClass
 
     kube = connect(context.app, context.juju_model)
-    with errors("the cluster's storage classes"):
+    with as_kubernetes_errors("the cluster's storage classes"):
         classes: list[Any] = list(kube.list(StorageClass))  # pyright: ignore[reportUnknownMemberType]
     defaults = [
         storage_class
@@ -92,7 +91,7 @@ def remove_leftovers(context: Context, observed: ObservedState) -> None:
         }
         if own:
             _remove(context, own)
-    except (KfpError, KubernetesError) as error:
+    except KfpError as error:
         logger.warning("the volume of a run may be left: %s", error)
 
 
@@ -114,7 +113,7 @@ def _remove(context: Context, own: Mapping[str, Run]) -> None:
     from lightkube.resources.core_v1 import PersistentVolumeClaim, Pod
 
     kube, namespace = connect(context.app, context.juju_model), context.namespace
-    with errors(f"volumes in namespace {namespace}"):
+    with as_kubernetes_errors(f"volumes in namespace {namespace}"):
         claims: list[Any] = list(kube.list(PersistentVolumeClaim, namespace=namespace))  # pyright: ignore[reportUnknownMemberType]
         claims = [claim for claim in claims if _is_of(claim, own.get(claim.metadata.name))]
         if not claims:
@@ -167,6 +166,6 @@ def _delete(kube: lightkube.Client, namespace: str, kind: Any, found: Any) -> No
     name = found.metadata.name
     if found.metadata.deletionTimestamp:
         return
-    with errors(f"{kind.__name__} {name} in namespace {namespace}"):
+    with as_kubernetes_errors(f"{kind.__name__} {name} in namespace {namespace}"):
         delete(kube, kind, name, namespace)
     logger.info("deleted %s %s of a run that has ended", kind.__name__, name)

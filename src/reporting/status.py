@@ -12,7 +12,7 @@ import ops
 import kfp_ops
 from commands import Commands
 from errors import CharmError
-from formatting import MONITOR, figures, progress
+from formatting import MONITOR, figures
 from kfp_ops.text import single_line
 from reconciler.snapshot import Snapshot
 
@@ -173,7 +173,7 @@ def _run(snapshot: Snapshot, commands: Commands) -> _Part:
         return _waiting(
             f"{name} {run.state.value}: {snapshot.pod_issue}", f"see: {commands.run('get-run')}"
         )
-    text = f"{name} {progress(run, snapshot.steps)}"
+    text = f"{name} {kfp_ops.progress(run, snapshot.steps)}"
     return _Part(text=text, short=f"run {run.state.value}")
 
 

@@ -18,8 +18,8 @@ import yaml
 import model_registry
 from config import TrainerConfig
 from errors import ModelRegistryError
-from k8s.pods import PodIssue
 from kfp_ops import Run, RunState
+from kfp_ops.kubernetes import RunIssue
 from model_registry import Champion, Manifest, MonitoringReport
 from reconciler.snapshot import Snapshot
 from reporting import metrics
@@ -212,7 +212,7 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
             dataclasses.replace(
                 FINE,
                 latest=run(RunState.RUNNING),
-                pod_issue=PodIssue(step="train", pod="p", reason="ImagePullBackOff"),
+                pod_issue=RunIssue(step="train", pod="p", reason="ImagePullBackOff"),
             ),
         ),
         ("TrainingStuck", "pending", dataclasses.replace(FINE, latest=run(RunState.CANCELING))),
@@ -383,7 +383,7 @@ def test_what_takes_its_time_is_an_alert_after_it(rules, tmp_path):
 
 
 def test_every_query_of_the_dashboard_has_an_answer(monitoring):
-    trouble = PodIssue(step="train", pod="p", reason="ImagePullBackOff")
+    trouble = RunIssue(step="train", pod="p", reason="ImagePullBackOff")
     monitoring.show(dataclasses.replace(FINE, pod_issue=trouble))
     dashboard = json.loads(Path("src/grafana_dashboards/trainer.json").read_text())
     queries = [

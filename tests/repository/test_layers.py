@@ -7,16 +7,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # What every module of the charm may use.
-BASE = {"commands", "config", "cron", "errors", "formatting", "kfp_ops", "model_registry", "naming"}
+BASE = {"commands", "config", "errors", "formatting", "kfp_ops", "model_registry", "naming"}
 # A module or package at the top of src/, and what of ours it may import beyond itself.
 LAYERS = {
     "naming": set(),
-    "cron": set(),
-    "formatting": {"kfp_ops"},
+    "formatting": set(),
     "commands": set(),
     "errors": {"commands", "kfp_ops", "model_registry"},
-    "config": {"cron", "errors", "kfp_ops", "model_registry"},
-    "k8s": {"errors", "kfp_ops", "model_registry", "naming"},
+    "config": {"errors", "kfp_ops", "model_registry"},
+    "k8s": {"errors", "kfp_ops", "model_registry"},
     "model_store": {"kfp_ops", "model_registry"},
     "workload": {"errors", "kfp_ops"},
     "reconciler": {*BASE, "k8s", "model_store"},
@@ -76,3 +75,17 @@ def test_a_room_imports_only_those_below(room):
 def test_the_charm_imports_nothing_that_trains():
     names = {name for path in (ROOT / "src").rglob("*.py") for name in imported(path)}
     assert not names & {"kfp", "moto", "numpy", "tensorflow"}
+
+
+@pytest.mark.parametrize(
+    ("package", "importers"),
+    [
+        ("httpx", {"_transport.py", "kubernetes/_cluster.py"}),
+        ("cronsim", {"cron.py"}),
+        ("lightkube", {f"kubernetes/_{name}.py" for name in ("cluster", "issues", "profile")}),
+    ],
+)
+def test_a_slow_package_is_imported_by_the_modules_that_own_it(package, importers):
+    library = ROOT / "lib" / "kfp_ops"
+    found = {path for path in library.rglob("*.py") if package in set(imported(path))}
+    assert {str(path.relative_to(library)) for path in found} == importers

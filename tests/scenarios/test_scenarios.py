@@ -1,5 +1,6 @@
 """The integration tests' scenarios, in a model of ops.testing with the sandbox."""
 
+import functools
 import importlib.util
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import ops.testing
 import pytest
 
-from actions import runs as kfp_runs
+import kfp_ops
 from charm import FashionMnistTrainerCharm
 from sandbox import Sandbox
 
@@ -145,8 +146,7 @@ def there(tmp_path, monkeypatch):
         def pause(_):
             finish_runs(sandbox)
 
-        original = kfp_runs.follow
-        monkeypatch.setattr(kfp_runs, "follow", lambda *words: original(*words, pause=pause))
+        monkeypatch.setattr(kfp_ops, "follow", functools.partial(kfp_ops.follow, pause=pause))
         yield Simulated(sandbox)
 
 

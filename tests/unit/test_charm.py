@@ -7,7 +7,6 @@ import json
 import math
 import re
 import time
-from unittest import mock
 
 import httpx
 import obstore
@@ -16,11 +15,9 @@ import ops.testing
 import pytest
 import yaml
 
-from actions import runs as kfp_runs
+import kfp_ops
 from fashion_mnist.storage import open_registry
-from k8s import client as kube
 from k8s.config_maps import ConfigMaps
-from kfp_ops import AnswerError, ForbiddenError, Run, RunState, ServerError, UnreachableError
 from sandbox import Sandbox
 from tests.unit.conftest import FaultProxy, sdi, trainer, unrelated_state
 
@@ -725,7 +722,7 @@ def test_train_against_a_dead_server_fails_with_what_happened(ctx, state, sandbo
 @pytest.fixture
 def run_lifecycle(sandbox, runs, proxy, monkeypatch):
     """Let the newest run take these states, one each time that the charm looks at it alone."""
-    monkeypatch.setattr(kfp_runs, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr("kfp_ops._follow.POLL_SECONDS", 0.01)
 
     def live(*states):
         left = list(states)
@@ -786,41 +783,6 @@ def test_an_agent_that_stops_during_an_action_is_told_in_words(
     assert ("agent stopped" in str(stopped.value)) == (raised is SystemExit)
 
 
-UNREACHABLE = kube.KubernetesError("cannot reach Kubernetes")
-
-
-@pytest.mark.parametrize(
-    "trouble",
-    [
-        UNREACHABLE,
-        AnswerError("not JSON"),
-        UnreachableError("no answer"),
-        ServerError("x", 500, ""),
-    ],
-)
-def test_trouble_that_passes_is_told_and_waited_for(trouble):
-    # GIVEN a run that ends while it cannot be looked at for a moment
-    run = Run(run_id="r", display_name="train-1", state=RunState.RUNNING)
-    ended = dataclasses.replace(run, state=RunState.SUCCEEDED)
-    client = mock.Mock(get_run=mock.Mock(side_effect=[run, trouble, trouble, ended]))
-    told = []
-    # WHEN it is followed, THEN to its end
-    there = mock.Mock(client=client)
-    assert kfp_runs.follow(there, run, 1, told.append, pause=lambda _: None) == ended
-    assert len(told) == 3
-    assert str(trouble) in told[1]
-
-
-@pytest.mark.parametrize(
-    "refusal", [kube.KubernetesForbiddenError("no"), ForbiddenError("x", 403, "no")]
-)
-def test_a_refusal_ends_the_wait(refusal):
-    run = Run(run_id="r", display_name="train-1", state=RunState.RUNNING)
-    there = mock.Mock(client=mock.Mock(get_run=mock.Mock(side_effect=refusal)))
-    with pytest.raises(type(refusal)):
-        kfp_runs.follow(there, run, 1, lambda _: None, pause=lambda _: None)
-
-
 def test_train_with_wait_fails_with_the_run(ctx, configured, run_action, run_lifecycle):
     run_lifecycle("RUNNING", "FAILED")
     with pytest.raises(ops.testing.ActionFailed) as failed:
@@ -834,8 +796,8 @@ def test_train_with_wait_gives_up_when_the_time_is_up(
 ):
     # GIVEN a clock that goes on by 45 seconds each time it is looked at
     now = iter(range(0, 10000, 45))
-    follow = functools.partial(kfp_runs.follow, clock=lambda: next(now))
-    monkeypatch.setattr(kfp_runs, "follow", follow)
+    follow = functools.partial(kfp_ops.follow, clock=lambda: next(now))
+    monkeypatch.setattr(kfp_ops, "follow", follow)
     run_lifecycle("RUNNING")
     with pytest.raises(ops.testing.ActionFailed) as failed:
         run_action("train", state=configured(train_on_change=False), wait=True, timeout=1)

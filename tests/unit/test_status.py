@@ -21,8 +21,8 @@ from errors import (
     PipelinesError,
 )
 from k8s.inference_service import Served
-from k8s.pods import PodIssue
 from kfp_ops import Run, RunState, Task
+from kfp_ops.kubernetes import RunIssue
 from model_registry import Champion, Manifest, MonitoringReport
 from reconciler.snapshot import Snapshot
 from reporting import status
@@ -47,7 +47,7 @@ def run(state, **tasks):
 
 
 HOUR = TrainerConfig(run_timeout=60)
-KILLED = PodIssue(
+KILLED = RunIssue(
     step="train", pod="train-x-1", reason="OOMKilled (exit code 137)", message="epoch 3"
 )
 
@@ -242,7 +242,7 @@ def lasted(state=RunState.CANCELED, **how_long):
         (
             Snapshot(
                 latest=run(RunState.RUNNING),
-                pod_issue=PodIssue(
+                pod_issue=RunIssue(
                     step="", pod="p", reason="ImagePullBackOff", message="no such tag"
                 ),
             ),

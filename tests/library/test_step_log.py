@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from k8s import step_log
+from kfp_ops.kubernetes._step_log import find_reason
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 TRANSCRIPTS = Path(os.environ.get("KFP_TRANSCRIPTS", SHARED / "kfp-transcripts" / "2.15.0"))
@@ -69,7 +69,7 @@ Traceback (most recent call last):
     ],
 )
 def test_step_own_words_are_found_between_those_of_the_platform(said, reason):
-    assert step_log.reason(STARTED + said + ENDED) == reason
+    assert find_reason(STARTED + said + ENDED) == reason
 
 
 def test_launcher_failure_counts_before_the_words_of_a_step_that_succeeded():
@@ -81,7 +81,7 @@ F1128 21:07:12.123456      14 main.go:58] failed to upload output artifacts: NoS
 goroutine 1 [running]:
 Error: exit status 1
 """
-    assert step_log.reason(log) == "failed to upload output artifacts: NoSuchBucket"
+    assert find_reason(log) == "failed to upload output artifacts: NoSuchBucket"
 
 
 def test_killed_step_is_reported_as_killed():
@@ -90,23 +90,23 @@ def test_killed_step_is_reported_as_killed():
         + "epoch 3\n"
         + ENDED.replace("component: exit status 1", "component: signal: killed")
     )
-    assert step_log.reason(log) == "failed to execute component: signal: killed"
+    assert find_reason(log) == "failed to execute component: signal: killed"
 
 
 def test_driver_and_argo_errors_are_found_where_no_step_ran():
     driver = "F1128 21:07:12.123456       1 main.go:110] KFP driver: driver.Container failed: x\n"
-    assert step_log.reason(driver + "Error: exit status 1\n") == (
+    assert find_reason(driver + "Error: exit status 1\n") == (
         "KFP driver: driver.Container failed: x"
     )
     argo = (
         'time="2026-11-28T21:07:12.311Z" level=info msg="Saving logs"\n'
         'time="2026-11-28T21:07:12.311Z" level=error msg="executor error: no bucket"\n'
     )
-    assert step_log.reason(argo) == "executor error: no bucket"
+    assert find_reason(argo) == "executor error: no bucket"
 
 
 def test_long_messages_keep_their_beginning_and_their_end():
-    reason = step_log.reason(f"{TRACEBACK}DataError: {'x' * 5000} and that was it\n{ENDED}")
+    reason = find_reason(f"{TRACEBACK}DataError: {'x' * 5000} and that was it\n{ENDED}")
     assert reason.startswith("DataError: xxx")
     assert reason.endswith("and that was it")
     assert len(reason) <= 300
@@ -114,7 +114,7 @@ def test_long_messages_keep_their_beginning_and_their_end():
 
 @pytest.mark.parametrize("log", ["", "\n", "Error: exit status 1\n", STARTED])
 def test_log_without_a_reason_gives_none(log):
-    assert step_log.reason(log) == ""
+    assert find_reason(log) == ""
 
 
 def _recorded_logs():
@@ -127,6 +127,6 @@ def _recorded_logs():
 
 @pytest.mark.skipif(not TRANSCRIPTS.exists(), reason="no transcripts of a real server")
 def test_recorded_logs_of_a_real_server_give_the_steps_own_words():
-    reasons = {step_log.reason(log) for log in _recorded_logs()}
+    reasons = {find_reason(log) for log in _recorded_logs()}
     assert reasons
     assert all(reason.startswith(("mean ", "wrote ")) for reason in reasons), reasons

@@ -1,7 +1,7 @@
-"""Cron as operators write it, in the six fields that Kubeflow Pipelines takes.
+"""Convert cron expressions to the six fields that Kubeflow Pipelines takes.
 
-Kubeflow Pipelines (robfig/cron, version 1) puts seconds first and reads a line of five fields with
-its first one as seconds: what is written here always has six.
+Kubeflow Pipelines (robfig/cron, version 1) expects seconds first, and takes the first of five fields for
+seconds, so an operator's expression must be converted before it is sent.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import datetime
 import re
 
-from cronsim import CronSim, CronSimError
-
-# Also without the @: Juju's client takes a value that begins with it for the name of a file.
+# Also without the @, since `juju config` reads a value that begins with @ from a file.
 ALIASES = {
     "yearly": "0 0 1 1 *",
     "annually": "0 0 1 1 *",
@@ -27,15 +25,21 @@ _FIELD = re.compile(r"[\d*,/\-]+|[A-Za-z]{3}([,\-][A-Za-z]{3})*", re.ASCII)
 
 
 def six_fields(expression: str) -> str:
-    """Return the expression (five fields, or an alias like daily) with its seconds, 0, in front.
+    """Return a cron expression with seconds, 0, in front.
+
+    Args:
+        expression: Five fields, or an alias such as ``@daily`` or ``daily``.
 
     Raises:
-        ValueError: it is no such expression, or never comes true.
+        ValueError: It is neither, has a feature that the server reads differently, or never fires.
     """
+    # Import cronsim lazily: most charms have no schedule.
+    from cronsim import CronSim, CronSimError
+
     fields = ALIASES.get(expression.strip().removeprefix("@"), expression).split()
     if len(fields) != 5 or not all(_FIELD.fullmatch(field) for field in fields):
         raise ValueError("not five fields")
-    # A step, behind the stroke, is no day.
+    # A step, after the slash, is not a day.
     days = re.findall(r"\d+", re.sub(r"/\d*", "", fields[4]))
     if any(day.lstrip("0") == "7" for day in days):
         raise ValueError("Sunday is 0")

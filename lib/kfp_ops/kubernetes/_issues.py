@@ -1,8 +1,8 @@
-"""Why a run failed, or does not go on: what its pods say, and where none failed its workflow.
+"""Why a run failed or is stuck, from its pods or, if none of them failed, its workflow.
 
-Kubeflow Pipelines gives no reason for a failed run, and lets one whose image cannot be pulled wait
-for ever; the pods know. Argo's workflow controller labels each pod with the run's id and writes the
-step's place in the pipeline to an annotation. What stops Argo itself is in the Workflow object alone.
+Kubeflow Pipelines gives no reason for a failed run, and lets a run whose image cannot be pulled wait
+forever; the pods know. Argo's workflow controller labels each pod with the run's ID and writes the
+step's place in the pipeline to an annotation. What stops Argo itself is in the Workflow object only.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Any
 
-from errors import KubernetesError
-from k8s import step_log
-from k8s.client import errors
+from kfp_ops._errors import KubernetesError
+from kfp_ops.kubernetes._cluster import as_kubernetes_errors
+from kfp_ops.kubernetes._step_log import find_reason
 from kfp_ops.text import printable, single_line
 
 if TYPE_CHECKING:
@@ -36,33 +36,32 @@ _TOO_LARGE = re.compile(
     r"longer than maximum allowed size|request is too large|Request entity too large"
     r"|message larger than max"
 )
-# Those that pass by themselves.
+# Reasons for waiting that pass by themselves.
 _STARTING = {"ContainerCreating", "PodInitializing", ""}
-
-
 _EXIT_CODE = re.compile(r"(: )?Error \(exit code \d+\)$")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PodIssue:
-    """What is wrong with a run.
-
-    Attributes:
-        step: the pipeline's step it belongs to; empty where that is not known.
-        pod: its pod; empty where it is the workflow's.
-        reason: Kubernetes' word for it: Unschedulable, ImagePullBackOff, OOMKilled, Error ...
-        message: what the step said last, or else Kubernetes' or Argo's sentence; may be empty.
-        log: the end of the log of the container that failed.
-    """
+class RunIssue:
+    """Why a run failed or is stuck."""
 
     step: str
+    """Step of the pipeline; empty if it is not known."""
+
     pod: str
+    """Name of the step's pod; empty if the reason is the workflow's."""
+
     reason: str
+    """Kubernetes' word: Unschedulable, ImagePullBackOff, OOMKilled, Error ..."""
+
     message: str = ""
+    """Last message of the step, or else of Kubernetes or Argo; may be empty."""
+
     log: str = ""
+    """End of the log of the container that failed."""
 
     def __str__(self) -> str:
-        """Return it in one line; an exit code only where there is no better word."""
+        """Return it in one line, with the exit code only if there is no message."""
         prefix = f"step {self.step}: " if self.step else ""
         reason = _EXIT_CODE.sub("", self.reason) if self.message else self.reason
         return prefix + ": ".join(filter(None, (reason, self.message[:300])))
@@ -70,11 +69,12 @@ class PodIssue:
 
 @dataclasses.dataclass(frozen=True)
 class _Failure:
-    """How a pod failed; `container` is empty where the pod itself did, as when it was evicted."""
+    """How a pod failed."""
 
     reason: str
     message: str
     container: str = ""
+    """Container that failed; empty if the pod itself did, as when it was evicted."""
 
 
 def find_issue(
@@ -84,25 +84,25 @@ def find_issue(
     run_id: str,
     steps: frozenset[str],
     only_waiting: bool = False,
-) -> PodIssue | None:
-    """Find what is wrong with the pods of a run, in at most 3 calls.
+) -> RunIssue | None:
+    """Return why a run's pods failed or cannot start, or None; in at most 3 calls.
 
     Args:
-        kube: the cluster.
-        namespace: in which the run's pods are.
-        run_id: the run in Kubeflow Pipelines.
-        steps: the names of the pipeline's steps.
-        only_waiting: leave out pods that failed, as those of a run that is cancelled do.
+        kube: Client from ``connect``.
+        namespace: Namespace of the run's pods.
+        run_id: ID of the run in Kubeflow Pipelines.
+        steps: Names of the pipeline's steps, from ``PipelineSpec.steps``.
+        only_waiting: Ignore pods that failed, as those of a canceled run do.
 
     Raises:
-        KubernetesForbiddenError: the charm may not look.
-        KubernetesError: Kubernetes cannot be reached, or answers with an error.
+        KubernetesForbiddenError: The application may not list pods.
+        KubernetesError: Kubernetes cannot be reached, or fails.
     """
     from lightkube.resources.core_v1 import Pod
 
-    with errors(f"pods in namespace {namespace}"):
+    with as_kubernetes_errors(f"pods in namespace {namespace}"):
         pods: list[Any] = list(kube.list(Pod, namespace=namespace, labels={RUN_LABEL: run_id}))  # pyright: ignore[reportUnknownMemberType]
-        # One that failed tells more than one that waits, and the last one more than those before.
+        # A failed pod says more than a waiting one, and the newest one more than those before.
         pods.sort(key=_weight)
         for pod in reversed(pods):
             issue = _issue(kube, pod, namespace, steps, only_waiting=only_waiting)
@@ -111,34 +111,39 @@ def find_issue(
     return None
 
 
-def find_workflow_issue(kube: lightkube.Client, *, namespace: str, run_id: str) -> PodIssue | None:
-    """Find why Argo ended the workflow of a run, in one call.
+def find_workflow_issue(kube: lightkube.Client, *, namespace: str, run_id: str) -> RunIssue | None:
+    """Return why Argo ended a run's workflow, or None; in one call.
+
+    Args:
+        kube: Client from ``connect``.
+        namespace: Namespace of the run's workflow.
+        run_id: ID of the run in Kubeflow Pipelines.
 
     Raises:
-        KubernetesForbiddenError: the charm may not look.
-        NoSuchKindError: the cluster has no Argo.
-        KubernetesError: Kubernetes cannot be reached, or answers with an error.
+        KubernetesForbiddenError: The application may not list workflows.
+        NoSuchKindError: The cluster has no Argo Workflows.
+        KubernetesError: Kubernetes cannot be reached, or fails.
     """
     from lightkube.generic_resource import (
         create_namespaced_resource,  # pyright: ignore[reportUnknownVariableType]
     )
 
     kind: Any = create_namespaced_resource("argoproj.io", "v1alpha1", "Workflow", "workflows")
-    with errors(f"workflows in namespace {namespace}"):
+    with as_kubernetes_errors(f"workflows in namespace {namespace}"):
         found: Any = kube.list(kind, namespace=namespace, labels={RUN_LABEL: run_id})  # pyright: ignore[reportUnknownMemberType]
         workflows: list[Any] = list(found)
     for workflow in workflows:
         status: dict[str, object] = workflow.status or {}
         message = single_line(str(status.get("message") or ""), 1000)
         if _TOO_LARGE.search(message):
-            return PodIssue(
+            return RunIssue(
                 step="",
                 pod="",
                 reason="the workflow is too large for Kubernetes",
-                message=f"{message}; tune with a smaller parallelism, or report it",
+                message=f"{message}; run fewer tasks in parallel",
             )
         if message:
-            return PodIssue(step="", pod="", reason="Argo ended the workflow", message=message)
+            return RunIssue(step="", pod="", reason="Argo ended the workflow", message=message)
     return None
 
 
@@ -153,7 +158,7 @@ def _issue(
     steps: frozenset[str],
     *,
     only_waiting: bool,
-) -> PodIssue | None:
+) -> RunIssue | None:
     failure = _failed(pod)
     if failure:
         return None if only_waiting else _failure_issue(kube, pod, namespace, steps, failure)
@@ -168,20 +173,20 @@ def _issue(
 
 def _failure_issue(
     kube: lightkube.Client, pod: Any, namespace: str, steps: frozenset[str], failure: _Failure
-) -> PodIssue:
+) -> RunIssue:
     log = _log(kube, pod, namespace, failure.container or MAIN)
-    said = step_log.reason(log)
+    logged = find_reason(log)
     if failure.container == MAIN:
-        return _pod_issue(pod, steps, failure.reason, said or failure.message, log)
+        return _pod_issue(pod, steps, failure.reason, logged or failure.message, log)
     # Argo's containers leave a sentence where Kubernetes finds it.
     prefix = f"{failure.container}: " if failure.container else ""
-    return _pod_issue(pod, steps, f"{prefix}{failure.reason}", failure.message or said, log)
+    return _pod_issue(pod, steps, f"{prefix}{failure.reason}", failure.message or logged, log)
 
 
 def _pod_issue(
     pod: Any, steps: frozenset[str], reason: str, message: str, log: str = ""
-) -> PodIssue:
-    return PodIssue(
+) -> RunIssue:
+    return RunIssue(
         step=_step(pod, steps),
         pod=pod.metadata.name,
         reason=single_line(reason, 100),
@@ -191,7 +196,7 @@ def _pod_issue(
 
 
 def _containers(pod: Any) -> list[Any]:
-    """The containers' states: the step's own first, then Argo's, then others'."""
+    """Return the containers' states: the step's own first, then Argo's, then others."""
     status = pod.status
     containers = [*(status.initContainerStatuses or ()), *(status.containerStatuses or ())]
     order = {name: number for number, name in enumerate(_ARGOS)}
@@ -199,12 +204,12 @@ def _containers(pod: Any) -> list[Any]:
 
 
 def _failed(pod: Any) -> _Failure | None:
-    """How the pod failed; None where it did not."""
+    """Return how the pod failed, or None."""
     status = pod.status
     if status.phase == "Succeeded":
         return None
     if status.phase == "Failed" and status.reason:
-        # Evicted, or past its deadline: the containers were stopped, and say nothing.
+        # Evicted, or past its deadline: the containers were stopped and give no reason.
         return _Failure(status.reason, status.message or "")
     for container in _containers(pod):
         terminated = container.state and container.state.terminated
@@ -219,7 +224,7 @@ def _failed(pod: Any) -> _Failure | None:
 
 
 def _waiting(pod: Any) -> tuple[str, str] | None:
-    """Reason and message of a pod that cannot start."""
+    """Return reason and message of a pod that cannot start, or None."""
     for container in _containers(pod):
         waiting = container.state and container.state.waiting
         if waiting and (waiting.reason or "") not in _STARTING:
@@ -231,7 +236,7 @@ def _waiting(pod: Any) -> tuple[str, str] | None:
 
 
 def _last_warning(kube: lightkube.Client, pod: Any, namespace: str) -> tuple[str, str] | None:
-    """The last warning on a pod: a volume that cannot be mounted is told nowhere else."""
+    """Return the last warning about a pod: nothing else reports a volume that cannot be mounted."""
     from lightkube.resources.core_v1 import Event
 
     fields = {"involvedObject.name": pod.metadata.name, "type": "Warning"}
@@ -243,9 +248,9 @@ def _last_warning(kube: lightkube.Client, pod: Any, namespace: str) -> tuple[str
 
 
 def _log(kube: lightkube.Client, pod: Any, namespace: str, container: str) -> str:
-    """Return the end of a container's log; empty where it is gone."""
+    """Return the end of a container's log; empty if it is gone."""
     try:
-        with errors("log"):
+        with as_kubernetes_errors("log"):
             lines = kube.log(
                 pod.metadata.name,
                 namespace=namespace,
@@ -258,7 +263,7 @@ def _log(kube: lightkube.Client, pod: Any, namespace: str, container: str) -> st
 
 
 def _step(pod: Any, steps: frozenset[str]) -> str:
-    """The innermost step in a node's name, such as `train-x7p2l.root.evaluate(0).executor`."""
+    """Return the innermost step in a node's name, such as `train-x7p2l.root.evaluate(0).executor`."""
     annotations: dict[str, str] = pod.metadata.annotations or {}
     for part in reversed(annotations.get(NODE_ANNOTATION, "").split(".")):
         name = re.sub(r"\(.*\)$", "", part)

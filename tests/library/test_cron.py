@@ -2,7 +2,7 @@
 
 import pytest
 
-from cron import ALIASES, six_fields
+from kfp_ops.cron import ALIASES, six_fields
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a failed step says in its log.
+"""Why a step failed, from its log.
 
 The log of a step on Kubeflow Pipelines holds more than the step's own output: lines of the launcher
 and the driver in klog's format, of kfp's executor with the inputs as JSON, and of Argo. After a failure
@@ -27,18 +27,18 @@ _TRACEBACK = "Traceback (most recent call last):"
 _CHARACTERS = 300
 
 
-def reason(log: str) -> str:
+def find_reason(log: str) -> str:
     """Return why a step failed, in one line of at most 300 characters; empty if the log has no reason.
 
-    That is the message of the exception that ended the step, or else the last line that it wrote. Where
-    the step itself did not fail, it is what the launcher, the driver or Argo says.
+    That is the message of the exception that ended the step, or else the last line that it wrote. If the
+    step itself did not fail, it is the message of the launcher, the driver or Argo.
     """
     lines = [line.rstrip().rsplit("\r", 1)[-1] for line in log.split("\n")]
     own, launcher, argo = _sort(lines)
     if launcher and not _STEP_ENDED.search(launcher):
         return _short([launcher])
-    said = _exception(own) or own[-1:] or ([launcher] if launcher else argo[-1:])
-    return _short(said)
+    found = _exception(own) or own[-1:] or ([launcher] if launcher else argo[-1:])
+    return _short(found)
 
 
 def _sort(lines: Iterable[str]) -> tuple[list[str], str, list[str]]:

@@ -1,8 +1,4 @@
-"""The Kubernetes API, as the application's own ServiceAccount, which `--trust` lets act.
-
-lightkube, its models and httpx take longer to import than an event that does not need them takes in
-all, so they are imported where they are used, here and in the modules over this one.
-"""
+"""The Kubernetes API, as the application's own ServiceAccount, which ``--trust`` permits to act."""
 
 from __future__ import annotations
 
@@ -10,22 +6,22 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from errors import KubernetesError, KubernetesForbiddenError, NoSuchKindError
+from kfp_ops._errors import KubernetesError, KubernetesForbiddenError, NoSuchKindError
 from kfp_ops.text import single_line
 
 if TYPE_CHECKING:
     import lightkube
 
 
-def connect(app: str, model: str) -> lightkube.Client:
-    """The API of the cluster in which the charm runs.
+def connect(app: str, juju_model: str) -> lightkube.Client:
+    """Return a client of the cluster in which the charm runs.
 
     Args:
-        app: the application, after which its ServiceAccount is named.
-        model: its Juju model, after which the namespace is named.
+        app: Name of the application, which is that of its ServiceAccount.
+        juju_model: Name of its Juju model, which is that of the namespace.
 
     Raises:
-        KubernetesError: there is no cluster around.
+        KubernetesError: The charm does not run in a cluster.
     """
     from lightkube import Client, ConfigError, KubeConfig
 
@@ -33,8 +29,8 @@ def connect(app: str, model: str) -> lightkube.Client:
         # The model's proxy settings are in the environment; Kubernetes is not behind a proxy.
         return Client(
             KubeConfig.from_env(),
-            namespace=model,
-            field_manager=f"juju-{model}-{app}",
+            namespace=juju_model,
+            field_manager=f"juju-{juju_model}-{app}",
             trust_env=False,
         )
     except ConfigError as error:
@@ -42,7 +38,7 @@ def connect(app: str, model: str) -> lightkube.Client:
 
 
 def find(kube: lightkube.Client, kind: Any, name: str, namespace: str | None = None) -> Any:
-    """The object of this name, or None; within `errors`."""
+    """Return the object of this name, or None. Call it within ``as_kubernetes_errors``."""
     from lightkube import ApiError
 
     try:
@@ -53,12 +49,8 @@ def find(kube: lightkube.Client, kind: Any, name: str, namespace: str | None = N
         raise
 
 
-def _message(error: lightkube.ApiError) -> str:
-    return single_line(error.status.message or "", 300)
-
-
 def delete(kube: lightkube.Client, kind: Any, name: str, namespace: str) -> None:
-    """Delete an object, which may be gone already; within `errors`."""
+    """Delete an object if it exists. Call it within ``as_kubernetes_errors``."""
     from lightkube import ApiError
 
     try:
@@ -69,14 +61,14 @@ def delete(kube: lightkube.Client, kind: Any, name: str, namespace: str) -> None
 
 
 @contextmanager
-def errors(
-    subject: str, *, no_such_kind: type[KubernetesError] = NoSuchKindError
+def as_kubernetes_errors(
+    subject: str, *, no_such_kind: type[Exception] = NoSuchKindError
 ) -> Generator[None]:
-    """Turn what lightkube raises into this module's errors.
+    """Raise what lightkube raises as a ``KubernetesError``.
 
     Args:
-        subject: of the request, for the message.
-        no_such_kind: raised where the cluster does not know this kind of object.
+        subject: What the request is about, for the message.
+        no_such_kind: Raised if the cluster does not know this kind of object.
     """
     import httpx
     from lightkube import ApiError
@@ -94,3 +86,7 @@ def errors(
         raise KubernetesError(f"{subject}: status {error.response.status_code}") from error
     except httpx.HTTPError as error:
         raise KubernetesError(f"{subject}: cannot reach Kubernetes: {error}") from error
+
+
+def _message(error: lightkube.ApiError) -> str:
+    return single_line(error.status.message or "", 300)

@@ -1,0 +1,22 @@
+"""What Kubernetes knows of a pipeline: profiles, their tokens, and why a run failed or is stuck.
+
+It needs the extra ``kfp-ops[kubernetes]``, and a charm that is deployed with ``--trust``. Importing it
+is cheap: lightkube, which doubles the start-up time of a hook, is imported at the first request.
+"""
+
+from kfp_ops.kubernetes._cluster import as_kubernetes_errors, connect, delete, find
+from kfp_ops.kubernetes._issues import RUN_LABEL, RunIssue, find_issue, find_workflow_issue
+from kfp_ops.kubernetes._profile import Profile, list_bound_profiles
+
+__all__ = [
+    "RUN_LABEL",
+    "Profile",
+    "RunIssue",
+    "as_kubernetes_errors",
+    "connect",
+    "delete",
+    "find",
+    "find_issue",
+    "find_workflow_issue",
+    "list_bound_profiles",
+]
