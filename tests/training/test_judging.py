@@ -20,7 +20,7 @@ from fashion_mnist import (
 from fashion_mnist.evaluation import Gate, evaluate
 from fashion_mnist.recipes import Recipe
 from fashion_mnist.storage import open_registry
-from model_registry import RegistryError
+from model_registry import RegistryError, layout
 
 RECIPE = Recipe(
     name="tiny",
@@ -214,7 +214,7 @@ def test_the_report_compares_versions_over_time(judge, registry, tmp_path):
 def test_a_version_keeps_its_answers_to_the_test_images(judge, registry, images, tmp_path):
     said = judge("champion")
     registry.fetch(1, tmp_path / "back")
-    told = json.loads((tmp_path / "back" / judging.PREDICTIONS).read_text())
+    told = json.loads((tmp_path / "back" / layout.PREDICTIONS).read_text())
     assert told["label"] == images.test_labels.tolist()
     right = np.mean(np.array(told["predicted"]) == images.test_labels)
     assert right == pytest.approx(said["metrics"]["test"]["accuracy"])

@@ -200,7 +200,7 @@ def test_the_reference_has_every_field_of_the_manifest(toy, tmp_path, keep, trai
     best = {"trials": 1, "best": 0, "val_accuracy": 0.9}
     model, _ = train(dataset, tuning=json.dumps(best))
     evaluate(dataset, model, registry=str(tmp_path / "registry"))
-    facts = open_registry(str(tmp_path / "registry")).manifest(1)
+    facts = open_registry(str(tmp_path / "registry")).manifest(1).document
     assert facts["pipeline"] == {
         "name": "tuner",
         "version": "0a1b2c3d4e5f",
