@@ -36,7 +36,7 @@ def test_bundle_is_put_before_the_first_run_and_named_by_it(ctx, state, runs, bu
     assert address == f"s3://mlpipeline/models/fashion-mnist/{code_bundle.path()}"
     assert hashlib.sha256(bundle()).hexdigest() == code_bundle.digest()
     assert "code_sha256" not in run["runtime_config"]["parameters"]
-    spec = PipelineSpec.load(Path(code_bundle.__file__).parent / "pipelines" / "train.yaml")
+    spec = PipelineSpec.load(Path(code_bundle.__file__).parents[1] / "pipelines" / "train.yaml")
     assert spec.parameters["code_sha256"].default == code_bundle.digest()
 
 
