@@ -10,32 +10,27 @@ from config import TrainerConfig
 from errors import OptionError, ParameterError
 from reconciler import search_space
 
+_OPTIONS = {field.name for field in dataclasses.fields(TrainerConfig)}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainParams:
-    """What the action `train` is given; None leaves the option's value.
+class _RunParams:
+    """Parameters of every action that submits a run.
 
-    Attributes:
-        note: why, for people who look at the run.
-        wait: whether the action follows the run to its end.
-        timeout: minutes after which it stops doing so.
+    Those that are named like an option override it: their type and range are the option's, and None
+    leaves the option's value.
     """
 
-    recipe: str | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    seed: int | None = None
-    min_accuracy: float | None = None
-    data_path: str | None = None
-    image_number: int | None = None
-    note: str = ""
     wait: bool = False
+    """Whether the action follows the run to its end."""
+
     timeout: int = 60
+    """Minutes after which it stops doing so."""
 
     def __post_init__(self):
         """Check what no option checks; raises ParameterError."""
-        _check_wish(self.note, self.timeout)
+        if not 1 <= self.timeout <= 1440:
+            raise ParameterError("timeout", self.timeout, "between 1 and 1440 minutes")
 
     def apply_to(self, config: TrainerConfig) -> TrainerConfig:
         """Return the configuration with these parameters applied.
@@ -43,79 +38,89 @@ class TrainParams:
         Raises:
             ParameterError: A parameter has a value that is invalid for its option.
         """
-        overrides = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("note", "wait", "timeout")
-            and getattr(self, field.name) is not None
+        overrides: dict[str, Any] = {
+            name: value
+            for name, value in vars(self).items()
+            if name in _OPTIONS and value is not None
         }
-        return _replaced(config, overrides)
+        try:
+            return dataclasses.replace(config, **overrides)
+        except OptionError as error:
+            raise ParameterError(error.field, error.value, error.takes) from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TuneParams:
-    """What the action `tune` is given; what it does not name is the configuration's.
+class _TrainingParams(_RunParams):
+    """Parameters of `train` and `tune`."""
 
-    Attributes:
-        trials: how many settings are tried, the configuration's own among them.
-        parallelism: how many at a time.
-        seed: of the draw and of training; None leaves the option's value.
-        space: what is searched, JSON as `tuning` has it; empty is `tuning.DEFAULT`.
-        note: why, for people who look at the run.
-        wait: whether the action follows the run to its end.
-        timeout: minutes after which it stops doing so.
-    """
-
-    trials: int = 8
-    parallelism: int = 2
     seed: int | None = None
-    space: str = ""
     note: str = ""
-    wait: bool = False
-    timeout: int = 60
+    """Why the run is started, for people who look at it."""
 
     def __post_init__(self):
         """Check what no option checks; raises ParameterError."""
+        super().__post_init__()
+        if len(self.note) > 1000:
+            raise ParameterError("note", self.note, "at most 1000 characters")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainParams(_TrainingParams):
+    """Parameters of the action `train`."""
+
+    recipe: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    min_accuracy: float | None = None
+    data_path: str | None = None
+    image_number: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuneParams(_TrainingParams):
+    """Parameters of the action `tune`."""
+
+    trials: int = 8
+    """How many sets of hyperparameters are tried, the configuration's among them."""
+
+    parallelism: int = 2
+    """How many trials run at a time."""
+
+    space: str = ""
+    """Search space, a JSON list as Katib has it. Empty for `search_space.DEFAULT`."""
+
+    def __post_init__(self):
+        """Check what no option checks; raises ParameterError."""
+        super().__post_init__()
         if not 1 <= self.trials <= 100:
             raise ParameterError("trials", self.trials, "between 1 and 100")
         if not 1 <= self.parallelism <= 16:
             raise ParameterError("parallelism", self.parallelism, "between 1 and 16")
-        _check_wish(self.note, self.timeout)
 
     def apply_to(self, config: TrainerConfig) -> TrainerConfig:
         """Return the configuration with these parameters applied.
 
         Raises:
-            ParameterError: a parameter, or a value in the space, is one that its option cannot have.
+            ParameterError: A parameter, or a value in the space, is invalid for its option.
         """
-        changed = config if self.seed is None else _replaced(config, {"seed": self.seed})
+        config = super().apply_to(config)
         try:
             for name, value in search_space.values(self.space or search_space.DEFAULT):
-                dataclasses.replace(changed, **{name: value})
+                dataclasses.replace(config, **{name: value})
         except OptionError as error:
             raise ParameterError("space", self.space, f"a space in which {error}") from error
         except ValueError as error:
             expected = f"parameters as Katib's Experiment has them ({error})"
             raise ParameterError("space", self.space, expected) from error
-        return changed
+        return config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MonitorParams:
-    """What the action `monitor` is given; None leaves the option's value.
-
-    Attributes:
-        wait: whether the action follows the run to its end.
-        timeout: minutes after which it stops doing so.
-    """
+class MonitorParams(_RunParams):
+    """Parameters of the action `monitor`."""
 
     monitor_data: str | None = None
-    wait: bool = False
-    timeout: int = 60
-
-    def __post_init__(self):
-        """Check what no option checks; raises ParameterError."""
-        _check_wish("", self.timeout)
 
     def apply_to(self, config: TrainerConfig) -> TrainerConfig:
         """Return the configuration with these parameters applied.
@@ -124,33 +129,12 @@ class MonitorParams:
             ParameterError: A parameter has a value that is invalid for its option, or there is no
                 data to monitor.
         """
-        data = config.monitor_data if self.monitor_data is None else self.monitor_data
-        if not data:
-            raise ParameterError("monitor_data", data, "s3://BUCKET/PREFIX")
-        return _replaced(config, {"monitor_data": data})
+        config = super().apply_to(config)
+        if not config.monitor_data:
+            raise ParameterError("monitor_data", config.monitor_data, "s3://BUCKET/PREFIX")
+        return config
 
 
 RunRequest = TrainParams | TuneParams | MonitorParams
-# The actions that request a run, and the dataclass of their parameters.
-RUN_ACTIONS: dict[str, type[RunRequest]] = {
-    "train": TrainParams,
-    "tune": TuneParams,
-    "monitor": MonitorParams,
-}
 # Requested runs, by name.
 Requested = Mapping[str, RunRequest]
-
-
-def _replaced(config: TrainerConfig, given: Mapping[str, Any]) -> TrainerConfig:
-    """Return the configuration with an action's parameters in place of its options, checked."""
-    try:
-        return dataclasses.replace(config, **given)
-    except OptionError as error:
-        raise ParameterError(error.field, error.value, error.takes) from error
-
-
-def _check_wish(note: str, timeout: int) -> None:
-    if not 1 <= timeout <= 1440:
-        raise ParameterError("timeout", timeout, "between 1 and 1440 minutes")
-    if len(note) > 1000:
-        raise ParameterError("note", note, "at most 1000 characters")
