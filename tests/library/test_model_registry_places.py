@@ -34,6 +34,7 @@ from tests.s3 import MINIO, OLD_MINIO
 
 # However young, a version may go.
 NOW = datetime.timedelta(0)
+pytestmark = pytest.mark.exhaustive
 # Whatever was put, it was before then.
 PAST = datetime.timedelta(seconds=-60)
 

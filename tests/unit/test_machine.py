@@ -84,7 +84,7 @@ class Trainer(RuleBasedStateMachine):
             model=ops.testing.Model(name="kubeflow", uuid="11111111-2222-4333-8444-555555555555"),
         )
         self.direct = httpx.Client(verify=False, trust_env=False)
-        self.clock = mock.patch("reconcile.utc_now", side_effect=lambda: self.now)
+        self.clock = mock.patch("reconciler.reconcile.utc_now", side_effect=lambda: self.now)
         self.clock.start()
         self.a_model_serves()
         self.promised = set()  # runs that an action said it submitted
