@@ -7,7 +7,7 @@ import threading
 import traceback
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["pytest", "sandbox.server", "tests.library.publisher"])
+_FORKS.set_forkserver_preload(["tests.preloaded"])
 
 
 class Process:
