@@ -20,8 +20,9 @@ from bench import DATA_ROOT
 
 sys.path.insert(0, str(DATA_ROOT))
 
-from fashion_mnist import data, recipes, training
-from fashion_mnist.recipes import Recipe
+from fashion_mnist import data
+from fashion_mnist.model import recipes, training
+from fashion_mnist.model.recipes import Recipe
 
 
 def _candidate(layers: str, epochs: int, batch_size: int, learning_rate: float) -> Recipe:

@@ -25,7 +25,8 @@ BASE = "the notebook"
 def train(recipe: str, seed: int) -> dict[str, float]:
     """Train a recipe in this process; returns seconds and test accuracy."""
     sys.path.insert(0, str(DATA_ROOT))
-    from fashion_mnist import data, recipes, training
+    from fashion_mnist import data
+    from fashion_mnist.model import recipes, training
 
     dataset = data.load()
     # The chapter's `model.fit` does not import TensorFlow either; both processes' times have it.

@@ -73,7 +73,8 @@ _MODELS = ("chapter", "notebook", "fast")
 
 def _train(recipe: str, folder: Path) -> None:
     sys.path.insert(0, str(DATA_ROOT))
-    from fashion_mnist import data, export, recipes, training
+    from fashion_mnist import data
+    from fashion_mnist.model import export, recipes, training
 
     dataset = data.load()
     trained = training.train(

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs" / "figures"
 sys.path.insert(0, str(ROOT / "training"))
 
-from fashion_mnist import CLASS_NAMES, data, evaluation, export, recipes, training  # noqa: E402
+from fashion_mnist import CLASS_NAMES, data, evaluation  # noqa: E402
+from fashion_mnist.model import export, recipes, training  # noqa: E402
 
 mpl.use("svg")
 # The same drawing is the same file, in which texts are texts.

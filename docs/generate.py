@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / folder) for folder in ("src", "lib", "training")]
 
 from config import Group, TrainerConfig  # noqa: E402
-from fashion_mnist.recipes import RECIPES, Recipe  # noqa: E402
+from fashion_mnist.model.recipes import RECIPES, Recipe  # noqa: E402
 
 CHARMCRAFT = ROOT / "charmcraft.yaml"
 REFERENCE = ROOT / "docs" / "reference"

@@ -31,7 +31,7 @@ import numpy as np
 import obstore
 
 from fashion_mnist import data
-from fashion_mnist.report import page
+from fashion_mnist.reports.page import page
 from fashion_mnist.storage import open_store
 from kfp_ops import Client, Run, RunState
 from sandbox import HOST, Sandbox

@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # The module that begins it, and its function.
 PURE = {
     "kfp_ops._plan": "plan",
-    "reconciler.desired_state": "wanted",
+    "reconciler.desired_state": "training",
     "kfp_ops.cron": "six_fields",
-    "fashion_mnist.evaluation": "judge",
+    "fashion_mnist.evaluation.gate": "apply_gate",
 }
 KILLED = ("killed", "timeout")
 

@@ -51,17 +51,19 @@ def ingest(
     """
     from pathlib import Path
 
-    from fashion_mnist import data_validation, ingesting, recipes
+    from fashion_mnist.data import validation
+    from fashion_mnist.model import recipes
+    from fashion_mnist.steps import ingest
     from fashion_mnist.workspace import keep
 
     resolved = recipes.resolve(
         recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
     )
-    markdown = ingesting.ingest(
+    markdown = ingest.ingest_data(
         source=data_path,
         registry=registry,
         s3_endpoint=s3_endpoint,
-        limits=data_validation.Limits(
+        limits=validation.Limits(
             max_duplicates=max_duplicates,
             max_drift=max_drift,
             max_agreement_drop=max_agreement_drop,
@@ -106,11 +108,13 @@ def train(
     import json
     from pathlib import Path
 
-    from fashion_mnist import attempts, checkpoints, data, export, recipes
-    from fashion_mnist import workers as distributed
+    from fashion_mnist import data
+    from fashion_mnist.distributed import workers as distributed
+    from fashion_mnist.model import checkpoints, export, recipes
+    from fashion_mnist.steps import attempts
     from fashion_mnist.workspace import artifact_path, keep
 
-    with attempts.not_repeated("train", run_id=run_id, registry=registry, s3_endpoint=s3_endpoint):
+    with attempts.fail_once("train", run_id=run_id, registry=registry, s3_endpoint=s3_endpoint):
         resolved = recipes.resolve(
             recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
         )
@@ -167,7 +171,7 @@ def suggest(
     seed: int,
 ) -> list[str]:
     """Draw settings from the space, in as many shares as shall run beside each other."""
-    from fashion_mnist import tuning
+    from fashion_mnist.steps import tune
 
     base = {
         "recipe": recipe,
@@ -175,7 +179,7 @@ def suggest(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
     }
-    return tuning.suggest(space, trials, parallelism, base, seed)
+    return tune.suggest(space, trials, parallelism, base, seed)
 
 
 @step
@@ -193,12 +197,13 @@ def trial(
     import json
     from pathlib import Path
 
-    from fashion_mnist import attempts, data, tuning
+    from fashion_mnist import data
+    from fashion_mnist.steps import attempts, tune
 
     # Trials run side by side, so each share has a name of its own.
     name = f"trial-{json.loads(share)[0]['trial']}"
-    with attempts.not_repeated(name, run_id=run_id, registry=registry, s3_endpoint=s3_endpoint):
-        tuning.run_trials(
+    with attempts.fail_once(name, run_id=run_id, registry=registry, s3_endpoint=s3_endpoint):
+        tune.run_trials(
             share,
             data.load_saved(Path(dataset.path)),
             seed=seed,
@@ -223,16 +228,16 @@ def choose(
     import json
     from pathlib import Path
 
-    from fashion_mnist import attempts, tuning
+    from fashion_mnist.steps import attempts, tune
 
-    with attempts.not_repeated("choose", run_id=run_id, registry=registry, s3_endpoint=s3_endpoint):
-        ranked = tuning.results(trials, registry=registry, s3_endpoint=s3_endpoint, run_id=run_id)
-    Path(table.path).write_text(tuning.table(ranked), encoding="utf-8")
+    with attempts.fail_once("choose", run_id=run_id, registry=registry, s3_endpoint=s3_endpoint):
+        ranked = tune.results(trials, registry=registry, s3_endpoint=s3_endpoint, run_id=run_id)
+    Path(table.path).write_text(tune.table(ranked), encoding="utf-8")
     for result in ranked:
         metrics.log_metric(f"val_accuracy of trial {result['trial']}", result["val_accuracy"])
     best = ranked[0]
     outcome = {"trials": trials, "best": best["trial"], "val_accuracy": best["val_accuracy"]}
-    return (*(kind(best[name]) for name, kind in tuning.SETTINGS.items()), json.dumps(outcome))
+    return (*(kind(best[name]) for name, kind in tune.SETTINGS.items()), json.dumps(outcome))
 
 
 @step
@@ -266,14 +271,14 @@ def evaluate_and_predict(
     import tempfile
     from pathlib import Path
 
-    from fashion_mnist import CLASS_NAMES, attempts, data, evaluation, judging, prediction
+    from fashion_mnist import CLASS_NAMES, data, evaluation
+    from fashion_mnist.model import prediction
+    from fashion_mnist.steps import attempts, evaluate, publish
     from fashion_mnist.workspace import artifact_path
 
-    with attempts.not_repeated(
-        "evaluate", run_id=run_id, registry=registry, s3_endpoint=s3_endpoint
-    ):
+    with attempts.fail_once("evaluate", run_id=run_id, registry=registry, s3_endpoint=s3_endpoint):
         manifest = Path(tempfile.mkdtemp()) / "manifest.json"
-        judged = judging.judge_model(
+        judged = evaluate.evaluate_model(
             model=Path(model.path),
             dataset=Path(dataset.path),
             run_id=run_id,
@@ -304,7 +309,7 @@ def evaluate_and_predict(
         )
         print(echo)
         if judged.verdict.status == "accepted":
-            judging.publish(
+            publish.publish_model(
                 model=Path(model.path),
                 dataset=Path(dataset.path),
                 run_id=run_id,
@@ -336,12 +341,10 @@ def monitor(
     """Hold production images against what the model that serves was made for."""
     from pathlib import Path
 
-    from fashion_mnist import attempts, monitoring
+    from fashion_mnist.steps import attempts, monitor
 
-    with attempts.not_repeated(
-        "monitor", run_id=run_id, registry=registry, s3_endpoint=s3_endpoint
-    ):
-        result = monitoring.monitor(
+    with attempts.fail_once("monitor", run_id=run_id, registry=registry, s3_endpoint=s3_endpoint):
+        result = monitor.monitor_images(
             source=monitor_data,
             run_id=run_id,
             registry=registry,

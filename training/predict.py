@@ -13,7 +13,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "lib"))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fashion_mnist import data, prediction
+from fashion_mnist import data
+from fashion_mnist.model import prediction
 
 
 def main(arguments: list[str] | None = None) -> int:

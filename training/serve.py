@@ -35,7 +35,7 @@ from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
 from prometheus_client import Counter, Gauge
 
-from fashion_mnist import export, prediction
+from fashion_mnist.model import export, prediction
 from fashion_mnist.storage import open_registry
 from model_registry import Registry, RegistryError
 

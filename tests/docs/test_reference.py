@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fashion_mnist.recipes import RECIPES
+from fashion_mnist.model.recipes import RECIPES
 from tests.docs.documents import ROOT
 
 spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")

@@ -10,10 +10,10 @@ import numpy as np
 import obstore
 import pytest
 
-from fashion_mnist import checkpoints as module
-from fashion_mnist import training
-from fashion_mnist.checkpoints import Checkpoints, State
-from fashion_mnist.recipes import Recipe
+from fashion_mnist.model import checkpoints as module
+from fashion_mnist.model import training
+from fashion_mnist.model.checkpoints import Checkpoints, State
+from fashion_mnist.model.recipes import Recipe
 from fashion_mnist.storage import open_store
 
 TRAINER = Path(__file__).parent / "trainer.py"

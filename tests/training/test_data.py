@@ -11,6 +11,7 @@ import obstore
 import pytest
 
 from fashion_mnist import data
+from fashion_mnist.data import idx
 from fashion_mnist.storage import open_store
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +108,7 @@ def test_a_file_that_decompresses_to_too_much_is_told_and_takes_no_memory(copy):
     )
     told, kilobytes = said.stdout.splitlines()
     assert told.startswith("size train ")
-    assert f"{IMAGES}: it has more than {data.MAX_BYTES} bytes" in told
+    assert f"{IMAGES}: it has more than {idx.MAX_BYTES} bytes" in told
     assert int(kilobytes) < 700_000
 
 
@@ -122,7 +123,7 @@ def test_a_file_that_is_too_large_is_not_read(copy, s3, httpserver, monkeypatch,
         httpserver.expect_request(f"/{file}").respond_with_data(content)
     source = {"directory": str(copy), "s3": address, "http": httpserver.url_for("/").rstrip("/")}
     assert len(data.load(source[where], s3_endpoint=endpoint).train_images) == 600
-    monkeypatch.setattr(data, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(idx, "MAX_BYTES", 100_000)
     with pytest.raises(data.DataError, match=f"{IMAGES}: it has more than 100000 bytes") as caught:
         data.load(source[where], s3_endpoint=endpoint)
     assert caught.value.kind == "size"

@@ -9,9 +9,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from fashion_mnist import data, data_validation, ingesting, reference
-from fashion_mnist.data import DataError
-from fashion_mnist.data_validation import Limits, inspect, stability_index, statistics, validate
+from fashion_mnist import data
+from fashion_mnist.data import DataError, reference, statistics
+from fashion_mnist.data.statistics import compute, stability_index
+from fashion_mnist.data.validation import Limits, inspect, validate
+from fashion_mnist.steps.ingest import ingest_data
 from fashion_mnist.storage import open_registry
 from model_registry import RegistryError
 from sandbox import Sandbox
@@ -29,7 +31,7 @@ def clean(toy):
 
 @pytest.fixture(scope="module")
 def usual(clean):
-    return statistics(clean)
+    return compute(clean)
 
 
 def kinds(anomalies):
@@ -71,7 +73,7 @@ def test_statistics_take_little_memory_beside_the_images(clean):
 
     def peak(dataset):
         tracemalloc.start()
-        found = statistics(dataset)
+        found = compute(dataset)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         count = len(dataset.train_images)
@@ -79,7 +81,7 @@ def test_statistics_take_little_memory_beside_the_images(clean):
         assert sum(found["train"]["histogram"]) == pytest.approx(1, abs=1e-4)
         return most
 
-    # THEN each image more costs less than half of itself, so that those of a file of data.MAX_BYTES,
+    # THEN each image more costs less than half of itself, so that those of a file of idx.MAX_BYTES,
     # kept and decompressed, pass the step's 2Gi
     few, more = many(20_000), many(60_000)
     growth = peak(more) - peak(few)
@@ -173,7 +175,7 @@ def only(dataset, kept):
 
 def test_data_without_any_class_of_the_reference_have_their_anomalies_told(clean):
     # GIVEN a reference with the first five classes only
-    earlier = statistics(only(clean, range(5)))
+    earlier = compute(only(clean, range(5)))
     # WHEN data have only the other five
     found = validate(only(clean, range(5, 10)), earlier=earlier)
     # THEN each class that went is told
@@ -277,7 +279,7 @@ def test_a_missing_file_is_no_anomaly_but_an_error(tmp_path):
 def ingest(tmp_path, source, **options):
     given = {"registry": "", "s3_endpoint": "", **options}
     given = {"limits": Limits(), "allow_anomalies": False, **given}
-    return ingesting.ingest(
+    return ingest_data(
         source=str(source),
         dataset=tmp_path / "dataset",
         report=tmp_path / "report.html",
@@ -343,7 +345,7 @@ def test_the_step_passes_with_the_anomalies_in_its_report(tmp_path, toy):
     said = ingest(tmp_path, toy, allow_anomalies=True)
     assert "- anomaly: drift in train" in said
     assert "<li>drift in train: " in (tmp_path / "report.html").read_text()
-    kept = data_validation.load_saved(tmp_path / "dataset")
+    kept = statistics.load_saved(tmp_path / "dataset")
     assert any(sentence.startswith("drift in train") for sentence in kept["anomalies"])
     assert kept["drift"]["train"] > 0.1
     assert kept["drift"]["classes"] < 0.1
@@ -361,7 +363,7 @@ def test_a_test_image_that_is_not_there_is_told_before_anything_is_trained(
 def test_the_champions_data_are_what_data_are_held_against(tmp_path, toy, registry, usual):
     assert "no anomalies" in ingest(tmp_path, toy, registry=registry)
     assert "the data of version 1" in (tmp_path / "report.html").read_text()
-    assert data_validation.load_saved(tmp_path / "dataset")["statistics"] == usual
+    assert statistics.load_saved(tmp_path / "dataset")["statistics"] == usual
 
 
 def test_a_champion_whose_classes_have_other_names_is_told_and_may_be_let_pass(
@@ -376,7 +378,7 @@ def test_a_champion_whose_classes_have_other_names_is_told_and_may_be_let_pass(
     assert str(caught.value).startswith("20 anomalies in the data:\n- missing-class in train: ")
     # AND where they are let pass it goes on, with the drift of classes that went
     ingest(tmp_path, toy, registry=registry, allow_anomalies=True)
-    kept = data_validation.load_saved(tmp_path / "dataset")
+    kept = statistics.load_saved(tmp_path / "dataset")
     assert len(kept["anomalies"]) == 20
     assert kept["drift"]["classes"] > 1
     assert kept["drift"]["train"] == 0
@@ -394,7 +396,7 @@ def published():
 
 @official
 def test_the_published_set_has_no_anomalies(published):
-    found = statistics(published)
+    found = compute(published)
     for split, known in reference.PUBLISHED.items():
         for name in ("images", "counts", "duplicates", "leaked", "class_images"):
             assert found[split][name] == known[name]
@@ -462,7 +464,7 @@ def test_a_small_champion_of_the_same_data_gives_no_false_alarm(published, train
     found = [
         validate(
             draw(published, seed, train, test),
-            earlier=statistics(draw(published, 100 + seed, train, test)),
+            earlier=compute(draw(published, 100 + seed, train, test)),
         )
         for seed in range(8)
     ]
@@ -499,7 +501,7 @@ def rare(sample, chance):
     ids=["relabelled", "swapped", "rare", "brighter"],
 )
 def test_what_changed_is_found_against_a_small_champion(published, change, kind, seed):
-    earlier = statistics(draw(published, 100 + seed, 6000, 1000))
+    earlier = compute(draw(published, 100 + seed, 6000, 1000))
     sample = draw(published, seed, 6000, 1000)
     more = change(sample, np.random.default_rng(seed))
     assert (kind, "train") in kinds(validate(dataclasses.replace(sample, **more), earlier=earlier))

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from fashion_mnist.evaluation import Gate, at_most, evaluate_probabilities, judge, mcnemar
+from fashion_mnist.evaluation import Gate, apply_gate, binomial_cdf, evaluate_probabilities, mcnemar
 
 LABELS = (np.arange(1000) % 10).astype(np.uint8)
 
@@ -36,7 +36,7 @@ def test_a_class_without_images_has_no_recall_and_no_part_in_the_gate():
     assert "Dress" not in said.recall
     assert len(said.recall) == 9
     gate = Gate(min_accuracy=1, min_recall=1, confidence=0, max_recall_drop=0)
-    assert judge(said, said, labels, gate).status == "accepted"
+    assert apply_gate(said, said, labels, gate).status == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -62,21 +62,23 @@ def test_mcnemar_of_all_test_images_takes_no_time():
 
 
 def test_a_first_model_needs_the_threshold_only():
-    assert judge(answers(range(100)), None, LABELS, Gate(min_accuracy=0.9)).status == "accepted"
-    verdict = judge(answers(range(101)), None, LABELS, Gate(min_accuracy=0.9))
+    assert (
+        apply_gate(answers(range(100)), None, LABELS, Gate(min_accuracy=0.9)).status == "accepted"
+    )
+    verdict = apply_gate(answers(range(101)), None, LABELS, Gate(min_accuracy=0.9))
     assert verdict.status == "rejected"
     assert verdict.reasons == ["accuracy 0.8990 < required 0.9000"]
     assert (verdict.unchanged, verdict.left_out) == (False, 0)
 
 
 def test_a_clearly_better_model_is_accepted():
-    verdict = judge(answers(range(100)), answers(range(150)), LABELS, Gate(min_accuracy=0.5))
+    verdict = apply_gate(answers(range(100)), answers(range(150)), LABELS, Gate(min_accuracy=0.5))
     assert verdict.status == "accepted"
 
 
 @pytest.mark.parametrize("candidate", [range(99), range(1, 101), range(200)])
 def test_worse_and_better_by_noise_are_rejected(candidate):
-    verdict = judge(answers(candidate), answers(range(100)), LABELS, Gate(min_accuracy=0.5))
+    verdict = apply_gate(answers(candidate), answers(range(100)), LABELS, Gate(min_accuracy=0.5))
     assert verdict.status == "rejected"
     assert not verdict.unchanged
     assert "newly right" in verdict.reasons[0]
@@ -87,7 +89,7 @@ def test_worse_and_better_by_noise_are_rejected(candidate):
 )
 def test_the_champion_made_again_is_told_as_such(confidence, status):
     gate = Gate(min_accuracy=0.5, min_recall=0, confidence=confidence)
-    verdict = judge(answers(range(100)), answers(range(100)), LABELS, gate)
+    verdict = apply_gate(answers(range(100)), answers(range(100)), LABELS, gate)
     assert (verdict.status, verdict.unchanged) == (status, True)
     assert "all 1000 test images exactly as the champion does" in verdict.reasons[-1]
     assert "newly right" not in " ".join(verdict.reasons)
@@ -95,7 +97,7 @@ def test_the_champion_made_again_is_told_as_such(confidence, status):
 
 def test_the_champion_made_again_is_told_what_else_it_lacks():
     # GIVEN a threshold that was raised since the champion was promoted
-    verdict = judge(answers(range(100)), answers(range(100)), LABELS, Gate(min_accuracy=0.95))
+    verdict = apply_gate(answers(range(100)), answers(range(100)), LABELS, Gate(min_accuracy=0.95))
     assert verdict.unchanged
     assert [reason.split()[0] for reason in verdict.reasons] == ["accuracy", "it"]
 
@@ -103,7 +105,7 @@ def test_the_champion_made_again_is_told_what_else_it_lacks():
 def test_a_model_that_is_as_good_and_less_sure_is_not_the_champion():
     champion = answers(range(100))
     softer = 0.9 * champion.probabilities + 0.01
-    verdict = judge(
+    verdict = apply_gate(
         evaluate_probabilities(softer, LABELS), champion, LABELS, Gate(min_accuracy=0.5)
     )
     assert (verdict.status, verdict.unchanged) == ("rejected", False)
@@ -118,9 +120,9 @@ def test_images_that_the_champion_was_trained_on_are_not_compared():
     # GIVEN a champion that is right in all images that it was trained on, and worse in the others
     champion, candidate = answers(range(200)), answers([*range(100), *range(600, 800)])
     gate = Gate(min_accuracy=0.5)
-    assert judge(candidate, champion, LABELS, gate).status == "rejected"
+    assert apply_gate(candidate, champion, LABELS, gate).status == "rejected"
     # WHEN those are left out THEN the candidate is better, in the figures too
-    verdict = judge(candidate, champion, LABELS, gate, unseen=unseen(600))
+    verdict = apply_gate(candidate, champion, LABELS, gate, unseen=unseen(600))
     assert (verdict.status, verdict.left_out) == ("accepted", 400)
     told = " ".join(verdict.reasons)
     assert "100 images newly right and 0 newly wrong against the champion (0.6667)" in told
@@ -129,7 +131,7 @@ def test_images_that_the_champion_was_trained_on_are_not_compared():
 
 @pytest.mark.parametrize(("left", "is_few"), [(1000, False), (500, False), (499, True), (10, True)])
 def test_where_fewer_than_half_of_the_images_are_left_it_is_told(left, is_few):
-    verdict = judge(answers([]), answers(range(9)), LABELS, Gate(), unseen=unseen(left))
+    verdict = apply_gate(answers([]), answers(range(9)), LABELS, Gate(), unseen=unseen(left))
     assert verdict.left_out == 1000 - left
     told = " ".join(verdict.reasons)
     assert ("fewer than half are left: keep test images" in told) == is_few
@@ -140,12 +142,12 @@ def test_a_class_of_which_no_image_is_left_has_no_part_in_the_comparison():
     champion, candidate = answers(range(0, 1000, 10)), answers(range(5, 1000, 10))
     others = LABELS != 5  # the class that the candidate never finds
     gate = Gate(min_accuracy=0.5, min_recall=0)
-    verdict = judge(candidate, champion, LABELS, gate, unseen=others)
+    verdict = apply_gate(candidate, champion, LABELS, gate, unseen=others)
     assert verdict.status == "accepted"
 
 
 def test_where_no_image_is_left_no_model_is_better():
-    verdict = judge(answers([]), answers(range(500)), LABELS, Gate(), unseen=unseen(0))
+    verdict = apply_gate(answers([]), answers(range(500)), LABELS, Gate(), unseen=unseen(0))
     assert (verdict.status, verdict.left_out) == ("rejected", 1000)
     assert (
         "trained on all 1000 test images, so nothing tells which model is better"
@@ -156,20 +158,22 @@ def test_where_no_image_is_left_no_model_is_better():
 def test_one_ruined_class_is_rejected_however_good_the_rest():
     champion = answers([n for n in range(1000) if n % 10 and n % 3 == 0])
     candidate = answers([n for n in range(1000) if n % 10 == 0 and n < 500])
-    verdict = judge(candidate, champion, LABELS, Gate(min_accuracy=0.5))
+    verdict = apply_gate(candidate, champion, LABELS, Gate(min_accuracy=0.5))
     assert verdict.status == "rejected"
     assert "recall of T-shirt/top changes by -0.5000" in " ".join(verdict.reasons)
 
 
 def test_the_lowest_recall_counts_when_it_is_asked_for():
-    verdict = judge(answers(range(0, 1000, 20)), None, LABELS, Gate(min_accuracy=0, min_recall=0.6))
+    verdict = apply_gate(
+        answers(range(0, 1000, 20)), None, LABELS, Gate(min_accuracy=0, min_recall=0.6)
+    )
     assert verdict.status == "rejected"
     assert "T-shirt/top" in verdict.reasons[0]
 
 
 def test_an_accepted_model_tells_why():
     gate = Gate(min_accuracy=0.5, min_recall=0.25, confidence=0.75, max_recall_drop=0.125)
-    verdict = judge(answers([*range(50, 100), 109]), answers(range(50, 109)), LABELS, gate)
+    verdict = apply_gate(answers([*range(50, 100), 109]), answers(range(50, 109)), LABELS, gate)
     assert verdict.status == "accepted"
     assert verdict.reasons == [
         "accuracy 0.9490 >= required 0.5000",
@@ -198,7 +202,7 @@ def test_an_accepted_model_tells_why():
 )
 def test_what_is_asked_for_is_enough(gate, candidate, champion):
     other = None if champion is None else answers(champion)
-    assert judge(answers(candidate), other, LABELS, gate).status == "accepted"
+    assert apply_gate(answers(candidate), other, LABELS, gate).status == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -216,18 +220,18 @@ def test_what_is_asked_for_is_enough(gate, candidate, champion):
 )
 def test_eight_bit_integers_may_lose_little(small, status):
     gate = Gate(min_accuracy=0, min_recall=0, max_int8_loss=0.003)
-    verdict = judge(answers(range(100)), None, LABELS, gate, quantized=answers(small))
+    verdict = apply_gate(answers(range(100)), None, LABELS, gate, quantized=answers(small))
     assert verdict.status == status
 
 
 def test_what_eight_bit_integers_lose_is_told():
     gate = Gate(min_accuracy=0, min_recall=0, max_int8_loss=0.0)
-    verdict = judge(answers([]), None, LABELS, gate, quantized=answers(range(4)))
+    verdict = apply_gate(answers([]), None, LABELS, gate, quantized=answers(range(4)))
     assert verdict.status == "accepted"
     assert verdict.reasons[-1] == (
         "accuracy lost in int8 0.0040 <= allowed 0.0000 + 0.0040 for chance"
     )
-    verdict = judge(answers([]), None, LABELS, gate, quantized=answers(range(5)))
+    verdict = apply_gate(answers([]), None, LABELS, gate, quantized=answers(range(5)))
     assert verdict.reasons == ["accuracy lost in int8 0.0050 > allowed 0.0000 + 0.0045 for chance"]
 
 
@@ -236,9 +240,9 @@ def test_the_binomial_tail_is_exact(right, count, share):
     exact = sum(
         math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(right + 1)
     )
-    assert at_most(right, count, share) == pytest.approx(exact, rel=1e-9)
+    assert binomial_cdf(right, count, share) == pytest.approx(exact, rel=1e-9)
 
 
 def test_the_binomial_tail_of_many_is_no_error():
-    assert at_most(100_000, 100_000, 0.9) == pytest.approx(1)
-    assert at_most(0, 100_000, 0.9) == 0
+    assert binomial_cdf(100_000, 100_000, 0.9) == pytest.approx(1)
+    assert binomial_cdf(0, 100_000, 0.9) == 0

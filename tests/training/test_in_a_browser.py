@@ -7,8 +7,12 @@ import subprocess
 import numpy as np
 import pytest
 
-from fashion_mnist import CLASS_NAMES, data, data_validation, evaluation, report
+from fashion_mnist import CLASS_NAMES, data, evaluation
+from fashion_mnist.data import statistics
 from fashion_mnist.evaluation import Verdict
+from fashion_mnist.reports.data import data_report
+from fashion_mnist.reports.model import model_report
+from fashion_mnist.reports.monitoring import monitoring_report
 
 # What GitHub's machines have is Google's.
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -25,8 +29,8 @@ pytestmark = [
 ]
 
 
-def model_report():
-    return report.html_report(
+def hostile_model_report():
+    return model_report(
         title=HOSTILE,
         evaluation=SAID,
         images=IMAGES,
@@ -37,10 +41,10 @@ def model_report():
     )
 
 
-def data_report():
+def hostile_data_report():
     whole = data.Dataset(IMAGES, LABELS, IMAGES, LABELS, source=HOSTILE, sha256={})
-    found = data_validation.statistics(whole)
-    return report.data_report(
+    found = statistics.compute(whole)
+    return data_report(
         title=HOSTILE,
         statistics=found,
         anomalies=[HOSTILE],
@@ -51,7 +55,7 @@ def data_report():
     )
 
 
-def monitoring_report():
+def hostile_monitoring_report():
     shares = dict.fromkeys(CLASS_NAMES, 0.1)
     usual = {
         "mean": 1.0,
@@ -75,7 +79,7 @@ def monitoring_report():
         "max_drift": 0.1,
         "reference": usual,
     }
-    return report.monitoring_report(facts, IMAGES, PROBABILITIES)
+    return monitoring_report(facts, IMAGES, PROBABILITIES)
 
 
 def open_page(page, folder):
@@ -96,7 +100,9 @@ def open_page(page, folder):
     return said.stdout, [line for line in said.stderr.splitlines() if "CONSOLE" in line]
 
 
-@pytest.mark.parametrize("make", [model_report, data_report, monitoring_report])
+@pytest.mark.parametrize(
+    "make", [hostile_model_report, hostile_data_report, hostile_monitoring_report]
+)
 def test_a_report_opens_without_an_error_and_runs_nothing(make, tmp_path):
     elements, console = open_page(make(), tmp_path)
     assert console == []

@@ -7,18 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from fashion_mnist import (
-    CLASS_NAMES,
-    data,
-    export,
-    judging,
-    lite,
-    prediction,
-    recipes,
-    training,
-)
-from fashion_mnist.evaluation import Gate, evaluate
-from fashion_mnist.recipes import Recipe
+from fashion_mnist import CLASS_NAMES, data, evaluation
+from fashion_mnist.evaluation import Gate
+from fashion_mnist.model import export, lite, network, prediction, recipes, training
+from fashion_mnist.model.recipes import Recipe
+from fashion_mnist.steps import evaluate, publish
 from fashion_mnist.storage import open_registry
 from model_registry import RegistryError, layout
 
@@ -148,10 +141,10 @@ def judge(models, dataset, tmp_path):
             "report": tmp_path / f"{name}.html",
             "manifest": tmp_path / f"{name}.json",
         }
-        said = judging.judge_model(**common, gate=gate, seed=1)
+        said = evaluate.evaluate_model(**common, gate=gate, seed=1)
         meanwhile()
         if said.verdict.status == "accepted":
-            judging.publish(**{**common, "model": models[publishes or name]}, **how)
+            publish.publish_model(**{**common, "model": models[publishes or name]}, **how)
         then(common)
         return json.loads((tmp_path / f"{name}.json").read_text())
 
@@ -381,7 +374,7 @@ def test_a_step_publish_that_is_tried_again_leaves_a_rollback(judge, registry, c
     judge("better", then=again.update)
     registry.move_champion(1, after=2, reason="complaints", moved_by="rollback")
     # WHEN it is tried again THEN the operator's choice stays
-    judging.publish(**again)
+    publish.publish_model(**again)
     assert registry.champion().version == 1
     assert "version 2 served before, and was replaced since" in capsys.readouterr().out
 
@@ -440,7 +433,7 @@ def test_a_model_that_was_swapped_after_it_was_judged_does_not_serve(judge, regi
 
 @pytest.mark.parametrize("name", ["champion", "better"])
 def test_the_int8_model_agrees_with_the_saved_model(images, models, name):
-    whole = evaluate(models[name], images.test_images, images.test_labels)
+    whole = evaluation.evaluate(models[name], images.test_images, images.test_labels)
     path = models[name] / lite.FILE
     small = lite.LiteModel(path).probabilities(images.test_images)
     assert (small.argmax(axis=1) == whole.predictions).mean() > 0.97
@@ -479,7 +472,7 @@ def test_a_ruined_int8_model_is_not_promoted_however_good_the_model(
 def test_a_convolutional_network_in_bfloat16_becomes_int8_too():
     chance = np.random.default_rng(2)
     images = chance.integers(0, 256, (200, 28, 28)).astype(np.uint8)
-    model = training.build(recipes.RECIPES["accurate"], seed=3)
+    model = network.build(recipes.RECIPES["accurate"], seed=3)
     content = lite.convert(model, images[:20])
     weights = sum(weight.numpy().size for weight in model.trainable_weights)
     assert weights < len(content) < 1.2 * weights + 20000

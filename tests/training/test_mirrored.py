@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fashion_mnist import data, evaluation, export, lite, training
-from fashion_mnist.recipes import Recipe
+from fashion_mnist import data, evaluation
+from fashion_mnist.model import export, lite, network, training
+from fashion_mnist.model.recipes import Recipe
 
 RECIPE = Recipe(
     name="mirrored",
@@ -33,7 +34,7 @@ def model(images):
 
 def test_it_says_the_mean_of_an_image_and_its_mirror_image(model, images):
     # GIVEN the same network without the recipe's mirror
-    plain = training.build(dataclasses.replace(RECIPE, mirrored=False), 1)
+    plain = network.build(dataclasses.replace(RECIPE, mirrored=False), 1)
     plain.set_weights(model.get_weights())
     there, back = (
         plain.predict(some, verbose=0)

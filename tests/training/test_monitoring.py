@@ -10,19 +10,13 @@ import os
 import numpy as np
 import pytest
 
-from fashion_mnist import (
-    CLASS_NAMES,
-    data,
-    data_validation,
-    export,
-    judging,
-    monitoring,
-    storage,
-    training,
-)
-from fashion_mnist.data import DataError
+from fashion_mnist import CLASS_NAMES, data, storage
+from fashion_mnist.data import DataError, idx, statistics
+from fashion_mnist.data.production import load
 from fashion_mnist.evaluation import Gate
-from fashion_mnist.recipes import Recipe
+from fashion_mnist.model import export, training
+from fashion_mnist.model.recipes import Recipe
+from fashion_mnist.steps import evaluate, monitor, publish
 from fashion_mnist.storage import open_registry
 from model_registry import RegistryError
 
@@ -42,7 +36,7 @@ def champion(toy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("champion")
     images = data.load(str(toy))
     data.save(images, folder / "dataset")
-    data_validation.save(folder / "dataset", data_validation.statistics(images), [])
+    statistics.save(folder / "dataset", statistics.compute(images), [])
     trained = training.train(
         images.train_images, images.train_labels, RECIPE, seed=1, log=lambda _: None
     )
@@ -61,9 +55,9 @@ def champion(toy, tmp_path_factory):
         "manifest": folder / "manifest.json",
     }
     gate = Gate(min_accuracy=0.5, min_recall=0.3)
-    said = judging.judge_model(**common, gate=gate, seed=1, reason="drift")
+    said = evaluate.evaluate_model(**common, gate=gate, seed=1, reason="drift")
     assert said.verdict.status == "accepted"
-    judging.publish(**common)
+    publish.publish_model(**common)
     return str(folder / "registry")
 
 
@@ -85,7 +79,7 @@ def look(champion, tmp_path):
 
     def run(folder, **more):
         options = {"max_drift": 0.1, "min_images": 100, "registry": champion, **more}
-        return monitoring.monitor(
+        return monitor.monitor_images(
             source=str(folder),
             run_id=f"{tmp_path.name}-{next(names)}",
             s3_endpoint="",
@@ -227,10 +221,10 @@ def test_the_report_is_kept_once_and_nothing_else_moves(
     before = open_registry(champion).champion()
     options = {"source": str(batch), "registry": champion, "s3_endpoint": "", "max_drift": 0.1}
     options |= {"min_images": 1, "run_id": "twice", "report": tmp_path / "report.html"}
-    first = monitoring.monitor(**options)
+    first = monitor.monitor_images(**options)
     # A step that is repeated, meanwhile with other images, abides by what it said.
     np.save(batch / "images.npy", 255 - production[0])
-    assert monitoring.monitor(**options) == first
+    assert monitor.monitor_images(**options) == first
     kept = tmp_path.joinpath(champion, "monitoring", "twice", "report.json")
     assert json.loads(kept.read_text()) == first
     assert open_registry(champion).champion() == before
@@ -240,7 +234,7 @@ def test_the_report_is_kept_once_and_nothing_else_moves(
 # What it reads --------------------------------------------------------------------------------------------
 
 
-def idx(array):
+def to_idx(array):
     header = bytes([0, 0, 8, array.ndim]) + np.asarray(array.shape, ">u4").tobytes()
     return header + array.astype(np.uint8).tobytes()
 
@@ -254,9 +248,9 @@ def npy(array):
 @pytest.mark.parametrize(
     ("images_name", "labels_name", "write"),
     [
-        ("a-images-idx3-ubyte", "a-labels-idx1-ubyte", idx),
-        ("a-images-idx3-ubyte.gz", "a-labels-idx1-ubyte.gz", lambda a: gzip.compress(idx(a))),
-        ("a-images-idx3-ubyte.gz", "a-labels-idx1-ubyte", idx),
+        ("a-images-idx3-ubyte", "a-labels-idx1-ubyte", to_idx),
+        ("a-images-idx3-ubyte.gz", "a-labels-idx1-ubyte.gz", lambda a: gzip.compress(to_idx(a))),
+        ("a-images-idx3-ubyte.gz", "a-labels-idx1-ubyte", to_idx),
         ("images-a.npy", "labels-a.npy", npy),
         ("day/images.npy.gz", "day/labels.npy", lambda a: gzip.compress(npy(a))),
     ],
@@ -267,7 +261,7 @@ def test_each_form_is_read_with_its_labels(batch, production, images_name, label
         (batch / name).parent.mkdir(exist_ok=True)
         (batch / name).write_bytes(write(array))
     (batch / "README.md").write_text("not an image")
-    found = monitoring.load(str(batch))
+    found = load(str(batch))
     assert np.array_equal(found.images, images)
     assert np.array_equal(found.labels, labels)
     assert found.files == [images_name]
@@ -279,10 +273,10 @@ def test_an_npz_is_read_whatever_it_is_called(batch, production):
     np.savez(batch / "day-with-labels.npz", images=images, labels=labels)
     np.savez(batch / "images.npz", images=images[:100])
     # AND labels of other files, which are IDX or .npy
-    (batch / "b-labels-idx1-ubyte").write_bytes(idx(labels))
+    (batch / "b-labels-idx1-ubyte").write_bytes(to_idx(labels))
     (batch / "labels.npy").write_bytes(npy(labels))
     # THEN all images are read, and labels where they are within
-    found = monitoring.load(str(batch))
+    found = load(str(batch))
     assert sorted(found.files) == ["day-with-labels.npz", "images.npz"]
     assert (len(found.images), (found.labels >= 0).sum()) == (700, 600)
 
@@ -291,7 +285,7 @@ def test_the_newest_files_are_read_first_and_no_more_than_asked_for(batch):
     for age, name in enumerate(["new", "old", "older"]):
         np.save(batch / f"{name}.npy", np.full((100, 28, 28), age, np.uint8))
         os.utime(batch / f"{name}.npy", (10**9 - age, 10**9 - age))
-    found = monitoring.load(str(batch), max_images=150)
+    found = load(str(batch), max_images=150)
     assert found.files == ["new.npy", "old.npy"]
     assert found.images[:, 0, 0].tolist() == [0] * 100 + [1] * 50
     assert len(found.labels) == 150
@@ -300,7 +294,7 @@ def test_the_newest_files_are_read_first_and_no_more_than_asked_for(batch):
 def test_of_a_file_with_more_than_fit_the_last_are_read(batch, production):
     # GIVEN one file, to which images are added
     np.savez(batch / "all.npz", images=production[0], labels=production[1])
-    found = monitoring.load(str(batch), max_images=50)
+    found = load(str(batch), max_images=50)
     assert np.array_equal(found.images, production[0][-50:])
     assert np.array_equal(found.labels, production[1][-50:])
 
@@ -354,7 +348,7 @@ def announcing(*shape):
         ({"a.npz": npz(images=GOOD, labels=np.zeros(2, int))}, "counts", r"int64 \(2,\), for 3"),
         ({"a.npz": npz(images=GOOD, labels=np.zeros(3))}, "counts", "its labels are float64"),
         ({"a.npz": npz(images=GOOD, labels=np.array([0, 1, 10]))}, "label-range", "from 0 to 10"),
-        ({"a-idx3-ubyte": idx(GOOD)[:-1]}, "truncated", "a-idx3-ubyte: announces"),
+        ({"a-idx3-ubyte": to_idx(GOOD)[:-1]}, "truncated", "a-idx3-ubyte: announces"),
         ({"a-idx3-ubyte": b"\x00\x00\x0d\x03"}, "format", "begins with 00000d03"),
         (
             {"a-images.npy": npy(GOOD), "a-labels.npy": npy(np.zeros(9, int))},
@@ -367,7 +361,7 @@ def test_what_is_malformed_is_told_with_its_file(batch, files, kind, says):
     for name, content in files.items():
         (batch / name).write_bytes(content)
     with pytest.raises(DataError, match=says) as caught:
-        monitoring.load(str(batch))
+        load(str(batch))
     assert caught.value.kind == kind
 
 
@@ -379,15 +373,15 @@ def test_what_is_too_large_is_told_before_it_is_read(batch, monkeypatch, name):
         "a.npz": compressed_npz(images=images),
         "a.npy": npy(images),
         "a.npy.gz": gzip.compress(npy(images)),
-        "a-idx3-ubyte.gz": gzip.compress(idx(images)),
+        "a-idx3-ubyte.gz": gzip.compress(to_idx(images)),
     }
     (batch / name).write_bytes(content[name])
-    assert len(monitoring.load(str(batch)).images) == 200
+    assert len(load(str(batch)).images) == 200
     # WHEN it holds more than is read
-    monkeypatch.setattr(data, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(idx, "MAX_BYTES", 100_000)
     assert (batch / name).stat().st_size < 10_000 or name == "a.npy"
     with pytest.raises(DataError, match=f"{name}: it has more than 100000 bytes") as caught:
-        monitoring.load(str(batch))
+        load(str(batch))
     assert caught.value.kind == "size"
 
 
@@ -397,7 +391,7 @@ def test_a_bucket_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setattr(storage, "PATIENCE", datetime.timedelta(seconds=1))
     with pytest.raises(DataError, match="s3://not-there cannot be read"):
-        monitoring.load("s3://not-there", "http://127.0.0.1:1")
+        load("s3://not-there", "http://127.0.0.1:1")
 
 
 def test_too_few_images_tell_nothing(look, batch):
@@ -420,7 +414,7 @@ def test_chance_alone_stays_below_the_usual_limit_from_500_images_on():
 
     def over(count):
         draws = chance.multinomial(count, [0.1] * 10, size=2000)
-        return np.mean([data_validation.stability_index(draw, usual) > 0.1 for draw in draws])
+        return np.mean([statistics.stability_index(draw, usual) > 0.1 for draw in draws])
 
     assert over(500) == 0
     assert over(100) > 0.2

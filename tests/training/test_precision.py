@@ -2,7 +2,7 @@
 
 import pytest
 
-from fashion_mnist import recipes, training
+from fashion_mnist.model import network, recipes
 
 X86 = "flags\t\t: fpu sse2 avx2 avx512f{more} xsave\n"
 
@@ -21,11 +21,11 @@ X86 = "flags\t\t: fpu sse2 avx2 avx512f{more} xsave\n"
 def test_bfloat16_is_for_processors_that_have_it(tmp_path, cpuinfo, has):
     if cpuinfo is not None:
         (tmp_path / "cpuinfo").write_text(cpuinfo)
-    assert training.has_bfloat16(tmp_path / "cpuinfo") is has
+    assert network.has_bfloat16(tmp_path / "cpuinfo") is has
 
 
 def policies(recipe, **how):
-    model = training.build(recipes.RECIPES[recipe], 1, **how)
+    model = network.build(recipes.RECIPES[recipe], 1, **how)
     return {layer.dtype_policy.name for layer in model.layers}
 
 
@@ -34,6 +34,6 @@ def test_a_model_that_is_kept_computes_alike_on_every_machine():
 
 
 def test_a_model_that_trains_computes_in_what_this_machine_is_fast_with():
-    expected = "mixed_bfloat16" if training.has_bfloat16() else "float32"
+    expected = "mixed_bfloat16" if network.has_bfloat16() else "float32"
     assert policies("fast", trains=True) == {expected, "float32"}
     assert policies("quick", trains=True) == {"float32"}

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fashion_mnist import data, export, prediction, training
-from fashion_mnist.recipes import Recipe
+from fashion_mnist import data
+from fashion_mnist.model import export, prediction, training
+from fashion_mnist.model.recipes import Recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPE = Recipe(

@@ -22,9 +22,9 @@ from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.core_v1 import Namespace, Pod, ServiceAccount, ServiceAccountToken
 from lightkube.types import PatchType
 
-from fashion_mnist import tfjob
+from fashion_mnist.distributed import tfjob
 from fashion_mnist.kubernetes import RefusedError
-from fashion_mnist.training import WorkersError
+from fashion_mnist.model.strategy import WorkersError
 from tests.cluster import CLUSTER, connect, until
 
 CRDS = os.environ.get("TFJOB_CRDS", "")

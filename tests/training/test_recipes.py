@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from fashion_mnist import recipes, training
+from fashion_mnist.model import network, recipes
 
 
 def test_what_is_given_takes_the_place_of_the_recipes_own():
@@ -30,4 +30,4 @@ def test_what_cannot_be_is_told(name, given, message):
 def test_a_layer_that_is_not_known_is_told():
     recipe = dataclasses.replace(recipes.RECIPES["fast"], layers=("flatten", "lstm 8"))
     with pytest.raises(ValueError, match="layer 'lstm 8' of recipe 'fast' is not known"):
-        training.build(recipe, seed=1)
+        network.build(recipe, seed=1)

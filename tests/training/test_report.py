@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from fashion_mnist import CLASS_NAMES, evaluation, report
+from fashion_mnist import CLASS_NAMES, evaluation
 from fashion_mnist.evaluation import Verdict
+from fashion_mnist.reports.model import model_report, summary
 
 COUNT = 200
 LABELS = (np.arange(COUNT) % 10).astype(np.uint8)
@@ -33,7 +34,7 @@ CANDIDATE, CHAMPION = answers(0, 1, 2), answers(2, 30, 40, 50, 60)
 
 
 def page(**more):
-    return report.html_report(
+    return model_report(
         title="Run <1>",
         evaluation=CANDIDATE,
         images=IMAGES,
@@ -120,7 +121,7 @@ def test_what_comes_from_outside_is_text():
 
 @pytest.mark.parametrize("epochs", [0, 1, 2])
 def test_any_number_of_epochs_is_drawn(epochs):
-    text = report.html_report(
+    text = model_report(
         title="x",
         evaluation=CANDIDATE,
         images=IMAGES,
@@ -133,7 +134,7 @@ def test_any_number_of_epochs_is_drawn(epochs):
 
 
 def test_the_summary_has_verdict_figures_and_the_card():
-    text = report.summary(
+    text = summary(
         title="Run 1",
         evaluation=CANDIDATE,
         verdict=VERDICT,

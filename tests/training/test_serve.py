@@ -14,7 +14,8 @@ import httpx
 import numpy as np
 import pytest
 
-from fashion_mnist import data, evaluation, export, recipes, training
+from fashion_mnist import data, evaluation
+from fashion_mnist.model import export, recipes, training
 from fashion_mnist.storage import open_registry
 from model_registry import Registry
 from tests.manifests import manifest

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fashion_mnist import tfjob
+from fashion_mnist.distributed import tfjob
 from fashion_mnist.kubernetes import RefusedError
-from fashion_mnist.training import WorkersError
+from fashion_mnist.model.strategy import WorkersError
 from training import compile as compiling
 
 POD = {
@@ -119,9 +119,7 @@ def test_worker_fetches_the_bundle_that_its_step_runs(tmp_path, monkeypatch):
         "CODE_SHA256": hashlib.sha256(bundle).hexdigest(),
         "CODE_ENDPOINT": "",
     }
-    source = (
-        "import json; from fashion_mnist import tfjob; print(json.dumps(tfjob.worker_command()))"
-    )
+    source = "import json; from fashion_mnist.distributed import tfjob; print(json.dumps(tfjob.worker_command()))"
     told = subprocess.run([sys.executable, "-c", source], env=step, capture_output=True, text=True)
     command = json.loads(told.stdout)
     # THEN its workers' command stays far below what Linux takes, 128 KiB for an argument
@@ -130,7 +128,7 @@ def test_worker_fetches_the_bundle_that_its_step_runs(tmp_path, monkeypatch):
     command[0] = sys.executable
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert "fashion_mnist/workers.py" in done.stderr
+    assert "fashion_mnist/distributed/workers.py" in done.stderr
     assert str(Path(tfjob.__file__).parent) not in done.stderr
     assert "KeyError: 'WORK_ADDRESS'" in done.stderr
 

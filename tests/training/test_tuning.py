@@ -9,7 +9,8 @@ from pathlib import Path
 import obstore
 import pytest
 
-from fashion_mnist import data, tuning
+from fashion_mnist import data
+from fashion_mnist.steps import tune
 from fashion_mnist.storage import open_store
 from kfp_ops import Client, DesiredState, PipelineSpec, RunSpec, RunState, apply, observe, plan
 from sandbox import Sandbox
@@ -34,7 +35,7 @@ SPACE = json.dumps(
 
 
 def drawn(trials, parallelism=1, seed=1, space=SPACE):
-    shares = [json.loads(s) for s in tuning.suggest(space, trials, parallelism, BASE, seed)]
+    shares = [json.loads(s) for s in tune.suggest(space, trials, parallelism, BASE, seed)]
     return shares, sorted((t for share in shares for t in share), key=lambda t: t["trial"])
 
 
@@ -89,24 +90,24 @@ def place(tmp_path):
 
 def test_the_best_comes_first(place):
     where = place(said(0, 0.8), said(1, 0.9, loss=0.4), said(2, 0.9, loss=0.3), said(3, 0.1))
-    ranked = tuning.results(4, **where)
+    ranked = tune.results(4, **where)
     assert [each["trial"] for each in ranked] == [2, 1, 0, 3]
-    page = tuning.table(ranked)
+    page = tune.table(ranked)
     assert page.index("<td>2</td><td>0.9</td>") < page.index("<td>0</td><td>0.8</td>")
 
 
 def test_a_trial_without_a_result_is_an_error(place):
     with pytest.raises(ValueError, match="trials 1, 3 left no result"):
-        tuning.results(4, **place(said(0, 0.8), said(2, 0.9)))
+        tune.results(4, **place(said(0, 0.8), said(2, 0.9)))
 
 
 def test_a_trial_is_judged_on_images_that_it_was_not_trained_on_and_not_twice(place, toy, capsys):
     images = data.load(str(toy))
     where = place(said(0, 0.5))
     share = json.dumps([{"trial": 0, **BASE}, {"trial": 1, **BASE, "batch_size": 50, "epochs": 4}])
-    tuning.run_trials(share, images, seed=1, **where)
+    tune.run_trials(share, images, seed=1, **where)
     # 550 images make eleven batches of 50; the other fifty were held out.
-    best, first = tuning.results(2, **where)
+    best, first = tune.results(2, **where)
     assert first["val_accuracy"] == 0.5
     assert best["val_accuracy"] * 50 == pytest.approx(round(best["val_accuracy"] * 50))
     assert best["val_accuracy"] > 0.8
@@ -118,14 +119,14 @@ def test_a_trial_that_diverged_is_the_last_of_its_accuracy(place, toy, tmp_path)
     where = place()
     wild = {**BASE, "recipe": "notebook", "epochs": 1, "batch_size": 50, "learning_rate": 1e36}
     share = json.dumps([{"trial": 1, **wild}])
-    tuning.run_trials(share, data.load(str(toy)), seed=1, **where)
+    tune.run_trials(share, data.load(str(toy)), seed=1, **where)
     kept = json.loads((tmp_path / "tuning" / "r1" / "1.json").read_text())
     assert kept["loss"] is None
     # THEN it is ranked by its accuracy, and behind any that is as good
     place(said(0, kept["val_accuracy"], loss=9.0))
-    ranked = tuning.results(2, **where)
+    ranked = tune.results(2, **where)
     assert [each["trial"] for each in ranked] == [0, 1]
-    assert "<td>diverged</td>" in tuning.table(ranked)
+    assert "<td>diverged</td>" in tune.table(ranked)
 
 
 @pytest.mark.slow

@@ -13,10 +13,11 @@ import numpy as np
 import obstore
 import pytest
 
-from fashion_mnist import data, recipes, training
-from fashion_mnist import workers as many
+from fashion_mnist import data
+from fashion_mnist.distributed import workers as many
+from fashion_mnist.model import recipes, training
+from fashion_mnist.model.strategy import Worker, WorkersError
 from fashion_mnist.storage import open_store
-from fashion_mnist.training import Worker, WorkersError
 
 # All that keeps something of its own while it trains: statistics, seeds, random changes.
 RECIPE = dataclasses.replace(
@@ -97,7 +98,7 @@ def pair(store_path):
         hosts = [f"127.0.0.1:{each.getsockname()[1]}" for each in (a, b)]
     return [
         subprocess.Popen(
-            [sys.executable, "-u", "-m", "fashion_mnist.workers"],
+            [sys.executable, "-u", "-m", "fashion_mnist.distributed.workers"],
             env={
                 **os.environ,
                 "WORK_ADDRESS": str(store_path),

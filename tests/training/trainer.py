@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 
 import numpy as np
 
-from fashion_mnist import training
-from fashion_mnist.checkpoints import Checkpoints
-from fashion_mnist.recipes import Recipe
+from fashion_mnist.model import training
+from fashion_mnist.model.checkpoints import Checkpoints
+from fashion_mnist.model.recipes import Recipe
 
 address, endpoint, weights, *dies = sys.argv[1:]
 

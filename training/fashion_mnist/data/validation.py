@@ -11,23 +11,25 @@ as it was published (`reference.PUBLISHED`).
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fashion_mnist import CLASS_NAMES, data, reference
-from fashion_mnist.data import DataError, Dataset
-
-BINS = 16
-# Class means are kept as 7 x 7 pixels: each stands for a block of 4 x 4.
-_BLOCK = 4
-# So many images are widened at once.
-_BATCH = 5000
-_SMALL = 1e-6
+from fashion_mnist import CLASS_NAMES, data
+from fashion_mnist.data import reference
+from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.errors import DataError
+from fashion_mnist.data.statistics import (
+    SMALL,
+    blocks,
+    class_counts,
+    compute,
+    mean_shift,
+    splits,
+    stability_index,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,58 +110,8 @@ def inspect(
         if not error.kind:
             raise
         return Inspection(None, None, [Anomaly(error.kind, error.split, str(error))])
-    current = statistics(dataset)
+    current = compute(dataset)
     return Inspection(dataset, current, validate(dataset, current, limits=limits, earlier=earlier))
-
-
-def statistics(dataset: Dataset) -> dict[str, Any]:
-    """What a data set is like, as JSON, by split ("train", "test").
-
-    Each split has: `images` (how many); `shape` and `dtype` of one image; `counts` by class;
-    `mean` and `deviation` of pixels (0 to 255); `spread`, the standard deviation of images' means
-    within their class; `histogram`, shares of pixels in 16 equal bins;
-    `duplicates`, images that were in the split before; `leaked`, test images that are among the
-    training images; `agreement` by class, the share of its images that lie nearest (Euclidean) to
-    the class's own mean training image; `class_images` by class, the mean image as 7 x 7 bytes,
-    hexadecimal.
-    """
-    means = _class_means(dataset.train_images, dataset.train_labels)
-    # Not the images themselves: a copy of each takes as much memory again as all of them.
-    training_images = set(data.digests(dataset.train_images))
-    result: dict[str, Any] = {}
-    for split, images, labels in _splits(dataset):
-        counts = np.bincount(labels, minlength=data.CLASSES)
-        pixels = _histogram(images)
-        shares = pixels / pixels.sum()
-        mean = float(shares @ np.arange(256))
-        distinct = training_images if split == "train" else set(data.digests(images))
-        correct = _nearest(images, means) == labels
-        own_means = _class_means(images, labels)
-        brightness = images.mean(axis=(1, 2))
-        within = brightness - own_means.mean(axis=(1, 2))[labels]
-        result[split] = {
-            "images": len(images),
-            "shape": list(images.shape[1:]),
-            "dtype": str(images.dtype),
-            "counts": {name: int(counts[i]) for i, name in enumerate(CLASS_NAMES)},
-            "mean": round(mean, 4),
-            "deviation": round(math.sqrt(shares @ (np.arange(256) - mean) ** 2), 4),
-            "spread": round(float(within.std()), 4),
-            "histogram": [round(float(v), 6) for v in shares.reshape(BINS, -1).sum(axis=1)],
-            "duplicates": len(images) - len(distinct),
-            "leaked": len(distinct & training_images) if split == "test" else 0,
-            "agreement": {
-                name: round(float(correct[labels == i].mean()), 4)
-                for i, name in enumerate(CLASS_NAMES)
-                if counts[i] and not np.isnan(means[i, 0, 0])
-            },
-            "class_images": {
-                name: _shrink(own_means[i]).tobytes().hex()
-                for i, name in enumerate(CLASS_NAMES)
-                if counts[i]
-            },
-        }
-    return result
 
 
 def validate(
@@ -181,10 +133,10 @@ def validate(
     anomalies = _schema(dataset)
     if anomalies:
         return anomalies
-    current = current or statistics(dataset)
+    current = current or compute(dataset)
     earlier = earlier or reference.PUBLISHED
     anomalies += _checksums(dataset)
-    for split, images, labels in _splits(dataset):
+    for split, images, labels in splits(dataset):
         anomalies += _classes(split, current[split], earlier[split], limits)
         anomalies += _copies(split, current[split], limits)
         anomalies += _swapped(split, images, labels, current[split], earlier[split])
@@ -198,96 +150,10 @@ def validate(
     return anomalies
 
 
-def stability_index(actual: Any, expected: Any) -> float:
-    """The population stability index of two distributions over the same bins; 0 is no change.
-
-    The symmetrised Kullback-Leibler divergence, sum (p - q) ln(p / q) with natural logarithms, as
-    credit scoring uses it (Siddiqi, "Credit Risk Scorecards", 2006). Empty bins count as 1e-6.
-
-    Args:
-        actual: counts or shares, one for each bin.
-        expected: the same of the reference.
-    """
-    p = np.maximum(np.asarray(actual, float) / np.sum(actual), _SMALL)
-    q = np.maximum(np.asarray(expected, float) / np.sum(expected), _SMALL)
-    return float(((p - q) * np.log(p / q)).sum())
-
-
-def mean_shift(current: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """The standardised mean difference of pixels, as if the other had the same shares of classes.
-
-    Args:
-        current: statistics of a split.
-        other: those of the split to hold it against.
-
-    Returns:
-        the difference of means over the other's standard deviation of pixels; 0 where they have no
-        class in common.
-    """
-    common = [name for name in current["class_images"] if name in other["class_images"]]
-    weights = np.array([current["counts"][name] for name in common], float)
-    if not common or not other["deviation"]:
-        return 0.0
-    actual, expected = (
-        np.array(
-            [
-                np.mean(list(bytes.fromhex(split_statistics["class_images"][name])))
-                for name in common
-            ]
-        )
-        for split_statistics in (current, other)
-    )
-    return float((actual - expected) @ weights / weights.sum() / other["deviation"])
-
-
-def drift(current: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, float]:
-    """Population stability indices: pixels of `train` and of `test`, and the training `classes`.
-
-    Args:
-        current: the statistics of a data set.
-        earlier: those to hold it against; it may have classes of other names.
-    """
-    actual, expected = current["train"]["counts"], earlier["train"]["counts"]
-    names = dict.fromkeys((*actual, *expected))
-    return {
-        "train": stability_index(current["train"]["histogram"], earlier["train"]["histogram"]),
-        "test": stability_index(current["test"]["histogram"], earlier["test"]["histogram"]),
-        "classes": stability_index(_counts(actual, names), _counts(expected, names)),
-    }
-
-
-def save(
-    directory: Path,
-    current: Mapping[str, Any],
-    anomalies: list[Anomaly],
-    earlier: Mapping[str, Any] | None = None,
-) -> None:
-    """Keep statistics, anomalies and drift beside a data set that `data.save` wrote."""
-    record = {
-        "statistics": current,
-        "anomalies": [str(anomaly) for anomaly in anomalies],
-        "drift": drift(current, earlier or reference.PUBLISHED),
-    }
-    (directory / "statistics.json").write_text(json.dumps(record), encoding="utf-8")
-
-
-def load_saved(directory: Path) -> Mapping[str, Any]:
-    """What `save` kept: `statistics`, `anomalies` as sentences, `drift`; empty if it kept none."""
-    path = directory / "statistics.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _splits(dataset: Dataset) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    return [
-        ("train", dataset.train_images, dataset.train_labels),
-        ("test", dataset.test_images, dataset.test_labels),
-    ]
-
-
 def _schema(dataset: Dataset) -> list[Anomaly]:
     """What the arrays are in themselves; the other checks need it to be right."""
     anomalies: list[Anomaly] = []
-    for split, images, labels in _splits(dataset):
+    for split, images, labels in splits(dataset):
         if images.dtype != np.uint8 or labels.dtype != np.uint8:
             message = f"images are {images.dtype} and labels {labels.dtype}; both must be uint8"
             anomalies.append(Anomaly("dtype", split, message))
@@ -334,7 +200,7 @@ def _classes(
         return anomalies
     # One image more in each class, since an empty one would count for more than it tells.
     actual, expected = (
-        np.array(_counts(split_statistics["counts"], CLASS_NAMES)) + 1
+        np.array(class_counts(split_statistics["counts"], CLASS_NAMES)) + 1
         for split_statistics in (current, earlier)
     )
     index = stability_index(actual, expected)
@@ -432,7 +298,7 @@ def _labels(
             message = (
                 f"of {name}, {share:.1%} lie nearest to the mean image of their class, and "
                 f"{expected:.1%} do in the reference; about "
-                f"{(expected - share) / max(expected, _SMALL):.0%} of the labels may be wrong"
+                f"{(expected - share) / max(expected, SMALL):.0%} of the labels may be wrong"
             )
             anomalies.append(Anomaly("labels", split, message))
     return anomalies
@@ -485,7 +351,7 @@ def _swapped(
         ) @ towards
         class_images = images[labels == CLASS_NAMES.index(names[label])]
         counts = current["counts"][names[label]], earlier["counts"][names[label]]
-        chance = (_blocks(class_images) @ towards).std() * math.sqrt(1 / counts[0] + 1 / counts[1])
+        chance = (blocks(class_images) @ towards).std() * math.sqrt(1 / counts[0] + 1 / counts[1])
         if beyond > 3 * chance:
             message = (
                 f"the mean image of {names[label]} is that of {names[nearest_label]} in the reference; "
@@ -498,54 +364,3 @@ def _swapped(
 def _centred(images: list[str]) -> np.ndarray:
     pixels = np.array([list(bytes.fromhex(image)) for image in images], float)
     return pixels - pixels.mean(axis=0)
-
-
-def _batches(images: np.ndarray) -> Iterator[np.ndarray]:
-    """The images in parts, since what is computed of them is eight times as large."""
-    for at in range(0, len(images), _BATCH):
-        yield images[at : at + _BATCH]
-
-
-def _histogram(images: np.ndarray) -> np.ndarray:
-    """How many pixels have each of the 256 values."""
-    return sum(
-        (np.bincount(batch.reshape(-1), minlength=256) for batch in _batches(images)),
-        np.zeros(256, int),
-    )
-
-
-def _class_means(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mean images, float32 (10, 28, 28); those of classes without images are not a number."""
-    means = np.full((data.CLASSES, *images.shape[1:]), np.nan, np.float32)
-    for label in np.unique(labels):
-        means[label] = images[labels == label].mean(axis=0, dtype=np.float64)
-    return means
-
-
-def _nearest(images: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """For each image (n, 28, 28) the class whose mean is nearest, (n,)."""
-    present = np.flatnonzero(~np.isnan(means[:, 0, 0]))
-    flat = means[present].reshape(len(present), -1).astype(np.float64)
-    nearest: list[np.ndarray] = []
-    for batch in _batches(images):
-        pixels = batch.reshape(-1, flat.shape[1]).astype(np.float64)
-        # The square of the image itself is the same for all classes.
-        nearest.append(present[((flat**2).sum(axis=1) - 2 * pixels @ flat.T).argmin(axis=1)])
-    return np.concatenate(nearest)
-
-
-def _shrink(image: np.ndarray) -> np.ndarray:
-    """A mean image (28, 28) as uint8 (7, 7)."""
-    return _blocks(image[None]).reshape(-1, image.shape[1] // _BLOCK).round().astype(np.uint8)
-
-
-def _blocks(images: np.ndarray) -> np.ndarray:
-    """The means of blocks of images (n, 28, 28): (n, 49)."""
-    side = images.shape[1] // _BLOCK
-    blocks = images.reshape(-1, side, _BLOCK, side, _BLOCK).mean(axis=(2, 4))
-    return blocks.reshape(len(images), -1)
-
-
-def _counts(counts: Mapping[str, int], names: Iterable[str]) -> list[int]:
-    """The counts of classes in the order of their names; a class that is not there has no images."""
-    return [counts.get(name, 0) for name in names]

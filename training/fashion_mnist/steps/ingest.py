@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fashion_mnist import CLASS_NAMES, data, data_validation, reference, training
-from fashion_mnist.data import DataError
-from fashion_mnist.data_validation import Limits
-from fashion_mnist.recipes import Recipe
-from fashion_mnist.report import data_report
+from fashion_mnist import CLASS_NAMES, data
+from fashion_mnist.data import DataError, reference, statistics, validation
+from fashion_mnist.data.validation import Limits
+from fashion_mnist.model import training
+from fashion_mnist.model.recipes import Recipe
+from fashion_mnist.reports.data import data_report
 from fashion_mnist.storage import open_registry
 from model_registry import Champion
 
 
-def ingest(
+def ingest_data(
     *,
     source: str,
     registry: str,
@@ -59,7 +60,7 @@ def ingest(
     earlier_name = (
         f"the data of version {champion.version}" if champion and champion_statistics else ""
     )
-    inspection = data_validation.inspect(
+    inspection = validation.inspect(
         source,
         s3_endpoint=s3_endpoint,
         limits=limits,
@@ -85,7 +86,7 @@ def ingest(
     if recipe:
         training.check(inspection.dataset.train_images, recipe, workers)
     data.save(inspection.dataset, dataset)
-    data_validation.save(dataset, inspection.statistics, inspection.anomalies, champion_statistics)
+    statistics.save(dataset, inspection.statistics, inspection.anomalies, champion_statistics)
     loaded = inspection.dataset
     headline = (
         f"{len(loaded.train_images)} training and {len(loaded.test_images)} test images from "

@@ -1,113 +1,13 @@
-"""How good a model is: overall, by class, and against another on the same images."""
+"""The gate: whether a model may serve."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 
-from fashion_mnist import CLASS_NAMES, export
-
-# The most by which one model's probabilities differ from one machine to another.
-_SAME = 1e-3
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """A model's answers to labelled images.
-
-    Attributes:
-        accuracy: share that is right, 0 to 1.
-        loss: mean cross-entropy.
-        recall: for each class by name, the share of its images that are found; a class without images
-            is not in it.
-        confusion: int (10, 10); row is the label, column the prediction.
-        predictions: uint8 (n,).
-        probabilities: float32 (n, 10).
-    """
-
-    accuracy: float
-    loss: float
-    recall: dict[str, float]
-    confusion: np.ndarray
-    predictions: np.ndarray
-    probabilities: np.ndarray
-
-
-def evaluate(directory: Path, images: np.ndarray, labels: np.ndarray) -> Evaluation:
-    """Judge an exported SavedModel by what it serves: raw uint8 images (n, 28, 28) and labels (n,).
-
-    Raises:
-        OSError: there is no SavedModel in the directory.
-    """
-    return evaluate_probabilities(probabilities(directory, images), labels)
-
-
-def probabilities(directory: Path, images: np.ndarray) -> np.ndarray:
-    """What an exported SavedModel answers to raw uint8 images (n, 28, 28): float32 (n, 10).
-
-    Raises:
-        OSError: there is no SavedModel in the directory.
-    """
-    import tensorflow as tf
-
-    serve = export.load(directory)
-    parts = [
-        serve(images=tf.constant(images[start : start + 1000]))["probabilities"].numpy()
-        for start in range(0, len(images), 1000)
-    ]
-    return np.concatenate(parts)
-
-
-def evaluate_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
-    """What probabilities (n, 10) are worth against labels (n,)."""
-    predictions = probabilities.argmax(axis=1).astype(np.uint8)
-    confusion = np.zeros((10, 10), int)
-    np.add.at(confusion, (labels, predictions), 1)
-    label_probabilities = probabilities[np.arange(len(labels)), labels]
-    counts = confusion.sum(axis=1)
-    return Evaluation(
-        accuracy=float((predictions == labels).mean()),
-        loss=float(-np.log(np.clip(label_probabilities, 1e-7, 1)).mean()),
-        recall={
-            name: float(confusion[i, i] / counts[i])
-            for i, name in enumerate(CLASS_NAMES)
-            if counts[i]
-        },
-        confusion=confusion,
-        predictions=predictions,
-        probabilities=probabilities,
-    )
-
-
-def are_alike(current: Evaluation, other: Evaluation) -> bool:
-    """Whether two models answered the same images as one and the same model does.
-
-    Training is deterministic: the same data, settings and seed make the same model again. Different
-    models may choose the same classes where those are easy, but are not equally sure of them.
-    """
-    return bool(
-        np.array_equal(current.predictions, other.predictions)
-        # Float32's sums may be taken in another order.
-        and np.abs(current.probabilities - other.probabilities).max() < _SAME
-    )
-
-
-def prediction_columns(evaluation: Evaluation, labels: np.ndarray) -> dict[str, object]:
-    """A model's answers as JSON has them.
-
-    `classes` are names; `label` and `predicted` (0 to 9) and `confidence` (0 to 1, four places) have a
-    value for each image.
-    """
-    confidence = evaluation.probabilities.max(axis=1)
-    return {
-        "classes": list(CLASS_NAMES),
-        "label": labels.tolist(),
-        "predicted": evaluation.predictions.tolist(),
-        "confidence": [round(float(share), 4) for share in confidence],
-    }
+from fashion_mnist.evaluation.metrics import Evaluation, are_alike, evaluate_probabilities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +49,7 @@ class Verdict:
     left_out: int = 0
 
 
-def judge(
+def apply_gate(
     candidate: Evaluation,
     champion: Evaluation | None,
     labels: np.ndarray,
@@ -172,17 +72,17 @@ def judge(
         quantized: the answers of the candidate in eight-bit integers; None leaves that rule out.
         unseen: bool (n,), which images the champion was not trained on; None takes all for such.
     """
-    rules = _alone(candidate, labels, gate, quantized)
+    rules = _absolute_rules(candidate, labels, gate, quantized)
     unchanged, left_out, notes = False, 0, list[str]()
     if champion is not None:
         unchanged = are_alike(candidate, champion)
         if unchanged:
-            rules.append(_same(labels, gate))
+            rules.append(_unchanged_rule(labels, gate))
         else:
             unseen = np.ones(len(labels), bool) if unseen is None else unseen
             left_out = int((~unseen).sum())
             notes = _notes(left_out, len(labels))
-            rules += _against(candidate, champion, labels, gate, unseen)
+            rules += _champion_rules(candidate, champion, labels, gate, unseen)
     failed = [sentence for holds, sentence in rules if not holds]
     passed = [sentence for holds, sentence in rules if holds]
     status, reasons = ("rejected", failed) if failed else ("accepted", passed)
@@ -193,7 +93,7 @@ def judge(
 _Rule = tuple[bool, str]
 
 
-def _alone(
+def _absolute_rules(
     candidate: Evaluation, labels: np.ndarray, gate: Gate, small: Evaluation | None
 ) -> list[_Rule]:
     """What a model must be by itself."""
@@ -225,7 +125,7 @@ def _alone(
     return rules
 
 
-def _same(labels: np.ndarray, gate: Gate) -> _Rule:
+def _unchanged_rule(labels: np.ndarray, gate: Gate) -> _Rule:
     """What is said of the champion made again; p is 1 where nothing has changed."""
     return (
         gate.confidence <= 0,
@@ -234,7 +134,7 @@ def _same(labels: np.ndarray, gate: Gate) -> _Rule:
     )
 
 
-def _against(
+def _champion_rules(
     candidate: Evaluation,
     champion: Evaluation,
     labels: np.ndarray,
@@ -305,7 +205,7 @@ def mcnemar(better: int, worse: int) -> float:
     return tail / 2**changed if changed else 1.0
 
 
-def at_most(right: int, count: int, share: float) -> float:
+def binomial_cdf(right: int, count: int, share: float) -> float:
     """How likely chance alone makes at most `right` of `count` answers right, of which `share` are.
 
     The binomial distribution's lower tail, exact but for rounding.

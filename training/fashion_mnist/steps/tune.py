@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import obstore
 
-from fashion_mnist import recipes, training
 from fashion_mnist.data import Dataset
-from fashion_mnist.report import page
+from fashion_mnist.model import recipes, training
+from fashion_mnist.reports.page import page
 from fashion_mnist.storage import open_store, subaddress
 from model_registry import layout
 

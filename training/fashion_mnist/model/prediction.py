@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion_mnist import CLASS_NAMES, export, lite
-from fashion_mnist.attempts import PermanentError
+from fashion_mnist import CLASS_NAMES
+from fashion_mnist.errors import PermanentError
+from fashion_mnist.model import export, lite
 
 RUNTIMES = ("litert", "tensorflow")
 

@@ -27,11 +27,14 @@ from typing import Any
 import numpy as np
 import obstore
 
-from fashion_mnist import kubernetes, tfjob, training
-from fashion_mnist.checkpoints import Checkpoints
-from fashion_mnist.recipes import Recipe
+from fashion_mnist import kubernetes
+from fashion_mnist.distributed import tfjob
+from fashion_mnist.model import network, strategy, training
+from fashion_mnist.model.checkpoints import Checkpoints
+from fashion_mnist.model.recipes import Recipe
+from fashion_mnist.model.strategy import WorkersError
+from fashion_mnist.model.training import Trained
 from fashion_mnist.storage import open_store, subaddress
-from fashion_mnist.training import Trained, WorkersError
 from model_registry import layout
 
 _TASK, _RESULT = "task.npz", "result.npz"
@@ -91,7 +94,7 @@ def train(
             weights, result = _get(store, _RESULT)
         except FileNotFoundError as error:
             raise WorkersError("the workers ended and left no model; train again") from error
-    model = training.build(recipe, seed)
+    model = network.build(recipe, seed)
     model.set_weights([weights[f"w{index}"] for index in range(len(weights))])
     history = [training.Epoch(**epoch) for epoch in result["history"]]
     return Trained(model, history, result["seconds"])
@@ -107,7 +110,7 @@ def work() -> None:
     arrays, task_config = _get(store, _TASK)
     recipe = Recipe(**{**task_config["recipe"], "layers": tuple(task_config["recipe"]["layers"])})
     trained = training.train(arrays["images"], arrays["labels"], recipe, seed=task_config["seed"])
-    if training.Worker.from_environment().is_chief:
+    if strategy.Worker.from_environment().is_chief:
         weights = {f"w{index}": weight for index, weight in enumerate(trained.model.get_weights())}
         history = [dataclasses.asdict(epoch) for epoch in trained.history]
         _put(store, _RESULT, weights, {"history": history, "seconds": trained.seconds})
@@ -139,7 +142,7 @@ def processes(workers: int, environment: Mapping[str, str], log: Callable[[str],
                 with file.open("wb") as out:
                     running.append(
                         subprocess.Popen(
-                            [sys.executable, "-m", "fashion_mnist.workers"],
+                            [sys.executable, "-m", "fashion_mnist.distributed.workers"],
                             env={
                                 **os.environ,
                                 **environment,

@@ -12,22 +12,21 @@ ones, which serve, are the mean of all workers'.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fashion_mnist.checkpoints import Checkpoints, State
-from fashion_mnist.recipes import Recipe
+from fashion_mnist.model.checkpoints import Checkpoints, State
+from fashion_mnist.model.network import build, dtype_policy
+from fashion_mnist.model.recipes import Recipe
+from fashion_mnist.model.strategy import Worker, all_workers, per_worker_variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,179 +56,6 @@ class Trained:
     model: Any
     history: list[Epoch]
     seconds: float
-
-
-class WorkersError(RuntimeError):
-    """The workers did not come together, or one of them was lost on the way."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Worker:
-    """Which of the workers this process is; one alone is number 0 of 1."""
-
-    index: int = 0
-    count: int = 1
-
-    @classmethod
-    def from_environment(cls) -> Worker:
-        """What TF_CONFIG says: https://www.tensorflow.org/guide/distributed_training#TF_CONFIG.
-
-        Raises:
-            ValueError: it names other tasks than workers.
-        """
-        tf_config = json.loads(os.environ.get("TF_CONFIG") or "{}")
-        cluster, task = tf_config.get("cluster", {}), tf_config.get("task", {})
-        if not cluster:
-            return cls()
-        if set(cluster) != {"worker"} or task.get("type") != "worker":
-            raise ValueError(
-                f"TF_CONFIG names {', '.join(sorted(cluster))}; this trains with workers only"
-            )
-        return cls(int(task["index"]), len(cluster["worker"]))
-
-    @property
-    def is_chief(self) -> bool:
-        """Whether this is the worker that writes."""
-        return self.index == 0
-
-
-@functools.cache
-def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this machine computes in bfloat16 by itself; emulated, it takes ten times float32's time.
-
-    GPUs do from compute capability 8.0, x86 processors with AVX-512 BF16 or AMX, ARM's with BF16.
-
-    Args:
-        cpuinfo: what Linux tells of the processor; without it there is none.
-    """
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
-        return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
-    flags = set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.exists() else set[str]()
-    return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
-
-
-def dtype_policy(recipe: Recipe) -> str:
-    """Keras' name of what the recipe computes in while it trains on this machine."""
-    return "mixed_bfloat16" if recipe.mixed_precision and has_bfloat16() else "float32"
-
-
-def build(recipe: Recipe, seed: int, *, trains: bool = False) -> Any:
-    """The recipe's network, untrained: uint8 (n, 28, 28) in, float32 logits (n, 10) out.
-
-    Pixels are scaled to 0..1 inside, so training, export and prediction share one transform.
-
-    Args:
-        recipe: see `recipes`.
-        seed: of the initial weights.
-        trains: for training: normalise convolutions' batches by TensorFlow's fused operation, a quarter
-            faster, and compute in bfloat16 where that is faster. The weights are the same, but only
-            the other model can be kept as a file, and predicts alike on every machine.
-
-    Raises:
-        ValueError: a layer of the recipe is not known.
-    """
-    import keras
-
-    layers = list(_layers(recipe, seed, trains=trains))
-    inputs = keras.Input((28, 28), dtype="uint8", name="images")
-
-    def logits(x: Any) -> Any:
-        for layer in layers:
-            x = layer(x)
-        return x
-
-    outputs = logits(inputs)
-    if recipe.mirrored and not trains:
-        mirror = logits(keras.ops.flip(inputs, axis=2))
-        outputs = keras.layers.Average(dtype="float32")([outputs, mirror])
-    return keras.Model(inputs, outputs, name="fashion_mnist")
-
-
-def _layers(recipe: Recipe, seed: int, *, trains: bool) -> Iterator[Any]:
-    """What a recipe's network does to images, in its order; see `build`."""
-    import keras
-
-    normalization = _fused_normalization() if trains else keras.layers.BatchNormalization
-    policy = dtype_policy(recipe) if trains else "float32"
-    seeds = iter(range(seed, seed + 1000))
-
-    def initial(scheme: str) -> Any:
-        if scheme == "notebook":
-            return keras.initializers.GlorotUniform(seed=next(seeds))
-        return keras.initializers.VarianceScaling(
-            1 / 3, mode="fan_in", distribution="uniform", seed=next(seeds)
-        )
-
-    yield keras.layers.Rescaling(1 / 255, dtype=policy, name="scale")
-    if recipe.layers[0] != "flatten":
-        yield keras.layers.Reshape((28, 28, 1), dtype=policy)
-    for layer in recipe.layers:
-        kind, _, number = layer.partition(" ")
-        size = int(number or 0)
-        if kind == "flatten":
-            yield keras.layers.Flatten(dtype=policy)
-        elif kind == "pool":
-            yield keras.layers.MaxPooling2D(dtype=policy)
-        elif kind == "dropout":
-            yield keras.layers.Dropout(size / 100, seed=next(seeds), dtype=policy)
-        elif kind == "dense":
-            yield keras.layers.Dense(
-                size, activation="relu", kernel_initializer=initial("notebook"), dtype=policy
-            )
-        elif kind == "bn-dense":
-            yield keras.layers.Dense(
-                size, use_bias=False, kernel_initializer=initial(""), dtype=policy
-            )
-            yield keras.layers.BatchNormalization(momentum=0.9, dtype=policy)
-            yield keras.layers.ReLU(dtype=policy)
-        elif kind in ("stem", "conv"):
-            yield keras.layers.Conv2D(
-                size,
-                3,
-                padding="same",
-                use_bias=False,
-                kernel_initializer=initial(""),
-                dtype=policy,
-            )
-            if kind == "stem":
-                yield keras.layers.MaxPooling2D(dtype=policy)
-            yield normalization(momentum=0.9, dtype=policy)
-            yield keras.layers.ReLU(dtype=policy)
-        else:
-            raise ValueError(f"layer {layer!r} of recipe {recipe.name!r} is not known")
-    scheme = "notebook" if recipe.name == "notebook" else ""
-    yield keras.layers.Dense(10, kernel_initializer=initial(scheme), dtype="float32", name="logits")
-
-
-def _fused_normalization() -> Any:
-    """Keras' batch normalisation, which while training is one operation of TensorFlow's."""
-    import keras
-    import tensorflow as tf
-
-    class FusedNormalization(keras.layers.BatchNormalization):
-        def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-            if not training:
-                return super().call(inputs, training=training, mask=mask)
-            outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-                x=inputs,
-                scale=tf.cast(self.gamma, tf.float32),
-                offset=tf.cast(self.beta, tf.float32),
-                mean=tf.constant([]),
-                variance=tf.constant([]),
-                epsilon=self.epsilon,
-                is_training=True,
-            )
-            # They are None only before the layer is built.
-            updates: Any = ((self.moving_mean, mean), (self.moving_variance, variance))
-            for moving, now in updates:
-                moving.assign(moving * self.momentum + now * (1 - self.momentum))
-            return outputs
-
-    return FusedNormalization
 
 
 def train(
@@ -270,7 +96,7 @@ def train(
         raise ValueError("many workers keep no checkpoints; train with one")
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    with _all_workers(worker) as strategy:
+    with all_workers(worker) as strategy:
         return _train(strategy, worker, images, labels, recipe, seed, log, checkpoints, held_out)
 
 
@@ -292,32 +118,6 @@ def check(images: np.ndarray, recipe: Recipe, workers: int) -> None:
         )
 
 
-# Seconds that a worker waits for the others' gradients.
-WAIT = 600
-
-
-@contextlib.contextmanager
-def _all_workers(worker: Worker) -> Iterator[Any]:
-    """The strategy by which the workers train, and an error in words when one of them is lost."""
-    import tensorflow as tf
-
-    if worker.count == 1:
-        yield tf.distribute.get_strategy()
-        return
-    options = tf.distribute.experimental.CommunicationOptions(
-        implementation=tf.distribute.experimental.CommunicationImplementation.RING,
-        timeout_seconds=WAIT,
-    )
-    try:
-        yield tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
-    except tf.errors.OpError as error:
-        reason = error.message.rpartition("Collective ops is aborted by: ")[2].splitlines()[0]
-        raise WorkersError(
-            f"worker {worker.index} of {worker.count} lost the others ({reason[:200]}); see why one of "
-            "them ended, and train again"
-        ) from error
-
-
 def _train(
     strategy: Any,
     worker: Worker,
@@ -334,7 +134,7 @@ def _train(
 
     steps = len(images) // recipe.batch_size
     rate = _one_cycle(recipe, steps) if recipe.one_cycle else recipe.learning_rate
-    with strategy.scope(), tf.variable_creator_scope(_per_worker_variables(worker)):
+    with strategy.scope(), tf.variable_creator_scope(per_worker_variables(worker)):
         model = build(recipe, seed, trains=True)
         optimizer = keras.optimizers.Adam(rate, beta_2=0.99 if recipe.one_cycle else 0.999)
         optimizer.build(model.trainable_variables)
@@ -409,23 +209,6 @@ def _one_cycle(recipe: Recipe, steps: int) -> Any:
             return {}
 
     return OneCycle()
-
-
-def _per_worker_variables(worker: Worker) -> Callable[..., Any]:
-    """Makes what is not trained, moving statistics and seeds, each worker's own until it is read."""
-    import tensorflow as tf
-
-    def create(create_next: Callable[..., Any], **options: Any) -> Any:
-        is_unaggregated = options.get("aggregation") is tf.VariableAggregation.NONE
-        if worker.count > 1 and not options["trainable"] and is_unaggregated:
-            options["synchronization"] = tf.VariableSynchronization.ON_READ
-            # Seeds are whole numbers, of which there is no mean.
-            floating = tf.as_dtype(options["dtype"]).is_floating
-            kinds = tf.VariableAggregation
-            options["aggregation"] = kinds.MEAN if floating else kinds.ONLY_FIRST_REPLICA
-        return create_next(**options)
-
-    return create
 
 
 def _epoch_function(

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from fashion_mnist import SERVING, lite
-from fashion_mnist.attempts import PermanentError
+from fashion_mnist import SERVING
+from fashion_mnist.errors import PermanentError
+from fashion_mnist.model import lite
 
 _SAMPLES = 500
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fashion_mnist.attempts import PermanentError
+from fashion_mnist.errors import PermanentError
 from fashion_mnist.kubernetes import Cluster, RefusedError
-from fashion_mnist.training import WorkersError
+from fashion_mnist.model.strategy import WorkersError
 
 TFJOBS = "/apis/kubeflow.org/v1/namespaces/{namespace}/tfjobs"
 # Seconds that a training may take; the step itself may take no longer.
@@ -221,7 +221,7 @@ def worker_command() -> list[str]:
 
     The bundle holds the bootstrap's source beside this package.
     """
-    bootstrap = Path(__file__).parents[1] / "bootstrap.py"
+    bootstrap = Path(__file__).parents[2] / "bootstrap.py"
     where = [os.environ[name] for name in ("CODE", "CODE_SHA256", "CODE_ENDPOINT")]
-    module = ["python3", "-m", "fashion_mnist.workers"]
+    module = ["python3", "-m", "fashion_mnist.distributed.workers"]
     return ["python3", "-c", bootstrap.read_text(encoding="utf-8"), *where, *module]

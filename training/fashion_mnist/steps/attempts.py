@@ -14,6 +14,7 @@ from collections.abc import Generator
 
 import obstore
 
+from fashion_mnist.errors import PermanentError
 from fashion_mnist.storage import open_store, subaddress
 from model_registry import layout
 
@@ -22,16 +23,12 @@ VALID = datetime.timedelta(minutes=5)
 _STORAGE = (OSError, obstore.exceptions.BaseError)
 
 
-class PermanentError(RuntimeError):
-    """Another attempt with the same inputs ends in the same error."""
-
-
 class RepeatedError(PermanentError):
     """An earlier attempt of this step ended in a permanent error."""
 
 
 @contextlib.contextmanager
-def not_repeated(step: str, *, run_id: str, registry: str, s3_endpoint: str) -> Generator[None]:
+def fail_once(step: str, *, run_id: str, registry: str, s3_endpoint: str) -> Generator[None]:
     """Run a step's body unless an earlier attempt of it ended in a permanent error.
 
     A `PermanentError` and a `ValueError` are permanent.

@@ -1,0 +1,210 @@
+"""Statistics of a data set."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fashion_mnist import CLASS_NAMES, data
+from fashion_mnist.data import reference
+from fashion_mnist.data.dataset import Dataset
+
+BINS = 16
+# Class means are kept as 7 x 7 pixels: each stands for a block of 4 x 4.
+_BLOCK = 4
+# So many images are widened at once.
+_BATCH = 5000
+SMALL = 1e-6
+
+
+def compute(dataset: Dataset) -> dict[str, Any]:
+    """What a data set is like, as JSON, by split ("train", "test").
+
+    Each split has: `images` (how many); `shape` and `dtype` of one image; `counts` by class;
+    `mean` and `deviation` of pixels (0 to 255); `spread`, the standard deviation of images' means
+    within their class; `histogram`, shares of pixels in 16 equal bins;
+    `duplicates`, images that were in the split before; `leaked`, test images that are among the
+    training images; `agreement` by class, the share of its images that lie nearest (Euclidean) to
+    the class's own mean training image; `class_images` by class, the mean image as 7 x 7 bytes,
+    hexadecimal.
+    """
+    means = _class_means(dataset.train_images, dataset.train_labels)
+    # Not the images themselves: a copy of each takes as much memory again as all of them.
+    training_images = set(data.digests(dataset.train_images))
+    result: dict[str, Any] = {}
+    for split, images, labels in splits(dataset):
+        counts = np.bincount(labels, minlength=data.CLASSES)
+        pixels = _histogram(images)
+        shares = pixels / pixels.sum()
+        mean = float(shares @ np.arange(256))
+        distinct = training_images if split == "train" else set(data.digests(images))
+        correct = _nearest(images, means) == labels
+        own_means = _class_means(images, labels)
+        brightness = images.mean(axis=(1, 2))
+        within = brightness - own_means.mean(axis=(1, 2))[labels]
+        result[split] = {
+            "images": len(images),
+            "shape": list(images.shape[1:]),
+            "dtype": str(images.dtype),
+            "counts": {name: int(counts[i]) for i, name in enumerate(CLASS_NAMES)},
+            "mean": round(mean, 4),
+            "deviation": round(math.sqrt(shares @ (np.arange(256) - mean) ** 2), 4),
+            "spread": round(float(within.std()), 4),
+            "histogram": [round(float(v), 6) for v in shares.reshape(BINS, -1).sum(axis=1)],
+            "duplicates": len(images) - len(distinct),
+            "leaked": len(distinct & training_images) if split == "test" else 0,
+            "agreement": {
+                name: round(float(correct[labels == i].mean()), 4)
+                for i, name in enumerate(CLASS_NAMES)
+                if counts[i] and not np.isnan(means[i, 0, 0])
+            },
+            "class_images": {
+                name: _shrink(own_means[i]).tobytes().hex()
+                for i, name in enumerate(CLASS_NAMES)
+                if counts[i]
+            },
+        }
+    return result
+
+
+def stability_index(actual: Any, expected: Any) -> float:
+    """The population stability index of two distributions over the same bins; 0 is no change.
+
+    The symmetrised Kullback-Leibler divergence, sum (p - q) ln(p / q) with natural logarithms, as
+    credit scoring uses it (Siddiqi, "Credit Risk Scorecards", 2006). Empty bins count as 1e-6.
+
+    Args:
+        actual: counts or shares, one for each bin.
+        expected: the same of the reference.
+    """
+    p = np.maximum(np.asarray(actual, float) / np.sum(actual), SMALL)
+    q = np.maximum(np.asarray(expected, float) / np.sum(expected), SMALL)
+    return float(((p - q) * np.log(p / q)).sum())
+
+
+def mean_shift(current: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """The standardised mean difference of pixels, as if the other had the same shares of classes.
+
+    Args:
+        current: statistics of a split.
+        other: those of the split to hold it against.
+
+    Returns:
+        the difference of means over the other's standard deviation of pixels; 0 where they have no
+        class in common.
+    """
+    common = [name for name in current["class_images"] if name in other["class_images"]]
+    weights = np.array([current["counts"][name] for name in common], float)
+    if not common or not other["deviation"]:
+        return 0.0
+    actual, expected = (
+        np.array(
+            [
+                np.mean(list(bytes.fromhex(split_statistics["class_images"][name])))
+                for name in common
+            ]
+        )
+        for split_statistics in (current, other)
+    )
+    return float((actual - expected) @ weights / weights.sum() / other["deviation"])
+
+
+def drift(current: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, float]:
+    """Population stability indices: pixels of `train` and of `test`, and the training `classes`.
+
+    Args:
+        current: the statistics of a data set.
+        earlier: those to hold it against; it may have classes of other names.
+    """
+    actual, expected = current["train"]["counts"], earlier["train"]["counts"]
+    names = dict.fromkeys((*actual, *expected))
+    return {
+        "train": stability_index(current["train"]["histogram"], earlier["train"]["histogram"]),
+        "test": stability_index(current["test"]["histogram"], earlier["test"]["histogram"]),
+        "classes": stability_index(class_counts(actual, names), class_counts(expected, names)),
+    }
+
+
+def save(
+    directory: Path,
+    current: Mapping[str, Any],
+    anomalies: Sequence[object],
+    earlier: Mapping[str, Any] | None = None,
+) -> None:
+    """Keep statistics, anomalies and drift beside a data set that `data.save` wrote."""
+    record = {
+        "statistics": current,
+        "anomalies": [str(anomaly) for anomaly in anomalies],
+        "drift": drift(current, earlier or reference.PUBLISHED),
+    }
+    (directory / "statistics.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def load_saved(directory: Path) -> Mapping[str, Any]:
+    """What `save` kept: `statistics`, `anomalies` as sentences, `drift`; empty if it kept none."""
+    path = directory / "statistics.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def splits(dataset: Dataset) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Return each split's name, images and labels."""
+    return [
+        ("train", dataset.train_images, dataset.train_labels),
+        ("test", dataset.test_images, dataset.test_labels),
+    ]
+
+
+def _batches(images: np.ndarray) -> Iterator[np.ndarray]:
+    """The images in parts, since what is computed of them is eight times as large."""
+    for at in range(0, len(images), _BATCH):
+        yield images[at : at + _BATCH]
+
+
+def _histogram(images: np.ndarray) -> np.ndarray:
+    """How many pixels have each of the 256 values."""
+    return sum(
+        (np.bincount(batch.reshape(-1), minlength=256) for batch in _batches(images)),
+        np.zeros(256, int),
+    )
+
+
+def _class_means(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Mean images, float32 (10, 28, 28); those of classes without images are not a number."""
+    means = np.full((data.CLASSES, *images.shape[1:]), np.nan, np.float32)
+    for label in np.unique(labels):
+        means[label] = images[labels == label].mean(axis=0, dtype=np.float64)
+    return means
+
+
+def _nearest(images: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """For each image (n, 28, 28) the class whose mean is nearest, (n,)."""
+    present = np.flatnonzero(~np.isnan(means[:, 0, 0]))
+    flat = means[present].reshape(len(present), -1).astype(np.float64)
+    nearest: list[np.ndarray] = []
+    for batch in _batches(images):
+        pixels = batch.reshape(-1, flat.shape[1]).astype(np.float64)
+        # The square of the image itself is the same for all classes.
+        nearest.append(present[((flat**2).sum(axis=1) - 2 * pixels @ flat.T).argmin(axis=1)])
+    return np.concatenate(nearest)
+
+
+def _shrink(image: np.ndarray) -> np.ndarray:
+    """A mean image (28, 28) as uint8 (7, 7)."""
+    return blocks(image[None]).reshape(-1, image.shape[1] // _BLOCK).round().astype(np.uint8)
+
+
+def blocks(images: np.ndarray) -> np.ndarray:
+    """The means of blocks of images (n, 28, 28): (n, 49)."""
+    side = images.shape[1] // _BLOCK
+    blocks = images.reshape(-1, side, _BLOCK, side, _BLOCK).mean(axis=(2, 4))
+    return blocks.reshape(len(images), -1)
+
+
+def class_counts(counts: Mapping[str, int], names: Iterable[str]) -> list[int]:
+    """The counts of classes in the order of their names; a class that is not there has no images."""
+    return [counts.get(name, 0) for name in names]

@@ -1,0 +1,1 @@
+"""The model: recipes, networks, training, export and prediction."""
