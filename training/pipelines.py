@@ -17,8 +17,7 @@ from training import components
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lib")]
 
-from fashion_mnist.data_validation import Limits  # noqa: E402
-
+from fashion_mnist.data.validation import Limits  # noqa: E402
 from fashion_mnist.evaluation import Gate  # noqa: E402
 
 NAME = "fashion-mnist-trainer"
