@@ -41,7 +41,7 @@ read again. Content that is too large for a ConfigMap lies in `pending/` meanwhi
 
 What limits it:
 
-- `Writes.delete` withdraws the claim on what it deletes, so that no later writer completes it; one
+- `Writes.delete` cancels the claim on what it deletes, so that no later writer completes it; one
   that is completing it at that moment still may (see there).
 - If somebody deletes the ConfigMap, the next writer creates it again, and only a put that was going on
   at that moment may be lost or come twice.

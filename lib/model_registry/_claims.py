@@ -108,7 +108,7 @@ class Claims:
             if self._swap(config_map, None):
                 return
 
-    def withdraw(self, paths: frozenset[str]) -> None:
+    def cancel(self, paths: frozenset[str]) -> None:
         """Take a claim on one of these objects out of the ConfigMap."""
         while True:
             config_map = self._read()

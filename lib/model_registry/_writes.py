@@ -111,13 +111,13 @@ class Writes:
     def delete(self, paths: Iterable[str]) -> None:
         """Delete objects, one after another; those that are gone already are no error.
 
-        By the second method a claim on one of them is withdrawn first. A writer that is completing
+        By the second method a claim on one of them is canceled first. A writer that is completing
         that claim at this moment may still put the object after it was deleted here. So delete only
         objects that nobody has begun to put for long, or that are deleted again when they are found.
         """
         listed = list(paths)
         if listed and self.method().method == "kubernetes":
-            self._open_claims().withdraw(frozenset(listed))
+            self._open_claims().cancel(frozenset(listed))
         for path in listed:
             _objects.delete(self._store, path)
 

@@ -115,7 +115,7 @@ def monitoring(
                     **params.apply_to(config).monitor_arguments,
                     "s3_endpoint": storage.url,
                 },
-                description="Asked for by the action monitor",
+                description="Requested by the action monitor",
             )
             for name, params in requested.items()
             if isinstance(params, MonitorParams)
@@ -151,7 +151,7 @@ def _requests(
         yield RunSpec(
             name=name,
             parameters=_arguments(params.apply_to(config), storage, "action"),
-            description=params.note or "Asked for by the action train",
+            description=params.note or "Requested by the action train",
         )
 
 
@@ -187,7 +187,7 @@ def _tunings(
                 "parallelism": params.parallelism,
                 "space": params.space or search_space.DEFAULT,
             },
-            description=params.note or "Asked for by the action tune",
+            description=params.note or "Requested by the action tune",
         )
 
 

@@ -48,7 +48,7 @@ TOLD = {kind: table(f": {kind}") for kind in KINDS}
 FAILURES = table("Actions fail")
 
 # Each problem that a status tells; test_status has those that are told of runs and more.
-PROBLEMS = [
+ERRORS = [
     NoDataError("kfp-api", "kfp-api", "address", is_related=True),
     NoDataError("kfp-api", "kfp-api", "data", is_related=False),
     KubernetesForbiddenError("profile fashion-mnist: no"),
@@ -105,7 +105,7 @@ SEEN = [
         for error in of(test_status.test_each_problem_says_what_to_do, 0)
         if not isinstance(error, ModelRegistryError | InvalidRelationDataError)
     ),
-    *(status.problem(error, JUJU) for error in PROBLEMS),
+    *(status.problem(error, JUJU) for error in ERRORS),
     status.standby_status(Snapshot(), JUJU),
 ]
 SHOWN = [each for each in SEEN if not each.message.startswith("first this")]
@@ -134,7 +134,7 @@ def test_what_only_actions_say_is_told_too(error):
 
 
 def test_an_action_that_nobody_tries_again_says_so():
-    messages = [status.failure(error, JUJU) for error in PROBLEMS]
+    messages = [status.failure(error, JUJU) for error in ERRORS]
     assert not [message for message in messages if "retries at" in message]
     asked_again = [message for message in messages if "check, then run the action again" in message]
     assert asked_again
@@ -160,7 +160,7 @@ def test_all_that_the_code_can_say_is_seen_here():
     # Else what is new in src/reporting/status.py would not be asked for above.
     said = [each.message for each in SEEN]
     said += [status.problem(error, JUJU).message for error in ANSWERS]
-    said += [status.failure(error, JUJU) for error in PROBLEMS]
+    said += [status.failure(error, JUJU) for error in ERRORS]
     found = list(texts())
     assert len(found) > 20
     assert [text for text in found if not any(re.search(text, message) for message in said)] == []

@@ -162,7 +162,7 @@ def test_kill_at_any_write_leaves_what_the_next_writer_completes(
         assert writes.create(PATH, b"third") is (first is None)
         assert read(store, PATH) == (first or b"third")
         assert json.loads(read(store, "writes.json"))["method"] == "kubernetes"
-    # The probe, twice; the record and the object: claim it, put it, withdraw the claim; one to see that the
+    # The probe, twice; the record and the object: claim it, put it, cancel the claim; one to see that the
     # ConfigMap can be written. What is large is staged before, and that removed after.
     assert kill_at == 2 + 3 + 1 + (5 if content is LARGE else 3) + 1
 

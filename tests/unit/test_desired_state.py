@@ -1,4 +1,4 @@
-"""From options and wishes to what shall exist in Kubeflow Pipelines."""
+"""The desired state of Kubeflow Pipelines, from options, requests and triggers."""
 
 import dataclasses
 import datetime
@@ -143,7 +143,7 @@ def test_each_wish_is_a_run_of_its_own_over_the_options():
     assert one.parameters == {**options, "epochs": 2}
     assert two.parameters == {**options, "recipe": "quick"}
     assert one.description == "try two"
-    assert two.description == "Asked for by the action train"
+    assert two.description == "Requested by the action train"
     # It takes nobody's place
     assert one.concurrency_group == two.concurrency_group == ""
 

@@ -1,4 +1,4 @@
-"""Random events, faults and wishes: whatever happens, each wish ends in exactly one run.
+"""Random events, faults and requests: whatever happens, each request ends in exactly one run.
 
 `MACHINE_EXAMPLES=500 python -m pytest tests/unit/test_machine.py` goes on for longer; a failure prints
 the steps that lead to it, and hypothesis its seed.
