@@ -31,7 +31,7 @@ def find_issue(context: Context, run: Run | None, steps: frozenset[str]) -> RunI
         return known
     try:
         cluster = kubernetes.connect(context.app, context.juju_model)
-        issue = kubernetes.find_issue(
+        issue = kubernetes.find_pod_issue(
             cluster,
             namespace=context.namespace,
             run_id=run.run_id,

@@ -5,7 +5,13 @@ is cheap: lightkube, which doubles the start-up time of a hook, is imported at t
 """
 
 from kfp_ops.kubernetes._cluster import as_kubernetes_errors, connect, delete, find
-from kfp_ops.kubernetes._issues import RUN_LABEL, RunIssue, find_issue, find_workflow_issue
+from kfp_ops.kubernetes._issues import (
+    RUN_LABEL,
+    RunIssue,
+    find_issue,
+    find_pod_issue,
+    find_workflow_issue,
+)
 from kfp_ops.kubernetes._profile import Profile, list_bound_profiles
 
 __all__ = [
@@ -17,6 +23,7 @@ __all__ = [
     "delete",
     "find",
     "find_issue",
+    "find_pod_issue",
     "find_workflow_issue",
     "list_bound_profiles",
 ]

@@ -11,6 +11,7 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Any
 
+from kfp_ops._api_types import Run, RunState
 from kfp_ops._errors import KubernetesError
 from kfp_ops.kubernetes._cluster import as_kubernetes_errors
 from kfp_ops.kubernetes._step_log import find_reason
@@ -78,6 +79,32 @@ class _Failure:
 
 
 def find_issue(
+    kube: lightkube.Client, run: Run, *, namespace: str, steps: frozenset[str]
+) -> RunIssue | None:
+    """Return why a run failed, was canceled or is stuck, or None; in at most 4 calls.
+
+    Args:
+        kube: Client from ``connect``.
+        run: Run to explain.
+        namespace: Namespace of the run's pods: the profile's, or that of Kubeflow Pipelines.
+        steps: Names of the pipeline's steps, from ``PipelineSpec.steps``.
+
+    Raises:
+        KubernetesForbiddenError: The application may not list pods or workflows.
+        KubernetesError: Kubernetes cannot be reached, or fails.
+    """
+    if run.state in (RunState.SUCCEEDED, RunState.SKIPPED):
+        return None
+    is_canceled = run.state in (RunState.CANCELING, RunState.CANCELED)
+    issue = find_pod_issue(
+        kube, namespace=namespace, run_id=run.run_id, steps=steps, only_waiting=is_canceled
+    )
+    if issue or run.state is not RunState.FAILED:
+        return issue
+    return find_workflow_issue(kube, namespace=namespace, run_id=run.run_id)
+
+
+def find_pod_issue(
     kube: lightkube.Client,
     *,
     namespace: str,
