@@ -111,11 +111,13 @@ pack: sbom ## Pack the charm and write sbom.json beside it, with charmcraft or t
 pack-stand-ins: ## Pack the charms that stand in for kfp-api and object storage
 	@for charm in kfp-api object-storage; do (cd tests/integration/charms/$$charm && $(PACK)) || exit 1; done
 
-# Copies the library in place of the link to it, whose target charmcraft does not see.
+# charmcraft sees the charm's own folder only, so the library is copied into it.
 pack-examples: ## Pack the example charm of examples/digits into build/digits
 	@rm -rf build/digits
 	@mkdir -p build
-	@cp -rL examples/digits build/digits
+	@cp -r examples/digits build/digits
+	@mkdir build/digits/lib
+	@cp -r lib/kfp_ops build/digits/lib
 	@cd build/digits && $(PACK)
 
 check-machine: ## List what this machine lacks for bundle.yaml, with the command that fixes each; changes nothing

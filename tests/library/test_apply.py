@@ -24,8 +24,8 @@ from sandbox import Sandbox
 from tests.unit.conftest import FaultProxy
 
 ROOT = Path(__file__).parents[2]
-ONE = RunSpec(name="one", parameters={})
-NIGHTLY = RecurringRunSpec(name="schedule-n", cron="0 0 3 * * *", parameters={})
+ONE = RunSpec(name="one", parameters={"endpoint": ""})
+NIGHTLY = RecurringRunSpec(name="schedule-n", cron="0 0 3 * * *", parameters={"endpoint": ""})
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def submit_twice(proxy, client, request):
 
 
 @pytest.mark.parametrize(
-    "request_", [ONE, RunSpec(name="c-1", parameters={}, concurrency_group="c-")]
+    "request_", [ONE, RunSpec(name="c-1", parameters={"endpoint": ""}, concurrency_group="c-")]
 )
 def test_of_two_runs_of_one_wish_one_stays_and_is_told(proxy, client, request_):
     # GIVEN one wish that was submitted twice

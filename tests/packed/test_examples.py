@@ -1,4 +1,4 @@
-"""The packed example, dispatched as Juju does, submits a run to the sandbox."""
+"""The packed example, dispatched as Juju does, submits runs to the sandbox."""
 
 from pathlib import Path
 
@@ -16,15 +16,71 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_submits_a_run(root, version, tmp_path):
-    juju = Agent(root, CHARM, version)
+@pytest.fixture
+def sandbox(tmp_path):
     with Sandbox(tmp_path / "sandbox", execute=False) as sandbox:
-        host, port = sandbox.api_url.removeprefix("http://").split(":")
-        data = yaml.safe_dump({"service-name": host, "service-port": port})
-        theirs = {"_supported_versions": "- v1\n", "data": data}
-        juju.write(relations={"kfp-api:0": {"app": "kfp-api", "ours": {}, "theirs": theirs}})
-        juju.dispatch("hooks/install")
-        state = juju.dispatch("hooks/config-changed")
+        yield sandbox
+
+
+@pytest.fixture
+def version():
+    return VERSIONS[-1]
+
+
+@pytest.fixture
+def juju(root, sandbox, version):
+    juju = Agent(root, CHARM, version)
+    (host, api_port), (_, s3_port) = (
+        url.removeprefix("http://").split(":") for url in (sandbox.api_url, sandbox.s3_url)
+    )
+    storage = {
+        "access-key": sandbox.access_key,
+        "secret-key": sandbox.secret_key,
+        "namespace": None,
+        "port": int(s3_port),
+        "secure": False,
+        "service": host,
+    }
+    remotes = {
+        "kfp-api:0": ("kfp-api", {"service-name": host, "service-port": api_port}),
+        "object-storage:1": ("minio", storage),
+    }
+    relations = {
+        name: {
+            "app": app,
+            "ours": {},
+            "theirs": {"_supported_versions": "- v1\n", "data": yaml.safe_dump(data)},
+        }
+        for name, (app, data) in remotes.items()
+    }
+    config = {**juju.read()["config"], "schedule": "daily"}
+    juju.write(relations=relations, config=config)
+    juju.dispatch("hooks/install")
+    return juju
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_configuration_and_schedule_exist_once(juju, sandbox):
+    for event in ("hooks/config-changed", "hooks/update-status"):
+        state = juju.dispatch(event)
         assert state["status"][0] == "active", state["status"]
-        assert sandbox.store.count("runs") == 1
+        assert "PENDING" in state["status"][1]
+    assert sandbox.store.count("runs") == 1
+    assert sandbox.store.count("recurring_runs") == 1
+    for relation in state["relations"].values():
+        assert relation["ours"] == {"_supported_versions": "- v1\n"}
+
+
+def test_train_submits_a_run_and_removal_deletes_the_schedule(juju, sandbox):
+    state = juju.dispatch("actions/train", JUJU_ACTION_NAME="train", JUJU_ACTION_UUID="2")
+    assert state["failure"] == ""
+    assert sandbox.store.get("runs", state["results"]["run-id"])
+    assert sandbox.store.count("runs") == 2
+    assert sandbox.store.count("recurring_runs") == 1
+    juju.dispatch(
+        "hooks/kfp-api-relation-broken",
+        JUJU_RELATION="kfp-api",
+        JUJU_RELATION_ID="kfp-api:0",
+        JUJU_REMOTE_APP="kfp-api",
+    )
+    assert sandbox.store.count("recurring_runs") == 0
