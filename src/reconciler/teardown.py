@@ -51,7 +51,7 @@ def end_schedules(url: str, profile: Profile | None, *, model: str, app: str) ->
 
 def _end_schedules(url: str, profile: Profile | None, experiment: str) -> None:
     try:
-        for schedule in _withdraw(url, profile, [experiment]):
+        for schedule in _delete_owned(url, profile, [experiment]):
             logger.warning("schedule %s is disabled, and left until its run has ended", schedule)
     except KfpError as error:
         logger.warning("a schedule may be left in Kubeflow Pipelines: %s", error)
@@ -98,13 +98,13 @@ def _former(context: Context) -> list[Profile]:
 def _is_left(context: Context, former: Profile) -> bool:
     """Leave a profile, and say whether nothing of it has to wait."""
     url, names = context.client.url, context.experiments
-    if _withdraw(url, former, names, run_prefix=CONFIGURATION):
+    if _delete_owned(url, former, names, run_prefix=CONFIGURATION):
         return False
     _leave(former, names[0])
     return True
 
 
-def _withdraw(
+def _delete_owned(
     url: str, profile: Profile | None, names: Iterable[str], run_prefix: str | None = None
 ) -> list[str]:
     """Withdraw what is in the experiments; returns the names of schedules that have to wait."""

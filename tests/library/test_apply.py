@@ -222,9 +222,9 @@ def test_a_schedule_that_cannot_be_disabled_any_more_is_deleted(client, proxy):
     assert observe(client, wanted()).schedules == ()
 
 
-def test_what_is_withdrawn_ends_and_a_schedule_with_a_run_rests(client, sandbox, firing):
+def test_delete_owned_terminates_runs_and_disables_a_schedule_with_a_run(client, sandbox, firing):
     old, run = firing
-    # WHEN all is withdrawn
+    # WHEN all is deleted
     (left,) = delete_owned(client, "e")
     # THEN the schedule fires no more, and its run goes on
     assert left.recurring_run_id == old.recurring_run_id

@@ -650,7 +650,7 @@ def test_a_kill_at_any_write_makes_one_version_of_a_run(
         begun = obstore.list_with_delimiter(store)["common_prefixes"]
         assert sum(path.strip("/").isdigit() for path in begun) == at
         assert len(obstore.list(store, "claims").collect()) == at
-    # Two files, claim, manifest, version, move, each one write, or three: claim it, put it, and withdraw
+    # Two files, claim, manifest, version, move, each one write, or three: claim it, put it, and cancel
     # the claim. Before them the server is tried with one.
     assert at == (8 if kind in CONDITIONAL else 20)
 
