@@ -160,7 +160,7 @@ def package(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def resolve_experiment(server, package):
+def home(server, package):
     """A pipeline with a version, and an experiment, made through the client."""
     with server.client() as client:
         pipeline = client.create_pipeline(server.word)
@@ -553,7 +553,7 @@ def test_a_multi_user_server_asks_who_it_is_and_where(server):
 # The library, all of it -----------------------------------------------------------------------
 
 
-def test_a_wish_is_one_run_however_often_it_is_seen_to(server, package):
+def test_request_is_one_run_however_often_it_is_reconciled(server, package):
     name = f"{server.word}-wish"
     spec = PipelineSpec.load(package)
     wanted = DesiredState(
@@ -565,7 +565,7 @@ def test_a_wish_is_one_run_however_often_it_is_seen_to(server, package):
     with server.client() as client:
         for _ in range(3):
             seen = kfp_ops.observe(client, wanted)
-            seen = kfp_ops.act(client, wanted, seen, kfp_ops.plan(wanted, seen))
+            seen = kfp_ops.apply(client, wanted, seen, kfp_ops.plan(wanted, seen))
         found = client.list_runs(seen.experiment.experiment_id, limit=10)
         pipeline = client.find_pipeline(name)
     server.made += [
