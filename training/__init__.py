@@ -1,1 +1,1 @@
-"""Compiling the pipelines: components, pipelines and the command that writes them."""
+"""Components, pipelines, and the command that compiles them."""

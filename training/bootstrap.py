@@ -1,15 +1,15 @@
 """Fetch the steps' code by its digest and start a step with it.
 
-Each step of a compiled pipeline begins with this file's source (`python3 -c`), so it needs only the
-standard library and stays small: Argo keeps a step's command about six times. The code bundle, a tar
-file that `training.compile` writes, is looked for in the image (`IMAGE_FOLDER`) and then at an address.
-A bundle of another digest is refused. What the bundle's requirements.txt names and the image lacks is
-installed with pip, each file held to its hash.
+Each step of a compiled pipeline begins with the source of this file (`python3 -c`), so it uses only the
+standard library and stays small: Argo stores a step's command about six times. It looks for the code
+bundle, a tar file that `training.compile` writes, in the image (`IMAGE_FOLDER`) and then at an address,
+and refuses a bundle with another digest. With pip, which verifies the hash of each file, it installs
+what the bundle's requirements.txt names and the image lacks.
 
 usage: python3 -c SOURCE CODE SHA256 S3_ENDPOINT COMMAND...
 
-CODE is s3://BUCKET/KEY (read with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), http(s)://..., a file's
-path, or empty where the image holds the bundle. S3_ENDPOINT is empty for Amazon S3.
+CODE is s3://BUCKET/KEY (credentials from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), http(s)://...,
+the path of a file, or empty if the image has the bundle. S3_ENDPOINT is empty for Amazon S3.
 """
 
 import datetime
@@ -36,7 +36,7 @@ PATIENCE = 300  # seconds that an object storage server may take to restart
 
 
 def fail(message) -> NoReturn:
-    sys.exit(f"the steps' code cannot be had: {message}")
+    sys.exit(f"cannot get the code bundle: {message}")
 
 
 def s3_request(address, endpoint):
@@ -75,14 +75,14 @@ def fetch(address, endpoint):
         try:
             with urllib.request.urlopen(request, timeout=30) as response:
                 content = response.read(LIMIT + 1)
-                # What is left of the content's length where the connection was cut.
+                # The length is what remains of the content if the connection was cut.
                 if not response.length or len(content) > LIMIT:
                     return content
-            problem = "the answer was cut off"
+            problem = "the response was cut off"
         except urllib.error.HTTPError as error:
             problem = f"{error.code} {error.read(500).decode(errors='replace')}"
             if error.code < 500 and error.code not in (408, 429):
-                fail(f"{address} answers {problem}")
+                fail(f"{address} responds {problem}")
         except (OSError, http.client.HTTPException) as error:
             problem = str(error) or repr(error)
         if time.monotonic() > end:
@@ -97,8 +97,8 @@ def read(address, sha256, endpoint):
         content = in_image.read_bytes()
     elif not address:
         fail(
-            f"the image has no {in_image} and the parameter `code` is empty; build the image anew "
-            "or give the bundle's address"
+            f"the image has no {in_image} and the parameter `code` is empty; rebuild the image or "
+            "give the address of the bundle"
         )
     elif "://" in address:
         content = fetch(address, endpoint)
@@ -106,7 +106,7 @@ def read(address, sha256, endpoint):
         content = Path(address).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256:
-        fail(f"sha256 of {address or in_image} is {digest}, not {sha256}; put the right file there")
+        fail(f"sha256 of {address or in_image} is {digest}, not {sha256}; upload the right file")
     return content
 
 
@@ -122,8 +122,8 @@ def install(requirements, folder):
     command = [sys.executable, "-m", "pip", "install", *options, folder, "-r", requirements]
     if subprocess.run(command).returncode:
         fail(
-            "the image lacks packages that cannot be installed: build an image that has them and "
-            "name it with: juju config trainer training-image=IMAGE"
+            "the image lacks packages and pip cannot install them: build an image with them and run: "
+            "juju config trainer training-image=IMAGE"
         )
 
 
@@ -135,7 +135,7 @@ def main(address, sha256, endpoint, *command):
         install(requirements, folder)
     path = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(path)
-    # A step that starts pods of its own hands these on.
+    # A step that starts other pods passes these on.
     os.environ.update(CODE=address, CODE_SHA256=sha256, CODE_ENDPOINT=endpoint)
     os.execvp(command[0], command)
 

@@ -1,9 +1,9 @@
-"""`python -m training.compile [--check]`: write src/pipelines/, the same bytes on every machine.
+"""`python -m training.compile [--check]`: write src/pipelines/, with the same bytes on every machine.
 
-It writes the compiled pipelines and `code.tar`, the code bundle: what the steps execute, the packages
-that they need beyond TensorFlow, each pinned and held to the hashes in uv.lock, and the bootstrap. Each
-step's command begins with the bootstrap's source, which fetches the bundle by its digest. The bundle is
-not compressed, since what compresses it differs between versions of zlib.
+It writes the compiled pipelines and `code.tar`, the code bundle: the sources of the steps, the
+requirements that the steps have beyond TensorFlow, pinned with the hashes in uv.lock, and the bootstrap.
+Each step's command begins with the bootstrap's source, which fetches the bundle by its digest. The
+bundle is not compressed, because compressed bytes differ between versions of zlib.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ COMPILED = {
     "monitor.yaml": pipelines.monitor_pipeline,
     "tune.yaml": pipelines.tune_pipeline,
 }
-# What steps import beyond the image's TensorFlow. kfp's executor needs nothing that kfp depends on.
-NEEDED = ("certifi", "kfp", "obstore")
-# The packages in the bundle, by their folders.
+# Imports of the steps beyond the image's TensorFlow. kfp's executor needs no dependency of kfp.
+REQUIRED = ("certifi", "kfp", "obstore")
+# Folders of the packages in the bundle.
 PACKAGES = (ROOT / "training" / "fashion_mnist", ROOT / "lib" / "model_registry")
 _BOOTSTRAP = ROOT / "training" / "bootstrap.py"
-# The root's parameter whose default is the bundle's digest.
-_DIGEST = "code_sha256"
+# Parameter of the pipelines whose default is the digest of the bundle.
+_DIGEST_PARAMETER = "code_sha256"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of many lines as blocks, so that people can read the steps."""
+    """Dumper that writes multi-line text as blocks, so that people can read the steps."""
 
 
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text and not re.search(r"[ \t]\n", text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-_Dumper.add_representer(str, _text)
+_Dumper.add_representer(str, _represent_text)
 
 
 def bundle() -> bytes:
@@ -76,16 +76,20 @@ def bundle() -> bytes:
 
 
 def bootstrap() -> str:
-    """Return the bootstrap's source without its docstring, as steps carry it."""
+    """Return the bootstrap's source without its docstring, as commands of steps contain it."""
     return _BOOTSTRAP.read_text(encoding="utf-8").split('"""', 2)[2].lstrip()
 
 
 @functools.cache
 def requirements(lock: Path) -> str:
-    """The needed packages with every hash that the lock has for them, for `pip --require-hashes`."""
+    """Return the requirements with all of their hashes in the lock file, for `pip --require-hashes`.
+
+    Args:
+        lock: path of uv.lock.
+    """
     packages = _read_lock(lock)
     lines: list[str] = []
-    for name in NEEDED:
+    for name in REQUIRED:
         for package in packages:
             if package["name"] == name:
                 files = [*package.get("wheels", []), package.get("sdist", {})]
@@ -102,7 +106,7 @@ def _read_lock(lock: Path) -> list[dict[str, Any]]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
-        import tomli as tomllib  # pyright: ignore[reportMissingImports] - later Pythons lack it
+        import tomli as tomllib  # pyright: ignore[reportMissingImports] - not installed on later versions
     packages = tomllib.loads(lock.read_text())["package"]
     for package in packages:
         marks = package.get("resolution-markers", [])
@@ -113,12 +117,12 @@ def _read_lock(lock: Path) -> list[dict[str, Any]]:
 
 
 def compiled(build: Callable[[], Any]) -> str:
-    """Return a pipeline's YAML as it is committed.
+    """Return a pipeline's YAML as committed.
 
     Args:
-        build: returns the pipeline.
+        build: function that returns the pipeline.
     """
-    # For each setting of a step KFP inspects every caller, and a new thread has few of them.
+    # Compile in a new thread: KFP inspects all callers for each setting of a step.
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         pipeline = thread.submit(build).result()
     with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
@@ -126,21 +130,31 @@ def compiled(build: Callable[[], Any]) -> str:
         documents = list(yaml.safe_load_all(Path(file.name).read_text()))
     spec = documents[0]
     digest = hashlib.sha256(bundle()).hexdigest()
-    spec["root"]["inputDefinitions"]["parameters"][_DIGEST]["defaultValue"] = digest
-    where = [f"{{{{$.inputs.parameters['{name}']}}}}" for name in ("code", _DIGEST, "s3_endpoint")]
+    spec["root"]["inputDefinitions"]["parameters"][_DIGEST_PARAMETER]["defaultValue"] = digest
+    arguments = [
+        f"{{{{$.inputs.parameters['{name}']}}}}"
+        for name in ("code", _DIGEST_PARAMETER, "s3_endpoint")
+    ]
     for executor in spec["deploymentSpec"]["executors"].values():
         container = executor["container"]
         if "command" not in container:
-            continue  # the server itself makes and removes volumes
-        container["command"] = ["python3", "-c", bootstrap(), *where, *container["command"]]
+            continue  # the server itself creates and deletes volumes
+        container["command"] = ["python3", "-c", bootstrap(), *arguments, *container["command"]]
     header = "# Compiled by: python -m training.compile\n"
     return header + yaml.dump_all(documents, Dumper=_Dumper, sort_keys=True, width=100)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the files, or compare them; return 1 when they differ."""
+    """Write the files, or with --check compare them.
+
+    Args:
+        arguments: command line, None for that of the process.
+
+    Returns:
+        exit status: 1 if files differ.
+    """
     parser = argparse.ArgumentParser(prog="python -m training.compile", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
+    parser.add_argument("--check", action="store_true", help="compare and write nothing")
     options = parser.parse_args(arguments)
     files = {name: compiled(build).encode() for name, build in COMPILED.items()}
     files[BUNDLE] = bundle()

@@ -1,11 +1,11 @@
-"""The pipeline's steps, thin: each calls the package `fashion_mnist`, which the code bundle holds.
+"""The steps of the pipelines as components: thin functions that call the package `fashion_mnist`.
 
-Every step takes `pipelines.Storage`: the bootstrap that `training.compile` puts before its command
-fetches the bundle by `code`, `code_sha256` and `s3_endpoint` (`training/bootstrap.py`).
+Every step takes the fields of `pipelines.Storage`: the bootstrap in its command fetches the code bundle
+by `code`, `code_sha256` and `s3_endpoint` (`training/bootstrap.py`).
 """
 
 # pyright: reportInvalidTypeForm=false
-# The SDK reads a step's outputs from a NamedTuple in its signature; only that travels with the step.
+# The SDK reads outputs from a NamedTuple in the signature, which it copies into the step.
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -16,9 +16,9 @@ IMAGE = "docker.io/tensorflow/tensorflow:2.21.0"
 
 
 def step(function: Callable[..., Any]) -> PythonComponent:
-    """Make a lightweight component that runs in the training image."""
+    """Return a lightweight component that runs in the training image."""
     component = dsl.component(function, base_image=IMAGE, install_kfp_package=False)
-    # It is a decorator only where no function is given.
+    # dsl.component returns a decorator only without a function.
     return cast("PythonComponent", component)
 
 
@@ -45,9 +45,9 @@ def ingest(
     summary: dsl.Output[dsl.Markdown],
     report: dsl.Output[dsl.HTML],
 ):
-    """Validate the run's parameters and its data, which become one artifact.
+    """Validate the parameters and the data of the run, and write the data as one artifact.
 
-    It is not retried: what is wrong here stays wrong until a person changes it.
+    This step is not retried: its errors remain until a person resolves them.
     """
     from pathlib import Path
 
@@ -100,16 +100,16 @@ def train(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Train the recipe, on many workers if asked to, and export the model in the forms that serve.
+    """Train the recipe on one or several workers, and export the model in the formats that serve.
 
-    One worker resumes where a killed attempt was. A training that diverged is a permanent error.
+    One worker resumes from the checkpoint of a killed attempt. Divergence is a permanent error.
     """
     import dataclasses
     import json
     from pathlib import Path
 
     from fashion_mnist import data
-    from fashion_mnist.distributed import workers as distributed
+    from fashion_mnist.distributed.workers import train as train_on_workers
     from fashion_mnist.model import checkpoints, export, recipes
     from fashion_mnist.steps import attempts
     from fashion_mnist.workspace import artifact_path, keep
@@ -123,7 +123,7 @@ def train(
         checkpoint_store = (
             checkpoints.Checkpoints(address, run_id, endpoint=s3_endpoint) if address else None
         )
-        trained = distributed.train(
+        trained = train_on_workers(
             images.train_images,
             images.train_labels,
             resolved,
@@ -170,7 +170,7 @@ def suggest(
     learning_rate: float,
     seed: int,
 ) -> list[str]:
-    """Draw settings from the space, in as many shares as shall run beside each other."""
+    """Draw settings from the search space, in as many shards as run in parallel."""
     from fashion_mnist.steps import tune
 
     base = {
@@ -193,14 +193,14 @@ def trial(
     s3_endpoint: str,
     dataset: dsl.Input[dsl.Dataset],
 ):
-    """Train with each setting of a share, and judge it on images that were held out."""
+    """Train with the settings of each trial in a shard, and evaluate them on validation data."""
     import json
     from pathlib import Path
 
     from fashion_mnist import data
     from fashion_mnist.steps import attempts, tune
 
-    # Trials run side by side, so each share has a name of its own.
+    # Shards run in parallel, so each needs a name of its own.
     name = f"trial-{json.loads(share)[0]['trial']}"
     with attempts.fail_once(name, run_id=run_id, registry=registry, s3_endpoint=s3_endpoint):
         tune.run_trials(
@@ -224,7 +224,7 @@ def choose(
     metrics: dsl.Output[dsl.Metrics],
     table: dsl.Output[dsl.HTML],
 ) -> NamedTuple("Chosen", recipe=str, epochs=int, batch_size=int, learning_rate=float, tuning=str):
-    """Show what came of the trials, the best first, and hand it on."""
+    """Show the results of the trials, the best first, and output the best settings."""
     import json
     from pathlib import Path
 
@@ -267,7 +267,7 @@ def evaluate_and_predict(
     summary: dsl.Output[dsl.Markdown],
     report: dsl.Output[dsl.HTML],
 ) -> NamedTuple("Outcome", verdict=str, prediction=str):
-    """Evaluate the model, echo its prediction for one image, and publish it if the gate accepts it."""
+    """Evaluate the model, predict one test image, and publish the model if the gate accepts it."""
     import tempfile
     from pathlib import Path
 
@@ -278,7 +278,7 @@ def evaluate_and_predict(
 
     with attempts.fail_once("evaluate", run_id=run_id, registry=registry, s3_endpoint=s3_endpoint):
         manifest = Path(tempfile.mkdtemp()) / "manifest.json"
-        judged = evaluate.evaluate_model(
+        outcome = evaluate.evaluate_model(
             model=Path(model.path),
             dataset=Path(dataset.path),
             run_id=run_id,
@@ -294,21 +294,21 @@ def evaluate_and_predict(
             pipeline=pipeline,
             pipeline_version=pipeline_version,
         )
-        Path(summary.path).write_text(judged.summary, encoding="utf-8")
-        metrics.log_metric("accuracy", judged.evaluation.accuracy)
-        metrics.log_metric("loss", judged.evaluation.loss)
-        for name, recall in judged.evaluation.recall.items():
+        Path(summary.path).write_text(outcome.summary, encoding="utf-8")
+        metrics.log_metric("accuracy", outcome.evaluation.accuracy)
+        metrics.log_metric("loss", outcome.evaluation.loss)
+        for name, recall in outcome.evaluation.recall.items():
             metrics.log_metric(f"recall {name}", recall)
-        confusion.log_confusion_matrix(list(CLASS_NAMES), judged.evaluation.confusion.tolist())
+        confusion.log_confusion_matrix(list(CLASS_NAMES), outcome.evaluation.confusion.tolist())
 
         images = data.load_saved(artifact_path(workspace, "dataset", Path(dataset.path)))
-        echo = prediction.predict(
+        predicted = prediction.predict(
             artifact_path(workspace, "model", Path(model.path)),
             images.test_images[image_number],
             int(images.test_labels[image_number]),
         )
-        print(echo)
-        if judged.verdict.status == "accepted":
+        print(predicted)
+        if outcome.verdict.status == "accepted":
             publish.publish_model(
                 model=Path(model.path),
                 dataset=Path(dataset.path),
@@ -320,7 +320,7 @@ def evaluate_and_predict(
                 keep_versions=keep_versions,
                 promote=promote,
             )
-    return (judged.verdict.status, str(echo))
+    return (outcome.verdict.status, str(predicted))
 
 
 @step
@@ -338,7 +338,7 @@ def monitor(
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
 ):
-    """Hold production images against what the model that serves was made for."""
+    """Compare production images with the data that the champion was trained on."""
     from pathlib import Path
 
     from fashion_mnist.steps import attempts, monitor
@@ -361,4 +361,6 @@ def monitor(
         metrics.log_metric("accuracy", result["accuracy"])
     for name, recall in result["recall"].items():
         metrics.log_metric(f"recall {name}", recall)
-    print(f"{result['images']} images against version {result['version']}: drift {result['drift']}")
+    print(
+        f"{result['images']} images compared with version {result['version']}: drift {result['drift']}"
+    )

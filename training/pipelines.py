@@ -1,4 +1,4 @@
-"""The pipelines, written with the KFP SDK and held to what servers 2.5 to 2.15 take.
+"""The pipelines, written with the KFP SDK for servers 2.5 to 2.15.
 
 The parameters of the training pipelines are the fields of the groups below: each is named there, in a
 step of `training.components`, and nowhere between.
@@ -24,16 +24,22 @@ NAME = "fashion-mnist-trainer"
 WORKSPACE = "/workspace"
 MONITOR = "fashion-mnist-monitor"
 TUNER = "fashion-mnist-tuner"
-SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the Secret that Kubeflow puts into each profile
+SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the Secret that Kubeflow creates in each profile
 
 
 def _configure_step(
     task: dsl.PipelineTask, *, cpu: str, memory: str, minutes: int, retries: int
 ) -> None:
-    """What a step may use, how long it may take, and how often it is tried again.
+    """Set the resources, timeout and retries of a step, and disable caching.
 
-    Nothing is cached: a step's data may have changed under the same address, and the registry is
-    written on the side.
+    A cached step would miss data that changed under the same address, and would not write the registry.
+
+    Args:
+        task: the step.
+        cpu: limit of processors.
+        memory: limit of memory.
+        minutes: timeout.
+        retries: number of retries.
     """
     task.set_cpu_request("500m").set_cpu_limit(cpu)
     task.set_memory_request("1Gi").set_memory_limit(memory)
@@ -49,7 +55,7 @@ def _use_storage_keys(task: dsl.PipelineTask) -> None:
         SECRET,
         {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"},
     )
-    # S3 servers other than Amazon's take any region, and clients want one.
+    # Clients require a region; S3 servers other than Amazon's accept any.
     task.set_env_variable("AWS_REGION", "us-east-1")
 
 
@@ -143,16 +149,16 @@ def _train(
 ) -> list[dsl.PipelineTask]:
     """Add the steps ingest, train, and evaluate-and-predict.
 
-    There are three, since each costs two pods and some twenty seconds. Ingest stays apart because it
-    finds what a retry cannot mend, so it alone is not retried, and because it needs a fraction of what
-    training reserves. Train stays apart because it alone takes the options' resources and resumes from
-    checkpoints. What follows works on the same model and data, one part after another, in one step.
+    There are only three, since each costs two pods and about twenty seconds. Ingest is separate because
+    its errors are not worth a retry and because it needs a fraction of the training's resources. Train
+    is separate because the charm's options set its resources and because it resumes from checkpoints.
+    All that follows works on the same model and data, so it is one step.
 
-    A volume is mounted at `workspace` in the variant that has one. `tune` is called with the step ingest
-    and the groups that it needs, adds steps, and returns better hyperparameters.
+    In the variant with a volume, `workspace` is the path where it is mounted. `tune` is called with the
+    step ingest and the groups that it needs; it adds steps and returns better hyperparameters.
 
     Returns:
-        the steps that work on the workspace, in order.
+        the steps that use the workspace, in order.
     """
     ingest = components.ingest(
         data_path=job.data_path,
@@ -207,15 +213,15 @@ def _pipeline(
     function: Any,
     *extra: inspect.Parameter,
     name: str = NAME,
-    description: str = "Train, judge and publish a Fashion-MNIST classifier.",
+    description: str = "Train, evaluate and publish a Fashion-MNIST classifier.",
 ) -> Any:
-    """Make a pipeline whose parameters are the fields of all groups, and more.
+    """Return a pipeline whose parameters are the fields of all groups, and more.
 
     Args:
-        function: Is called with the parameters in `extra` and with the groups, by name.
-        extra: More parameters.
-        name: The pipeline's name.
-        description: What it does.
+        function: adds the steps, called with the parameters in `extra` and with the groups, by name.
+        extra: further parameters.
+        name: name of the pipeline.
+        description: description of the pipeline.
     """
     inherited = [
         _parameter(name, kind, getattr(group, name))
@@ -239,11 +245,11 @@ def _pipeline(
 
 
 def _in_workspace(workspace_size: str, storage_class: str, **groups: Any) -> None:
-    """The same steps around a volume of the run's own, which goes when they have ended, however.
+    """Add the same steps with a volume of the run, which is deleted after them, even if they fail.
 
-    Its name is the run's id. One step at a time mounts it, so ReadWriteOnce, which every storage
-    provides, is enough, wherever the steps' pods are. A storage class must be named: Kubernetes takes
-    an empty one for "no provisioning", and the server without one for "standard".
+    The volume's name is the run's id. One step at a time mounts it, so ReadWriteOnce suffices, which
+    every storage provides. A storage class is required: Kubernetes reads an empty one as "no
+    provisioning", and the server replaces a missing one by "standard".
     """
     run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
     remove = kubernetes.DeletePVC(pvc_name=run_id)
@@ -262,7 +268,7 @@ def _in_workspace(workspace_size: str, storage_class: str, **groups: Any) -> Non
 
 
 def _tuned(trials: int, parallelism: int, space: str, **groups: Any) -> None:
-    """The same steps with settings of which several were tried side by side before."""
+    """Add the same steps after parallel trials of settings, with the best of them."""
 
     def tune(
         ingest: dsl.PipelineTask, hyperparameters: Hyperparameters, storage: Storage, job: Job
@@ -275,13 +281,13 @@ def _tuned(trials: int, parallelism: int, space: str, **groups: Any) -> None:
             **vars(hyperparameters),
             **vars(storage),
         )
-        # Like ingest: a space that is wrong stays wrong.
+        # No retries, as for ingest: an invalid search space stays invalid.
         _configure_step(suggest, cpu="1", memory="2Gi", minutes=10, retries=0)
         _use_storage_keys(suggest)
-        # Each share is a pod that tries its settings one after another: `parallelism` at a time.
-        with dsl.ParallelFor(suggest.output, name="shares") as share:
+        # Each shard is a pod that runs its trials one after another: `parallelism` pods at a time.
+        with dsl.ParallelFor(suggest.output, name="shares") as shard:
             trial = components.trial(
-                share=share,
+                share=shard,
                 seed=job.seed,
                 run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
                 dataset=ingest.outputs["dataset"],
@@ -289,7 +295,7 @@ def _tuned(trials: int, parallelism: int, space: str, **groups: Any) -> None:
             )
             _configure_step(trial, cpu="4", memory="4Gi", minutes=240, retries=3)
             _use_storage_keys(trial)
-        # Trials leave their results in object storage, which is the same with every server.
+        # Trials write their results to object storage, which works the same with every server.
         choose = components.choose(
             trials=trials, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, **vars(storage)
         ).after(trial)
@@ -307,32 +313,32 @@ def _parameter(name: str, kind: type, default: Any = inspect.Parameter.empty) ->
 
 
 def train_pipeline() -> Any:
-    """Build the pipeline that trains, judges and publishes."""
+    """Build the pipeline that trains, evaluates and publishes."""
     return _pipeline(_train)
 
 
 def workspace_pipeline() -> Any:
-    """Build the same around a volume of the run's own."""
+    """Build the same pipeline with a volume for the run."""
     return _pipeline(
         _in_workspace, _parameter("workspace_size", str), _parameter("storage_class", str)
     )
 
 
 def tune_pipeline() -> Any:
-    """Build the same after trials of settings."""
+    """Build the same pipeline with trials of settings before."""
     return _pipeline(
         _tuned,
         _parameter("trials", int, 8),
         _parameter("parallelism", int, 2),
         _parameter("space", str, "[]"),
         name=TUNER,
-        description="Try settings, and train, judge and publish the best.",
+        description="Try settings, then train, evaluate and publish with the best.",
     )
 
 
 def monitor_pipeline() -> Any:
-    """Build the pipeline that holds production images against the model that serves."""
-    description = "Hold production images against the model that serves."
+    """Build the pipeline that compares production images with the champion's data."""
+    description = "Compare production images with the data of the champion."
     return dsl.pipeline(name=MONITOR, description=description)(_monitor)
 
 
@@ -347,10 +353,10 @@ def _monitor(
     code: str = "",
     code_sha256: str = "",
 ):
-    """One step, since each costs two pods.
+    """Add one step, since each costs two pods.
 
-    The index of 500 images of the same ten classes is 0.02 on average and one in a thousand times above
-    0.056, that of 100 images is above 0.1 more often than one in three times.
+    For 500 images of the same ten classes the stability index is 0.02 on average, and above 0.056 once
+    in a thousand times. For 100 images it is above 0.1 more often than once in three times.
     """
     monitor = components.monitor(
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,

@@ -1,7 +1,8 @@
-"""`python -m training.predict MODEL [--image-number N]`: what a model sees in one test image.
+"""`python -m training.predict MODEL [--image-number N]`: predict the class of one test image.
 
-MODEL is a directory with a version's files, such as `Registry.fetch` and the step train write. The
-answer is that of the chapter's predict step. TensorFlow is loaded only where it has to be.
+MODEL is a directory with a version's files, as `Registry.fetch` and the step train write them. The
+output is that of the original notebook's predict step. TensorFlow is imported only if LiteRT cannot
+predict.
 """
 
 from __future__ import annotations
@@ -18,10 +19,19 @@ from fashion_mnist.model import prediction
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the prediction; 0 when there is one."""
+    """Print the prediction.
+
+    Args:
+        arguments: command line, None for that of the process.
+
+    Returns:
+        exit status: 1 if there is no prediction.
+    """
     parser = argparse.ArgumentParser(prog="python -m training.predict", description=__doc__)
     parser.add_argument("model", type=Path, help="directory with a version's files")
-    parser.add_argument("--data", default="", help="directory, address or s3://; empty finds it")
+    parser.add_argument(
+        "--data", default="", help="directory, address or s3://; empty for the default"
+    )
     parser.add_argument("--image-number", type=int, default=0)
     parser.add_argument("--runtime", default="", choices=prediction.RUNTIMES)
     options = parser.parse_args(arguments)

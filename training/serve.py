@@ -1,10 +1,10 @@
-"""`python -m training.serve REGISTRY`: the champion, over the V1 and V2 inference protocols.
+"""`python -m training.serve REGISTRY`: serve the champion over the V1 and V2 inference protocols.
 
-KServe's model server (https://kserve.github.io/website) answers at `/v1/models/fashion-mnist:predict`
-and `/v2/models/fashion-mnist/infer`. It is given raw images, uint8 (n, 28, 28), and gives probabilities
-(n, 10): what the images go through is in the SavedModel. When the champion moves in the registry, by a
-promotion or a rollback, the server follows within `--poll` seconds; a model that cannot be had leaves
-the one that serves. `/metrics` has latencies, answers by status, and the version that serves.
+KServe's model server (https://kserve.github.io/website) responds at `/v1/models/fashion-mnist:predict`
+and `/v2/models/fashion-mnist/infer`. It takes raw images, uint8 (n, 28, 28), and returns probabilities
+(n, 10): the SavedModel includes all preprocessing. After a promotion or rollback in the registry, the
+server loads the new champion within `--poll` seconds; if it cannot, the previous model keeps serving.
+`/metrics` has latencies, responses by status, and the version that serves.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from model_registry import Registry, RegistryError
 NAME = "fashion-mnist"
 INPUT = {"name": "images", "datatype": "UINT8", "shape": [-1, 28, 28]}
 OUTPUT = {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}
-RESPONSES = Counter("fashion_mnist_responses", "Answers, by HTTP status", ["code"])
+RESPONSES = Counter("fashion_mnist_responses", "Responses by HTTP status", ["code"])
 VERSION = Gauge("fashion_mnist_served_version", "Number of the version that serves")
 
 logger = logging.getLogger("kserve")
@@ -50,17 +50,20 @@ logger = logging.getLogger("kserve")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Served:
-    """The version that serves: its number, and its SavedModel's signature."""
+    """The version that serves."""
 
     version: int
+    """Number of the version."""
+
     serve: Any
+    """Signature `serving_default` of its SavedModel."""
 
 
 class ChampionModel(Model):
-    """The registry's champion, as KServe's server asks it.
+    """The champion of a registry as a KServe model.
 
     Args:
-        registry: where the champion is.
+        registry: registry of the champion.
     """
 
     def __init__(self, registry: Registry):
@@ -69,18 +72,21 @@ class ChampionModel(Model):
         self._served: Served | None = None
 
     def load(self) -> bool:
-        """See which version is the champion, and load it if it is another; True once one serves.
+        """Load the champion if it changed.
+
+        Returns:
+            whether a version serves.
 
         Raises:
-            RegistryError: object storage cannot be reached, or holds something else than it should.
-            ServingError, OSError: the version does not load or does not predict.
+            RegistryError: Object storage cannot be reached, or has unexpected content.
+            ServingError, OSError: The version does not load or does not predict.
         """
         champion = self._registry.champion()
         if champion and (self._served is None or champion.version != self._served.version):
-            # In one go, since requests are answered meanwhile.
+            # Replace version and signature together: requests are answered meanwhile.
             self._served = Served(version=champion.version, serve=self._fetch(champion.version))
             VERSION.set(champion.version)
-            logger.info("version %d serves", champion.version)
+            logger.info("serving version %d", champion.version)
         self.ready = self._served is not None
         return self.ready
 
@@ -91,11 +97,11 @@ class ChampionModel(Model):
             return export.load(Path(folder))
 
     def get_input_types(self) -> list[dict[str, Any]]:
-        """What the V2 protocol's metadata tell of the input."""
+        """Return the input for the metadata of the V2 protocol."""
         return [INPUT]
 
     def get_output_types(self) -> list[dict[str, Any]]:
-        """What the V2 protocol's metadata tell of the output."""
+        """Return the output for the metadata of the V2 protocol."""
         return [OUTPUT]
 
     async def predict(  # pyright: ignore[reportIncompatibleMethodOverride] - gRPC is not served
@@ -104,16 +110,16 @@ class ChampionModel(Model):
         headers: dict[str, str] | None = None,  # noqa: ARG002 - KServe passes them
         response_headers: dict[str, str] | None = None,
     ) -> dict[str, Any] | InferResponse:
-        """Answer a request of either protocol; the header `model-version` says which version did.
+        """Answer a request of either protocol, with the version in the header `model-version`.
 
         Raises:
-            InvalidInput: the request has no raw images; becomes a 400.
+            InvalidInput: The request has no raw images; KServe responds 400.
         """
         served = self._served
-        assert served is not None  # noqa: S101 - KServe asks nobody who is not ready
+        assert served is not None  # noqa: S101 - KServe calls only ready models
         images = _v2_images(payload) if isinstance(payload, InferRequest) else _v1_images(payload)
-        # Not on the event loop, which answers others meanwhile.
-        probabilities = await asyncio.to_thread(_ask, served.serve, images)
+        # Keep the event loop free for other requests.
+        probabilities = await asyncio.to_thread(_predict, served.serve, images)
         if response_headers is not None:
             response_headers["model-version"] = str(served.version)
         if not isinstance(payload, InferRequest):
@@ -125,16 +131,16 @@ class ChampionModel(Model):
         )
 
 
-def _ask(serve: Any, images: np.ndarray) -> np.ndarray:
+def _predict(serve: Any, images: np.ndarray) -> np.ndarray:
     return serve(images=images)["probabilities"].numpy()
 
 
 def _v1_images(payload: object) -> np.ndarray:
-    """The images of a request of the V1 protocol: `{"instances": [image, ...]}`."""
+    """Return the images of a V1 request, `{"instances": [image, ...]}`, uint8 (n, 28, 28)."""
     if not isinstance(payload, dict) or not isinstance(payload.get("instances"), list):
         raise InvalidInput('send {"instances": [image, ...]} as application/json')
     instances = payload["instances"]
-    # TensorFlow Serving takes the input by its name too.
+    # TensorFlow Serving accepts inputs by name, too.
     rows = [row.get("images") if isinstance(row, dict) else row for row in instances]
     try:
         images = np.array(rows)
@@ -144,10 +150,10 @@ def _v1_images(payload: object) -> np.ndarray:
 
 
 def _v2_images(payload: InferRequest) -> np.ndarray:
-    """The images of a request of the V2 protocol, whose one tensor is `images`."""
+    """Return the images of a V2 request, its only tensor `images`, uint8 (n, 28, 28)."""
     tensors = [tensor for tensor in payload.inputs if tensor.name == INPUT["name"]]
     if len(tensors) != 1 or len(payload.inputs) != 1:
-        raise InvalidInput("inputs must be one tensor with the name images")
+        raise InvalidInput("inputs must be one tensor named images")
     if tensors[0].datatype != INPUT["datatype"]:
         raise InvalidInput(f"images has datatype {tensors[0].datatype}; send raw pixels as UINT8")
     try:
@@ -157,7 +163,7 @@ def _v2_images(payload: InferRequest) -> np.ndarray:
 
 
 def _pixels(tensor: InferInput) -> np.ndarray:
-    """What a tensor holds, as it was sent: KServe would cut 0.9 to 0 and make 255 of -1 in JSON."""
+    """Return a tensor as it was sent: KServe would turn 0.9 in JSON into 0, and -1 into 255."""
     if tensor.data is None:
         return tensor.as_numpy()  # binary, and so bytes
     return np.array(tensor.data).reshape(tensor.shape)
@@ -165,25 +171,30 @@ def _pixels(tensor: InferInput) -> np.ndarray:
 
 def _checked(images: np.ndarray) -> np.ndarray:
     if images.shape[1:] != (28, 28) or not len(images):
-        raise InvalidInput(f"the images have the shape {list(images.shape)}; send [n, 28, 28]")
+        raise InvalidInput(f"images have shape {list(images.shape)}; send [n, 28, 28]")
     if images.dtype.kind not in "iu" or images.min() < 0 or images.max() > 255:
-        raise InvalidInput("a pixel is not a whole number from 0 to 255; send raw pixels")
+        raise InvalidInput("pixels must be integers from 0 to 255; send raw pixels")
     return images.astype(np.uint8)
 
 
 @contextlib.contextmanager
-def _followed(model: ChampionModel, seconds: float) -> Generator[None]:
-    """Look at the registry every so many seconds, in a thread, while this goes on."""
+def _follow_champion(model: ChampionModel, seconds: float) -> Generator[None]:
+    """Poll the registry for its champion in a thread, while the body runs.
+
+    Args:
+        model: model to update.
+        seconds: interval.
+    """
     stop = threading.Event()
 
     def follow() -> None:
         while True:
             try:
                 if not model.load():
-                    logger.warning("no model is the champion yet; looking again in %g s", seconds)
+                    logger.warning("there is no champion yet; retrying in %g s", seconds)
             except (RegistryError, OSError, RuntimeError) as error:
                 first_line = (str(error).strip().splitlines() or [repr(error)])[0]
-                logger.warning("the champion cannot be had: %s; trying again", first_line[:300])
+                logger.warning("cannot load the champion: %s; retrying", first_line[:300])
             if stop.wait(seconds):
                 return
 
@@ -198,7 +209,7 @@ def _followed(model: ChampionModel, seconds: float) -> Generator[None]:
 
 @app.middleware("http")
 async def _count(request: Any, call_next: Any) -> Any:
-    """Count answers by status; KServe's own histograms have the time that they took."""
+    """Count responses by status; KServe's own histograms have their latencies."""
     code = 500
     try:
         response = await call_next(request)
@@ -209,14 +220,21 @@ async def _count(request: Any, call_next: Any) -> Any:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until SIGINT; 0 then."""
+    """Serve until SIGINT.
+
+    Args:
+        arguments: command line, None for that of the process.
+
+    Returns:
+        exit status: 1 if the registry's address is invalid.
+    """
     parser = argparse.ArgumentParser(prog="python -m training.serve", description=__doc__)
     parser.add_argument("registry", help="s3://BUCKET/PREFIX or a directory")
     parser.add_argument("--s3-endpoint", default="", help="http://HOST:PORT of the S3 server")
-    parser.add_argument("--host", default="127.0.0.1", help="which address to listen on")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument(
-        "--poll", type=float, default=5, help="seconds between looks at the champion"
+        "--poll", type=float, default=5, help="seconds between polls of the registry"
     )
     options = parser.parse_args(arguments)
     try:
@@ -226,14 +244,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     models = ModelRepository()
     models.update(model)
-    # Not kserve.ModelServer: it listens on all addresses, and exits where no model is ready yet.
+    # Avoid kserve.ModelServer, which listens on all addresses and exits if no model is ready.
     server = RESTServer(
         "kserve.model_server:app", DataPlane(models), ModelRepositoryExtension(models), options.port
     )
     server.config.host = options.host
     configure_logging()
-    # What uvicorn does with SIGINT once it has shut down.
-    with contextlib.suppress(KeyboardInterrupt), _followed(model, options.poll):
+    # uvicorn raises KeyboardInterrupt after SIGINT once it has shut down.
+    with contextlib.suppress(KeyboardInterrupt), _follow_champion(model, options.poll):
         server.run()
     return 0
 

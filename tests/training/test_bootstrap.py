@@ -72,7 +72,7 @@ def test_missing_bundle_is_an_error_at_once(start, s3):
     keys = {name: os.environ[name] for name in os.environ if name.startswith("AWS_")}
     step = start(f"{address}/code/{DIGEST}", endpoint=endpoint, **keys)
     assert step.returncode == 1
-    assert f"{address}/code/{DIGEST} answers 404" in step.stderr
+    assert f"{address}/code/{DIGEST} responds 404" in step.stderr
     assert "Traceback" not in step.stderr
 
 
@@ -80,7 +80,7 @@ def test_bundle_of_another_digest_is_refused(start, tmp_path):
     (tmp_path / "bundle").write_bytes(BUNDLE + b"\0")
     step = start(str(tmp_path / "bundle"))
     assert step.returncode == 1
-    assert f"not {DIGEST}; put the right file there" in step.stderr
+    assert f"not {DIGEST}; upload the right file" in step.stderr
     assert "world" not in step.stdout
 
 
@@ -95,7 +95,7 @@ def test_image_with_the_bundle_needs_no_address(start, tmp_path):
     step = start("", digest="0" * 64, source=source)
     # THEN the error says what to do
     assert step.returncode == 1
-    assert "the parameter `code` is empty; build the image anew" in step.stderr
+    assert "the parameter `code` is empty; rebuild the image" in step.stderr
 
 
 def test_missing_package_is_installed_by_its_hash_or_the_error_says_what_to_do(start, tmp_path):

@@ -43,7 +43,7 @@ def kept(place):
     """Checkpoints of run-1 after every epoch, and what they have to say."""
     said: list[str] = []
     address, endpoint = place
-    found = Checkpoints(address, "run-1", endpoint=endpoint, every=0, log=said.append)
+    found = Checkpoints(address, "run-1", endpoint=endpoint, interval=0, log=said.append)
     return found, said
 
 
@@ -73,7 +73,7 @@ def epochs(done):
 def ended(tmp_path_factory):
     """What a training came to that ended, and the checkpoint of its last epoch."""
     folder = tmp_path_factory.mktemp("ended")
-    trained, _ = fit(Checkpoints(str(folder), "run-1", every=0))
+    trained, _ = fit(Checkpoints(str(folder), "run-1", interval=0))
     return trained, (folder / KEY).read_bytes()
 
 
@@ -110,7 +110,7 @@ def test_a_killed_training_goes_on_to_the_very_same_weights(whole, place, moment
     again = process(place, tmp_path / "again.npz")
     # THEN it does the rest alone, and comes to the same bits as one that was left alone
     assert (again.returncode, epochs(again)) == (0, ["3/4", "4/4"]), again.stderr
-    assert "going on after epoch 2 of 4" in again.stdout
+    assert "resuming after epoch 2 of 4" in again.stdout
     for one, other in zip(weights(tmp_path / "again.npz"), whole, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -121,7 +121,7 @@ def test_a_training_that_ended_is_not_done_again(kept):
     # WHEN it is tried again
     second, said = fit(kept[0])
     # THEN no epoch is trained, and the model is the same
-    assert said == ["going on after epoch 2 of 2, from a checkpoint"]
+    assert said == ["resuming after epoch 2 of 2 from a checkpoint"]
     assert second.history == first.history
     assert second.seconds >= sum(epoch.seconds for epoch in first.history)
     for one, other in zip(first.model.get_weights(), second.model.get_weights(), strict=True):
@@ -141,7 +141,7 @@ def test_a_training_that_ended_is_not_done_again(kept):
 )
 def test_another_training_is_not_taken_up(tmp_path, change):
     # GIVEN a checkpoint, WHEN something that decides the result is different
-    _, said = fit(Checkpoints(str(tmp_path), "run-1", every=0), **change)
+    _, said = fit(Checkpoints(str(tmp_path), "run-1", interval=0), **change)
     # THEN it says so, and all epochs are trained
     assert "another training" in said[0]
     assert sum(line.startswith("Epoch") for line in said) == 2
@@ -152,7 +152,7 @@ def test_another_version_of_tensorflow_is_another_training(tmp_path, monkeypatch
     import tensorflow as tf
 
     monkeypatch.setattr(tf, "__version__", "3.0.0")
-    _, said = fit(Checkpoints(str(tmp_path), "run-1", every=0))
+    _, said = fit(Checkpoints(str(tmp_path), "run-1", interval=0))
     assert "another training" in said[0]
 
 
@@ -172,14 +172,14 @@ def test_another_version_of_tensorflow_is_another_training(tmp_path, monkeypatch
 def test_a_damaged_checkpoint_is_told_and_trained_anew(tmp_path, ended, checkpoint, damage):
     # GIVEN a checkpoint that was damaged
     said: list[str] = []
-    kept = Checkpoints(str(tmp_path), "run-1", every=0, log=said.append)
+    kept = Checkpoints(str(tmp_path), "run-1", interval=0, log=said.append)
     expected, content = ended
     checkpoint.write_bytes(damage(content))
     # WHEN the training is tried again
     trained, lines = fit(kept)
     # THEN it warns, trains all epochs to the same end, and leaves a good checkpoint
     assert len(said) == 1
-    assert "cannot be used, training begins anew" in said[0]
+    assert "cannot be used, training starts from the beginning" in said[0]
     assert sum(line.startswith("Epoch") for line in lines) == 2
     for one, other in zip(expected.model.get_weights(), trained.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -195,16 +195,16 @@ def test_storage_that_fails_costs_the_checkpoint_and_not_the_training(tmp_path, 
     monkeypatch.setattr(obstore, "put", refuse)
     monkeypatch.setattr(obstore, "list", refuse)
     said: list[str] = []
-    kept = Checkpoints(str(tmp_path), "run-1", every=0, log=said.append)
+    kept = Checkpoints(str(tmp_path), "run-1", interval=0, log=said.append)
     # WHEN something is trained
     trained, _ = fit(kept)
     kept.clear()
     # THEN it ends, and every failure is a line
     assert len(trained.history) == 2
     assert [line.split(":")[0] for line in said] == [
-        "the checkpoint cannot be used, training begins anew",
-        *2 * ["no checkpoint is kept, another attempt begins anew"],
-        "a checkpoint is left behind",
+        "the checkpoint cannot be used, training starts from the beginning",
+        *2 * ["the checkpoint was not saved, another attempt would start from the beginning"],
+        "a checkpoint was not deleted",
     ]
 
 
@@ -221,7 +221,7 @@ def test_a_state_is_kept_no_sooner_than_asked(tmp_path, monkeypatch):
     # GIVEN checkpoints every fifteen seconds
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    kept = Checkpoints(str(tmp_path), "run-1", every=15)
+    kept = Checkpoints(str(tmp_path), "run-1", interval=15)
     due = []
     # WHEN epochs of six seconds end
     for _ in range(6):
@@ -243,7 +243,7 @@ def test_storage_that_is_waited_for_in_vain_costs_a_tenth_of_the_time(tmp_path, 
 
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(obstore, "put", wait)
-    kept = Checkpoints(str(tmp_path), "run-1", every=0)
+    kept = Checkpoints(str(tmp_path), "run-1", interval=0)
     # WHEN one could not be kept THEN the training goes on for a while before the next
     kept.save(State("x", [np.zeros(1)], []))
     now[0] += 2600

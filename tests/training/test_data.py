@@ -63,7 +63,7 @@ def damage(copy, file, change):
         (IMAGES, lambda raw: raw[:10], "ends within its header"),
         (IMAGES, lambda raw: b"", "begins with nothing"),
         (IMAGES, lambda raw: b"\x00\x00\x0d\x03" + raw[4:], "begins with 00000d03"),
-        (LABELS, lambda raw: raw[:8] + b"\x0a" + raw[9:], "a label is 10"),
+        (LABELS, lambda raw: raw[:8] + b"\x0a" + raw[9:], "has a label 10"),
         (LABELS, lambda raw: b"\0\0\x08\x01\0\0\0\x01\x05", "600 images and 1 labels"),
         (
             IMAGES,
@@ -108,7 +108,7 @@ def test_a_file_that_decompresses_to_too_much_is_told_and_takes_no_memory(copy):
     )
     told, kilobytes = said.stdout.splitlines()
     assert told.startswith("size train ")
-    assert f"{IMAGES}: it has more than {idx.MAX_BYTES} bytes" in told
+    assert f"{IMAGES}: has more than {idx.MAX_BYTES} bytes" in told
     assert int(kilobytes) < 700_000
 
 
@@ -124,7 +124,7 @@ def test_a_file_that_is_too_large_is_not_read(copy, s3, httpserver, monkeypatch,
     source = {"directory": str(copy), "s3": address, "http": httpserver.url_for("/").rstrip("/")}
     assert len(data.load(source[where], s3_endpoint=endpoint).train_images) == 600
     monkeypatch.setattr(idx, "MAX_BYTES", 100_000)
-    with pytest.raises(data.DataError, match=f"{IMAGES}: it has more than 100000 bytes") as caught:
+    with pytest.raises(data.DataError, match=f"{IMAGES}: has more than 100000 bytes") as caught:
         data.load(source[where], s3_endpoint=endpoint)
     assert caught.value.kind == "size"
 
@@ -144,7 +144,7 @@ def test_what_is_in_the_cache_answers_for_the_official_address_only(toy, tmp_pat
     with pytest.raises(data.DataError, match="cannot be downloaded"):
         data.load(address, cache=tmp_path)
     # AND the cache stands for the official one, whose checksums it is held to
-    with pytest.raises(data.DataError, match="is not the published") as caught:
+    with pytest.raises(data.DataError, match="not the published") as caught:
         data.load(data.OFFICIAL, cache=tmp_path)
     assert caught.value.kind == "checksum"
 

@@ -105,8 +105,8 @@ def test_one_test_image_is_that_of_the_whole_set(toy, tmp_path, httpserver):
     ("change", "says"),
     [
         (lambda raw: raw[:5000], "truncated"),
-        (lambda raw: raw[:6], "no IDX file"),
-        (lambda raw: b"\1" + raw[1:], "no IDX file"),
+        (lambda raw: raw[:6], "not an IDX file"),
+        (lambda raw: b"\1" + raw[1:], "not an IDX file"),
     ],
 )
 def test_a_damaged_file_of_test_images_is_told(toy, tmp_path, change, says):
@@ -121,11 +121,14 @@ def test_a_damaged_file_of_test_images_is_told(toy, tmp_path, change, says):
     ("answer", "message"),
     [
         (lambda tf, images: tf.ones([tf.shape(images)[0], 10]), "export it with its softmax"),
-        (lambda tf, images: tf.ones([tf.shape(images)[0], 9]) / 9, r"gives \(8, 9\) for 8 images"),
+        (
+            lambda tf, images: tf.ones([tf.shape(images)[0], 9]) / 9,
+            r"returns \(8, 9\) for 8 images",
+        ),
         # Which class it is depends on how many are asked about.
         (
             lambda tf, images: tf.one_hot(tf.fill([tf.shape(images)[0]], tf.shape(images)[0]), 10),
-            "an image alone another answer than in a batch",
+            "differently for an image alone and in a batch",
         ),
     ],
 )

@@ -17,7 +17,11 @@ def test_what_is_given_takes_the_place_of_the_recipes_own():
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("slow", {}, "'slow' is not known; use one of: notebook, quick, fast, balanced, accurate"),
+        (
+            "slow",
+            {},
+            "unknown recipe 'slow'; use one of: notebook, quick, fast, balanced, accurate",
+        ),
         ("fast", {"epochs": -1}, "epochs must not be negative, not -1"),
         ("fast", {"learning_rate": -0.1}, "learning_rate must not be negative, not -0.1"),
     ],
@@ -29,5 +33,5 @@ def test_what_cannot_be_is_told(name, given, message):
 
 def test_a_layer_that_is_not_known_is_told():
     recipe = dataclasses.replace(recipes.RECIPES["fast"], layers=("flatten", "lstm 8"))
-    with pytest.raises(ValueError, match="layer 'lstm 8' of recipe 'fast' is not known"):
+    with pytest.raises(ValueError, match="unknown layer 'lstm 8' of recipe 'fast'"):
         network.build(recipe, seed=1)

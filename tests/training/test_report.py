@@ -79,9 +79,9 @@ def test_the_report_is_whole_and_needs_nothing_else():
         "Training",
         "Confusion matrix",
         "By class",
-        "Against version 7",
+        "Comparison with version 7",
         "The first 25 test images",
-        "The surest mistakes",
+        "Most confident errors",
         "Model card",
     ]
     assert all(source.startswith("data:image/png;base64,") for source in seen.sources)
@@ -91,13 +91,13 @@ def test_the_report_is_whole_and_needs_nothing_else():
 
 def test_pictures_are_the_first_25_the_mistakes_and_what_changed():
     alone = page()
-    assert "Against" not in alone
+    assert "Comparison" not in alone
     assert alone.count("<figure><img") == 25 + 3
     compared = page(champion=CHAMPION)
     # Newly right are 30, 40, 50 and 60, newly wrong 0 and 1.
     assert compared.count("<figure><img") == 25 + 3 + 4 + 2
-    assert "4 are newly right and 2 newly wrong, 1 are wrong in both" in compared
-    assert "Accuracy 0.9750 then and 0.9850 now" in compared
+    assert "4 are newly right, 2 newly wrong, and 1 wrong in both" in compared
+    assert "Accuracy 0.9750 before, 0.9850 now" in compared
 
 
 def test_each_class_has_its_change_against_the_champion():
@@ -116,7 +116,7 @@ def test_what_comes_from_outside_is_text():
     text = page(champion=CHAMPION, champion_name="<b>")
     assert "<script>" not in text
     assert "Run &lt;1&gt;" in text
-    assert "Against &lt;b&gt;" in text
+    assert "Comparison with &lt;b&gt;" in text
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 2])

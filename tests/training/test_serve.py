@@ -170,10 +170,10 @@ def test_a_version_that_cannot_be_had_leaves_the_one_that_serves(serving, tmp_pa
         (b'{"instances": []}', "28, 28"),
         (json.dumps({"instances": np.zeros((1, 27, 28), int).tolist()}), "[1, 27, 28]"),
         (json.dumps({"instances": [[[0] * 28] * 28, [[0] * 28] * 27]}), "28 rows"),
-        (json.dumps({"instances": np.full((1, 28, 28), 0.5).tolist()}), "whole number"),
+        (json.dumps({"instances": np.full((1, 28, 28), 0.5).tolist()}), "must be integers"),
         (json.dumps({"instances": np.full((1, 28, 28), 256).tolist()}), "0 to 255"),
         (json.dumps({"instances": np.full((1, 28, 28), -1).tolist()}), "0 to 255"),
-        (json.dumps({"instances": [[["a"] * 28] * 28]}), "whole number"),
+        (json.dumps({"instances": [[["a"] * 28] * 28]}), "must be integers"),
     ],
 )
 def test_what_is_no_image_is_refused_over_v1(serving, body, says):
@@ -186,14 +186,14 @@ def test_what_is_no_image_is_refused_over_v1(serving, body, says):
 @pytest.mark.parametrize(
     ("tensor", "says"),
     [
-        ({"name": "pixels", "shape": [1, 28, 28], "data": [0] * 784}, "the name images"),
+        ({"name": "pixels", "shape": [1, 28, 28], "data": [0] * 784}, "one tensor named images"),
         ({"datatype": "FP32", "shape": [1, 28, 28], "data": [0.5] * 784}, "FP32"),
         ({"shape": [1, 784], "data": [0] * 784}, "[1, 784]"),
         ({"shape": [2, 28, 28], "data": [0] * 784}, "cannot be read"),
         ({"shape": [1, 28, 28], "data": [300] * 784}, "0 to 255"),
         ({"shape": [1, 28, 28], "data": [-1] * 784}, "0 to 255"),
-        ({"shape": [1, 28, 28], "data": [-0.5] * 784}, "whole number"),
-        ({"shape": [1, 28, 28], "data": ["a"] * 784}, "whole number"),
+        ({"shape": [1, 28, 28], "data": [-0.5] * 784}, "must be integers"),
+        ({"shape": [1, 28, 28], "data": ["a"] * 784}, "must be integers"),
         ({"shape": [1, 28, 28], "data": [[[0] * 28] * 28, [0]]}, "cannot be read"),
     ],
 )

@@ -193,8 +193,8 @@ def test_a_class_without_test_images_has_no_recall(toy, tmp_path, keep, train, e
     assert "Dress" not in facts["metrics"]["recall"]
     assert "recall Dress" not in made["metrics"].metadata
     # AND who reads it is told
-    assert "| Dress | not known |" in (tmp_path / "summary").read_text()
-    assert "<td>Dress</td><td>not known</td>" in (tmp_path / "report").read_text()
+    assert "| Dress | unknown |" in (tmp_path / "summary").read_text()
+    assert "<td>Dress</td><td>unknown</td>" in (tmp_path / "report").read_text()
 
 
 def test_the_reference_has_every_field_of_the_manifest(toy, tmp_path, keep, train, evaluate):

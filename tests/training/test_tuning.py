@@ -97,7 +97,7 @@ def test_the_best_comes_first(place):
 
 
 def test_a_trial_without_a_result_is_an_error(place):
-    with pytest.raises(ValueError, match="trials 1, 3 left no result"):
+    with pytest.raises(ValueError, match="trials 1, 3 have no result"):
         tune.results(4, **place(said(0, 0.8), said(2, 0.9)))
 
 

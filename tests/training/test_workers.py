@@ -154,7 +154,7 @@ def test_a_worker_that_fails_ends_them_all_and_the_step_says_why(tmp_path):
     # GIVEN workers for whom there is no task
     environment = {"WORK_ADDRESS": str(tmp_path), "WORK_ENDPOINT": ""}
     with pytest.raises(WorkersError, match=r"a worker ended with 1:\n(.*\n)*.*task.npz"):
-        many.processes(2, environment, print)
+        many.run_processes(2, environment, print)
 
 
 def test_a_step_whose_workers_fail_leaves_nothing_behind(images, tmp_path, monkeypatch):
@@ -168,7 +168,7 @@ def test_a_step_whose_workers_fail_leaves_nothing_behind(images, tmp_path, monke
 
 def test_workers_that_leave_no_model_are_an_error(images, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/true")
-    with pytest.raises(WorkersError, match="left no model"):
+    with pytest.raises(WorkersError, match="ended without a result"):
         split(images, tmp_path)
 
 
@@ -189,7 +189,7 @@ def test_a_run_that_is_terminated_ends_its_workers(images, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"registry": ""}, "share data through the registry"),
+        ({"registry": ""}, "need a registry to exchange data"),
         ({"workers": 51}, "a batch of 50 cannot be split over 51 workers"),
     ],
 )
@@ -206,5 +206,5 @@ def test_workers_alone_are_understood(monkeypatch):
     assert Worker.from_environment() == Worker(1, 2)
     assert not Worker.from_environment().is_chief
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"ps": ["a:1"]}, "task": {}}))
-    with pytest.raises(ValueError, match="names ps; this trains with workers only"):
+    with pytest.raises(ValueError, match="has tasks ps; only workers are supported"):
         Worker.from_environment()

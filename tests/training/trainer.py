@@ -49,6 +49,6 @@ recipe = Recipe(
 chance = np.random.default_rng(0)
 images = chance.integers(0, 256, (4000, 28, 28)).astype(np.uint8)
 labels = chance.integers(0, 10, 4000).astype(np.uint8)
-checkpoints = Deadly(address, "run-1", endpoint=endpoint, every=0)
+checkpoints = Deadly(address, "run-1", endpoint=endpoint, interval=0)
 trained = training.train(images, labels, recipe, seed=1, checkpoints=checkpoints)
 np.savez(weights, *trained.model.get_weights())

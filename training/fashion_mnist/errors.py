@@ -1,7 +1,5 @@
 """Errors that end a step for good."""
 
-from __future__ import annotations
-
 
 class PermanentError(RuntimeError):
-    """Another attempt with the same inputs ends in the same error."""
+    """An error that every other attempt with the same inputs would end in."""

@@ -1,6 +1,6 @@
-"""The API of the Kubernetes cluster that a step is in, with the rights of the step's ServiceAccount.
+"""Call the Kubernetes API of the cluster that a step runs in, as the step's ServiceAccount.
 
-It is spoken with the standard library: a few calls, for which no step has to install a client.
+This uses the standard library only, so that no step has to install a client for a few calls.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from model_registry import ConfigMap, UnsafeStoreError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONFIG_MAPS = "/api/v1/namespaces/{namespace}/configmaps"
-# Seconds for which an API server may be away, as one is that is being upgraded.
+# Seconds that an API server may be down, such as during an upgrade.
 PATIENCE = 300
 _POLL_SECONDS = 2
 
 
 class RefusedError(RuntimeError):
-    """The API server refused a call; `status` is its status code, 0 where it was not reached."""
+    """A call that the API server refused, or did not receive."""
+
+    status: int
+    """HTTP status code. 0 if the server was not reached."""
 
     def __init__(self, status: int, message: str):
         super().__init__(message)
@@ -44,10 +47,10 @@ class Cluster:
     """A namespace of a Kubernetes cluster.
 
     Args:
-        url: of its API server.
-        namespace: the one to work in.
-        token: gives a bearer token for each call.
-        authority: PEM file with the API server's certificate authority; None is the machine's.
+        url: URL of the API server.
+        namespace: namespace of calls.
+        token: returns a bearer token for each call.
+        authority: PEM file with the API server's certificate authority, None for the system's.
     """
 
     def __init__(
@@ -64,26 +67,26 @@ class Cluster:
 
     @classmethod
     def in_cluster(cls) -> Cluster:
-        """Return the cluster that this pod is in, with its ServiceAccount's rights."""
+        """Return the cluster of this pod, with its ServiceAccount."""
         host, port = (os.environ[f"KUBERNETES_SERVICE_{part}"] for part in ("HOST", "PORT"))
         return cls(
             f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
             (ACCOUNT / "namespace").read_text().strip(),
-            # It is renewed in place.
+            # Kubernetes renews the token in place.
             lambda: (ACCOUNT / "token").read_text().strip(),
             ACCOUNT / "ca.crt",
         )
 
     @classmethod
     def from_kubeconfig(cls, path: Path) -> Cluster:
-        """Return the cluster that a kubeconfig's current context names.
+        """Return the cluster of a kubeconfig's current context.
 
         Args:
-            path: of a kubeconfig in JSON, whose user has a token. `kubectl config view --raw --flatten
+            path: kubeconfig in JSON whose user has a token. `kubectl config view --raw --flatten
                 --output=json` writes one.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: The file is something else.
         """
         try:
             document = json.loads(path.read_text())
@@ -92,16 +95,16 @@ class Cluster:
             token = _named(document["users"], context["user"])["user"]["token"]
             authority = cluster.get("certificate-authority-data")
             namespace = context.get("namespace", "default")
-            here = cls(cluster["server"].rstrip("/"), namespace, lambda: token)
+            result = cls(cluster["server"].rstrip("/"), namespace, lambda: token)
         except (KeyError, TypeError, StopIteration, ValueError) as error:
             raise ValueError(
-                f"{path} is no kubeconfig in JSON with a token ({error!r}); write one with: kubectl "
+                f"{path} is not a kubeconfig in JSON with a token ({error!r}); write one with: kubectl "
                 "config view --raw --flatten --output=json"
             ) from error
         if authority:
             certificates = base64.b64decode(authority).decode()
-            here._opener = _opener(ssl.create_default_context(cadata=certificates))
-        return here
+            result._opener = _opener(ssl.create_default_context(cadata=certificates))
+        return result
 
     def call(
         self,
@@ -111,16 +114,16 @@ class Cluster:
         *,
         namespace: str = "",
     ) -> Any:
-        """Return what the API server answers, decoded where it is JSON.
+        """Return the API server's response, decoded if it is JSON.
 
         Args:
-            method: of HTTP.
-            path: with `{namespace}` in place of the namespace's name.
+            method: HTTP method.
+            path: path with `{namespace}` for the namespace's name.
             body: sent as JSON.
-            namespace: another than the one to work in.
+            namespace: namespace of this call, empty for the cluster's.
 
         Raises:
-            RefusedError: it refuses, with its reason, or it cannot be reached.
+            RefusedError: The server refused, with its reason, or cannot be reached.
         """
         request = urllib.request.Request(  # noqa: S310 - the URL is the cluster's
             self._url + path.format(namespace=namespace or self.namespace),
@@ -142,9 +145,9 @@ class Cluster:
 
 
 def _opener(context: ssl.SSLContext) -> urllib.request.OpenerDirector:
-    """Return an opener past the environment's proxies: Kubernetes is not behind them.
+    """Return an opener that ignores the environment's proxies, since Kubernetes is not behind them.
 
-    Python reads no networks in NO_PROXY, such as that of the cluster's services.
+    Python ignores networks in NO_PROXY, such as the network of the cluster's services.
     """
     return urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
@@ -152,12 +155,12 @@ def _opener(context: ssl.SSLContext) -> urllib.request.OpenerDirector:
 
 
 class ConfigMaps:
-    """A cluster's ConfigMaps, as `model_registry.ConfigMaps` wants them.
+    """A cluster's ConfigMaps, with the interface of `model_registry.ConfigMaps`.
 
     Args:
         cluster: the cluster.
-        pause: called with the seconds between two attempts where the API server is away.
-        clock: seconds that only grow.
+        pause: called with the seconds between two attempts while the API server is down.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
@@ -172,10 +175,10 @@ class ConfigMaps:
 
     @classmethod
     def find(cls) -> ConfigMaps | None:
-        """Return those of the cluster around this process, or else of the one that KUBECONFIG names.
+        """Return the ConfigMaps of this pod's cluster, or of the one in KUBECONFIG, or None.
 
         Raises:
-            ValueError: KUBECONFIG names something else than a kubeconfig in JSON.
+            ValueError: KUBECONFIG is not the path of a kubeconfig in JSON.
         """
         if ACCOUNT.is_dir():
             return cls(Cluster.in_cluster())
@@ -188,17 +191,17 @@ class ConfigMaps:
         return self._cluster.namespace
 
     def get(self, namespace: str, name: str) -> ConfigMap | None:
-        """Return a ConfigMap, or None where it does not exist."""
+        """Return a ConfigMap, or None if it does not exist."""
         return self._call("GET", f"{CONFIG_MAPS}/{name}", namespace, absent_at=404)
 
     def create(self, config_map: ConfigMap) -> ConfigMap | None:
-        """Create a ConfigMap and return it as it is stored, or None where one exists."""
+        """Create a ConfigMap and return it as stored, or None if it exists already."""
         return self._call(
             "POST", CONFIG_MAPS, config_map.namespace, _body(config_map), absent_at=409
         )
 
     def replace(self, config_map: ConfigMap) -> ConfigMap | None:
-        """Replace a ConfigMap, or return None where it is gone or changed."""
+        """Replace a ConfigMap, or return None if it was deleted or changed."""
         path = f"{CONFIG_MAPS}/{config_map.name}"
         body = _body(config_map)
         return self._call("PUT", path, config_map.namespace, body, absent_at=(404, 409))
@@ -212,11 +215,11 @@ class ConfigMaps:
         *,
         absent_at: int | tuple[int, ...],
     ) -> ConfigMap | None:
-        """Call until the server answers; None for these status codes.
+        """Call until the server responds; return None for the status codes in `absent_at`.
 
         Raises:
-            UnsafeStoreError: the step's account may not do this.
-            RefusedError: the server refuses otherwise, or is away for too long.
+            UnsafeStoreError: The step's ServiceAccount lacks the permission.
+            RefusedError: The server refused for another reason, or is down for too long.
         """
         expected = absent_at if isinstance(absent_at, tuple) else (absent_at,)
         end = self._clock() + PATIENCE
@@ -249,12 +252,12 @@ def _body(config_map: ConfigMap) -> dict[str, Any]:
     }
 
 
-def _config_map(answer: Mapping[str, Any]) -> ConfigMap:
-    metadata = answer["metadata"]
+def _config_map(response: Mapping[str, Any]) -> ConfigMap:
+    metadata = response["metadata"]
     return ConfigMap(
         namespace=metadata["namespace"],
         name=metadata["name"],
-        data=answer.get("data") or {},
+        data=response.get("data") or {},
         resource_version=metadata["resourceVersion"],
     )
 

@@ -1,4 +1,4 @@
-"""Open object storage as the steps do: with keys from the environment, and with patience."""
+"""Open object storage in a step: credentials from the environment, and retries for minutes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import model_registry
 from fashion_mnist.kubernetes import ConfigMaps
 from model_registry import Registry, S3Options
 
-# A server that is started anew is back by then. obstore's own ten attempts are over in seconds.
+# Long enough for a server to restart. obstore's own ten attempts end within seconds.
 PATIENCE = datetime.timedelta(minutes=5)
 
 
 def open_store(address: str, endpoint: str = "") -> ObjectStore:
     """Return the store at s3://bucket/prefix, or at a directory, which is created.
 
-    Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY and from nowhere else. A server that
-    does not answer, or answers with 5xx, is asked again for as long as `PATIENCE`.
+    Credentials come only from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Requests that get no
+    response, or a 5xx, are retried for up to `PATIENCE`.
 
     Args:
         address: s3://bucket/prefix or a directory.
-        endpoint: http(s)://host:port of the S3 server; empty is Amazon's.
+        endpoint: http(s)://host:port of the S3 server, empty for Amazon S3.
 
     Raises:
-        ValueError: the address is neither.
+        ValueError: The address is neither.
     """
     options = S3Options(endpoint=endpoint, certificates=certifi.contents(), patience=PATIENCE)
     return model_registry.open_store(address, options)

@@ -1,8 +1,8 @@
-"""The volume that steps of a run share, as files beside the artifacts.
+"""The volume that the steps of a run share, with files beside the artifacts.
 
 It holds `dataset/`, `model/` with the Keras model under its file name, and `checkpoints/`. Steps that
-have it work on these files, as the chapter's do; artifacts are still written, for what looks at the
-run and for steps on which the volume is not mounted.
+mount it work on these files, as the original notebook's pipeline does. Artifacts are written as well:
+for people who look at the run, and for steps that do not mount the volume.
 """
 
 from __future__ import annotations
@@ -12,11 +12,23 @@ from pathlib import Path
 
 
 def keep(workspace: str, name: str, artifact: Path) -> None:
-    """Copy an artifact's directory into the workspace; nothing where there is none."""
+    """Copy an artifact's directory into the workspace, if there is one.
+
+    Args:
+        workspace: mount path of the volume, empty for none.
+        name: folder in the workspace.
+        artifact: directory to copy.
+    """
     if workspace:
         shutil.copytree(artifact, Path(workspace) / name, dirs_exist_ok=True)
 
 
 def artifact_path(workspace: str, name: str, artifact: Path) -> Path:
-    """Where to read it: in the workspace, or where there is none, the artifact's directory."""
+    """Return the directory to read: the workspace's copy, or the artifact if there is no workspace.
+
+    Args:
+        workspace: mount path of the volume, empty for none.
+        name: folder in the workspace.
+        artifact: directory of the artifact.
+    """
     return Path(workspace) / name if workspace else artifact

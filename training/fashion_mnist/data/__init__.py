@@ -1,4 +1,8 @@
-"""The data set: load it, describe it and find what is odd about it."""
+"""The data set: load it, describe it, and find anomalies in it.
+
+The package itself offers what other packages use most; `statistics`, `validation`, `production` and
+`reference` are modules of their own.
+"""
 
 from fashion_mnist.data.dataset import (
     CLASSES,

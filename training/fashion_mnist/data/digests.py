@@ -1,4 +1,4 @@
-"""Digests of images, by which equal ones are found."""
+"""Digests of images, to find images that are equal."""
 
 from __future__ import annotations
 
@@ -6,28 +6,36 @@ import hashlib
 
 import numpy as np
 
-# Bytes of a digest that is kept.
+# Bytes of each digest that a registry stores.
 _PACKED = 8
 
 
 def digests(images: np.ndarray, size: int = 16) -> list[bytes]:
-    """BLAKE2b of each image of uint8 (n, 28, 28), by which equal ones are found.
+    """Return the BLAKE2b digest of each image.
 
     Args:
         images: uint8 (n, 28, 28).
-        size: of a digest in bytes. Two of a million different images share one of 8 bytes once in forty
-            million times.
+        size: bytes per digest. Among a million different images, the probability that two share a digest
+            of 8 bytes is one in forty million.
     """
     return [hashlib.blake2b(image.tobytes(), digest_size=size).digest() for image in images]
 
 
 def pack_digests(images: np.ndarray) -> bytes:
-    """By which `are_among` knows images again: the digests of 8 bytes each, distinct and sorted."""
+    """Return the distinct digests of images, 8 bytes each, sorted, for `are_among`."""
     return b"".join(sorted(set(digests(images, _PACKED))))
 
 
 def are_among(images: np.ndarray, packed: bytes) -> np.ndarray:
-    """Which images (n, 28, 28) are among those that `pack_digests` was given: bool (n,)."""
-    # As numbers, since numpy drops zeros at the end of bytes.
+    """Return which images were among those given to `pack_digests`.
+
+    Args:
+        images: uint8 (n, 28, 28).
+        packed: the digests.
+
+    Returns:
+        bool (n,).
+    """
+    # Compare numbers: numpy drops trailing zeros of byte strings.
     own = np.frombuffer(b"".join(digests(images, _PACKED)), ">u8")
     return np.isin(own, np.frombuffer(packed, ">u8"))

@@ -1,16 +1,17 @@
-"""What is wrong with data."""
+"""The error of data that cannot be read or used."""
 
 from __future__ import annotations
 
 
 class DataError(ValueError):
-    """The data cannot be had, or is not what it should be.
+    """Data that cannot be read, or that do not have the expected form."""
 
-    Attributes:
-        kind: what is wrong with a file that was read: "truncated", "damaged", "size", "format",
-            "shape", "counts", "label-range" or "checksum"; empty where it could not be had at all.
-        split: "train" or "test"; empty where that is not known.
-    """
+    kind: str
+    """What is wrong with a file that was read: "truncated", "damaged", "size", "format", "shape",
+    "dtype", "counts", "label-range" or "checksum". Empty if it could not be read at all."""
+
+    split: str
+    """"train" or "test". Empty if unknown."""
 
     def __init__(self, message: str, kind: str = "", split: str = ""):
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""IDX files, as http://yann.lecun.com/exdb/mnist describes them: a magic number, dimensions, bytes."""
+"""IDX files: a magic number, the dimensions, then the bytes (http://yann.lecun.com/exdb/mnist)."""
 
 from __future__ import annotations
 
@@ -11,24 +11,29 @@ from pathlib import Path
 import numpy as np
 
 from fashion_mnist.data.errors import DataError
-from fashion_mnist.data.sources import find
 
-# Of a file, as it is kept and decompressed; the largest of the published ones has 47 MB.
+# Size limit of a file, both compressed and decompressed. The largest published file has 47 MB.
 MAX_BYTES = 256 * 1024 * 1024
 
 
 def parse_idx(raw: bytes, name: str, *, dimensions: int) -> np.ndarray:
-    """An IDX file's content as uint8 of its own shape.
+    """Return the content of an IDX file as uint8.
+
+    Args:
+        raw: content of the file, decompressed.
+        name: name of the file in error messages.
+        dimensions: expected number of dimensions.
 
     Raises:
-        DataError: another magic number, or more or fewer bytes than it announces.
+        DataError: The magic number or the length is wrong.
     """
     header = 4 + 4 * dimensions
     magic = bytes([0, 0, 8, dimensions])
     if raw[:4] != magic:
         raise DataError(
-            f"{name}: begins with {raw[:4].hex() or 'nothing'}, and an IDX file of unsigned bytes in "
-            f"{dimensions} dimension(s) with {magic.hex()}; see that the four files are not mixed up",
+            f"{name}: begins with {raw[:4].hex() or 'nothing'}; an IDX file of unsigned bytes with "
+            f"{dimensions} dimension(s) begins with {magic.hex()}; check that the four files are not "
+            "mixed up",
             "format",
         )
     if len(raw) < header:
@@ -36,27 +41,39 @@ def parse_idx(raw: bytes, name: str, *, dimensions: int) -> np.ndarray:
     shape = np.frombuffer(raw, ">u4", count=dimensions, offset=4).astype(int).tolist()
     if len(raw) - header != math.prod(shape):
         raise DataError(
-            f"{name}: announces {shape}, {math.prod(shape)} bytes, and has {len(raw) - header}; "
-            "it is truncated or damaged: fetch it again",
+            f"{name}: its header announces {shape}, {math.prod(shape)} bytes, but it has "
+            f"{len(raw) - header}; the file is truncated or damaged: fetch it again",
             "truncated",
         )
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
-    """Write uint8 of any shape as a gzipped IDX file, the same bytes each time."""
+    """Write uint8 of any shape as a gzipped IDX file, with the same bytes each time."""
     path.write_bytes(gzip.compress(encode_idx(array), 6, mtime=0))
 
 
 def encode_idx(array: np.ndarray) -> bytes:
-    """An IDX file's content of uint8 of any shape; see `parse_idx`."""
+    """Return uint8 of any shape as the content of an IDX file; see `parse_idx`."""
     header = bytes([0, 0, 8, array.ndim]) + np.asarray(array.shape, ">u4").tobytes()
     return header + array.astype(np.uint8).tobytes()
 
 
-def read_item(directory: str, file: str, number: int, shape: tuple[int, ...]) -> np.ndarray:
-    """One item of an IDX file, of this shape."""
-    path = find(directory, file)
+def read_item(path: Path, number: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Read one item of an IDX file, without reading what follows it.
+
+    Args:
+        path: the file, gzipped if its name ends with .gz.
+        number: index of the item.
+        shape: expected shape of an item.
+
+    Returns:
+        uint8 of this shape.
+
+    Raises:
+        DataError: The file is truncated, damaged, or has items of another shape.
+        ValueError: The file has no item with this number.
+    """
     header = 8 + 4 * len(shape)
     size = math.prod(shape)
     try:
@@ -64,7 +81,9 @@ def read_item(directory: str, file: str, number: int, shape: tuple[int, ...]) ->
             start = content.read(header)
             dimensions = np.frombuffer(start.ljust(header), ">u4", offset=4).tolist()
             if start[:4] != bytes([0, 0, 8, 1 + len(shape)]) or tuple(dimensions[1:]) != shape:
-                raise DataError(f"{path} is no IDX file of items {shape}; fetch it again", "format")
+                raise DataError(
+                    f"{path} is not an IDX file of items {shape}; fetch it again", "format"
+                )
             if not 0 <= number < dimensions[0]:
                 raise ValueError(f"there are test images 0 to {dimensions[0] - 1}, not {number}")
             content.seek(header + number * size)
@@ -77,10 +96,14 @@ def read_item(directory: str, file: str, number: int, shape: tuple[int, ...]) ->
 
 
 def decompress(content: bytes, name: str) -> bytes:
-    """What a gzip file holds, or the content itself where it is none; no more memory than MAX_BYTES.
+    """Decompress gzip, and return anything else unchanged.
+
+    Args:
+        content: content of a file.
+        name: name of the file in error messages.
 
     Raises:
-        DataError: it is truncated, damaged, or holds more than MAX_BYTES.
+        DataError: The content is truncated or damaged, or exceeds MAX_BYTES when decompressed.
     """
     if content[:2] != b"\x1f\x8b":
         return content
@@ -96,13 +119,16 @@ def decompress(content: bytes, name: str) -> bytes:
 
 
 def check_size(size: int, name: str) -> None:
-    """See that a file is not larger than what is read at all.
+    """Check that a file does not exceed the size limit.
+
+    Args:
+        size: bytes.
+        name: name of the file in error messages.
 
     Raises:
-        DataError: it has more bytes than MAX_BYTES.
+        DataError: It has more than MAX_BYTES.
     """
     if size > MAX_BYTES:
         raise DataError(
-            f"{name}: it has more than {MAX_BYTES} bytes, the most that is read; use smaller files",
-            "size",
+            f"{name}: has more than {MAX_BYTES} bytes, the size limit; use smaller files", "size"
         )

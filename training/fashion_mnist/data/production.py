@@ -1,4 +1,4 @@
-"""Images from production, and the labels beside them."""
+"""Read images from production, and their labels where they are known."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import obstore
 
-from fashion_mnist import data
+from fashion_mnist.data.dataset import CLASSES, SIDE
 from fashion_mnist.data.errors import DataError
+from fashion_mnist.data.idx import check_size, decompress, parse_idx
 from fashion_mnist.storage import open_store
 
-# More would hide what is new among what is old; fewer tell less about each class.
+# More images would hide what is new; fewer would say less about each class.
 MAX_IMAGES = 10_000
-# What reading an array raises where it is none, or none of a size that fits.
+# Errors of reading something that is not an array, or an array of an impossible size.
 _DAMAGED = (
     *(EOFError, KeyError, MemoryError, OSError, RuntimeError, ValueError),
     *(zipfile.BadZipFile, zlib.error),
@@ -27,34 +28,33 @@ _DAMAGED = (
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Images from production.
-
-    Attributes:
-        images: uint8 (n, 28, 28), as the model is given them.
-        labels: int (n,), 0 to 9, or -1 where the label is not known.
-        files: the names of the objects that they came from, the newest first.
-    """
+    """Images from production."""
 
     images: np.ndarray
+    """uint8 (n, 28, 28), as the model receives them."""
+
     labels: np.ndarray
+    """int (n,), 0 to 9, or -1 if unknown."""
+
     files: list[str]
+    """Names of the objects that held the images, newest first."""
 
 
 def load(source: str, s3_endpoint: str = "", *, max_images: int = MAX_IMAGES) -> Batch:
-    """Read the newest images under a prefix, and the labels that lie beside them.
+    """Read the newest images under a prefix, and the labels beside them.
 
-    Images are IDX files (NAME-idx3-ubyte) and .npy of uint8 (n, 28, 28), or .npz with an array
-    `images` and, where they are known, `labels`; each may be gzipped (.gz). Labels of other files are
-    in one of the same name with `labels` for `images`, and idx1 for idx3. Anything else is passed over.
+    Images are IDX files (NAME-idx3-ubyte) or .npy of uint8 (n, 28, 28), or .npz with the array `images`
+    and optionally `labels`; each may be gzipped (.gz). The labels of IDX and .npy files are in a file of
+    the same name with `labels` for `images` and idx1 for idx3. All other files are ignored.
 
     Args:
         source: s3://bucket/prefix or a directory.
-        s3_endpoint: of the S3 server.
-        max_images: the newest that are read; older ones are left out. Of a file with more than fit
-            its last are taken, since who adds to a file does so at its end.
+        s3_endpoint: http://host:port of the S3 server.
+        max_images: limit; the newest images are read. Of a file that exceeds it, the last are taken,
+            since new images are appended.
 
     Raises:
-        DataError: there are no images, or a file is not what its name says; the message names it.
+        DataError: There are no images, or a file is not what its name says. The message names it.
     """
     try:
         store = open_store(source, s3_endpoint)
@@ -66,8 +66,8 @@ def load(source: str, s3_endpoint: str = "", *, max_images: int = MAX_IMAGES) ->
         for entry in entries:
             path = entry["path"]
             kind = _kind(path)
-            if kind and not _is_of_labels(path, kind):
-                labels_path = "" if kind == "npz" else paths.get(_labels_of(path), "")
+            if kind and not _is_labels(path, kind):
+                labels_path = "" if kind == "npz" else paths.get(_labels_path(path), "")
                 images, labels = _read(store, source, path, kind, labels_path)
                 batches.append((images[-room:], labels[-room:], path))
                 room -= len(batches[-1][0])
@@ -78,12 +78,12 @@ def load(source: str, s3_endpoint: str = "", *, max_images: int = MAX_IMAGES) ->
             raise
         first_line = (str(error).strip().splitlines() or [repr(error)])[0]
         raise DataError(
-            f"{source} cannot be read ({first_line[:200]}); see that it is there"
+            f"{source} cannot be read ({first_line[:200]}); check that it exists"
         ) from error
     if not batches:
         raise DataError(
             f"{source} has no images: put IDX files (NAME-idx3-ubyte), .npy or .npz there, uint8 "
-            f"(n, {data.SIDE}, {data.SIDE})",
+            f"(n, {SIDE}, {SIDE})",
             "counts",
         )
     images, labels, files = zip(*batches, strict=True)
@@ -95,19 +95,20 @@ def _stem(path: str) -> str:
 
 
 def _kind(path: str) -> str:
-    """The form of a file, one of idx, npy and npz; empty where its name is of no such."""
+    """Return the format of a file by its name: "idx", "npy", "npz", or empty for any other."""
     name = PurePosixPath(_stem(path)).name
     if name.endswith((".npy", ".npz")):
         return name[-3:]
     return "idx" if name.endswith(("idx3-ubyte", "idx1-ubyte", ".idx3", ".idx1")) else ""
 
 
-def _is_of_labels(path: str, kind: str) -> bool:
-    """Whether a file has the labels of another one; an .npz has its own beside its images."""
+def _is_labels(path: str, kind: str) -> bool:
+    """Return whether a file holds the labels of another; an .npz has its own beside its images."""
     return kind != "npz" and "labels" in PurePosixPath(path).name
 
 
-def _labels_of(path: str) -> str:
+def _labels_path(path: str) -> str:
+    """Return the path of an image file's labels without .gz, empty if the name implies none."""
     folder, name = PurePosixPath(_stem(path)).parent, PurePosixPath(_stem(path)).name
     labels_name = name.replace("images", "labels").replace("idx3", "idx1")
     return (folder / labels_name).as_posix() if labels_name != name else ""
@@ -116,20 +117,20 @@ def _labels_of(path: str) -> str:
 def _read(
     store: Any, source: str, path: str, kind: str, labels_path: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The images of a file, uint8 (n, 28, 28), and their labels, -1 where they are not known."""
+    """Return the images of a file, uint8 (n, 28, 28), and their labels, int (n,), -1 if unknown."""
     location = f"{source}/{path}"
     arrays = _arrays(store, source, path, kind)
     if "images" not in arrays:
-        raise DataError(f"{location}: it has no array images; name it so", "format")
+        raise DataError(f"{location}: has no array named images; name it so", "format")
     images, labels = arrays["images"], arrays.get("labels")
     if images.dtype != np.uint8:
         raise DataError(
-            f"{location}: its images are {images.dtype}; give raw pixels, uint8, 0 to 255",
+            f"{location}: its images are {images.dtype}; use raw pixels, uint8, 0 to 255",
             "dtype",
         )
-    if images.ndim != 3 or images.shape[1:] != (data.SIDE, data.SIDE) or not len(images):
+    if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or not len(images):
         raise DataError(
-            f"{location}: its images are {images.shape}; they must be (n, {data.SIDE}, {data.SIDE})",
+            f"{location}: its images are {images.shape}; they must be (n, {SIDE}, {SIDE})",
             "shape",
         )
     if labels_path and labels is None:
@@ -140,13 +141,13 @@ def _read(
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
         raise DataError(
             f"{location}: its labels are {labels.dtype} {labels.shape}, for {len(images)} images; they "
-            f"must be whole numbers ({len(images)},)",
+            f"must be integers ({len(images)},)",
             "counts",
         )
-    if labels.min() < -1 or labels.max() >= data.CLASSES:
+    if labels.min() < -1 or labels.max() >= CLASSES:
         raise DataError(
-            f"{location}: its labels go from {labels.min()} to {labels.max()}; they must be 0 to "
-            f"{data.CLASSES - 1}, or -1 where they are not known",
+            f"{location}: its labels are {labels.min()} to {labels.max()}; they must be 0 to "
+            f"{CLASSES - 1}, or -1 if unknown",
             "label-range",
         )
     return images, labels.astype(int)
@@ -155,20 +156,20 @@ def _read(
 def _arrays(
     store: Any, source: str, path: str, kind: str, *, labels: bool = False
 ) -> dict[str, np.ndarray]:
-    """The arrays in a file, as `images` and `labels`."""
+    """Return the arrays of a file by name, "images" and "labels"."""
     location = f"{source}/{path}"
     response = obstore.get(store, path)
-    data.check_size(response.meta["size"], location)
-    content = data.decompress(bytes(response.bytes()), location)
+    check_size(response.meta["size"], location)
+    content = decompress(bytes(response.bytes()), location)
     try:
         if kind == "idx":
-            array = data.parse_idx(content, location, dimensions=1 if labels else 3)
+            array = parse_idx(content, location, dimensions=1 if labels else 3)
             return {"labels" if labels else "images": array}
         if kind == "npy":
             array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
             return {"labels" if labels else "images": array}
         with zipfile.ZipFile(io.BytesIO(content)) as members:
-            data.check_size(sum(member.file_size for member in members.infolist()), location)
+            check_size(sum(member.file_size for member in members.infolist()), location)
         loaded = np.load(io.BytesIO(content), allow_pickle=False)
         return {name: loaded[name] for name in ("images", "labels") if name in loaded.files}
     except DataError:
@@ -176,6 +177,6 @@ def _arrays(
     except _DAMAGED as error:
         first_line = (str(error).strip().splitlines() or [repr(error)])[0]
         raise DataError(
-            f"{location}: truncated or damaged ({first_line[:200]}); put it there again",
+            f"{location}: truncated or damaged ({first_line[:200]}); upload it again",
             "truncated",
         ) from error

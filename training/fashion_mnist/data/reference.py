@@ -1,6 +1,6 @@
-"""The statistics of Fashion-MNIST as it was published.
+"""The statistics of Fashion-MNIST as published.
 
-What `data_validation.statistics` says of it; a test holds it to that. Source of the data: see `data`.
+`statistics.compute` of the published files, as a test verifies. For their source see `dataset`.
 """
 
 from typing import Any

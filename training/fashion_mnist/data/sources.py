@@ -1,4 +1,4 @@
-"""Where the four files come from: a directory, HTTP or S3."""
+"""Read the four files from a directory, over HTTP or from S3."""
 
 from __future__ import annotations
 
@@ -17,28 +17,50 @@ FILES = {
     "t10k-images": "t10k-images-idx3-ubyte.gz",
     "t10k-labels": "t10k-labels-idx1-ubyte.gz",
 }
-# Seconds between attempts at a download that got no answer, or a server error.
+# Seconds between attempts at a download that got no response, or a server error.
 _DOWNLOAD_PAUSES = (1, 4)
 
 
+def default_source() -> str:
+    """Return Debian's package if it is installed, else the official address."""
+    return str(DEBIAN) if DEBIAN.is_dir() else OFFICIAL
+
+
 def find(directory: str, file: str) -> Path:
-    """Return the path of one of the four files in a directory."""
+    """Return the path of a file, gzipped or not, in a directory.
+
+    Raises:
+        DataError: The file does not exist.
+    """
     for path in (Path(directory) / file, Path(directory) / file.removesuffix(".gz")):
         if path.is_file():
             return path
     raise DataError(
-        f"{directory}/{file} is not there; install Debian's dataset-fashion-mnist, or name a "
-        "directory, an address or s3://BUCKET/PREFIX that has the four files"
+        f"{directory}/{file} does not exist; install Debian's dataset-fashion-mnist, or give a "
+        "directory, an address or s3://BUCKET/PREFIX with the four files"
     )
 
 
 def read_content(source: str, file: str, s3_endpoint: str, cache: Path | None) -> tuple[bytes, str]:
-    """A file's bytes, and what its server calls this version of it; empty where nobody does."""
+    """Return a file's content and its ETag.
+
+    Args:
+        source: directory, http(s):// address or s3://bucket/prefix.
+        file: one of FILES.
+        s3_endpoint: http://host:port of the S3 server.
+        cache: directory with downloads from the official address.
+
+    Returns:
+        bytes, and the ETag or Last-Modified of its server, empty without a server.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
     url = f"{source}/{file}"
     if source.startswith("s3://"):
-        return _from_s3(source, file, s3_endpoint)
+        return _read_s3(source, file, s3_endpoint)
     if source.startswith(("http://", "https://")):
-        # The files of other addresses have the same names.
+        # Files from other addresses have the same names, so they are not cached.
         cached = cache / file if cache is not None and source == OFFICIAL else None
         if cached is not None and cached.is_file():
             return _read(cached), ""
@@ -47,7 +69,7 @@ def read_content(source: str, file: str, s3_endpoint: str, cache: Path | None) -
 
 
 def _download(url: str) -> tuple[bytes, str]:
-    # Half of the time that a prediction takes would go into these two.
+    # Import lazily: these two take half of the time of a prediction.
     import http.client
     import urllib.error
     import urllib.request
@@ -61,7 +83,7 @@ def _download(url: str) -> tuple[bytes, str]:
             is_refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
             if pause is None or is_refused:
                 raise DataError(
-                    f"{url} cannot be downloaded ({error}); name another source, or install "
+                    f"{url} cannot be downloaded ({error}); give another source, or install "
                     "Debian's dataset-fashion-mnist"
                 ) from error
             time.sleep(pause)
@@ -71,7 +93,7 @@ def _download(url: str) -> tuple[bytes, str]:
     raise AssertionError("unreachable")
 
 
-def _from_s3(source: str, file: str, endpoint: str) -> tuple[bytes, str]:
+def _read_s3(source: str, file: str, endpoint: str) -> tuple[bytes, str]:
     import obstore
 
     from fashion_mnist.storage import open_store
@@ -92,8 +114,8 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Whole or not at all, so that a cache never holds half a file."""
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it appears complete or not at all, such as in a cache."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}")
     part.write_bytes(content)

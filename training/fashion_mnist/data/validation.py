@@ -1,11 +1,11 @@
-"""Is this the data to train on? Statistics of a data set, and what is odd about it.
+"""Validate a data set: compare its statistics with limits and with an earlier data set.
 
-The words are those of TensorFlow Data Validation (https://www.tensorflow.org/tfx/guide/tfdv):
-statistics are computed, held against a schema and against statistics from before, and each thing
-that does not fit is an anomaly; skew is between the splits, drift is against an earlier data set.
+The terms are those of TensorFlow Data Validation (https://www.tensorflow.org/tfx/guide/tfdv): each
+mismatch with the schema or with earlier statistics is an anomaly; skew is a difference between the
+splits, drift a difference from an earlier data set.
 
-Earlier means the data that the champion was trained on, and before there is a champion the data set
-as it was published (`reference.PUBLISHED`).
+The earlier data set is the one that the champion was trained on or, without a champion, the published
+one (`reference.PUBLISHED`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from fashion_mnist import CLASS_NAMES, data
+from fashion_mnist import CLASS_NAMES
 from fashion_mnist.data import reference
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.dataset import CLASSES, SHA256, SIDE, SPLITS, Dataset, load
 from fashion_mnist.data.errors import DataError
+from fashion_mnist.data.sources import FILES
 from fashion_mnist.data.statistics import (
     SMALL,
     blocks,
@@ -34,19 +35,17 @@ from fashion_mnist.data.statistics import (
 
 @dataclasses.dataclass(frozen=True)
 class Anomaly:
-    """Something about the data that is not as it should be.
-
-    Attributes:
-        kind: "truncated", "damaged", "size", "format", "shape", "dtype", "counts", "label-range",
-            "checksum", "missing-class", "duplicates", "leak", "labels", "class-balance", "skew" or
-            "drift".
-        split: "train" or "test".
-        message: a sentence with figures.
-    """
+    """A property of the data that is out of its limits."""
 
     kind: str
+    """"truncated", "damaged", "size", "format", "shape", "dtype", "counts", "label-range", "checksum",
+    "missing-class", "duplicates", "leak", "labels", "class-balance", "skew" or "drift"."""
+
     split: str
+    """"train" or "test"."""
+
     message: str
+    """A sentence with figures."""
 
     def __str__(self) -> str:
         return f"{self.kind} in {self.split}: {self.message}"
@@ -54,35 +53,39 @@ class Anomaly:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What is still usual.
+    """Limits of what is usual.
 
-    Attributes:
-        max_duplicates: share of a split's images that were in it before, and of the test images that
-            are among the training images, 0 to 1. The published set has none.
-        max_drift: population stability index of pixels and of classes, against the reference and
-            between the splits. Below 0.1 is commonly read as no change, above 0.25 as a large one.
-        max_agreement_drop: how much smaller than in the reference the share of images may be that
-            lie nearest to the mean image of their own class, 0 to 1. Each percent of labels that are
-            wrong takes about 0.7 percent.
-        max_mean_shift: how far the mean of pixels may move, in standard deviations of pixels (the
-            standardised mean difference), with the classes weighed alike.
-
-    What chance explains at three standard deviations in as many images, both here and in the reference,
-    is added to each but the first.
+    To each but the first, three standard deviations of chance are added, which follow from the numbers
+    of images here and in the reference.
     """
 
     max_duplicates: float = 0.001
+    """Share of a split's images that equal an earlier one, and of test images that are among the
+    training images, 0 to 1. The published data set has none."""
+
     max_drift: float = 0.1
+    """Population stability index of pixels and of classes, against the reference and between the splits.
+    Below 0.1 is commonly read as no change, above 0.25 as a large one."""
+
     max_agreement_drop: float = 0.02
+    """Decrease, against the reference, of the share of images that are nearest to their own class's mean
+    image, 0 to 1. Each percent of wrong labels costs about 0.7 percent."""
+
     max_mean_shift: float = 0.05
+    """Shift of the mean of pixels at equal shares of classes, in standard deviations of pixels (the
+    standardised mean difference)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """A data set with its statistics and anomalies; both are None where it could not be read."""
+    """A data set with its statistics and anomalies."""
 
     dataset: Dataset | None
+    """None if it could not be read."""
+
     statistics: Mapping[str, Any] | None
+    """See `statistics.compute`. None if the data set could not be read."""
+
     anomalies: list[Anomaly]
 
 
@@ -97,15 +100,15 @@ def inspect(
 
     Args:
         source: see `data.load`.
-        s3_endpoint: of the S3 server.
-        limits: what is still usual.
-        earlier: statistics to hold it against; None takes the published set's.
+        s3_endpoint: http://host:port of the S3 server.
+        limits: limits of what is usual.
+        earlier: statistics to compare with, None for the published data set.
 
     Raises:
-        DataError: the data cannot be had.
+        DataError: A file does not exist or cannot be fetched.
     """
     try:
-        dataset = data.load(source, s3_endpoint=s3_endpoint)
+        dataset = load(source, s3_endpoint=s3_endpoint)
     except DataError as error:
         if not error.kind:
             raise
@@ -121,13 +124,13 @@ def validate(
     limits: Limits | None = None,
     earlier: Mapping[str, Any] | None = None,
 ) -> list[Anomaly]:
-    """What is odd about a data set; empty when nothing is.
+    """Return the anomalies of a data set.
 
     Args:
-        dataset: any that `data.load` gives.
-        current: its statistics; None computes them.
-        limits: what is still usual.
-        earlier: statistics to hold it against; None takes the published set's.
+        dataset: data set, such as `data.load` returns.
+        current: its statistics, None to compute them.
+        limits: limits of what is usual.
+        earlier: statistics to compare with, None for the published data set.
     """
     limits = limits or Limits()
     anomalies = _schema(dataset)
@@ -142,47 +145,47 @@ def validate(
         anomalies += _swapped(split, images, labels, current[split], earlier[split])
         anomalies += _labels(split, current[split], earlier[split], limits)
         anomalies += _pixels(
-            "drift", split, current[split], earlier[split], "the reference's", limits
+            "drift", split, current[split], earlier[split], "those of the reference", limits
         )
     anomalies += _pixels(
-        "skew", "test", current["test"], current["train"], "the training images'", limits
+        "skew", "test", current["test"], current["train"], "those of the training images", limits
     )
     return anomalies
 
 
 def _schema(dataset: Dataset) -> list[Anomaly]:
-    """What the arrays are in themselves; the other checks need it to be right."""
+    """Return anomalies of types and shapes, which all other checks rely on."""
     anomalies: list[Anomaly] = []
     for split, images, labels in splits(dataset):
         if images.dtype != np.uint8 or labels.dtype != np.uint8:
             message = f"images are {images.dtype} and labels {labels.dtype}; both must be uint8"
             anomalies.append(Anomaly("dtype", split, message))
-        if images.shape[1:] != (data.SIDE, data.SIDE) or labels.ndim != 1:
+        if images.shape[1:] != (SIDE, SIDE) or labels.ndim != 1:
             message = (
                 f"images are {images.shape} and labels {labels.shape}; they must be (n, "
-                f"{data.SIDE}, {data.SIDE}) and (n,)"
+                f"{SIDE}, {SIDE}) and (n,)"
             )
             anomalies.append(Anomaly("shape", split, message))
         if len(images) != len(labels) or len(images) == 0:
             message = f"there are {len(images)} images and {len(labels)} labels"
             anomalies.append(Anomaly("counts", split, message))
-        elif labels.min() < 0 or labels.max() >= data.CLASSES:
+        elif labels.min() < 0 or labels.max() >= CLASSES:
             message = f"labels go from {labels.min()} to {labels.max()}; they must be 0 to 9"
             anomalies.append(Anomaly("label-range", split, message))
     return anomalies
 
 
 def _checksums(dataset: Dataset) -> list[Anomaly]:
-    """A file that is not the published one, among others that are, was altered."""
-    altered = [name for name, value in data.SHA256.items() if dataset.sha256.get(name) != value]
-    if len(altered) == len(data.SHA256):
+    """Return an anomaly for each file that was altered, if other files are the published ones."""
+    altered = [name for name, value in SHA256.items() if dataset.sha256.get(name) != value]
+    if len(altered) == len(SHA256):
         return []
     return [
         Anomaly(
             "checksum",
-            data.SPLITS[name],
-            f"{data.FILES[name]} has other content than the published file, which others of the "
-            "four files still are; fetch it again",
+            SPLITS[name],
+            f"{FILES[name]} differs from the published file, while others of the four files do not; "
+            "fetch it again",
         )
         for name in altered
     ]
@@ -192,13 +195,13 @@ def _classes(
     split: str, current: Mapping[str, Any], earlier: Mapping[str, Any], limits: Limits
 ) -> list[Anomaly]:
     anomalies = [
-        Anomaly("missing-class", split, f"no image is of the class {name}, which the reference has")
+        Anomaly("missing-class", split, f"no image of class {name}, which the reference has")
         for name, count in earlier["counts"].items()
         if count and not current["counts"].get(name)
     ]
     if anomalies:
         return anomalies
-    # One image more in each class, since an empty one would count for more than it tells.
+    # Add one image to each class: an empty class would count for more than it shows.
     actual, expected = (
         np.array(class_counts(split_statistics["counts"], CLASS_NAMES)) + 1
         for split_statistics in (current, earlier)
@@ -210,18 +213,17 @@ def _classes(
         most = max(current["counts"], key=lambda name: current["counts"][name])
         message = (
             f"classes have from {current['counts'][least]} ({least}) to {current['counts'][most]} "
-            f"({most}) images: stability index {index:.3f} against the reference, at most "
-            f"{threshold:.3f} is usual"
+            f"({most}) images: stability index {index:.3f} > {threshold:.3f} against the reference"
         )
         anomalies.append(Anomaly("class-balance", split, message))
     return anomalies
 
 
 def _index_by_chance(actual: np.ndarray, expected: np.ndarray) -> float:
-    """The stability index that two samples of one distribution stay below, at three deviations.
+    """Return the stability index that chance explains, at three standard deviations.
 
-    Over 1/n + 1/m it is distributed as chi-squared with k - 1 degrees of freedom (Yurdakul, "Statistical
-    Properties of Population Stability Index", 2018).
+    For two samples of one distribution, the index over 1/n + 1/m has a chi-squared distribution with
+    k - 1 degrees of freedom (Yurdakul, "Statistical Properties of Population Stability Index", 2018).
     """
     degrees = len(actual) - 1
     return (degrees + 3 * math.sqrt(2 * degrees)) * (1 / actual.sum() + 1 / expected.sum())
@@ -232,28 +234,29 @@ def _pixels(
     split: str,
     current: Mapping[str, Any],
     other: Mapping[str, Any],
-    whose: str,
+    other_name: str,
     limits: Limits,
 ) -> list[Anomaly]:
-    """How pixels are distributed, and their mean, which moves within the histogram's bins."""
+    """Compare the histograms of pixels, and their means, which can shift within a bin."""
     anomalies: list[Anomaly] = []
     message = (
-        f"its pixels (mean {current['mean']:.1f}) differ from {whose} (mean {other['mean']:.1f}): "
+        f"its pixels (mean {current['mean']:.1f}) differ from {other_name} (mean "
+        f"{other['mean']:.1f}): "
     )
     index = stability_index(current["histogram"], other["histogram"])
     if index > limits.max_drift:
-        detail = f"stability index {index:.3f}, at most {limits.max_drift:.3f} is usual"
+        detail = f"stability index {index:.3f} > {limits.max_drift:.3f}"
         anomalies.append(Anomaly(kind, split, message + detail))
     shift = mean_shift(current, other)
-    # Versions from before have no spread in their statistics.
+    # The statistics of older versions have no spread.
     spread = max(current["spread"], other.get("spread", 0)) / (other["deviation"] or 1)
     threshold = limits.max_mean_shift + 3 * spread * math.sqrt(
         1 / current["images"] + 1 / other["images"]
     )
     if abs(shift) > threshold:
         detail = (
-            f"at equal classes the mean moved by {shift:+.3f} standard deviations of pixels, at most "
-            f"{threshold:.3f} is usual"
+            f"at equal shares of classes the mean shifted by {shift:+.3f} standard deviations of "
+            f"pixels, limit {threshold:.3f}"
         )
         anomalies.append(Anomaly(kind, split, message + detail))
     return anomalies
@@ -264,14 +267,14 @@ def _copies(split: str, current: Mapping[str, Any], limits: Limits) -> list[Anom
     count = current["images"]
     if current["duplicates"] > limits.max_duplicates * count:
         message = (
-            f"{current['duplicates']} of {count} images are copies of others in it, at most "
-            f"{limits.max_duplicates:.2%} are usual"
+            f"{current['duplicates']} of {count} images are copies of others in the split, "
+            f"limit {limits.max_duplicates:.2%}"
         )
         anomalies.append(Anomaly("duplicates", split, message))
     if current["leaked"] > limits.max_duplicates * count:
         message = (
-            f"{current['leaked']} of {count} images are among the training images, at most "
-            f"{limits.max_duplicates:.2%} are usual; they say nothing about unseen images"
+            f"{current['leaked']} of {count} images are among the training images, "
+            f"limit {limits.max_duplicates:.2%}; they do not show how a model does on unseen images"
         )
         anomalies.append(Anomaly("leak", split, message))
     return anomalies
@@ -280,7 +283,7 @@ def _copies(split: str, current: Mapping[str, Any], limits: Limits) -> list[Anom
 def _labels(
     split: str, current: Mapping[str, Any], earlier: Mapping[str, Any], limits: Limits
 ) -> list[Anomaly]:
-    """Labels that may be wrong: images far from the mean of their class."""
+    """Return anomalies for classes whose images are too often far from their mean: wrong labels."""
     anomalies: list[Anomaly] = []
     rows = [
         (
@@ -291,13 +294,13 @@ def _labels(
         if name in earlier["agreement"]
     ]
     for name, share, expected, count, reference_count in [*rows, *_overall(rows)]:
-        # One hit and one miss more, since none of few images does not mean that there is none.
+        # Add one hit and one miss: none among few images does not mean that there are none.
         pooled = (share * count + expected * reference_count + 1) / (count + reference_count + 2)
         chance = 3 * math.sqrt(pooled * (1 - pooled) * (1 / count + 1 / reference_count))
         if expected - share > limits.max_agreement_drop + chance:
             message = (
-                f"of {name}, {share:.1%} lie nearest to the mean image of their class, and "
-                f"{expected:.1%} do in the reference; about "
+                f"of {name}, {share:.1%} are nearest to the mean image of their class, but "
+                f"{expected:.1%} in the reference; about "
                 f"{(expected - share) / max(expected, SMALL):.0%} of the labels may be wrong"
             )
             anomalies.append(Anomaly("labels", split, message))
@@ -307,7 +310,7 @@ def _labels(
 def _overall(
     rows: list[tuple[str, float, float, int, int]],
 ) -> list[tuple[str, float, float, int, int]]:
-    """The rows of all classes as one, each class with its own weight; none of none."""
+    """Return the rows of all classes as one, weighted by their images; no row if there are none."""
     count = sum(row[3] for row in rows)
     if not count:
         return []
@@ -323,10 +326,10 @@ def _swapped(
     current: Mapping[str, Any],
     earlier: Mapping[str, Any],
 ) -> list[Anomaly]:
-    """Classes whose mean image is most like that of another class in the reference.
+    """Return anomalies for classes whose mean image is nearest to another class in the reference.
 
-    What all classes have in common is taken off first, so that brightness plays no part. A class that
-    lies between two is not counted as swapped as long as chance explains it.
+    The mean of all classes is subtracted first, so that brightness plays no part. A class between two
+    others does not count as swapped while chance explains it.
     """
     names = [
         name
@@ -334,7 +337,7 @@ def _swapped(
         if all(name in split_statistics["class_images"] for split_statistics in (current, earlier))
     ]
     if not names:
-        # Nothing can be swapped with what is not there; that the classes are missing is told already.
+        # Without common classes nothing can be swapped; missing classes are an anomaly already.
         return []
     current_means, earlier_means = (
         _centred([split_statistics["class_images"][name] for name in names])
@@ -345,17 +348,17 @@ def _swapped(
     for label, nearest_label in enumerate(nearest.tolist()):
         if nearest_label == label:
             continue
-        towards = earlier_means[nearest_label] - earlier_means[label]
-        beyond = (
+        direction = earlier_means[nearest_label] - earlier_means[label]
+        excess = (
             current_means[label] - (earlier_means[label] + earlier_means[nearest_label]) / 2
-        ) @ towards
+        ) @ direction
         class_images = images[labels == CLASS_NAMES.index(names[label])]
         counts = current["counts"][names[label]], earlier["counts"][names[label]]
-        chance = (blocks(class_images) @ towards).std() * math.sqrt(1 / counts[0] + 1 / counts[1])
-        if beyond > 3 * chance:
+        chance = (blocks(class_images) @ direction).std() * math.sqrt(1 / counts[0] + 1 / counts[1])
+        if excess > 3 * chance:
             message = (
-                f"the mean image of {names[label]} is that of {names[nearest_label]} in the reference; "
-                "labels are swapped"
+                f"the mean image of {names[label]} is nearest to {names[nearest_label]} in the "
+                "reference; labels are swapped"
             )
             anomalies.append(Anomaly("labels", split, message))
     return anomalies

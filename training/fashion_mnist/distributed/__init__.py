@@ -1,1 +1,1 @@
-"""Training on many workers."""
+"""Train on several workers."""

@@ -1,4 +1,4 @@
-"""A TFJob of Kubeflow's Training Operator, whose workers are like the step's own pod.
+"""Run a TFJob of Kubeflow's Training Operator with workers like the step's own pod.
 
 Source: https://www.kubeflow.org/docs/components/trainer/legacy-v1/user-guides/tensorflow/.
 """
@@ -18,16 +18,16 @@ from fashion_mnist.kubernetes import Cluster, RefusedError
 from fashion_mnist.model.strategy import WorkersError
 
 TFJOBS = "/apis/kubeflow.org/v1/namespaces/{namespace}/tfjobs"
-# Seconds that a training may take; the step itself may take no longer.
-DEADLINE = 110 * 60
+# Seconds that a training may take, a little less than the step.
+TIMEOUT = 110 * 60
 POLL_SECONDS = 5
-# What a site sets for its steps, so that pip and object storage are reached from where they run.
-_SITES_OWN = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+# Variables that a site sets so that its steps reach pip's index and object storage.
+_SITE_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 _INHERITED = ("AWS_", "PIP_")
 
 
 class NoOperatorError(WorkersError, PermanentError):
-    """The cluster has no Training Operator."""
+    """A cluster without the Training Operator."""
 
 
 def manifest(
@@ -38,24 +38,24 @@ def manifest(
     command: Sequence[str],
     environment: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the TFJob whose workers are like a step's pod. Pure.
+    """Return a TFJob whose workers are like a step's pod. Pure.
 
     Args:
-        pod: the step's; it owns the TFJob, which goes with it.
-        name: of the TFJob.
-        workers: how many.
-        command: what each worker executes.
-        environment: what the workers need to know, by name; no secrets.
+        pod: pod of the step, which owns the TFJob: Kubernetes deletes both together.
+        name: name of the TFJob.
+        workers: number of workers.
+        command: command of each worker.
+        environment: further variables of the workers, no secrets.
     """
     spec = pod["spec"]
     main = next(
         pod_container for pod_container in spec["containers"] if pod_container["name"] == "main"
     )
-    # Keys are references to a Secret, and not in the manifest themselves.
+    # Credentials are references to a Secret, not values.
     inherited = [variable for variable in main.get("env", []) if _is_inherited(variable["name"])]
     mounts = _mounts(spec, main, inherited)
     container = {
-        "name": "tensorflow",  # the operator looks for this name, and gives it TF_CONFIG
+        "name": "tensorflow",  # the operator gives TF_CONFIG to the container of this name
         "image": main["image"],
         "command": command,
         "env": [*inherited, *({"name": key, "value": text} for key, text in environment.items())],
@@ -80,9 +80,9 @@ def manifest(
         },
         "spec": {
             "runPolicy": {
-                "activeDeadlineSeconds": DEADLINE,
+                "activeDeadlineSeconds": TIMEOUT,
                 "backoffLimit": 0,
-                # Running: what is over keeps its log until the TFJob goes.
+                # Delete only running pods: finished ones keep their logs as long as the TFJob.
                 "cleanPodPolicy": "Running",
                 "ttlSecondsAfterFinished": 3600,
             },
@@ -91,7 +91,7 @@ def manifest(
                     "replicas": workers,
                     "restartPolicy": "Never",
                     "template": {
-                        # Workers speak to each other by TensorFlow's protocol, past Istio.
+                        # Workers use TensorFlow's protocol, which Istio does not support.
                         "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}},
                         "spec": {
                             "containers": [container],
@@ -107,22 +107,24 @@ def manifest(
 
 
 def _is_inherited(name: str) -> bool:
-    """Whether the workers need what the step's pod has in this variable of its environment."""
-    # Proxies are named in both cases.
-    return name.upper() in _SITES_OWN or name.startswith(_INHERITED)
+    """Return whether the workers need this environment variable of the step's pod."""
+    # Variables of proxies exist in both cases.
+    return name.upper() in _SITE_VARIABLES or name.startswith(_INHERITED)
 
 
 def _mounts(
     spec: Mapping[str, Any], main: Mapping[str, Any], environment: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """How files are mounted that the environment names, such as a site's certificates, by volume.
+    """Return the mounts of files in the environment, such as a site's certificates, by volume.
 
-    Only from ConfigMaps and Secrets, which any number of pods can mount.
+    Only ConfigMaps and Secrets count, which any number of pods can mount.
     """
     shared = [
-        each["name"] for each in spec.get("volumes", []) if {"configMap", "secret"} & set(each)
+        volume["name"]
+        for volume in spec.get("volumes", [])
+        if {"configMap", "secret"} & set(volume)
     ]
-    files = [PurePosixPath(each.get("value", "")) for each in environment]
+    files = [PurePosixPath(variable.get("value", "")) for variable in environment]
     return {
         mount["name"]: mount
         for mount in main.get("volumeMounts", [])
@@ -132,13 +134,18 @@ def _mounts(
 
 
 def start(cluster: Cluster, workers: int, environment: Mapping[str, str]) -> str:
-    """Create the TFJob, whose workers are like this pod; returns its name.
+    """Create a TFJob with workers like this pod, and return its name.
+
+    Args:
+        cluster: cluster of this pod.
+        workers: number of workers.
+        environment: further variables of the workers, no secrets.
 
     Raises:
-        WorkersError: the cluster knows no TFJob.
-        RefusedError: the cluster does not take it.
+        NoOperatorError: The cluster has no Training Operator.
+        RefusedError: The cluster refused the TFJob.
     """
-    # Kubeflow Pipelines tells it: the host's name is cut off after 63 characters.
+    # Kubeflow Pipelines sets this; the host name is truncated to 63 characters.
     name = os.environ["KFP_POD_NAME"]
     pod = cluster.call("GET", f"/api/v1/namespaces/{{namespace}}/pods/{name}")
     name = f"train-{secrets.token_hex(4)}"
@@ -150,7 +157,7 @@ def start(cluster: Cluster, workers: int, environment: Mapping[str, str]) -> str
     except RefusedError as error:
         if error.status == 404:
             raise NoOperatorError(
-                "the cluster knows no TFJob (kubeflow.org/v1): install Kubeflow's Training Operator, "
+                "the cluster has no TFJob (kubeflow.org/v1): install Kubeflow's Training Operator, "
                 "or train on one worker: juju config trainer workers=1"
             ) from error
         raise
@@ -164,26 +171,26 @@ def follow(
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Look at a TFJob until it has succeeded, and remove it, whatever comes.
+    """Wait until a TFJob has succeeded, and delete it in any case.
 
     Args:
-        cluster: where it is.
-        name: its name.
-        log: given a line for each new condition, and the workers' logs when they fail.
-        pause: called with the seconds between two looks.
-        clock: seconds that only grow.
+        cluster: cluster of the TFJob.
+        name: name of the TFJob.
+        log: receives a line for each new condition, and the workers' logs if they fail.
+        pause: called with the seconds between two polls.
+        clock: returns monotonic seconds.
 
     Raises:
-        WorkersError: it failed, or the time is up.
-        RefusedError: it is gone, or may not be looked at.
+        WorkersError: The TFJob failed, or did not end in time.
+        RefusedError: The TFJob was deleted, or may not be read.
     """
-    path, last, end = f"{TFJOBS}/{name}", "", clock() + DEADLINE
+    path, last, end = f"{TFJOBS}/{name}", "", clock() + TIMEOUT
     try:
         while clock() < end:
             try:
                 status = cluster.call("GET", path).get("status", {})
             except RefusedError as error:
-                # A server that cannot be reached for a while has not lost it.
+                # The TFJob survives an API server that is down for a while.
                 if not error.is_temporary:
                     raise
                 status = {}
@@ -199,7 +206,9 @@ def follow(
             if "Succeeded" in types:
                 return
             pause(POLL_SECONDS)
-        raise WorkersError(f"TFJob {name} did not end within {DEADLINE} s; see why it waits")
+        raise WorkersError(
+            f"TFJob {name} did not end within {TIMEOUT} s; find out what it waits for"
+        )
     finally:
         with contextlib.suppress(RefusedError):
             cluster.call("DELETE", f"{path}?propagationPolicy=Background")
@@ -217,11 +226,11 @@ def _log_workers(cluster: Cluster, name: str, log: Callable[[str], None]) -> Non
 
 
 def worker_command() -> list[str]:
-    """Return the command of a worker, which fetches the code bundle as this step did.
+    """Return the command of a worker, which fetches the code bundle the way this step did.
 
-    The bundle holds the bootstrap's source beside this package.
+    The bundle contains the bootstrap beside the package `fashion_mnist`.
     """
     bootstrap = Path(__file__).parents[2] / "bootstrap.py"
-    where = [os.environ[name] for name in ("CODE", "CODE_SHA256", "CODE_ENDPOINT")]
+    arguments = [os.environ[name] for name in ("CODE", "CODE_SHA256", "CODE_ENDPOINT")]
     module = ["python3", "-m", "fashion_mnist.distributed.workers"]
-    return ["python3", "-c", bootstrap.read_text(encoding="utf-8"), *where, *module]
+    return ["python3", "-c", bootstrap.read_text(encoding="utf-8"), *arguments, *module]

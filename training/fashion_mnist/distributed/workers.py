@@ -1,9 +1,9 @@
-"""Training on many workers: a TFJob of Kubeflow's Training Operator, or processes without a cluster.
+"""Train on several workers: a TFJob of Kubeflow's Training Operator or, without a cluster, processes.
 
-The workers share no disk: what they train on and what the first of them made travels through object
-storage, under `work/RUN/` beside the models, and is removed at the end. They run in the step's own
-image, with its resources and its way to the keys. Without a cluster, as in the sandbox, they are
-processes of the step: the same code, and as much memory and processor as one.
+The workers share no disk: they exchange data and result through object storage, under `work/RUN/` beside
+the models, where both are deleted at the end. The pods of a TFJob have the image, resources and
+credentials of the step. Without a cluster, as in the sandbox, the workers are processes of the step
+with the same code, which share the memory and processors of one worker.
 """
 
 from __future__ import annotations
@@ -53,47 +53,49 @@ def train(
     log: Callable[[str], None] = print,
     checkpoints: Checkpoints | None = None,
 ) -> Trained:
-    """Train on this many workers; on one it is `training.train`.
+    """Train on one or several workers; for one, this is `training.train`.
 
     Args:
         images: uint8 (n, 28, 28).
         labels: uint8 (n,), 0 to 9.
-        recipe: see `recipes`; a batch is split over the workers.
-        seed: of weights, order and augmentation.
-        workers: how many.
-        registry: s3://bucket/prefix or a directory, under which data and result travel.
-        s3_endpoint: of the S3 server.
-        run_id: the run's.
-        log: given lines on what goes on.
-        checkpoints: where one worker keeps its state; many begin anew when they are tried again.
+        recipe: see `recipes`; each batch is split over the workers.
+        seed: seed of weights, order and augmentation.
+        workers: number of workers.
+        registry: s3://bucket/prefix or a directory, through which workers exchange data and result.
+        s3_endpoint: http(s)://host:port of the S3 server.
+        run_id: id of the run.
+        log: receives lines of progress.
+        checkpoints: where one worker saves its state; several start from the beginning when retried.
 
     Raises:
-        ValueError: there is no registry, or the batch cannot be split.
-        WorkersError: a worker failed, the time is up, or the cluster knows no TFJob.
-        RefusedError: the cluster refuses the TFJob.
+        ValueError: There is no registry, or a batch cannot be split.
+        WorkersError: A worker failed, the training did not end in time, or the cluster has no TFJob.
+        RefusedError: The cluster refused the TFJob.
     """
     if workers == 1:
         return training.train(images, labels, recipe, seed=seed, log=log, checkpoints=checkpoints)
     if not registry:
-        raise ValueError("many workers share data through the registry, and none is given")
+        raise ValueError(
+            "several workers need a registry to exchange data; set the parameter registry"
+        )
     training.check(images, recipe, workers)
-    # A step that is tried again does not meet what is left of the first.
+    # A random folder keeps a retried step apart from leftovers of the first attempt.
     address = f"{subaddress(registry, layout.work(run_id))}/{secrets.token_hex(4)}"
     store = open_store(address, s3_endpoint)
     environment = {"WORK_ADDRESS": address, "WORK_ENDPOINT": s3_endpoint}
     settings = {"recipe": dataclasses.asdict(recipe), "seed": seed}
-    with _ended_by_sigterm(), _cleared(store):
+    with _stop_on_sigterm(), _delete_afterwards(store):
         _put(store, _TASK, {"images": images, "labels": labels}, settings)
         if kubernetes.ACCOUNT.is_dir():
             cluster = kubernetes.Cluster.in_cluster()
             tfjob.follow(cluster, tfjob.start(cluster, workers, environment), log)
         else:
-            log(f"there is no cluster here: {workers} processes are the workers")
-            processes(workers, environment, log)
+            log(f"no Kubernetes cluster: {workers} processes are the workers")
+            run_processes(workers, environment, log)
         try:
             weights, result = _get(store, _RESULT)
         except FileNotFoundError as error:
-            raise WorkersError("the workers ended and left no model; train again") from error
+            raise WorkersError("the workers ended without a result; train again") from error
     model = network.build(recipe, seed)
     model.set_weights([weights[f"w{index}"] for index in range(len(weights))])
     history = [training.Epoch(**epoch) for epoch in result["history"]]
@@ -101,10 +103,10 @@ def train(
 
 
 def work() -> None:
-    """Be one of the workers, which TF_CONFIG names; the first one leaves the result.
+    """Train as one of the workers in TF_CONFIG; the first writes the result.
 
     Raises:
-        WorkersError: another worker was lost.
+        WorkersError: Another worker was lost.
     """
     store = open_store(os.environ["WORK_ADDRESS"], os.environ["WORK_ENDPOINT"])
     arrays, task_config = _get(store, _TASK)
@@ -119,18 +121,23 @@ def work() -> None:
 # Without a cluster -----------------------------------------------------------------------------
 
 
-def processes(workers: int, environment: Mapping[str, str], log: Callable[[str], None]) -> None:
-    """Run the workers as processes on this machine, on loopback, to their end.
+def run_processes(workers: int, environment: Mapping[str, str], log: Callable[[str], None]) -> None:
+    """Run the workers as processes on the loopback interface until all have ended.
+
+    Args:
+        workers: number of workers.
+        environment: variables of the workers besides this process's.
+        log: receives the output of the first worker.
 
     Raises:
-        WorkersError: one of them failed, which ends the others, or the time is up.
+        WorkersError: A worker failed, or they did not end in time. The others are killed.
     """
     with contextlib.ExitStack() as stack:
         listeners = [
             stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(workers)
         ]
         hosts = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
-    # They import from where this process does: the code bundle holds more than this package.
+    # Workers need the whole path of this process: the code bundle has several packages.
     path = os.pathsep.join(filter(None, sys.path))
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder) / str(number) for number in range(workers)]
@@ -162,7 +169,7 @@ def processes(workers: int, environment: Mapping[str, str], log: Callable[[str],
 
 
 def _wait(running: list[subprocess.Popen[bytes]], logs: list[Path]) -> None:
-    end = time.monotonic() + tfjob.DEADLINE
+    end = time.monotonic() + tfjob.TIMEOUT
     while True:
         codes = [process.poll() for process in running]
         for code, file in zip(codes, logs, strict=True):
@@ -172,16 +179,16 @@ def _wait(running: list[subprocess.Popen[bytes]], logs: list[Path]) -> None:
         if None not in codes:
             return
         if time.monotonic() > end:
-            raise WorkersError(f"the workers did not end within {tfjob.DEADLINE} s")
+            raise WorkersError(f"the workers did not end within {tfjob.TIMEOUT} s")
         time.sleep(0.1)
 
 
-# Common to both --------------------------------------------------------------------------------
+# Used by both ----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _ended_by_sigterm() -> Generator[None]:
-    """While the workers run SIGTERM, which a run that is terminated gets, ends them too."""
+def _stop_on_sigterm() -> Generator[None]:
+    """Stop the workers, too, on SIGTERM, which ends the step of a terminated run."""
 
     def terminate(*_: object) -> None:
         raise WorkersError("the run is terminated")
@@ -194,8 +201,8 @@ def _ended_by_sigterm() -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _cleared(store: Any) -> Generator[None]:
-    """Nothing stays of what travelled through the store."""
+def _delete_afterwards(store: Any) -> Generator[None]:
+    """Delete the exchanged files at the end."""
     try:
         yield
     finally:
@@ -208,7 +215,7 @@ def _put(
     store: Any, name: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
 ) -> None:
     content = io.BytesIO()
-    members: dict[str, Any] = {"said": np.array(json.dumps(metadata)), **arrays}
+    members: dict[str, Any] = {"metadata": np.array(json.dumps(metadata)), **arrays}
     np.savez(content, **members)
     obstore.put(store, name, content.getvalue())
 
@@ -217,7 +224,7 @@ def _get(store: Any, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     content = io.BytesIO(bytes(obstore.get(store, name).bytes()))
     with np.load(content, allow_pickle=False) as archive:
         arrays = {key: archive[key] for key in archive.files}
-    return arrays, json.loads(str(arrays.pop("said")))
+    return arrays, json.loads(str(arrays.pop("metadata")))
 
 
 if __name__ == "__main__":

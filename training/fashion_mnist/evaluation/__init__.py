@@ -1,4 +1,4 @@
-"""How good a model is, and whether it may serve."""
+"""Measure how good a model is, and decide whether it may serve."""
 
 from fashion_mnist.evaluation.gate import Gate, Verdict, apply_gate, binomial_cdf, mcnemar
 from fashion_mnist.evaluation.metrics import (

@@ -1,4 +1,4 @@
-"""The gate: whether a model may serve."""
+"""Decide whether a model may serve: thresholds, and statistical tests against the champion."""
 
 from __future__ import annotations
 
@@ -12,41 +12,40 @@ from fashion_mnist.evaluation.metrics import Evaluation, are_alike, evaluate_pro
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-    """What a model must be to serve.
-
-    Attributes:
-        min_accuracy: least accuracy, 0 to 1.
-        min_recall: least recall of every class, 0 to 1.
-        confidence: how sure it must be that the model is better than the champion, 0 to 1; 0 takes
-            any.
-        max_recall_drop: how much recall a class may lose against the champion, 0 to 1.
-        max_int8_loss: how much accuracy the model in eight-bit integers may lose against the model
-            itself, 0 to 1; what chance explains at two standard deviations is added.
-    """
+    """Requirements that a model must meet to serve."""
 
     min_accuracy: float = 0.85
+    """Minimum accuracy, 0 to 1."""
+
     min_recall: float = 0.5
+    """Minimum recall of every class, 0 to 1."""
+
     confidence: float = 0.95
+    """Confidence that the model is better than the champion, 0 to 1. 0 accepts any model."""
+
     max_recall_drop: float = 0.05
+    """Maximum drop of a class's recall against the champion, 0 to 1."""
+
     max_int8_loss: float = 0.01
+    """Maximum loss of accuracy by int8 quantization, 0 to 1. Two standard deviations of chance are
+    added."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Whether a model may serve, and why.
-
-    Attributes:
-        status: "accepted" or "rejected".
-        reasons: a sentence with figures for each rule that was looked at.
-        unchanged: whether the model is the champion, trained once more.
-        left_out: on how many test images the champion was trained, which are left out where both models
-            are compared.
-    """
+    """Whether a model may serve, and why."""
 
     status: str
+    """"accepted" or "rejected"."""
+
     reasons: list[str]
+    """A sentence with figures for each rule that failed or, if accepted, for each rule."""
+
     unchanged: bool = False
+    """Whether the model equals the champion, trained again."""
+
     left_out: int = 0
+    """Number of test images that the champion was trained on, which the comparison leaves out."""
 
 
 def apply_gate(
@@ -58,19 +57,19 @@ def apply_gate(
     quantized: Evaluation | None = None,
     unseen: np.ndarray | None = None,
 ) -> Verdict:
-    """The gate: absolute thresholds, then the change against the model that serves.
+    """Apply absolute thresholds to a candidate, then compare it with the champion.
 
-    All models have answered the same images. The candidate must be better by more than chance
-    explains (McNemar's test, exact, one-sided), and its worst class must not fall far, on images that
-    the champion was not trained on. A candidate that is the champion again is rejected as such.
+    Against the champion, the candidate must be better by more than chance explains (McNemar's test,
+    exact, one-sided), and the recall of no class may drop far, both on images that the champion was
+    not trained on. A candidate that equals the champion is rejected as such.
 
     Args:
-        candidate: its answers.
-        champion: the serving model's; None leaves the absolute thresholds.
+        candidate: answers of the candidate.
+        champion: answers of the champion to the same images, None without a champion.
         labels: uint8 (n,).
-        gate: the thresholds.
-        quantized: the answers of the candidate in eight-bit integers; None leaves that rule out.
-        unseen: bool (n,), which images the champion was not trained on; None takes all for such.
+        gate: the requirements.
+        quantized: answers of the int8-quantized candidate, None to skip that rule.
+        unseen: bool (n,), images that the champion was not trained on, None for all.
     """
     rules = _absolute_rules(candidate, labels, gate, quantized)
     unchanged, left_out, notes = False, 0, list[str]()
@@ -89,48 +88,44 @@ def apply_gate(
     return Verdict(status, reasons + notes, unchanged, left_out)
 
 
-# Whether a rule of the gate holds, and a sentence with figures.
+# Whether a rule holds, and a sentence with figures.
 _Rule = tuple[bool, str]
 
 
+def _minimum_rule(name: str, value: float, minimum: float) -> _Rule:
+    holds = value >= minimum
+    return holds, f"{name} {value:.4f} {'>=' if holds else '<'} required {minimum:.4f}"
+
+
 def _absolute_rules(
-    candidate: Evaluation, labels: np.ndarray, gate: Gate, small: Evaluation | None
+    candidate: Evaluation, labels: np.ndarray, gate: Gate, quantized: Evaluation | None
 ) -> list[_Rule]:
-    """What a model must be by itself."""
-    worst, lowest = min(candidate.recall.items(), key=lambda item: item[1])
-    is_accurate, is_sensitive = candidate.accuracy >= gate.min_accuracy, lowest >= gate.min_recall
+    """Return the rules that need no champion."""
+    worst_class, lowest = min(candidate.recall.items(), key=lambda item: item[1])
     rules = [
-        (
-            is_accurate,
-            f"accuracy {candidate.accuracy:.4f} {'>=' if is_accurate else '<'} required "
-            f"{gate.min_accuracy:.4f}",
-        ),
-        (
-            is_sensitive,
-            f"lowest recall {lowest:.4f} ({worst}) {'>=' if is_sensitive else '<'} required "
-            f"{gate.min_recall:.4f}",
-        ),
+        _minimum_rule("accuracy", candidate.accuracy, gate.min_accuracy),
+        _minimum_rule(f"lowest recall ({worst_class})", lowest, gate.min_recall),
     ]
-    if small is not None:
-        better, worse = _changed(small, candidate, labels)
-        # Each changed answer is as likely better as worse where nothing is lost.
-        chance = 2 * math.sqrt(better + worse) / len(labels)
+    if quantized is not None:
+        better, worse = _count_changes(quantized, candidate, labels)
         loss = (worse - better) / len(labels)
-        is_kept = loss <= gate.max_int8_loss + chance
+        # Without a loss, a changed answer is as likely better as worse.
+        chance = 2 * math.sqrt(better + worse) / len(labels)
+        holds = loss <= gate.max_int8_loss + chance
         sentence = (
-            f"accuracy lost in int8 {loss:.4f} {'<=' if is_kept else '>'} allowed "
-            f"{gate.max_int8_loss:.4f} + {chance:.4f} for chance"
+            f"int8 quantization loses accuracy {loss:.4f} {'<=' if holds else '>'} allowed "
+            f"{gate.max_int8_loss:.4f} + {chance:.4f} by chance"
         )
-        rules.append((is_kept, sentence))
+        rules.append((holds, sentence))
     return rules
 
 
 def _unchanged_rule(labels: np.ndarray, gate: Gate) -> _Rule:
-    """What is said of the champion made again; p is 1 where nothing has changed."""
+    """Return the rule for a candidate that equals the champion: p is 1 without any change."""
     return (
         gate.confidence <= 0,
-        f"it answers all {len(labels)} test images exactly as the champion does, since the same "
-        "data and settings make the same model; train on new data or with other settings",
+        f"the model answers all {len(labels)} test images exactly as the champion does: the same data "
+        "and settings make the same model; train on new data or with other settings",
     )
 
 
@@ -141,63 +136,68 @@ def _champion_rules(
     gate: Gate,
     unseen: np.ndarray,
 ) -> list[_Rule]:
-    """What a model must be against the champion, on images that neither was trained on."""
+    """Return the rules against the champion, on images that the champion was not trained on."""
     if not unseen.any():
         sentence = (
-            f"the champion was trained on all {len(labels)} test images, so nothing tells which model "
-            "is better; test by images that were never trained on"
+            f"the champion was trained on all {len(labels)} test images, so they cannot show which "
+            "model is better; use test images that were never trained on"
         )
         return [(gate.confidence <= 0, sentence)]
     labels = labels[unseen]
-    now, before = (
-        evaluate_probabilities(said.probabilities[unseen], labels) for said in (candidate, champion)
+    current, previous = (
+        evaluate_probabilities(evaluation.probabilities[unseen], labels)
+        for evaluation in (candidate, champion)
     )
-    better, worse = _changed(now, before, labels)
-    p = mcnemar(better, worse)
-    drops = {name: before.recall[name] - value for name, value in now.recall.items()}
+    better, worse = _count_changes(current, previous, labels)
+    p, limit = mcnemar(better, worse), 1 - gate.confidence
+    drops = {name: previous.recall[name] - value for name, value in current.recall.items()}
     most = max(drops, key=lambda name: drops[name])
-    is_better, is_kept = p <= 1 - gate.confidence, drops[most] <= gate.max_recall_drop
+    is_better, is_drop_allowed = p <= limit, drops[most] <= gate.max_recall_drop
     return [
         (
             is_better,
-            f"{better} images newly right and {worse} newly wrong against the champion "
-            f"({before.accuracy:.4f}): p = {p:.3g} {'<=' if is_better else '>'} required "
-            f"{1 - gate.confidence:.3g}",
+            f"{better} images newly right and {worse} newly wrong against the champion (accuracy "
+            f"{previous.accuracy:.4f}): p = {p:.3g} {'<=' if is_better else '>'} required {limit:.3g}",
         ),
         (
-            is_kept,
+            is_drop_allowed,
             f"recall of {most} changes by {-drops[most]:+.4f} against the champion "
-            f"{'>=' if is_kept else '<'} allowed {-gate.max_recall_drop:+.4f}",
+            f"{'>=' if is_drop_allowed else '<'} allowed {-gate.max_recall_drop:+.4f}",
         ),
     ]
 
 
 def _notes(left_out: int, count: int) -> list[str]:
-    """What a comparison is worth from which images are left out; nothing where none are."""
+    """Return what to know about a comparison that leaves images out; nothing if it does not."""
     if not left_out:
         return []
     note = f"the champion was trained on {left_out} of {count} test images, which are not compared"
     if left_out > count / 2:
         note += (
-            "; fewer than half are left: keep test images that are never trained on, or promote by "
-            "hand the model that you trust"
+            "; fewer than half remain: keep test images that are never trained on, or promote the model "
+            "that you trust by hand"
         )
     return [note]
 
 
-def _changed(current: Evaluation, other: Evaluation, labels: np.ndarray) -> tuple[int, int]:
-    """How many images one gets right and the other does not, and the other way round."""
+def _count_changes(current: Evaluation, other: Evaluation, labels: np.ndarray) -> tuple[int, int]:
+    """Return how many images only the current model gets right, and how many only the other."""
     right, was_right = current.predictions == labels, other.predictions == labels
     return int((right & ~was_right).sum()), int((~right & was_right).sum())
 
 
 def mcnemar(better: int, worse: int) -> float:
-    """How likely chance alone makes at least `better` of the changed answers right (one-sided).
+    """Return the p-value of McNemar's test (1947), exact and one-sided.
 
-    McNemar (1947), exact: the binomial distribution with one half.
+    It is the probability that chance alone makes at least `better` of the changed answers right: a tail
+    of the binomial distribution with one half.
+
+    Args:
+        better: answers that became right.
+        worse: answers that became wrong.
     """
     changed = better + worse
-    # Each coefficient from the one before it: computed anew, thousands of them take seconds.
+    # Derive each coefficient from the one before: computing thousands anew takes seconds.
     term = tail = 1
     for k in range(changed, better, -1):
         term = term * k // (changed - k + 1)
@@ -205,18 +205,16 @@ def mcnemar(better: int, worse: int) -> float:
     return tail / 2**changed if changed else 1.0
 
 
-def binomial_cdf(right: int, count: int, share: float) -> float:
-    """How likely chance alone makes at most `right` of `count` answers right, of which `share` are.
-
-    The binomial distribution's lower tail, exact but for rounding.
+def binomial_cdf(successes: int, trials: int, probability: float) -> float:
+    """Return the probability of at most this many successes, exact except for rounding.
 
     Args:
-        right: 0 to `count`.
-        count: of answers.
-        share: 0 to 1, both excluded.
+        successes: 0 to `trials`.
+        trials: number of trials.
+        probability: probability of a success, 0 to 1, both excluded.
     """
-    k = np.arange(right + 1)
-    # Coefficients as logarithms, each from the one before it: those of thousands are no floats.
-    coefficients = np.cumsum(np.log((count - k[:-1]) / k[1:]))
-    terms = np.concatenate([[0.0], coefficients]) + k * math.log(share)
-    return float(np.exp(terms + (count - k) * math.log1p(-share)).sum())
+    k = np.arange(successes + 1)
+    # Use logarithms of coefficients, each from the one before: those of thousands exceed floats.
+    coefficients = np.cumsum(np.log((trials - k[:-1]) / k[1:]))
+    terms = np.concatenate([[0.0], coefficients]) + k * math.log(probability)
+    return float(np.exp(terms + (trials - k) * math.log1p(-probability)).sum())

@@ -1,4 +1,4 @@
-"""How good a model is: overall, by class, and against another on the same images."""
+"""Measure how good a model is, overall and by class."""
 
 from __future__ import annotations
 
@@ -10,46 +10,60 @@ import numpy as np
 from fashion_mnist import CLASS_NAMES
 from fashion_mnist.model import export
 
-# The most by which one model's probabilities differ from one machine to another.
-_SAME = 1e-3
+# Largest difference of one model's probabilities between machines.
+_TOLERANCE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """A model's answers to labelled images.
-
-    Attributes:
-        accuracy: share that is right, 0 to 1.
-        loss: mean cross-entropy.
-        recall: for each class by name, the share of its images that are found; a class without images
-            is not in it.
-        confusion: int (10, 10); row is the label, column the prediction.
-        predictions: uint8 (n,).
-        probabilities: float32 (n, 10).
-    """
+    """A model's answers to labelled images, and their metrics."""
 
     accuracy: float
+    """Share of images that are right, 0 to 1."""
+
     loss: float
+    """Mean cross-entropy."""
+
     recall: dict[str, float]
+    """By class name, the share of the class's images that are right, 0 to 1. Without classes that have
+    no images."""
+
     confusion: np.ndarray
+    """int (10, 10); rows are labels, columns are predictions."""
+
     predictions: np.ndarray
+    """uint8 (n,)."""
+
     probabilities: np.ndarray
+    """float32 (n, 10)."""
 
 
 def evaluate(directory: Path, images: np.ndarray, labels: np.ndarray) -> Evaluation:
-    """Judge an exported SavedModel by what it serves: raw uint8 images (n, 28, 28) and labels (n,).
+    """Evaluate an exported SavedModel.
+
+    Args:
+        directory: directory with the SavedModel.
+        images: uint8 (n, 28, 28), raw.
+        labels: uint8 (n,), 0 to 9.
 
     Raises:
-        OSError: there is no SavedModel in the directory.
+        OSError: The directory has no SavedModel.
     """
     return evaluate_probabilities(probabilities(directory, images), labels)
 
 
 def probabilities(directory: Path, images: np.ndarray) -> np.ndarray:
-    """What an exported SavedModel answers to raw uint8 images (n, 28, 28): float32 (n, 10).
+    """Return the probabilities that an exported SavedModel predicts.
+
+    Args:
+        directory: directory with the SavedModel.
+        images: uint8 (n, 28, 28), raw.
+
+    Returns:
+        float32 (n, 10).
 
     Raises:
-        OSError: there is no SavedModel in the directory.
+        OSError: The directory has no SavedModel.
     """
     import tensorflow as tf
 
@@ -62,7 +76,12 @@ def probabilities(directory: Path, images: np.ndarray) -> np.ndarray:
 
 
 def evaluate_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
-    """What probabilities (n, 10) are worth against labels (n,)."""
+    """Evaluate probabilities.
+
+    Args:
+        probabilities: float (n, 10).
+        labels: uint8 (n,), 0 to 9.
+    """
     predictions = probabilities.argmax(axis=1).astype(np.uint8)
     confusion = np.zeros((10, 10), int)
     np.add.at(confusion, (labels, predictions), 1)
@@ -83,28 +102,33 @@ def evaluate_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Eva
 
 
 def are_alike(current: Evaluation, other: Evaluation) -> bool:
-    """Whether two models answered the same images as one and the same model does.
+    """Return whether the answers of two models to the same images are those of one model.
 
-    Training is deterministic: the same data, settings and seed make the same model again. Different
-    models may choose the same classes where those are easy, but are not equally sure of them.
+    Training is deterministic: the same data, settings and seed make the same model. Different models may
+    predict the same classes where that is easy, but with other probabilities.
     """
     return bool(
         np.array_equal(current.predictions, other.predictions)
-        # Float32's sums may be taken in another order.
-        and np.abs(current.probabilities - other.probabilities).max() < _SAME
+        # The order of float32 sums may differ.
+        and np.abs(current.probabilities - other.probabilities).max() < _TOLERANCE
     )
 
 
 def prediction_columns(evaluation: Evaluation, labels: np.ndarray) -> dict[str, object]:
-    """A model's answers as JSON has them.
+    """Return a model's answers as JSON.
 
-    `classes` are names; `label` and `predicted` (0 to 9) and `confidence` (0 to 1, four places) have a
-    value for each image.
+    Args:
+        evaluation: the answers.
+        labels: uint8 (n,), 0 to 9.
+
+    Returns:
+        `classes`, the names; and one value per image in each of `label` and `predicted` (0 to 9) and
+        `confidence` (0 to 1, four digits).
     """
     confidence = evaluation.probabilities.max(axis=1)
     return {
         "classes": list(CLASS_NAMES),
         "label": labels.tolist(),
         "predicted": evaluation.predictions.tolist(),
-        "confidence": [round(float(share), 4) for share in confidence],
+        "confidence": [round(float(value), 4) for value in confidence],
     }

@@ -1,1 +1,1 @@
-"""The model: recipes, networks, training, export and prediction."""
+"""The model: recipes, networks, training, checkpoints, export and prediction."""

@@ -1,4 +1,4 @@
-"""A trained model in the forms that serve."""
+"""Export a trained model in the formats that serve."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from fashion_mnist import SERVING
 from fashion_mnist.errors import PermanentError
 from fashion_mnist.model import lite
 
+# Images that set the ranges of the LiteRT model.
 _SAMPLES = 500
 
 
 class DivergedError(PermanentError):
-    """Training led to a loss or to weights that are no numbers."""
+    """A training whose loss or weights are not finite."""
 
 
 def check(model: Any, losses: Sequence[float]) -> None:
-    """See that a model was trained to something that can be exported.
+    """Check that a training did not diverge.
 
     Args:
-        model: see `training.build`.
-        losses: of each epoch.
+        model: Keras model, see `network.build`.
+        losses: loss of each epoch.
 
     Raises:
-        DivergedError: a loss or a weight is infinite or no number.
+        DivergedError: A loss or a weight is infinite or NaN.
     """
     diverged = [number for number, loss in enumerate(losses, 1) if not math.isfinite(loss)]
     if diverged:
@@ -40,12 +41,12 @@ def check(model: Any, losses: Sequence[float]) -> None:
         )
     if not all(np.isfinite(weights).all() for weights in model.get_weights()):
         raise DivergedError(
-            "training diverged in its last step: weights are no numbers; use a lower learning_rate"
+            "training diverged in its last step: weights are not finite; use a lower learning_rate"
         )
 
 
 def environment() -> dict[str, str | int]:
-    """What the weights depend on besides recipe, data and seed: versions, and threads."""
+    """Return what determines the weights besides recipe, data and seed: versions and threads."""
     import keras
     import tensorflow as tf
 
@@ -55,21 +56,21 @@ def environment() -> dict[str, str | int]:
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "numpy": np.__version__,
-        # 0 is TensorFlow's word for as many as there are processors for it.
+        # 0 means one thread per processor.
         "threads": threads or len(os.sched_getaffinity(0)),
     }
 
 
 def export(model: Any, directory: Path, model_file: str, images: np.ndarray) -> None:
-    """Write a SavedModel into the folder `serving` and, beside it, the Keras and LiteRT models.
+    """Write a SavedModel into the folder `serving`, and the Keras and LiteRT models beside it.
 
-    The SavedModel's `serving_default` takes `images`, raw uint8 (n, 28, 28), and gives
-    `probabilities`, float32 (n, 10): the transform is inside.
+    The SavedModel's `serving_default` takes `images`, raw uint8 (n, 28, 28), and returns
+    `probabilities`, float32 (n, 10); it includes all preprocessing.
 
     Args:
-        model: from raw images to logits, see `training.build`.
-        directory: made when it is not there.
-        model_file: the Keras model's file name.
+        model: from raw images to logits, see `network.build`.
+        directory: created if it does not exist.
+        model_file: file name of the Keras model.
         images: uint8 (n, 28, 28), training images; the first 500 set the ranges of the LiteRT model.
     """
     import tensorflow as tf
@@ -88,15 +89,18 @@ def export(model: Any, directory: Path, model_file: str, images: np.ndarray) -> 
 
 
 def load(directory: Path) -> Any:
-    """The signature `serving_default` of the SavedModel in what `export` or `Registry.fetch` wrote.
+    """Return the signature `serving_default` of an exported model, or of a fetched version.
+
+    Args:
+        directory: where `export` or `Registry.fetch` wrote it.
 
     Raises:
-        OSError: there is no SavedModel in the directory, or it does not load.
-        KeyError: it has no such signature.
+        OSError: The directory has no SavedModel, or it does not load.
+        KeyError: The SavedModel has no such signature.
     """
     import tensorflow as tf
 
     found = next(directory.rglob("saved_model.pb"), None)
     if found is None:
-        raise OSError(f"{directory} holds no saved_model.pb; export a model into it")
+        raise OSError(f"{directory} has no saved_model.pb; export a model into it")
     return tf.saved_model.load(str(found.parent)).signatures["serving_default"]

@@ -1,7 +1,7 @@
-"""The model in eight-bit integers for LiteRT: a tenth of the size, and no TensorFlow to predict.
+"""The int8-quantized model for LiteRT: a tenth of the size, and it predicts without TensorFlow.
 
-https://ai.google.dev/edge/litert/models/post_training_integer_quant describes what the converter
-does: weights become int8, and the range of each layer's values is taken from sample images.
+The converter makes weights int8 and takes the range of each layer's values from sample images, see
+https://ai.google.dev/edge/litert/models/post_training_integer_quant.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ FILE = "fashion_mnist.tflite"
 
 
 def convert(model: Any, images: np.ndarray) -> bytes:
-    """A model in int8, as a .tflite file: one raw uint8 image (1, 28, 28) in, probabilities out.
+    """Quantize a model to int8.
 
     Args:
-        model: a Keras model from raw images to logits, see `training.build`.
-        images: uint8 (n, 28, 28), training images by which the ranges of values are set; a few
-            hundred are enough.
+        model: Keras model from raw images to logits, see `network.build`.
+        images: uint8 (n, 28, 28), training images that set the ranges of values; a few hundred suffice.
+
+    Returns:
+        content of a .tflite file: takes one raw image, uint8 (1, 28, 28), and returns probabilities,
+        float32 (1, 10).
     """
     import tensorflow as tf
 
-    float32_model = _in_float32(model)
-    # As constants, since the converter loses a Keras model's variables.
+    float32_model = _to_float32(model)
+    # Pass weights as constants: the converter loses the variables of a Keras model.
     trained = [tf.constant(variable.numpy()) for variable in float32_model.trainable_variables]
     frozen = [tf.constant(variable.numpy()) for variable in float32_model.non_trainable_variables]
 
@@ -38,7 +41,7 @@ def convert(model: Any, images: np.ndarray) -> bytes:
     graph: Any = tf.function(serve, input_signature=[form])
 
     def samples() -> Any:
-        # So that the input's range is 0 to 255, and raw pixels are the quantised input.
+        # Set the range of the input to 0..255, so that raw pixels are the quantized input.
         yield [np.linspace(0, 255, 28 * 28, dtype=np.float32).reshape(1, 28, 28)]
         for image in images:
             yield [image[None].astype(np.float32)]
@@ -53,12 +56,12 @@ def convert(model: Any, images: np.ndarray) -> bytes:
     return converter.convert()
 
 
-def _in_float32(model: Any) -> Any:
-    """The same model, from float32 images and in float32, which the converter can quantise."""
+def _to_float32(model: Any) -> Any:
+    """Return the model with float32 images and layers, which the converter can quantize."""
     import keras
 
     def clone(layer: Any) -> Any:
-        # An operation that is no layer, such as a flip, takes what comes.
+        # Operations that are not layers, such as a flip, keep the dtype of their input.
         dtype = {"dtype": "float32"} if isinstance(layer, keras.Layer) else {}
         return type(layer).from_config({**layer.get_config(), **dtype})
 
@@ -69,14 +72,14 @@ def _in_float32(model: Any) -> Any:
 
 
 class LiteModel:
-    """A .tflite file, ready to predict.
+    """A .tflite file, loaded to predict.
 
     Args:
-        path: the file.
+        path: path of the file.
 
     Raises:
-        OSError: there is no such file.
-        ValueError: it is not a LiteRT model.
+        OSError: The file does not exist.
+        ValueError: The file is not a LiteRT model.
     """
 
     def __init__(self, path: Path):
@@ -86,7 +89,7 @@ class LiteModel:
         self._output = self._interpreter.get_output_details()[0]
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities float32 (n, 10) of raw images uint8 (n, 28, 28)."""
+        """Return the probabilities, float32 (n, 10), of raw images, uint8 (n, 28, 28)."""
         probabilities = np.empty((len(images), 10), np.float32)
         for index, image in enumerate(images):
             self._interpreter.set_tensor(self._input, image[None])
@@ -96,12 +99,12 @@ class LiteModel:
 
 
 def is_installed() -> bool:
-    """Whether LiteRT's own runtime is here, which loads in no time."""
+    """Return whether LiteRT's own runtime is installed, which loads much faster than TensorFlow."""
     return importlib.util.find_spec("ai_edge_litert") is not None
 
 
 def _interpreter_class() -> Any:
-    """LiteRT's own where it is installed, else TensorFlow's."""
+    """Return the interpreter of LiteRT if it is installed, else of TensorFlow."""
     if is_installed():
         from ai_edge_litert.interpreter import Interpreter
 

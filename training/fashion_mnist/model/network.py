@@ -1,4 +1,4 @@
-"""The network of a recipe."""
+"""Build the network of a recipe."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from fashion_mnist.model.recipes import Recipe
 
 @functools.cache
 def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this machine computes in bfloat16 by itself; emulated, it takes ten times float32's time.
+    """Return whether the hardware supports bfloat16; emulated, it takes ten times as long as float32.
 
-    GPUs do from compute capability 8.0, x86 processors with AVX-512 BF16 or AMX, ARM's with BF16.
+    GPUs support it from compute capability 8.0, x86 processors with AVX-512 BF16 or AMX, ARM processors
+    with BF16.
 
     Args:
-        cpuinfo: what Linux tells of the processor; without it there is none.
+        cpuinfo: Linux's description of the processor; if it does not exist, there is no support.
     """
     import tensorflow as tf
 
@@ -30,24 +31,24 @@ def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def dtype_policy(recipe: Recipe) -> str:
-    """Keras' name of what the recipe computes in while it trains on this machine."""
+    """Return the Keras dtype policy for training a recipe on this machine."""
     return "mixed_bfloat16" if recipe.mixed_precision and has_bfloat16() else "float32"
 
 
 def build(recipe: Recipe, seed: int, *, trains: bool = False) -> Any:
-    """The recipe's network, untrained: uint8 (n, 28, 28) in, float32 logits (n, 10) out.
+    """Return the untrained network of a recipe: uint8 (n, 28, 28) to logits, float32 (n, 10).
 
-    Pixels are scaled to 0..1 inside, so training, export and prediction share one transform.
+    It scales pixels to 0..1 itself, so that training, export and prediction share one transform.
 
     Args:
         recipe: see `recipes`.
-        seed: of the initial weights.
-        trains: for training: normalise convolutions' batches by TensorFlow's fused operation, a quarter
-            faster, and compute in bfloat16 where that is faster. The weights are the same, but only
-            the other model can be kept as a file, and predicts alike on every machine.
+        seed: seed of the initial weights.
+        trains: True for training: with TensorFlow's fused batch normalization, which is a quarter
+            faster, and in bfloat16 where that is faster. The weights are the same, but only the model
+            for prediction can be saved, and predicts the same on every machine.
 
     Raises:
-        ValueError: a layer of the recipe is not known.
+        ValueError: The recipe has an unknown layer.
     """
     import keras
 
@@ -67,7 +68,7 @@ def build(recipe: Recipe, seed: int, *, trains: bool = False) -> Any:
 
 
 def _layers(recipe: Recipe, seed: int, *, trains: bool) -> Iterator[Any]:
-    """What a recipe's network does to images, in its order; see `build`."""
+    """Yield the layers of a recipe's network in order; see `build`."""
     import keras
 
     normalization = _fused_normalization() if trains else keras.layers.BatchNormalization
@@ -117,13 +118,13 @@ def _layers(recipe: Recipe, seed: int, *, trains: bool) -> Iterator[Any]:
             yield normalization(momentum=0.9, dtype=policy)
             yield keras.layers.ReLU(dtype=policy)
         else:
-            raise ValueError(f"layer {layer!r} of recipe {recipe.name!r} is not known")
+            raise ValueError(f"unknown layer {layer!r} of recipe {recipe.name!r}")
     scheme = "notebook" if recipe.name == "notebook" else ""
     yield keras.layers.Dense(10, kernel_initializer=initial(scheme), dtype="float32", name="logits")
 
 
 def _fused_normalization() -> Any:
-    """Keras' batch normalisation, which while training is one operation of TensorFlow's."""
+    """Return Keras' batch normalization as a class that trains with one fused TensorFlow operation."""
     import keras
     import tensorflow as tf
 
@@ -140,7 +141,7 @@ def _fused_normalization() -> Any:
                 epsilon=self.epsilon,
                 is_training=True,
             )
-            # They are None only before the layer is built.
+            # These are None only before the layer is built.
             updates: Any = ((self.moving_mean, mean), (self.moving_variance, variance))
             for moving, now in updates:
                 moving.assign(moving * self.momentum + now * (1 - self.momentum))

@@ -1,4 +1,4 @@
-"""What a model says of one image."""
+"""Predict the class of one image, and check that an exported model can serve."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ RUNTIMES = ("litert", "tensorflow")
 
 
 class ServingError(PermanentError):
-    """An exported model does not load, or does not predict."""
+    """An exported model that does not load or does not predict."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """A model's answer to one image; prints as the chapter does.
-
-    Attributes:
-        label: 0 to 9.
-        confidence: the probability of that label, 0 to 1.
-        actual: the image's true label; None where it is not known.
-    """
+    """A model's answer to one image. Its text is the line that the original notebook prints."""
 
     label: int
+    """0 to 9."""
+
     confidence: float
+    """Probability of the label, 0 to 1."""
+
     actual: int | None = None
+    """True label of the image. None if unknown."""
 
     def __str__(self) -> str:
         actual = "unknown" if self.actual is None else CLASS_NAMES[self.actual]
@@ -43,35 +42,35 @@ class Prediction:
 def predict(
     directory: Path, image: np.ndarray, actual: int | None = None, *, runtime: str = ""
 ) -> Prediction:
-    """Ask an exported model about one raw image, uint8 (28, 28).
+    """Predict the class of one raw image with an exported model.
 
     Args:
-        directory: with the SavedModel and the LiteRT model, see `export.export`.
+        directory: directory with the SavedModel and the LiteRT model, see `export.export`.
         image: uint8 (28, 28).
-        actual: its label, where it is known.
-        runtime: "litert" asks the model in eight-bit integers, which takes a thirtieth of the time
-            in all, "tensorflow" the SavedModel; empty takes the first where LiteRT is installed.
+        actual: true label, if known.
+        runtime: "litert" for the int8-quantized model, which takes a thirtieth of the time in all, or
+            "tensorflow" for the SavedModel. Empty for the first if LiteRT is installed.
 
     Raises:
-        ValueError: the image has another form, or there is no such runtime.
-        OSError: there is no such model in the directory.
+        ValueError: The image has another form, or the runtime does not exist.
+        OSError: The directory has no such model.
     """
     if image.shape != (28, 28) or image.dtype != np.uint8:
         raise ValueError(
-            f"the image is {image.dtype} {image.shape}; give raw pixels, uint8 (28, 28)"
+            f"the image is {image.dtype} {image.shape}; use raw pixels, uint8 (28, 28)"
         )
     if runtime not in ("", *RUNTIMES):
-        raise ValueError(f"runtime {runtime!r} is not known; use one of: {', '.join(RUNTIMES)}")
+        raise ValueError(f"unknown runtime {runtime!r}; use one of: {', '.join(RUNTIMES)}")
     path = directory / lite.FILE
     if runtime == "litert" or (not runtime and lite.is_installed() and path.is_file()):
         probabilities = lite.LiteModel(path).probabilities(image[None])[0]
     else:
-        probabilities = _ask_saved_model(directory, image)
+        probabilities = _predict_with_saved_model(directory, image)
     label = int(probabilities.argmax())
     return Prediction(label, float(probabilities[label]), actual)
 
 
-def _ask_saved_model(directory: Path, image: np.ndarray) -> np.ndarray:
+def _predict_with_saved_model(directory: Path, image: np.ndarray) -> np.ndarray:
     import tensorflow as tf
 
     serve = export.load(directory)
@@ -79,17 +78,17 @@ def _ask_saved_model(directory: Path, image: np.ndarray) -> np.ndarray:
 
 
 def check(directory: Path, images: np.ndarray) -> None:
-    """See that an exported SavedModel loads and predicts as a server would ask it.
+    """Check that an exported SavedModel loads and predicts the way a server calls it.
 
-    It must have the signature `serving_default`, take one image and many, and give each image
-    probabilities of ten classes, whatever is in the same batch.
+    It must have the signature `serving_default`, accept one image and several, and return probabilities
+    of ten classes for each, independent of the other images in the batch.
 
     Args:
-        directory: with the SavedModel.
-        images: uint8 (n, 28, 28); the first few are asked about.
+        directory: directory with the SavedModel.
+        images: uint8 (n, 28, 28); the first eight are used.
 
     Raises:
-        ServingError: it does not; the message says how.
+        ServingError: It does not. The message says how.
     """
     import tensorflow as tf
 
@@ -105,11 +104,15 @@ def check(directory: Path, images: np.ndarray) -> None:
         ) from error
     if batch.shape != (len(sample), 10) or not np.isfinite(batch).all():
         raise ServingError(
-            f"the exported model gives {batch.shape} for {len(sample)} images, or values that are no "
-            "numbers; train again"
+            f"the exported model returns {batch.shape} for {len(sample)} images, or values that are not "
+            "finite; train again"
         )
     if np.abs(batch.sum(axis=1) - 1).max() > 1e-3 or batch.min() < 0:
-        raise ServingError("the exported model gives no probabilities; export it with its softmax")
-    # The order of float32's sums differs with the size of the batch.
+        raise ServingError(
+            "the exported model does not return probabilities; export it with its softmax"
+        )
+    # The order of float32 sums depends on the batch size.
     if np.abs(batch[0] - single[0]).max() > 1e-3:
-        raise ServingError("the exported model gives an image alone another answer than in a batch")
+        raise ServingError(
+            "the exported model answers differently for an image alone and in a batch; export it again"
+        )

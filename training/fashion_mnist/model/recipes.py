@@ -1,6 +1,6 @@
-"""How to train: named recipes, chosen on 55,000 of the training images and judged on the other 5,000.
+"""Recipes: named ways to train, selected with 55,000 training images and validated with the other 5,000.
 
-`bench/choose_recipe.py` repeats the choice; the test set took no part in it.
+`bench/choose_recipe.py` repeats the selection, which does not use the test images.
 """
 
 from __future__ import annotations
@@ -10,40 +10,45 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """One way to train.
-
-    Attributes:
-        name: what operators call it.
-        layers: the network, a word for each layer: `flatten`, `dense N`, `conv N` (3x3, batch
-            normalised), `pool` (2x2 maximum), `stem N` (a convolution pooled before it is normalised),
-            `bn-dense N`, `dropout P` (percent). A dense layer with ten outputs ends every network.
-        epochs, batch_size: passes over the data; batch size, in images.
-        learning_rate: of Adam, the highest where `one_cycle` is set.
-        one_cycle: warm up over a fifth of the steps, then anneal along a cosine.
-        label_smoothing: how much of each label is spread over all classes.
-        augment: flip and shift images at random while training.
-        mirrored: the model's answer is the mean of what it says of an image and of its mirror image,
-            for twice the time to predict.
-        mixed_precision: while training compute in bfloat16 where the processor can, keep weights in
-            float32.
-    """
+    """A way to train."""
 
     name: str
+    """What operators call it."""
+
     layers: tuple[str, ...]
+    """One word per layer: `flatten`, `dense N`, `conv N` (3x3, batch-normalized), `pool` (2x2 maximum),
+    `stem N` (a convolution that is pooled before normalization), `bn-dense N`, `dropout P` (percent).
+    A dense layer with ten outputs completes every network."""
+
     epochs: int
+    """Passes over the data."""
+
     batch_size: int
+    """Images per step."""
+
     learning_rate: float
+    """Learning rate of Adam, the maximum with `one_cycle`."""
+
     one_cycle: bool = True
+    """Increase the learning rate during a fifth of the steps, then decrease it along a cosine."""
+
     label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes, 0 to 1."""
+
     augment: bool = False
+    """Flip and shift training images at random."""
+
     mirrored: bool = False
+    """Predict the mean of the answers to an image and to its mirror image, in twice the time."""
+
     mixed_precision: bool = True
+    """Train in bfloat16 if the processor supports it, with weights in float32."""
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        # The chapter's own network and settings.
+        # The network and settings of the original notebook, the baseline.
         Recipe(
             name="notebook",
             layers=("flatten", "dense 128"),
@@ -53,7 +58,7 @@ RECIPES = {
             one_cycle=False,
             mixed_precision=False,
         ),
-        # As accurate as the chapter's, in a twelfth of its time.
+        # As accurate as the baseline, in a twelfth of its time.
         Recipe(
             name="quick",
             layers=("flatten", "bn-dense 256"),
@@ -94,17 +99,23 @@ RECIPES = {
 def resolve(
     name: str, *, epochs: int = 0, batch_size: int = 0, learning_rate: float = 0.0
 ) -> Recipe:
-    """A recipe with what is given in place of its own values; 0 leaves them.
+    """Return a recipe with some of its values replaced.
+
+    Args:
+        name: key of RECIPES.
+        epochs: passes over the data, 0 for the recipe's own.
+        batch_size: images per step, 0 for the recipe's own.
+        learning_rate: learning rate, 0 for the recipe's own.
 
     Raises:
-        ValueError: there is no such recipe, or a value is negative.
+        ValueError: There is no such recipe, or a value is negative.
     """
     if name not in RECIPES:
-        raise ValueError(f"recipe {name!r} is not known; use one of: {', '.join(RECIPES)}")
+        raise ValueError(f"unknown recipe {name!r}; use one of: {', '.join(RECIPES)}")
     overrides = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     for option, value in overrides.items():
         if value < 0:
             raise ValueError(
-                f"{option} must not be negative, not {value}; 0 takes the recipe's own"
+                f"{option} must not be negative, not {value}; 0 is the recipe's own value"
             )
     return dataclasses.replace(RECIPES[name], **{k: v for k, v in overrides.items() if v})

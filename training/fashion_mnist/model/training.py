@@ -1,13 +1,13 @@
 """Train a recipe on a data set.
 
-The whole uint8 set is one tensor and the loop over an epoch's steps runs inside one tf.function: on
-two cores this saves more than half of what `model.fit` takes. `notebook` is trained with the same
-loop; its network and settings are the chapter's.
+The whole uint8 data set is one tensor, and the loop over an epoch's steps runs inside one tf.function:
+on two cores this saves more than half of the time of `model.fit`. The recipe `notebook`, which has the
+network and settings of the original notebook, trains with the same loop.
 
-Where the environment variable TF_CONFIG names workers, as Kubeflow's Training Operator writes it, each
-of them runs the same code on its share of every batch, and tf.distribute.MultiWorkerMirroredStrategy
-adds their gradients up. Each worker normalises its share by that share's own statistics; the moving
-ones, which serve, are the mean of all workers'.
+If the environment variable TF_CONFIG names workers, as Kubeflow's Training Operator sets it, each worker
+runs the same code on its shard of every batch, and tf.distribute.MultiWorkerMirroredStrategy adds up
+their gradients. Each worker normalizes its shard by the shard's own statistics; the moving statistics,
+which serve, are the mean over all workers.
 """
 
 from __future__ import annotations
@@ -31,31 +31,32 @@ from fashion_mnist.model.strategy import Worker, all_workers, per_worker_variabl
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to.
-
-    Attributes:
-        loss: mean cross-entropy over the training images, while training.
-        accuracy: share of training images that were right, 0 to 1.
-        seconds: how long it took.
-        val_accuracy: on images that were held out; None where none were.
-    """
+    """The metrics of an epoch."""
 
     loss: float
+    """Mean cross-entropy over the training images, while training."""
+
     accuracy: float
+    """Share of training images that were right while training, 0 to 1."""
+
     seconds: float
+    """Duration."""
+
     val_accuracy: float | None = None
+    """Accuracy on the validation data, 0 to 1. None without validation data."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained model (a Keras model from raw uint8 images (n, 28, 28) to logits) and its history.
-
-    `seconds` are those of the fit, with the epochs of an attempt that was cut off.
-    """
+    """A trained model and its history."""
 
     model: Any
+    """Keras model from raw images, uint8 (n, 28, 28), to logits, float32 (n, 10)."""
+
     history: list[Epoch]
+
     seconds: float
+    """Duration of the fit, including epochs of an interrupted attempt that it resumed."""
 
 
 def train(
@@ -66,26 +67,27 @@ def train(
     seed: int = 42,
     log: Callable[[str], None] = print,
     checkpoints: Checkpoints | None = None,
-    held_out: tuple[np.ndarray, np.ndarray] | None = None,
+    validation_data: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Trained:
-    """Train a recipe's network.
+    """Train the network of a recipe.
 
-    The same seed, data, kind of processor and number of threads and of workers give the same weights.
+    The same seed, data, kind of processor, and numbers of threads and workers give the same weights.
 
     Args:
         images: uint8 (n, 28, 28).
         labels: uint8 (n,), 0 to 9.
         recipe: see `recipes`.
-        seed: of weights, order and augmentation.
-        log: given one line an epoch.
-        checkpoints: where the state after an epoch is kept when it is time; the same training that
-            was cut off goes on from there, to the same result. One worker alone keeps it.
-        held_out: images and labels to measure accuracy on after each epoch.
+        seed: seed of weights, order and augmentation.
+        log: receives one line per epoch.
+        checkpoints: where to save states; an interrupted training resumes from the latest, with the same
+            result. Only for one worker.
+        validation_data: images, uint8 (m, 28, 28), and labels, uint8 (m,), to measure accuracy on after
+            each epoch.
 
     Raises:
-        ValueError: fewer images than one batch, fewer images in a batch than workers, or checkpoints
-            of many workers.
-        WorkersError: another worker was lost.
+        ValueError: There are fewer images than one batch, fewer images per batch than workers, or
+            checkpoints with several workers.
+        WorkersError: Another worker was lost.
     """
     import keras
     import tensorflow as tf
@@ -93,18 +95,25 @@ def train(
     worker = Worker.from_environment()
     check(images, recipe, worker.count)
     if checkpoints is not None and worker.count > 1:
-        raise ValueError("many workers keep no checkpoints; train with one")
+        raise ValueError("several workers cannot use checkpoints; train with one")
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     with all_workers(worker) as strategy:
-        return _train(strategy, worker, images, labels, recipe, seed, log, checkpoints, held_out)
+        return _train(
+            strategy, worker, images, labels, recipe, seed, log, checkpoints, validation_data
+        )
 
 
 def check(images: np.ndarray, recipe: Recipe, workers: int) -> None:
-    """See to it that the images fill a batch, and that it can be split.
+    """Check that the images fill a batch, and that a batch can be split over the workers.
+
+    Args:
+        images: uint8 (n, 28, 28).
+        recipe: recipe with the batch size.
+        workers: number of workers.
 
     Raises:
-        ValueError: they do not, or it cannot.
+        ValueError: They do not, or it cannot.
     """
     if len(images) < recipe.batch_size:
         raise ValueError(
@@ -127,7 +136,7 @@ def _train(
     seed: int,
     log: Callable[[str], None],
     checkpoints: Checkpoints | None,
-    held_out: tuple[np.ndarray, np.ndarray] | None,
+    validation_data: tuple[np.ndarray, np.ndarray] | None,
 ) -> Trained:
     import keras
     import tensorflow as tf
@@ -142,7 +151,7 @@ def _train(
     run_epoch = _epoch_function(strategy, worker, model, optimizer, recipe, images, labels)
 
     variables = [*model.variables, *optimizer.variables]
-    # To hash the data takes a tenth of a second, which a training without checkpoints does not need.
+    # Hash the data only for checkpoints: it takes a tenth of a second.
     identity = functools.cache(lambda: _fingerprint(images, labels, recipe, seed))
     history: list[Epoch] = []
     checkpoint = checkpoints.load() if checkpoints is not None else None
@@ -150,27 +159,28 @@ def _train(
         for variable, value in zip(variables, checkpoint.values, strict=True):
             variable.assign(value)
         history = [Epoch(**epoch) for epoch in checkpoint.history]
-        log(f"going on after epoch {len(history)} of {recipe.epochs}, from a checkpoint")
+        log(f"resuming after epoch {len(history)} of {recipe.epochs} from a checkpoint")
     elif checkpoint is not None:
         log(
-            "the checkpoint is of another training, which differs in recipe, seed, data or TensorFlow"
+            "the checkpoint belongs to a training with another recipe, seed, data or TensorFlow version"
         )
     earlier_seconds = sum(epoch.seconds for epoch in history)
     started = time.perf_counter()
     for number in range(len(history), recipe.epochs):
-        began = time.perf_counter()
-        # Order and augmentation depend on seed and epoch alone, so that a resumed training repeats.
+        epoch_started = time.perf_counter()
+        # Derive order and augmentation from seed and epoch only, so that a resumed training repeats
+        # them.
         order = np.random.default_rng([seed, number]).permutation(len(images))
         order = order[: steps * recipe.batch_size].reshape(steps, recipe.batch_size)
-        share = order[:, worker.index :: worker.count]
+        shard = order[:, worker.index :: worker.count]
         epoch_seed = [seed, number * worker.count + worker.index]
-        loss, accuracy = run_epoch(tf.constant(share, tf.int32), tf.constant(epoch_seed))
-        seconds = time.perf_counter() - began
+        loss, accuracy = run_epoch(tf.constant(shard, tf.int32), tf.constant(epoch_seed))
+        seconds = time.perf_counter() - epoch_started
         val_accuracy = None
-        if held_out is not None:
+        if validation_data is not None:
             inference_model.set_weights(model.get_weights())
-            logits = inference_model.predict(held_out[0], batch_size=1000, verbose=0)
-            val_accuracy = float((logits.argmax(axis=1) == held_out[1]).mean())
+            logits = inference_model.predict(validation_data[0], batch_size=1000, verbose=0)
+            val_accuracy = float((logits.argmax(axis=1) == validation_data[1]).mean())
         epoch = Epoch(float(loss), float(accuracy), seconds, val_accuracy)
         history.append(epoch)
         log(_line(number + 1, recipe.epochs, epoch))
@@ -185,10 +195,10 @@ def _line(number: int, total: int, epoch: Epoch) -> str:
     width = 20
     filled = math.ceil(width * number / total)
     bar = "=" * (filled - 1) + (">" if number < total else "=") + "." * (width - filled)
-    held_out = "" if epoch.val_accuracy is None else f" val_accuracy {epoch.val_accuracy:.4f}"
+    validation = "" if epoch.val_accuracy is None else f" val_accuracy {epoch.val_accuracy:.4f}"
     return (
         f"Epoch {number}/{total} [{bar}] loss {epoch.loss:.4f} accuracy {epoch.accuracy:.4f}"
-        f"{held_out} {epoch.seconds:.1f} s"
+        f"{validation} {epoch.seconds:.1f} s"
     )
 
 
@@ -220,9 +230,10 @@ def _epoch_function(
     images: np.ndarray,
     labels: np.ndarray,
 ) -> Any:
-    """One epoch as a compiled function of (order of this worker's images, [seed, epoch]).
+    """Return a compiled function that trains one epoch.
 
-    It returns the mean loss and the share of images that were right, of all workers.
+    It takes the indices of this worker's images, int32 (steps, images per step), and [seed, epoch], and
+    returns loss and accuracy over the images of all workers.
     """
     import tensorflow as tf
 
@@ -240,7 +251,7 @@ def _epoch_function(
             logits = model(x, training=True)
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
             if worker.count > 1:
-                # Of the whole batch's mean: the optimizer adds up what the workers have.
+                # Weight by the whole batch: the optimizer adds up the workers' gradients.
                 loss *= tf.cast(tf.size(batch), tf.float32) / recipe.batch_size
         variables = model.trainable_variables
         optimizer.apply_gradients(list(zip(tape.gradient(loss, variables), variables, strict=True)))
@@ -267,7 +278,7 @@ def _epoch_function(
 
 
 def _augment(images: Any, seed: Any) -> Any:
-    """Mirror half of the images, and shift each by up to one pixel; uint8 (n, 28, 28)."""
+    """Mirror half of the images, and shift all by up to one pixel; uint8 (n, 28, 28)."""
     import tensorflow as tf
 
     count: Any = tf.shape(images)[0]
@@ -279,7 +290,7 @@ def _augment(images: Any, seed: Any) -> Any:
 
 
 def _fingerprint(images: np.ndarray, labels: np.ndarray, recipe: Recipe, seed: int) -> str:
-    """Stands for everything that decides what a training comes to, but the number of threads."""
+    """Return a digest of everything that determines the result, except the number of threads."""
     import keras
     import tensorflow as tf
 

@@ -1,1 +1,1 @@
-"""HTML reports and Markdown cards."""
+"""HTML reports and Markdown cards for people."""

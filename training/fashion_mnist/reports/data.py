@@ -1,4 +1,4 @@
-"""The report on a data set."""
+"""Report on a data set."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def data_report(
     earlier: Mapping[str, Any],
     earlier_name: str,
 ) -> str:
-    """What a data set is like, against an earlier one.
+    """Return an HTML report on a data set, compared with an earlier one.
 
     Args:
-        title: the heading.
-        statistics: what `data_validation.statistics` says of it.
-        anomalies: what is odd about it; each prints as a sentence.
-        images: uint8 (n, 28, 28), the training images; of each class the first are shown.
-        labels: uint8 (n,).
-        earlier: statistics of the data set that it was held against.
-        earlier_name: what to call that.
+        title: heading.
+        statistics: statistics of the data set, see `statistics.compute`.
+        anomalies: anomalies, each of which prints as a sentence.
+        images: uint8 (n, 28, 28), training images, of which the first of each class are shown.
+        labels: uint8 (n,), their labels.
+        earlier: statistics of the earlier data set.
+        earlier_name: name of the earlier data set.
     """
     escape = html.escape
     parts = [f"<h1>{escape(title)}</h1>"]
@@ -51,7 +51,7 @@ def data_report(
         )
         parts.append(f"<tr><td>{row}</td>{cells}</tr>")
     parts.append(
-        "</table><h2>By class</h2><p>Agreement is the share of images that lie nearest to the mean "
+        "</table><h2>By class</h2><p>Agreement is the share of images that are nearest to the mean "
         "image of their own class.</p><table><tr><th>class</th><th>training images</th>"
         "<th>test images</th><th>agreement in training</th><th>in test</th></tr>"
     )
@@ -64,7 +64,7 @@ def data_report(
             f"<td>{_share(statistics[s], name)} ({_share(earlier[s], name)})</td>" for s in splits
         )
         parts.append(f"<tr><td>{escape(name)}</td>{counts}{shares}</tr>")
-    parts.append("</table><h2>Pixels</h2><p>Share of pixels by grey level, 0 to 255.</p>")
+    parts.append("</table><h2>Pixels</h2><p>Share of pixels by gray level, 0 to 255.</p>")
     for split in splits:
         parts.append(f"<h3>{split}</h3>{bars(statistics[split]['histogram'])}")
     parts.append('<h2>Training images by class</h2><div class="grid">')

@@ -1,4 +1,4 @@
-"""A report on a model, as one HTML file that needs nothing else."""
+"""Report on a model, as HTML and Markdown."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def model_report(
     facts: Mapping[str, object] | None = None,
     versions: Sequence[tuple[Mapping[str, Any], str]] = (),
 ) -> str:
-    """The report.
+    """Return an HTML report on a model.
 
     Args:
-        title: the heading, such as the run's name.
-        evaluation: the model's answers to `images`.
+        title: heading, such as the name of the run.
+        evaluation: answers of the model to `images`.
         images: uint8 (n, 28, 28), the test images.
         labels: uint8 (n,).
-        history: for each epoch loss, accuracy (0 to 1) and seconds.
-        verdict: the gate's.
-        champion: the serving model's answers to the same images, with its name.
-        champion_name: what to call it.
-        facts: name and value of what belongs on the model's card.
-        versions: the versions so far, oldest first: manifest, and since when each serves or served.
+        history: loss, accuracy (0 to 1) and seconds of each epoch.
+        verdict: verdict of the gate.
+        champion: answers of the champion to the same images, None without one.
+        champion_name: name of the champion.
+        facts: rows of the model card.
+        versions: earlier versions, oldest first: manifest, and when each was promoted, empty if never.
     """
     escape = html.escape
     tiles = [
@@ -52,7 +52,7 @@ def model_report(
     if champion is not None:
         tiles.append((f"{champion.accuracy:.4f}", f"accuracy of {champion_name or 'champion'}"))
     parts = [
-        f"<h1>{escape(title)}</h1><p>Fashion-MNIST: 28 x 28 pixels, ten kinds of clothing.</p>",
+        f"<h1>{escape(title)}</h1><p>Fashion-MNIST: 28 x 28 pixels, ten classes of clothing.</p>",
         '<div class="tiles">',
         *(f'<div class="tile"><b>{escape(v)}</b><span>{escape(k)}</span></div>' for v, k in tiles),
         f'<div class="tile"><b class="{verdict.status}">{verdict.status}</b>'
@@ -67,15 +67,15 @@ def model_report(
     ]
     mistakes = np.flatnonzero(evaluation.predictions != labels)
     confidence = evaluation.probabilities[mistakes, evaluation.predictions[mistakes]]
-    surest = mistakes[np.argsort(-confidence, kind="stable")][:25]
-    if len(surest):
+    most_confident = mistakes[np.argsort(-confidence, kind="stable")][:25]
+    if len(most_confident):
         parts.append(
-            f"<h2>The surest mistakes</h2><p>{len(mistakes)} of {len(labels)} images are wrong; these "
-            "are the ones with the highest confidence.</p>"
-            + _grid(surest.tolist(), images, labels, evaluation)
+            f"<h2>Most confident errors</h2><p>{len(mistakes)} of {len(labels)} predictions are wrong; "
+            "these have the highest confidence.</p>"
+            + _grid(most_confident.tolist(), images, labels, evaluation)
         )
     if versions:
-        parts.append(f"<h2>Versions over time</h2>{_versions(versions)}")
+        parts.append(f"<h2>Version history</h2>{_versions(versions)}")
     card = "".join(
         f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in (facts or {}).items()
     )
@@ -92,7 +92,7 @@ def summary(
     champion_name: str = "",
     facts: Mapping[str, object] | None = None,
 ) -> str:
-    """The report's figures and the model's card as Markdown; see `html_report`."""
+    """Return the metrics and the model card as Markdown; see `model_report`."""
     other = f" {champion_name or 'champion'} |" if champion else ""
     lines = [
         f"# {_cell(title)}: {verdict.status}",
@@ -113,7 +113,7 @@ def summary(
 
 
 def _cell(text: object) -> str:
-    """Text in Markdown's table, where dashboards read HTML too."""
+    """Escape text for a Markdown table, in which dashboards interpret HTML."""
     return html.escape(str(text), quote=False).replace("|", "&#124;")
 
 
@@ -175,7 +175,7 @@ def _by_class(evaluation: Evaluation, champion: Evaluation | None, champion_name
 
 def _change(current: Mapping[str, float], earlier: Mapping[str, float], name: str) -> str:
     if name not in current:
-        return "<td>not known</td><td></td>"
+        return "<td>unknown</td><td></td>"
     now, before = current[name], earlier[name]
     kind = "accepted" if now > before else "rejected" if now < before else ""
     return f'<td>{before:.4f}</td><td class="{kind}">{now - before:+.4f}</td>'
@@ -188,14 +188,14 @@ def _comparison(
     images: np.ndarray,
     labels: np.ndarray,
 ) -> str:
-    """What changed against the model that serves, image by image; of each kind ten are shown."""
+    """Return the changes against the champion, with ten images that are newly right or wrong each."""
     right, was_right = evaluation.predictions == labels, champion.predictions == labels
     better, worse = np.flatnonzero(right & ~was_right), np.flatnonzero(~right & was_right)
     parts = [
-        f"<h2>Against {html.escape(champion_name or 'the champion')}</h2>"
-        f"<p>Accuracy {champion.accuracy:.4f} then and {evaluation.accuracy:.4f} now: of {len(labels)} "
-        f"images {len(better)} are newly right and {len(worse)} newly wrong, "
-        f"{int((~right & ~was_right).sum())} are wrong in both.</p>"
+        f"<h2>Comparison with {html.escape(champion_name or 'the champion')}</h2>"
+        f"<p>Accuracy {champion.accuracy:.4f} before, {evaluation.accuracy:.4f} now: of {len(labels)} "
+        f"images {len(better)} are newly right, {len(worse)} newly wrong, and "
+        f"{int((~right & ~was_right).sum())} wrong in both.</p>"
     ]
     for kind, changed in (("right", better), ("wrong", worse)):
         if len(changed):
@@ -205,7 +205,7 @@ def _comparison(
 
 
 def _versions(versions: Sequence[tuple[Mapping[str, Any], str]]) -> str:
-    """Accuracy from version to version, and what sets them apart."""
+    """Return a chart of the versions' accuracy, and a table of their differences."""
     escape, rows, accuracies = html.escape, list[str](), list[float]()
     for manifest, since in versions:
         metrics = manifest["metrics"]
@@ -223,16 +223,16 @@ def _versions(versions: Sequence[tuple[Mapping[str, Any], str]]) -> str:
         rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
     return (
         f"<figure style='display:inline-block'>{curve(accuracies)}"
-        "<figcaption>test accuracy, by version</figcaption></figure>"
+        "<figcaption>test accuracy by version</figcaption></figure>"
         "<table><tr><th>version</th><th>test accuracy</th><th>lowest recall</th><th>reason</th>"
-        f"<th>made</th><th>champion since</th></tr>{''.join(rows)}</table>"
+        f"<th>created</th><th>champion since</th></tr>{''.join(rows)}</table>"
     )
 
 
 def _curves(history: Sequence[Mapping[str, float]]) -> str:
-    """Loss and accuracy over epochs, as one drawing each."""
+    """Return a chart of loss and one of accuracy by epoch."""
     return "".join(
         f"<figure style='display:inline-block'>{curve([float(e[name]) for e in history])}"
-        f"<figcaption>{name} while training, by epoch</figcaption></figure>"
+        f"<figcaption>training {name} by epoch</figcaption></figure>"
         for name in ("loss", "accuracy")
     )

@@ -1,4 +1,4 @@
-"""The report on production images."""
+"""Report on production images."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fashion_mnist.reports.page import bars, figure, known, page
 def monitoring_report(
     facts: Mapping[str, Any], images: np.ndarray, probabilities: np.ndarray
 ) -> str:
-    """What production images are like, against what the model that serves was made for.
+    """Return an HTML report on production images, compared with the data of the champion.
 
     Args:
-        facts: what `monitoring.compare` says of them, with `run_id`, `source` and `created_at`.
-        images: uint8 (n, 28, 28); those that the model is least sure of are shown.
-        probabilities: the model's answers, float (n, 10).
+        facts: result of `monitor.compare`, with `run_id`, `source` and `created_at`.
+        images: uint8 (n, 28, 28), of which those with the lowest confidence are shown.
+        probabilities: answers of the champion, float (n, 10).
     """
     escape, reference = html.escape, facts["reference"]
     tiles = [
@@ -35,9 +35,7 @@ def monitoring_report(
         caption = f"accuracy ({reference['accuracy']:.4f} on the test images)"
         kind = "rejected" if "accuracy" in facts["drifted"] else "accepted"
         tiles.append((f"{facts['accuracy']:.4f}", caption, kind))
-    verdict = (
-        f"Drifted: {', '.join(facts['drifted'])}." if facts["drifted"] else "Nothing has drifted."
-    )
+    verdict = f"Drifted: {', '.join(facts['drifted'])}." if facts["drifted"] else "No drift."
     rows = "".join(
         f"<tr><td>{escape(name)}</td><td>{share:.1%}</td><td>{reference['predicted'][name]:.1%}</td>"
         f"<td>{known(facts['recall'], name)}</td><td>{known(reference['recall'], name)}</td></tr>"
@@ -52,7 +50,7 @@ def monitoring_report(
         )
         for index in np.argsort(confidence, kind="stable")[:25].tolist()
     )
-    title = f"Production images against version {facts['version']}"
+    title = f"Production images compared with version {facts['version']}"
     return page(
         title,
         f"<h1>{escape(title)}</h1><p>{escape(facts['source'])}, {escape(facts['created_at'])}, run "
@@ -61,11 +59,11 @@ def monitoring_report(
             f'<div class="tile"><b class="{kind}">{escape(value)}</b><span>{escape(name)}</span></div>'
             for value, name, kind in tiles
         )
-        + f"</div><p>{escape(verdict)} Above a population stability index of {facts['max_drift']:g} it "
+        + f"</div><p>{escape(verdict)} A population stability index above {facts['max_drift']:g} "
         "counts as drift.</p><h2>By class</h2><table><tr><th>class</th><th>predicted</th>"
         f"<th>of the test images</th><th>recall</th><th>on the test images</th></tr>{rows}</table>"
-        "<h2>Pixels</h2><p>Share of pixels by grey level, 0 to 255.</p>"
+        "<h2>Pixels</h2><p>Share of pixels by gray level, 0 to 255.</p>"
         f"<h3>production, mean {facts['mean']:.1f}</h3>{bars(facts['histogram'])}"
         f"<h3>training, mean {reference['mean']:.1f}</h3>{bars(reference['histogram'])}"
-        f'<h2>The least sure answers</h2><div class="grid">{figures}</div>',
+        f'<h2>Least confident predictions</h2><div class="grid">{figures}</div>',
     )

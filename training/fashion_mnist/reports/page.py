@@ -1,4 +1,4 @@
-"""The parts that all reports share."""
+"""The page, images and charts that all reports share: one HTML file that needs no other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ dt { font-weight: 600; float: left; clear: left; min-width: 14rem; } dd { margin
 
 
 def png(image: np.ndarray) -> bytes:
-    """A grey image, uint8 (height, width), as a PNG file."""
+    """Return a grayscale image, uint8 (height, width), as the content of a PNG file."""
     height, width = image.shape
     rows = b"".join(b"\0" + row.tobytes() for row in np.ascontiguousarray(image))
 
@@ -55,7 +55,14 @@ def png(image: np.ndarray) -> bytes:
 
 
 def figure(image: np.ndarray, name: str, caption: str, kind: str = "") -> str:
-    """Return an image with its caption as HTML."""
+    """Return an image with its caption as HTML.
+
+    Args:
+        image: uint8 (height, width).
+        name: alternative text.
+        caption: HTML below the image.
+        kind: CSS class of the caption.
+    """
     source = base64.b64encode(png(image)).decode()
     return (
         f'<figure><img alt="{name}" src="data:image/png;base64,{source}">'
@@ -64,7 +71,12 @@ def figure(image: np.ndarray, name: str, caption: str, kind: str = "") -> str:
 
 
 def page(title: str, body: str) -> str:
-    """A page in the reports' style; `body` is HTML."""
+    """Return an HTML page in the style of the reports.
+
+    Args:
+        title: title as text.
+        body: body as HTML.
+    """
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -74,12 +86,12 @@ def page(title: str, body: str) -> str:
 
 
 def known(recall: Mapping[str, float], name: str) -> str:
-    """Return a class's recall as text."""
-    return f"{recall[name]:.4f}" if name in recall else "not known"
+    """Return the recall of a class as text."""
+    return f"{recall[name]:.4f}" if name in recall else "unknown"
 
 
 def bars(shares: Sequence[float]) -> str:
-    """A histogram as a drawing; the highest bar fills it."""
+    """Return a histogram as SVG, scaled to its highest bar."""
     width, height = 400, 120
     step = width / len(shares)
     bars = "".join(
@@ -96,7 +108,7 @@ def bars(shares: Sequence[float]) -> str:
 
 
 def curve(values: Sequence[float]) -> str:
-    """Draw values as a line, as SVG."""
+    """Return values as a line chart in SVG, scaled from minimum to maximum."""
     width, height, left, bottom = 400, 180, 45, 20
     low, high = min(values), max(values)
     span = (high - low) or 1.0

@@ -1,8 +1,8 @@
-"""Fail for good: a step that Kubeflow Pipelines retries does not repeat an error that time cannot mend.
+"""Do not repeat an attempt that cannot succeed, although Kubeflow Pipelines retries every error.
 
-Kubeflow Pipelines retries a step whatever its error was. That is right for a pod that was lost or a
-server that was away, and wasteful for a training that diverged. So a step writes a permanent error to
-the registry, and its next attempt ends with the same error at once.
+A retry helps against a lost pod or a server that was down, but not against a training that diverged.
+So a step records a permanent error in the registry, and its next attempt ends with the same error at
+once.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from fashion_mnist.errors import PermanentError
 from fashion_mnist.storage import open_store, subaddress
 from model_registry import layout
 
-# Retries follow within a minute. A person who retries a run later has changed something.
-VALID = datetime.timedelta(minutes=5)
-_STORAGE = (OSError, obstore.exceptions.BaseError)
+# Automatic retries follow within a minute. After a later retry, a person has changed something.
+RETRY_WINDOW = datetime.timedelta(minutes=5)
+_STORAGE_ERRORS = (OSError, obstore.exceptions.BaseError)
 
 
 class RepeatedError(PermanentError):
-    """An earlier attempt of this step ended in a permanent error."""
+    """The permanent error of an earlier attempt."""
 
 
 @contextlib.contextmanager
 def fail_once(step: str, *, run_id: str, registry: str, s3_endpoint: str) -> Generator[None]:
-    """Run a step's body unless an earlier attempt of it ended in a permanent error.
+    """Run the body of a step unless an earlier attempt ended in a permanent error.
 
-    A `PermanentError` and a `ValueError` are permanent.
+    `PermanentError` and `ValueError` are permanent.
 
     Args:
-        step: the step's name.
-        run_id: the run's id.
-        registry: s3://bucket/prefix or a directory, where `runs/RUN/STEP-error.json` is kept; empty
-            keeps nothing.
-        s3_endpoint: URL of the S3 server.
+        step: name of the step.
+        run_id: id of the run.
+        registry: s3://bucket/prefix or a directory, for `runs/RUN/STEP-error.json`. Empty to record
+            nothing.
+        s3_endpoint: http(s)://host:port of the S3 server.
 
     Raises:
-        RepeatedError: an attempt ended so less than `VALID` ago.
+        RepeatedError: An attempt ended in a permanent error within `RETRY_WINDOW`.
     """
     if not registry:
         yield
@@ -51,15 +51,17 @@ def fail_once(step: str, *, run_id: str, registry: str, s3_endpoint: str) -> Gen
     with contextlib.suppress(FileNotFoundError):
         earlier = json.loads(bytes(obstore.get(store, path).bytes()))
         age = _now() - datetime.datetime.fromisoformat(earlier["at"])
-        if abs(age) < VALID:
+        if abs(age) < RETRY_WINDOW:
             message = earlier["error"]
-            raise RepeatedError(f"{message} (not retried: an earlier attempt failed with it)")
+            raise RepeatedError(
+                f"{message} (not retried: an earlier attempt failed with this error)"
+            )
     try:
         yield
     except (PermanentError, ValueError) as error:
-        # By the clock of the steps' nodes, not of the S3 server.
+        # Use the clock of the nodes, not of the S3 server, for both times.
         record = {"step": step, "error": str(error)[:4000], "at": _now().isoformat()}
-        with contextlib.suppress(*_STORAGE):
+        with contextlib.suppress(*_STORAGE_ERRORS):
             obstore.put(store, path, json.dumps(record).encode())
         raise
 

@@ -1,4 +1,4 @@
-"""Hold a candidate against the champion."""
+"""Compare a candidate with the champion of the registry."""
 
 from __future__ import annotations
 
@@ -21,7 +21,19 @@ def compare_with_champion(
     gate: Gate,
     quantized: Evaluation | None = None,
 ) -> tuple[Evaluation | None, Verdict]:
-    """Return the champion's answers to the test images, and the verdict on the candidate's."""
+    """Apply the gate to a candidate, against the champion if there is one.
+
+    Args:
+        model_registry: registry of the champion, None without one.
+        champion: the champion, None without one.
+        candidate: answers of the candidate to the test images.
+        images: data set with the test images.
+        gate: the requirements.
+        quantized: answers of the int8-quantized candidate, None to skip that rule.
+
+    Returns:
+        answers of the champion to the test images, None without one, and the verdict on the candidate.
+    """
     if model_registry is None or champion is None:
         return None, evaluation.apply_gate(
             candidate, None, images.test_labels, gate, quantized=quantized
@@ -32,7 +44,7 @@ def compare_with_champion(
         candidate, baseline, images.test_labels, gate, quantized=quantized, unseen=unseen
     )
     if verdict.status == "accepted":
-        verdict = _unless_rolled_back(model_registry, candidate, images, verdict)
+        verdict = _reject_rolled_back(model_registry, candidate, images, verdict)
     return baseline, verdict
 
 
@@ -41,29 +53,29 @@ def _unseen(
 ) -> np.ndarray | None:
     """Return which test images the champion was not trained on, bool (n,).
 
-    None where its manifest names no digests of its training images.
+    None if its manifest has no digests of its training images.
     """
     name = champion.manifest.train_digests
     return ~data.are_among(images.test_images, model_registry.get_blob(name)) if name else None
 
 
-def _unless_rolled_back(
+def _reject_rolled_back(
     model_registry: Registry, candidate: Evaluation, images: data.Dataset, verdict: Verdict
 ) -> Verdict:
-    """The verdict, unless an operator rolled back from this very model under another number."""
+    """Return the verdict, or a rejection if an operator rolled back from an equal model."""
     for version in sorted(model_registry.rolled_back()):
         if evaluation.are_alike(candidate, _evaluate_version(model_registry, version, images)):
             reason = (
-                f"it answers all {len(images.test_labels)} test images as version {version} does, from "
-                f"which an operator rolled back; promote version {version} by hand, or train with other "
-                "settings or data"
+                f"the model answers all {len(images.test_labels)} test images as version {version} "
+                f"does, from which an operator rolled back; promote version {version} by hand, or train "
+                "with other settings or data"
             )
             return dataclasses.replace(verdict, status="rejected", reasons=[reason])
     return verdict
 
 
 def _evaluate_version(model_registry: Registry, version: int, images: data.Dataset) -> Evaluation:
-    """A version's answers to the same test images."""
+    """Return a version's answers to the test images."""
     with tempfile.TemporaryDirectory() as folder:
         model_registry.fetch(version, Path(folder))
         return evaluation.evaluate(Path(folder), images.test_images, images.test_labels)

@@ -1,4 +1,4 @@
-"""From a trained model to a verdict, and from a verdict to a version: what two steps do."""
+"""Evaluate a trained model, apply the gate, and write manifest and report."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ from model_registry.schema import format_time
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationOutcome:
-    """A model's answers to the test images, the gate's verdict, and both in Markdown."""
+    """The result of evaluating a model."""
 
     evaluation: Evaluation
+    """The model's answers to the test images."""
+
     verdict: Verdict
+    """The gate's verdict."""
+
     summary: str
+    """Both as Markdown."""
 
 
 def evaluate_model(
@@ -45,33 +50,34 @@ def evaluate_model(
     pipeline: str = "fashion-mnist-trainer",
     pipeline_version: str = "",
 ) -> EvaluationOutcome:
-    """Evaluate a model, judge it against the champion, and keep what came of the run.
+    """Evaluate a model, compare it with the champion, and record the result of the run.
 
     Args:
-        model: what the step `train` wrote: SavedModel, Keras model, training.json.
-        dataset: what the step `ingest` wrote.
-        run_id: the run's, under which the result is kept.
-        registry: s3://bucket/prefix or a directory; empty keeps nothing and has no champion.
-        s3_endpoint: of the S3 server.
-        gate: the thresholds.
-        seed: what was trained with, for the manifest.
-        report: where the HTML report goes.
-        manifest: where the manifest goes, with `predicted`, the answers as digits, for `publish`.
+        model: output directory of the step train: SavedModel, Keras model, training.json.
+        dataset: output directory of the step ingest.
+        run_id: id of the run, under which the result is recorded.
+        registry: s3://bucket/prefix or a directory, empty for no champion and no record.
+        s3_endpoint: http(s)://host:port of the S3 server.
+        gate: the requirements.
+        seed: seed of the training, for the manifest.
+        report: path of the HTML report to write.
+        manifest: path of the manifest to write, with `predicted`, the answers as digits, for
+            `publish_model`.
         reason: why the run was started, for the manifest.
-        pipeline: the name of the run's pipeline, for the manifest.
-        pipeline_version: the name of its version, for the manifest; empty where nobody said.
+        pipeline: name of the run's pipeline, for the manifest.
+        pipeline_version: name of its version, for the manifest, empty if unknown.
 
     Raises:
-        ServingError: the exported model does not load or does not predict, or answers some test
-            image with what is no number.
+        ServingError: The exported model does not load, does not predict, or returns NaN for a test
+            image.
     """
     images = data.load_saved(dataset)
     prediction.check(model, images.test_images)
     candidate = evaluation.evaluate(model, images.test_images, images.test_labels)
     if not math.isfinite(candidate.loss):
         raise prediction.ServingError(
-            "the exported model answers some test images with what is no number; train again, with "
-            "a lower learning_rate"
+            "the exported model returns values that are not finite for some test images; train again "
+            "with a lower learning_rate"
         )
     model_registry = open_registry(registry, s3_endpoint) if registry else None
     champion = model_registry.champion() if model_registry else None
@@ -81,7 +87,7 @@ def evaluate_model(
     champion_evaluation, verdict = compare_with_champion(
         model_registry, champion, candidate, images, gate, quantized
     )
-    print(f"test accuracy {candidate.accuracy:.4f}, {quantized.accuracy:.4f} in eight-bit integers")
+    print(f"test accuracy {candidate.accuracy:.4f}, {quantized.accuracy:.4f} quantized to int8")
     print(f"verdict {verdict.status}: {'; '.join(verdict.reasons)}")
 
     trained = json.loads((model / "training.json").read_text())
@@ -102,12 +108,12 @@ def evaluate_model(
     contents["data"] |= statistics.load_saved(dataset)
     json.dumps(contents, allow_nan=False)
     if model_registry:
-        # A repeated step abides by the verdict of the first one.
+        # A retried step keeps the verdict of its first attempt.
         contents = dict(model_registry.write_result(run_id, contents).document)
         verdict = Verdict(**contents["verdict"])
     predicted = "".join(map(str, candidate.predictions.tolist()))
-    handed_on = {**contents, "predicted": predicted}
-    manifest.write_text(json.dumps(handed_on, indent=1, allow_nan=False))
+    manifest_with_answers = {**contents, "predicted": predicted}
+    manifest.write_text(json.dumps(manifest_with_answers, indent=1, allow_nan=False))
     sections = {
         "title": f"Run {run_id}",
         "evaluation": candidate,
@@ -128,7 +134,7 @@ def evaluate_model(
 
 
 def _versions(model_registry: Registry) -> list[tuple[Mapping[str, Any], str]]:
-    """Return the newest versions for the report, oldest first: manifest, and since when it serves."""
+    """Return the latest versions, oldest first: manifest, and when each was promoted."""
     return [
         (
             version.manifest.document,

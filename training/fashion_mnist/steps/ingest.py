@@ -1,4 +1,4 @@
-"""From four files to a data set that was validated: what the first step does."""
+"""Read and validate the data set."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ def ingest_data(
     recipe: Recipe | None = None,
     workers: int = 1,
 ) -> str:
-    """Read the files, hold them against the champion's, and keep them with their statistics.
+    """Read the files, compare them with the champion's data, and write them with their statistics.
 
     Args:
         source: see `data.load`.
-        registry: s3://bucket/prefix or a directory with the champion; empty has none.
-        s3_endpoint: of the S3 server.
-        limits: what is still usual.
-        allow_anomalies: report anomalies and go on, where the data can be read at all.
-        dataset: the directory that the data set and its statistics go to.
-        report: where the HTML report goes.
-        image_number: which test image the run will predict at its end.
-        recipe: how the run will train; None leaves that unchecked.
-        workers: how many pods will train one model together.
+        registry: s3://bucket/prefix or a directory with the champion, empty for none.
+        s3_endpoint: http(s)://host:port of the S3 server.
+        limits: limits of what is usual.
+        allow_anomalies: True to report anomalies and continue, if the data can be read at all.
+        dataset: directory for the data set and its statistics.
+        report: path of the HTML report to write.
+        image_number: index of the test image that the run will predict.
+        recipe: how the run will train, None to skip that check.
+        workers: number of workers that will train together.
 
     Returns:
         a summary as Markdown.
 
     Raises:
-        RegistryError: the registry cannot be written.
-        DataError: the data cannot be had, or there are anomalies, which the message lists.
-        ValueError: there is no such test image, or the recipe's batches do not fit the data or
-            the workers.
+        RegistryError: The registry cannot be written.
+        DataError: The data cannot be read, or have anomalies, which the message lists.
+        ValueError: There is no such test image, or the recipe's batches do not fit the data or the
+            workers.
     """
     model_registry = open_registry(registry, s3_endpoint) if registry else None
     if model_registry:
-        # Told now, and not by the last step, after the training.
+        # Fail now, not in the last step after the training.
         model_registry.check()
     champion = model_registry.champion() if model_registry else None
     champion_statistics = _statistics(champion) if champion else None
@@ -76,12 +76,11 @@ def ingest_data(
         bullets = "\n".join(f"- {anomaly}" for anomaly in inspection.anomalies)
         raise DataError(
             f"{len(inspection.anomalies)} anomalies in the data:\n{bullets}\n"
-            "correct the data, or raise the pipeline's limits, or let them pass with its parameter "
-            "allow_anomalies"
+            "correct the data, raise the pipeline's limits, or set its parameter allow_anomalies"
         )
     count = len(inspection.dataset.test_images)
     if not 0 <= image_number < count:
-        # Told now, since the step that predicts comes after a model may have been promoted.
+        # Fail now: the step that predicts may have promoted a model by then.
         raise ValueError(f"image_number must be 0 to {count - 1}, not {image_number}")
     if recipe:
         training.check(inspection.dataset.train_images, recipe, workers)
@@ -101,7 +100,7 @@ def ingest_data(
             images=loaded.train_images,
             labels=loaded.train_labels,
             earlier=champion_statistics or reference.PUBLISHED,
-            earlier_name=earlier_name or "Fashion-MNIST as it was published",
+            earlier_name=earlier_name or "Fashion-MNIST as published",
         ),
         encoding="utf-8",
     )
@@ -119,5 +118,5 @@ def ingest_data(
 
 
 def _statistics(champion: Champion) -> dict[str, Any] | None:
-    """Return the statistics of the champion's data; None where its manifest has none."""
+    """Return the statistics of the champion's data, or None if its manifest has none."""
     return champion.manifest.document.get("data", {}).get("statistics")

@@ -1,4 +1,4 @@
-"""The manifest of a run, and the model card."""
+"""Build the manifest of a run, and the model card from it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,18 @@ def build_manifest(
     trained: Mapping[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    """Return the manifest of a run's model, without what the caller adds."""
+    """Return the manifest of a run, without reason, pipeline, int8 metrics and statistics of the data.
+
+    Args:
+        run_id: id of the run.
+        images: the data set.
+        candidate: answers of the model to the test images.
+        gate: the requirements.
+        verdict: the gate's verdict.
+        champion: the champion at that time, None without one.
+        trained: content of training.json.
+        seed: seed of the training.
+    """
     last_epoch = trained["history"][-1]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -71,7 +82,7 @@ def code_fingerprint() -> str:
 
 
 def model_card(manifest: Mapping[str, Any]) -> dict[str, object]:
-    """What a model card tells: use, limits, data, figures, and how it was made."""
+    """Return the rows of a model card: use, limits, data, metrics, and how the model was made."""
     metrics, counts, pipeline = (
         manifest["metrics"],
         manifest["data"]["counts"],
@@ -80,15 +91,15 @@ def model_card(manifest: Mapping[str, Any]) -> dict[str, object]:
     recall = metrics["recall"]
     worst_class = min(recall, key=lambda name: recall[name])
     return {
-        "intended use": "telling ten kinds of clothing apart in 28 x 28 grey images; nothing else",
-        "limits": "it gives one of the ten whatever is shown; photographs, colours, other sizes and "
-        f"cuts were not tried; {worst_class} is found least, in {recall[worst_class]:.1%} of its images",
-        "data": f"{manifest['data']['source']}, {counts['train']:,} images to train on and "
-        f"{counts['test']:,} to test by",
+        "intended use": "classifying 28 x 28 grayscale images of clothing, and nothing else",
+        "limits": "predicts one of the ten classes for any image; not tested with photographs, colours, "
+        f"other sizes or crops; lowest recall: {worst_class}, {recall[worst_class]:.1%}",
+        "data": f"{manifest['data']['source']}, {counts['train']:,} training images and "
+        f"{counts['test']:,} test images",
         "official data": "yes" if manifest["data"]["official"] else "no",
         "accuracy": "{accuracy:.4f} on the test images".format(**metrics["test"]),
         "int8 model": "{file}: {bytes:,} bytes, accuracy {accuracy:.4f}".format(**metrics["int8"]),
-        "champion then": manifest["parent"] or "none",
+        "champion at that time": manifest["parent"] or "none",
         "trained": manifest["created_at"],
         "run": manifest["run_id"],
         "reason": manifest.get("reason") or "not given",
@@ -96,6 +107,6 @@ def model_card(manifest: Mapping[str, Any]) -> dict[str, object]:
         "code": pipeline["code"],
         "seed": manifest["seed"],
         **manifest["parameters"],
-        "seconds to fit": f"{metrics['fit_seconds']:.1f}",
+        "training time (s)": f"{metrics['fit_seconds']:.1f}",
         **{f"sha256 of {name}": value for name, value in manifest["data"]["sha256"].items()},
     }

@@ -1,7 +1,7 @@
-"""Do production images still look like what the model was made for? What the step `monitor` does.
+"""Detect drift: compare production images with the data that the champion was trained on.
 
-Drift is told as in `data_validation`, by the population stability index: of pixels against the training
-images of the champion, and of predicted classes against its predictions for the test images.
+Drift is measured by the population stability index, as in `data.validation`: of pixels, against the
+champion's training images, and of predicted classes, against its predictions for the test images.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from fashion_mnist.storage import open_registry
 from model_registry import Champion, NoSuchModelError
 from model_registry.schema import SCHEMA_VERSION, now
 
-# How much less accurate the model may be in production than on the test images.
+# Maximum drop of accuracy from the test images to production.
 MAX_ACCURACY_DROP = 0.05
-_CHANCE = 0.001
+# Probability below which chance does not explain a drop of accuracy.
+_SIGNIFICANCE = 0.001
 
 
 def monitor_images(
@@ -38,43 +39,43 @@ def monitor_images(
     max_accuracy_drop: float = MAX_ACCURACY_DROP,
     max_images: int = MAX_IMAGES,
 ) -> dict[str, Any]:
-    """Hold production images against the champion's data, and keep what came of it.
+    """Compare production images with the champion's data, and record the result.
 
     Args:
-        source: see `load`.
-        run_id: the run's, under which the report is kept.
+        source: see `production.load`.
+        run_id: id of the run, under which the report is recorded.
         registry: s3://bucket/prefix or a directory.
-        s3_endpoint: of the S3 server.
-        max_drift: population stability index above which something has drifted.
+        s3_endpoint: http(s)://host:port of the S3 server.
+        max_drift: population stability index above which a distribution has drifted.
         max_accuracy_drop: see `compare`.
-        min_images: fewer are an error, since they tell nothing.
-        report: where the HTML report goes.
-        max_images: how many of the newest images are looked at.
+        min_images: minimum number of images.
+        report: path of the HTML report to write.
+        max_images: maximum number of images, the newest.
 
     Returns:
-        what is kept as `monitoring/RUN/report.json`; see docs/reference/registry.md.
+        content of `monitoring/RUN/report.json`, see docs/reference/registry.md.
 
     Raises:
-        DataError: the images cannot be had, are none, or are too few.
-        NoSuchModelError: no model serves.
-        ValueError: fewer images would be looked at than are needed.
+        DataError: The images cannot be read, or there are too few.
+        NoSuchModelError: There is no champion.
+        ValueError: `max_images` is less than `min_images`.
     """
     if max_images < min_images:
         raise ValueError(
-            f"max_images is {max_images}, fewer than the {min_images} that are needed (min_images); "
-            "raise it, or lower min_images"
+            f"max_images {max_images} is less than min_images {min_images}; raise it, or lower "
+            "min_images"
         )
     model_registry = open_registry(registry, s3_endpoint)
     champion = model_registry.champion()
     if champion is None:
         raise NoSuchModelError(
-            "no model serves yet that images could be held against; train one first"
+            "there is no champion to compare the images with; train a model first"
         )
     batch = load(source, s3_endpoint, max_images=max_images)
     if len(batch.images) < min_images:
         raise DataError(
-            f"{source} has {len(batch.images)} images, and {min_images} are needed to tell drift from "
-            "chance; put more there",
+            f"{source} has {len(batch.images)} images, but {min_images} are needed to tell drift from "
+            "chance; add more",
             "counts",
         )
     with tempfile.TemporaryDirectory() as folder:
@@ -101,19 +102,23 @@ def compare(
     max_drift: float,
     max_accuracy_drop: float = MAX_ACCURACY_DROP,
 ) -> dict[str, Any]:
-    """What a batch is like, against what the champion was made for.
+    """Compare a batch with the data of the champion.
 
     Args:
-        batch: the images.
-        probabilities: the champion's answers, float (n, 10).
-        champion: the model that serves, with its manifest.
-        max_drift: population stability index above which something has drifted.
-        max_accuracy_drop: how much less accurate it may be on the labelled images than on the test
-            images (0 to 1, not 0), by more than what chance explains once in a thousand times.
+        batch: production images.
+        probabilities: answers of the champion, float (n, 10).
+        champion: the champion with its manifest.
+        max_drift: population stability index above which a distribution has drifted.
+        max_accuracy_drop: maximum drop of accuracy from the test images to the labelled images, 0 to
+            1, 0 excluded; accuracy has drifted if chance explains a larger drop less than once in a
+            thousand times.
+
+    Returns:
+        report as JSON, without `run_id`, `source` and `created_at`.
     """
     manifest = champion.manifest.document
     baseline = manifest.get("data", {}).get("statistics") or reference.PUBLISHED
-    # How often it predicted each class for the test images: columns are predictions.
+    # Predictions of each class for the test images: columns are predictions.
     baseline_counts = np.sum(manifest["metrics"]["confusion_matrix"], axis=0)
     predicted = np.bincount(probabilities.argmax(axis=1), minlength=data.CLASSES)
     pixels = np.bincount(batch.images.reshape(-1), minlength=256).reshape(BINS, -1).sum(axis=1)
@@ -129,10 +134,10 @@ def compare(
     )
     metrics = manifest["metrics"]
     drifted = [part for part, index in drift.items() if index > max_drift]
-    least_accuracy = metrics["test"]["accuracy"] - max_accuracy_drop
-    if evaluated and 0 < least_accuracy < 1:
+    min_accuracy = metrics["test"]["accuracy"] - max_accuracy_drop
+    if evaluated and 0 < min_accuracy < 1:
         correct = int(evaluated.confusion.trace())
-        if evaluation.binomial_cdf(correct, int(is_labelled.sum()), least_accuracy) < _CHANCE:
+        if evaluation.binomial_cdf(correct, int(is_labelled.sum()), min_accuracy) < _SIGNIFICANCE:
             drifted.append("accuracy")
     return {
         "schema_version": SCHEMA_VERSION,

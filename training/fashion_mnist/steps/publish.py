@@ -1,4 +1,4 @@
-"""Publish a model that the gate accepted."""
+"""Publish an accepted model as a version of the registry, and promote it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fashion_mnist.steps.comparison import compare_with_champion
 from fashion_mnist.storage import open_registry
 from model_registry import Champion, layout
 
-# Share of answers that another processor may change, which may take float32's sums in another order.
+# Share of answers that may change on another processor, where the order of float32 sums differs.
 _MAX_CHANGED = 0.005
 
 
@@ -32,29 +32,29 @@ def publish_model(
     keep_versions: int = 0,
     promote: bool = True,
 ) -> None:
-    """Make the model a version and, if it is still better than the champion, the champion.
+    """Publish a model as a version and, if it is still better than the champion, promote it.
 
-    Before it may serve, the version is fetched back, its checksums are held against the manifest,
-    and it has to give the answers again that it was judged by.
+    Before it may serve, the version is fetched back, its checksums are compared with the manifest, and
+    its answers with those that the gate judged.
 
     Args:
-        model: what the step `train` wrote.
-        dataset: what the step `ingest` wrote.
-        run_id: the run's.
-        registry: s3://bucket/prefix or a directory; empty publishes nothing.
-        s3_endpoint: of the S3 server.
-        report: the HTML report, kept with the version.
-        manifest: what `judge_model` wrote, with the thresholds that it judged by.
-        keep_versions: how many of the newest versions stay, besides the champion and the one before
-            it; 0 keeps all.
-        promote: False leaves it to an operator to make the version the champion.
+        model: output directory of the step train.
+        dataset: output directory of the step ingest.
+        run_id: id of the run.
+        registry: s3://bucket/prefix or a directory, empty to publish nothing.
+        s3_endpoint: http(s)://host:port of the S3 server.
+        report: path of the HTML report, which becomes part of the version.
+        manifest: path of the manifest that `evaluate_model` wrote, with the gate's requirements.
+        keep_versions: number of latest versions to keep, besides the champion and its predecessor; 0 for
+            all.
+        promote: False to leave the promotion to an operator.
 
     Raises:
-        ServingError: the published model does not load or does not predict.
-        RuntimeError: the published files do not give the model's own answers.
+        ServingError: The published model does not load or does not predict.
+        RuntimeError: The published files give other answers than the model did.
     """
     if not registry:
-        print("no registry is given: nothing is published")
+        print("nothing is published: the parameter registry is empty")
         return
     model_registry = open_registry(registry, s3_endpoint)
     contents = json.loads(manifest.read_text())
@@ -75,15 +75,15 @@ def publish_model(
             data.pack_digests(images.train_images)
         )
         version = model_registry.publish(run_id, files, contents)
-        fetched = Path(folder) / "back"
+        fetched = Path(folder) / "fetched"
         model_registry.fetch(version, fetched)
         prediction.check(fetched, images.test_images)
         published = evaluation.evaluate(fetched, images.test_images, images.test_labels)
     changed = int((published.predictions != predicted).sum())
     if changed > _MAX_CHANGED * len(predicted):
         raise RuntimeError(
-            f"version {version} as published gives {changed} of {len(predicted)} test images another "
-            "answer than it was judged by; it will not serve: train again"
+            f"version {version} as published answers {changed} of {len(predicted)} test images "
+            "differently than the evaluated model; it will not serve: train again"
         )
 
     def is_better(champion: Champion | None) -> bool:
@@ -94,14 +94,14 @@ def publish_model(
 
     reason = f"run {run_id}: {'; '.join(contents['verdict']['reasons'])}"
     if not promote:
-        print(f"version {version} is kept for an operator to promote")
+        print(f"version {version} is published; an operator may promote it")
     elif model_registry.promote_if_better(version, is_better, reason):
-        print(f"version {version} serves, accuracy {published.accuracy:.4f}")
+        print(f"version {version} is promoted, accuracy {published.accuracy:.4f}")
     elif model_registry.has_served(version):
-        print(f"version {version} served before, and was replaced since; it stays so")
+        print(f"version {version} is not promoted: it served before and was replaced")
     else:
-        print(f"version {version} is kept; another model became better meanwhile")
-    for dead in model_registry.collect_garbage():
-        print(f"what a step left of version {dead} before it died is removed")
+        print(f"version {version} is not promoted: another model became better meanwhile")
+    for unfinished in model_registry.collect_garbage():
+        print(f"removed the files of version {unfinished}, whose step died")
     for old in model_registry.prune(keep_versions):
-        print(f"version {old} is removed; the newest {keep_versions} are kept")
+        print(f"removed version {old}; the latest {keep_versions} are kept")

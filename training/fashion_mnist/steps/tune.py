@@ -1,13 +1,13 @@
-"""Tuning: settings drawn from a space, tried on images that were held out, and the best of them.
+"""Tune: draw settings from a search space, train with each, and choose by accuracy on validation data.
 
-A space is written in Katib's words, a list of parameters::
+A search space is a list of parameters as in Katib::
 
     [{"name": "learning_rate", "parameterType": "double",
       "feasibleSpace": {"min": "0.003", "max": "0.03", "distribution": "logUniform"}},
      {"name": "batch_size", "parameterType": "discrete", "feasibleSpace": {"list": ["128", "256"]}}]
 
-It is searched at random, with a seed. The test images take no part: what tuning chooses is trained on
-all training images and judged by the same gate as any other model. Source:
+The search is random, with a seed, and does not use the test images: the chosen settings train on all
+training images, and the same gate as for any other model judges the result. Source:
 https://www.kubeflow.org/docs/components/katib/user-guides/experiment/.
 """
 
@@ -28,29 +28,29 @@ from fashion_mnist.reports.page import page
 from fashion_mnist.storage import open_store, subaddress
 from model_registry import layout
 
-# What may be tuned, and as what it is read.
+# Settings that can be tuned, and their types.
 SETTINGS = {"recipe": str, "epochs": int, "batch_size": int, "learning_rate": float}
-HELD_OUT = 12  # one image in so many: 5,000 of the 60,000
+# One training image in twelve becomes validation data: 5,000 of the 60,000.
+_VALIDATION_DIVISOR = 12
 
 
 def suggest(
     space: str, trials: int, parallelism: int, base: Mapping[str, Any], seed: int
 ) -> list[str]:
-    """Draw settings from a space.
+    """Draw settings from a search space.
 
     Args:
         space: JSON, as above.
-        trials: how many; the first is the base itself, so that the best is no worse.
-        parallelism: among how many they are divided.
-        base: values of SETTINGS that the space does not name; 0 is the recipe's own.
-        seed: the same seed draws the same settings.
+        trials: number of trials; the first is the base itself, so that the best is no worse.
+        parallelism: maximum number of shards.
+        base: values of SETTINGS that are not in the space, 0 for the recipe's own.
+        seed: seed of the search.
 
     Returns:
-        for each that runs beside the others JSON of its trials: a list of objects with `trial`, a
-        number from 0, and SETTINGS.
+        one JSON list per shard, with an object per trial: `trial`, a number from 0, and SETTINGS.
 
     Raises:
-        ValueError: the space is not one.
+        ValueError: The space has an unknown parameter.
     """
     generator = np.random.default_rng(seed)
     drawn = [dict(base)]
@@ -65,7 +65,7 @@ def suggest(
 def _draw(parameter: Mapping[str, Any], generator: np.random.Generator) -> Any:
     name, kind, feasible = (parameter[key] for key in ("name", "parameterType", "feasibleSpace"))
     if name not in SETTINGS:
-        raise ValueError(f"{name!r} cannot be tuned; {', '.join(SETTINGS)} can")
+        raise ValueError(f"{name!r} cannot be tuned; use some of: {', '.join(SETTINGS)}")
     if kind in ("categorical", "discrete"):
         return SETTINGS[name](generator.choice(feasible["list"]))
     low, high = float(feasible["min"]), float(feasible["max"])
@@ -75,33 +75,33 @@ def _draw(parameter: Mapping[str, Any], generator: np.random.Generator) -> Any:
         value = generator.integers(int(low), int(high), endpoint=True)
     else:
         value = generator.uniform(low, high)
-    # Four digits are enough, and can be read.
+    # Four digits are precise enough and readable.
     return round(value) if kind == "int" else float(f"{value:.4g}")
 
 
 def run_trials(
-    share: str, images: Dataset, *, seed: int, registry: str, s3_endpoint: str, run_id: str
+    shard: str, images: Dataset, *, seed: int, registry: str, s3_endpoint: str, run_id: str
 ) -> None:
-    """Train each of some trials without the held-out images, and keep how good it is on them.
+    """Train with the settings of each trial in a shard, and record the accuracy on validation data.
 
     Args:
-        share: JSON of trials, of `suggest`.
-        images: the data set.
-        seed: of training, and of which images are held out.
-        registry: s3://bucket/prefix or a directory; results go to `tuning/RUN/TRIAL.json` in it.
-        s3_endpoint: of the S3 server.
-        run_id: the run's.
+        shard: JSON list of trials, from `suggest`.
+        images: the data set, part of whose training images become validation data.
+        seed: seed of training, and of the choice of validation data.
+        registry: s3://bucket/prefix or a directory, for results `tuning/RUN/TRIAL.json`.
+        s3_endpoint: http(s)://host:port of the S3 server.
+        run_id: id of the run.
 
     Raises:
-        ValueError: a trial's settings cannot be trained with.
+        ValueError: The settings of a trial are not valid.
     """
     store = open_store(subaddress(registry, layout.trials(run_id)), s3_endpoint)
     order = np.random.default_rng(seed).permutation(len(images.train_images))
-    validation, remaining = np.split(order, [len(order) // HELD_OUT])
-    for trial in json.loads(share):
+    validation, remaining = np.split(order, [len(order) // _VALIDATION_DIVISOR])
+    for trial in json.loads(shard):
         number = int(trial["trial"])
         if _read(store, number):
-            continue  # the step was tried again
+            continue  # an earlier attempt of the step finished this trial
         settings = {name: kind(trial[name]) for name, kind in SETTINGS.items()}
         recipe = recipes.resolve(settings.pop("recipe"), **settings)
         trained = training.train(
@@ -109,7 +109,7 @@ def run_trials(
             images.train_labels[remaining],
             recipe,
             seed=seed,
-            held_out=(images.train_images[validation], images.train_labels[validation]),
+            validation_data=(images.train_images[validation], images.train_labels[validation]),
         )
         last_epoch = trained.history[-1]
         result = {
@@ -123,18 +123,26 @@ def run_trials(
 
 
 def results(trials: int, *, registry: str, s3_endpoint: str, run_id: str) -> list[dict[str, Any]]:
-    """What came of the trials, the best first; of two that are as good, the one of less loss.
+    """Return the results of all trials, ordered by validation accuracy, then by training loss.
 
-    The loss of a trial that diverged is None, which is more than any.
+    The loss of a trial that diverged is None, and ranks last.
+
+    Args:
+        trials: number of trials.
+        registry: s3://bucket/prefix or a directory.
+        s3_endpoint: http(s)://host:port of the S3 server.
+        run_id: id of the run.
 
     Raises:
-        ValueError: one left no result.
+        ValueError: A trial has no result.
     """
     store = open_store(subaddress(registry, layout.trials(run_id)), s3_endpoint)
     trial_results = [_read(store, number) for number in range(trials)]
     missing = [str(number) for number, result in enumerate(trial_results) if result is None]
     if missing:
-        raise ValueError(f"trials {', '.join(missing)} left no result; see the steps `trial`")
+        raise ValueError(
+            f"trials {', '.join(missing)} have no result; see the logs of the steps trial"
+        )
 
     def rank(result: Mapping[str, Any]) -> tuple[float, float]:
         return -result["val_accuracy"], math.inf if result["loss"] is None else result["loss"]
@@ -143,7 +151,7 @@ def results(trials: int, *, registry: str, s3_endpoint: str, run_id: str) -> lis
 
 
 def table(ranked: Sequence[Mapping[str, Any]]) -> str:
-    """Trials as an HTML page, in their order."""
+    """Return the results of trials as an HTML page, in the given order."""
     columns = ("trial", "val_accuracy", *SETTINGS, "loss", "fit_seconds")
     rows = [
         "".join(f"<td>{html.escape(_cell(result[column]))}</td>" for column in columns)
@@ -152,10 +160,8 @@ def table(ranked: Sequence[Mapping[str, Any]]) -> str:
     head = "".join(f"<th>{column}</th>" for column in columns)
     return page(
         "Tuning",
-        "<h1>Tuning</h1><p>The best first, by accuracy on images that were held out; 0 is the "
-        f"recipe's own.</p><table><tr>{head}</tr>"
-        + "".join(f"<tr>{row}</tr>" for row in rows)
-        + "</table>",
+        "<h1>Tuning</h1><p>Ordered by accuracy on the validation data; 0 is the recipe's own value.</p>"
+        f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>",
     )
 
 
