@@ -31,6 +31,19 @@ ROOMS = {
     "training": {"fashion_mnist", "model_registry"},
     "sandbox": set(),
 }
+# A module or package of fashion_mnist, and what of it it may import beyond itself.
+TRAINING = {
+    "errors": set(),
+    "workspace": set(),
+    "kubernetes": set(),
+    "storage": {"kubernetes"},
+    "data": {"storage"},
+    "model": {"errors", "storage"},
+    "evaluation": {"model"},
+    "reports": {"evaluation"},
+    "distributed": {"errors", "kubernetes", "model", "storage"},
+    "steps": {"data", "distributed", "errors", "evaluation", "model", "reports", "storage"},
+}
 OURS = {*LAYERS, "fashion_mnist", "kfp_ops", "model_registry", "sandbox", "training"}
 
 
@@ -69,6 +82,29 @@ def test_a_room_imports_only_those_below(room):
         if any(path.is_relative_to(ROOT / other) for other in inner) or "tests" in path.parts:
             continue
         wrong = (set(imported(path)) & OURS) - ROOMS[room] - {folder.name}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+def imported_from_training(path):
+    """The modules and packages of fashion_mnist that a module imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "fashion_mnist":
+            yield from (alias.name for alias in node.names if not alias.name.isupper())
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("fashion_mnist."):
+            yield node.module.split(".")[1]
+
+
+def test_every_module_of_the_training_has_a_layer():
+    folder = ROOT / "training" / "fashion_mnist"
+    found = {path.stem for path in folder.iterdir() if modules_of(path)}
+    assert found - {"__init__"} == TRAINING.keys()
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_a_layer_of_the_training_imports_only_those_below(name):
+    package = ROOT / "training" / "fashion_mnist" / name
+    for path in modules_of(package if package.is_dir() else package.with_suffix(".py")):
+        wrong = set(imported_from_training(path)) - TRAINING[name] - {name}
         assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
 
 
