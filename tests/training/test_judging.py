@@ -496,5 +496,5 @@ def test_a_model_that_answers_nonsense_does_not_serve(images, models, tmp_path):
     for weight in trained.model.weights:
         weight.assign(weight * np.nan)
     export.export(trained.model, tmp_path / "nan", "model.keras", images.train_images)
-    with pytest.raises(prediction.ServingError, match="no numbers"):
+    with pytest.raises(prediction.ServingError, match="not finite"):
         prediction.check(tmp_path / "nan", images.test_images)

@@ -120,7 +120,7 @@ def task(store_path, images, recipe):
     """Leave the workers a task, as the step does."""
     content = io.BytesIO()
     said = json.dumps({"recipe": dataclasses.asdict(recipe), "seed": 1})
-    np.savez(content, said=said, images=images.train_images, labels=images.train_labels)
+    np.savez(content, metadata=said, images=images.train_images, labels=images.train_labels)
     obstore.put(open_store(str(store_path)), "task.npz", content.getvalue())
 
 
