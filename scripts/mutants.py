@@ -1,8 +1,8 @@
-"""`make mutants`: how many small mistakes in the planner its tests would find.
+"""`make mutants`: measure how many mutations of the pure functions their tests detect.
 
-What plans takes plain values and calls nobody: `plan` in kfp_ops, what the charm wishes for, cron, the
-gate, and the functions that they call. mutmut makes a mistake in one of them at a time and runs their
-tests. It knows one folder with sources, src/, so that is how they lie in the copy it works on.
+The pure functions are `plan` in kfp_ops, the charm's desired state, cron, the gate, and the functions
+that they call. mutmut mutates one at a time and runs their tests. It supports one folder with sources,
+so the copy that it works on has all packages in src/.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pathlib import Path
 from mutmut.configuration import config
 
 ROOT = Path(__file__).resolve().parents[1]
-# The module that begins it, and its function.
+# Modules, and the functions in them that call all others.
 PURE = {
-    "kfp_ops._plan": "plan",
-    "reconciler.desired_state": "training",
-    "kfp_ops.cron": "six_fields",
-    "fashion_mnist.evaluation.gate": "apply_gate",
+    "kfp_ops._plan": ("plan",),
+    "reconciler.desired_state": ("training", "monitoring"),
+    "kfp_ops.cron": ("six_fields",),
+    "fashion_mnist.evaluation.gate": ("apply_gate",),
 }
 KILLED = ("killed", "timeout")
 
@@ -42,14 +42,14 @@ def copy(folder: Path) -> None:
         shutil.copy(ROOT / name, folder / name)
 
 
-def reached(source: str, start: str) -> set[str]:
-    """Return the names of a module's functions that one of them calls, at any depth, and its own."""
+def reached(source: str, starts: tuple[str, ...]) -> set[str]:
+    """Return the names of functions in a module, and of all in it that they call, at any depth."""
     names = {
         function.name: {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
         for function in ast.parse(source).body
         if isinstance(function, ast.FunctionDef)
     }
-    found, new = set[str](), {start}
+    found, new = set[str](), set(starts)
     while new:
         found |= new
         new = {name for function in new for name in names[function] & names.keys()} - found
@@ -67,9 +67,9 @@ def main() -> int:
         copy(folder)
         patterns = [
             f"{module}.x_{function}__mutmut_*"
-            for module, start in PURE.items()
+            for module, starts in PURE.items()
             for function in reached(
-                (folder / "src" / f"{module.replace('.', '/')}.py").read_text(), start
+                (folder / "src" / f"{module.replace('.', '/')}.py").read_text(), starts
             )
         ]
 
