@@ -1,24 +1,62 @@
-"""Let a Juju charm manage a Kubeflow pipeline: one request, one run, whatever fails in between.
+"""Manage a Kubeflow pipeline from a Juju charm: one configuration, one run, whatever crashes in between.
 
 A charm declares what must exist, and this library creates it through Kubeflow Pipelines' REST API
-(servers 2.5 and later)::
+(servers 2.5 and later). This charm, deployed with ``--trust``, trains on a multi-user Charmed Kubeflow
+in a profile of its own::
 
-    from kfp_ops import Client, DesiredState, KfpApiRequirer, PipelineSpec, RunSpec
+    from pathlib import Path
+
+    import ops
+
+    from kfp_ops import Client, DesiredState, KfpApiRequirer, KfpError, PipelineSpec, RunSpec
     from kfp_ops import apply, fingerprint, observe, plan
+    from kfp_ops.kubernetes import Profile
 
-    api = KfpApiRequirer(self).get()               # None until kfp-api has published its address
-    spec = PipelineSpec.load(Path("src/pipelines/train.yaml"))
-    arguments = {"epochs": 10}
-    run = RunSpec(name=f"config-{fingerprint(spec.fingerprint, arguments)}", parameters=arguments)
-    desired = DesiredState(pipeline="my-model", spec=spec, experiment="my-app", runs=(run,))
-    with Client(api.url) as client:
-        observed = observe(client, desired)
-        observed = apply(client, desired, observed, plan(desired, observed))
-    print(observed.runs[run.name].state)
+
+    class MyCharm(ops.CharmBase):
+        def __init__(self, framework: ops.Framework):
+            super().__init__(framework)
+            self.kfp_api = KfpApiRequirer(self)
+            api = self.on["kfp-api"]
+            events = [self.on.config_changed, self.on.leader_elected, self.on.update_status]
+            for event in [*events, api.relation_created, api.relation_changed]:
+                framework.observe(event, self._on_change)
+
+        def _on_change(self, _: ops.EventBase):
+            if self.unit.is_leader():
+                self.kfp_api.publish()  # kfp-api publishes its address only after this
+                try:
+                    self.unit.status = self._reconcile()
+                except KfpError as error:
+                    status = ops.WaitingStatus if error.retryable else ops.BlockedStatus
+                    self.unit.status = status(str(error))
+
+        def _reconcile(self) -> ops.StatusBase:
+            api = self.kfp_api.get()
+            if api is None:
+                return ops.BlockedStatus("integrate with kfp-api, or wait for its data")
+            profile = Profile("my-team", app=self.app.name, juju_model=self.model.name)
+            profile.ensure()
+            with Client(api.url, namespace=profile.name, token=profile.token) as client:
+                return ops.ActiveStatus(self._train(client))
+
+        def _train(self, client: Client) -> str:
+            spec = PipelineSpec.load(Path("src/pipelines/train.yaml"))
+            arguments = {"epochs": 10}
+            name = f"config-{fingerprint(spec.fingerprint, arguments)}"
+            run = RunSpec(name=name, parameters=arguments)
+            desired = DesiredState(
+                pipeline="my-model", spec=spec, experiment=self.app.name, runs=(run,)
+            )
+            observed = observe(client, desired)
+            observed = apply(client, desired, observed, plan(desired, observed))
+            return f"run {name} {observed.runs[name].state.value}"
+
+On a single-user server leave the profile out: ``Client(api.url)``.
 
 The name of a run is its identity: the same configuration gives the same name, and ``observe`` finds
 the run that has it. The library stores nothing in Juju and retries nothing: the next event completes
-what an interrupted one began.
+what an interrupted one began. The README has a section on each subject.
 """
 
 from kfp_ops._api_types import (

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import lightkube
 
 RUN_LABEL = "pipeline/runid"
+"""Label of each of a run's pods, and of its workflow: the run's ID."""
 NODE_ANNOTATION = "workflows.argoproj.io/node-name"
 # The container with the step's own program. Argo adds `init` before it and `wait` beside it, which
 # fetch and store files; clusters may add more.
