@@ -10,6 +10,8 @@ import yaml
 # the charm for the event, its C code a tenth; how YAML is read stays as it is for the charm's users.
 yaml.SafeDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
+pytest_plugins = ["sandbox.pytest_plugin"]
+
 # It has an environment of its own, whose packages are absent here.
 collect_ignore = [] if importlib.util.find_spec("pytest_operator") else ["integration"]
 

@@ -18,6 +18,7 @@ PAGES = sorted((ROOT / "docs").rglob("*.md"))
 PAPERS = [
     *sorted(ROOT.glob("*.md")),
     ROOT / "lib" / "kfp_ops" / "README.md",
+    ROOT / "sandbox" / "README.md",
     *sorted(ROOT.glob("examples/*/README.md")),
     *PAGES,
 ]

@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 import kfp_ops
-from sandbox import Sandbox, User
-from tests.unit.conftest import kubernetes, sdi  # noqa: F401 - a fixture
+from sandbox import User
+from tests.unit.conftest import kubernetes  # noqa: F401 - a fixture
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits"
 BINDING = (
@@ -54,30 +54,28 @@ def execute():
 
 
 @pytest.fixture
-def sandbox(tmp_path, users, execute):
-    with Sandbox(tmp_path / "sandbox", execute=execute, users=users) as sandbox:
-        yield sandbox
+def kfp_sandbox_options(users, execute):
+    return {"users": users, "execute": execute}
 
 
 @pytest.fixture
-def kfp_api(sandbox):
-    port = sandbox.api_url.rpartition(":")[2]
-    return sdi("kfp-api", "kfp-api", {"service-name": "127.0.0.1", "service-port": port})
-
-
-@pytest.fixture
-def state(sandbox, kfp_api):
-    storage = {
-        "access-key": sandbox.access_key,
-        "secret-key": sandbox.secret_key,
-        "namespace": None,
-        "port": int(sandbox.s3_url.rpartition(":")[2]),
-        "secure": False,
-        "service": "127.0.0.1",
+def relations(kfp_sandbox_databags):
+    return {
+        name: ops.testing.Relation(name, remote_app_data=data)
+        for name, data in kfp_sandbox_databags.items()
     }
+
+
+@pytest.fixture
+def kfp_api(relations):
+    return relations["kfp-api"]
+
+
+@pytest.fixture
+def state(relations):
     return ops.testing.State(
         leader=True,
-        relations={kfp_api, sdi("object-storage", "minio", storage)},
+        relations=set(relations.values()),
         model=ops.testing.Model(name="kubeflow", uuid="11111111-2222-4333-8444-555555555555"),
     )
 
@@ -91,13 +89,13 @@ def configured(state):
 
 
 @pytest.fixture
-def runs(sandbox):
-    return lambda: sandbox.store.select("runs")
+def runs(kfp_sandbox):
+    return lambda: kfp_sandbox.store.select("runs")
 
 
 @pytest.fixture
-def schedules(sandbox):
-    return lambda: sandbox.store.select("recurring_runs")
+def schedules(kfp_sandbox):
+    return lambda: kfp_sandbox.store.select("recurring_runs")
 
 
 def cron(schedule):
@@ -121,13 +119,13 @@ def test_compiled_pipeline_is_that_of_its_source(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("execute", [True])
-def test_configuration_is_one_run_whose_accuracy_is_shown(ctx, state, sandbox, runs):
+def test_configuration_is_one_run_whose_accuracy_is_shown(ctx, state, kfp_sandbox, runs):
     # WHEN the same configuration comes more than once
     for event in (ctx.on.config_changed(), ctx.on.update_status(), ctx.on.leader_elected()):
         out = ctx.run(event, state)
     assert isinstance(out.unit_status, ops.ActiveStatus)
     # THEN there is one run, and it trains on scikit-learn's digits
-    url = f"{sandbox.api_url}/apis/v2beta1/runs"
+    url = f"{kfp_sandbox.api_url}/apis/v2beta1/runs"
     end = time.monotonic() + 300
     while True:
         (run,) = httpx.get(url, trust_env=False).json()["runs"]
@@ -135,7 +133,7 @@ def test_configuration_is_one_run_whose_accuracy_is_shown(ctx, state, sandbox, r
             break
         assert time.monotonic() < end, run
         time.sleep(0.5)
-    assert run["state"] == "SUCCEEDED", sandbox.run_log(run["run_id"]).read_text()
+    assert run["state"] == "SUCCEEDED", kfp_sandbox.run_log(run["run_id"]).read_text()
     out = ctx.run(ctx.on.update_status(), state)
     assert isinstance(out.unit_status, ops.ActiveStatus)
     assert f"run {run['display_name']} SUCCEEDED, accuracy 0.99" in out.unit_status.message
@@ -159,9 +157,9 @@ def test_schedule_follows_the_option(ctx, state, configured, schedules):
 
 
 @pytest.mark.parametrize("end", ["SUCCEEDED", "FAILED"])
-def test_train_waits_for_its_run(ctx, state, sandbox, runs, monkeypatch, end):
+def test_train_waits_for_its_run(ctx, state, kfp_sandbox, runs, monkeypatch, end):
     def pause(_):
-        sandbox.set_run_state(next(r["id"] for r in runs() if "train-" in r["name"]), end)
+        kfp_sandbox.set_run_state(next(r["id"] for r in runs() if "train-" in r["name"]), end)
 
     monkeypatch.setattr(kfp_ops, "follow", functools.partial(kfp_ops.follow, pause=pause))
     event = ctx.on.action("train", params={"wait": True})
@@ -190,7 +188,7 @@ def test_train_on_another_unit_names_the_leader(ctx, state, runs):
 def test_status_has_the_reason_of_a_failed_or_stuck_run(
     ctx,
     state,
-    sandbox,
+    kfp_sandbox,
     runs,
     kubernetes,  # noqa: F811
     phase,
@@ -208,7 +206,7 @@ def test_status_has_the_reason_of_a_failed_or_stuck_run(
         "status": {"phase": phase, "containerStatuses": [{**main, "state": {"waiting": waiting}}]},
     }
     if phase == "Failed":
-        sandbox.set_run_state(run["id"], "FAILED")
+        kfp_sandbox.set_run_state(run["id"], "FAILED")
         pod["status"] = {"phase": phase, "reason": "Evicted", "message": "low on memory"}
     kubernetes.lists["/api/v1/namespaces/kubeflow/pods"] = [pod]
     out = ctx.run(ctx.on.update_status(), state)
@@ -241,8 +239,8 @@ def test_missing_relations_are_named(ctx, state, kfp_api):
     )
 
 
-def test_unreachable_server_is_waited_for(ctx, state, sandbox):
-    sandbox.stop()
+def test_unreachable_server_is_waited_for(ctx, state, kfp_sandbox):
+    kfp_sandbox.stop()
     out = ctx.run(ctx.on.config_changed(), state)
     assert isinstance(out.unit_status, ops.WaitingStatus)
 

@@ -9,8 +9,8 @@ import ops.testing
 import pytest
 
 import kfp_ops
-from sandbox import Sandbox, User
-from tests.unit.conftest import kubernetes, sdi  # noqa: F401 - a fixture
+from sandbox import User
+from tests.unit.conftest import kubernetes  # noqa: F401 - a fixture
 
 README = Path(kfp_ops.__file__).with_name("README.md").read_text()
 QUICK_START = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
@@ -27,14 +27,13 @@ sdkVersion: kfp-2.17.0
 
 
 @pytest.fixture
-def sandbox(tmp_path):
+def kfp_sandbox_options():
     user = User(
         name="system:serviceaccount:kubeflow:my-app",
         token="token for pipelines.kubeflow.org",
         roles={"my-team": "edit"},
     )
-    with Sandbox(tmp_path / "sandbox", execute=False, users=[user]) as sandbox:
-        yield sandbox
+    return {"execute": False, "users": [user]}
 
 
 @pytest.fixture
@@ -59,14 +58,18 @@ def test_docstring_begins_with_the_quick_start():
     assert textwrap.indent(QUICK_START.rstrip(), "    ") in kfp_ops.__doc__
 
 
-def test_quick_start_submits_one_run_in_its_profile(ctx, sandbox, kubernetes):  # noqa: F811
-    port = sandbox.api_url.rpartition(":")[2]
-    api = sdi("kfp-api", "kfp-api", {"service-name": "127.0.0.1", "service-port": port})
+def test_quick_start_submits_one_run_in_its_profile(
+    ctx,
+    kfp_sandbox,
+    kfp_sandbox_databags,
+    kubernetes,  # noqa: F811
+):
+    api = ops.testing.Relation("kfp-api", remote_app_data=kfp_sandbox_databags["kfp-api"])
     for event in (ctx.on.relation_changed(api), ctx.on.update_status()):
         out = ctx.run(event, state(api))
         assert isinstance(out.unit_status, ops.ActiveStatus), out.unit_status
         assert "PENDING" in out.unit_status.message
-    assert [run["namespace"] for run in sandbox.store.select("runs")] == ["my-team"]
+    assert [run["namespace"] for run in kfp_sandbox.store.select("runs")] == ["my-team"]
 
 
 def test_quick_start_publishes_its_version_first(ctx):

@@ -1,0 +1,62 @@
+"""Fixtures of pytest for charms that manage a pipeline.
+
+Override ``kfp_sandbox_options`` to change the server, for instance so that it executes nothing::
+
+    @pytest.fixture
+    def kfp_sandbox_options():
+        return {"execute": False}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from sandbox import Sandbox
+
+
+@pytest.fixture
+def kfp_sandbox_options() -> dict[str, Any]:
+    """Return the arguments of ``Sandbox``, its folder aside."""
+    return {}
+
+
+@pytest.fixture
+def kfp_sandbox(
+    tmp_path_factory: pytest.TempPathFactory, kfp_sandbox_options: dict[str, Any]
+) -> Iterator[Sandbox]:
+    """Give a running server of Kubeflow Pipelines' API and S3."""
+    # Import the servers lazily: pytest loads this module also for tests that need none.
+    from sandbox import Sandbox
+
+    with Sandbox(tmp_path_factory.mktemp("kfp-sandbox"), **kfp_sandbox_options) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def kfp_sandbox_databags(kfp_sandbox: Sandbox) -> dict[str, dict[str, str]]:
+    """Return what the charms kfp-api and minio would publish for the server, by relation."""
+    import yaml
+
+    def databag(data: dict[str, object]) -> dict[str, str]:
+        return {"_supported_versions": "- v1\n", "data": yaml.safe_dump(data)}
+
+    (host, api_port), (_, s3_port) = (
+        url.removeprefix("http://").split(":") for url in (kfp_sandbox.api_url, kfp_sandbox.s3_url)
+    )
+    return {
+        "kfp-api": databag({"service-name": host, "service-port": api_port}),
+        "object-storage": databag(
+            {
+                "access-key": kfp_sandbox.access_key,
+                "secret-key": kfp_sandbox.secret_key,
+                "namespace": None,
+                "port": int(s3_port),
+                "secure": False,
+                "service": host,
+            }
+        ),
+    }
