@@ -80,7 +80,7 @@ def main() -> int:
     try:
         images = data.load(options.data, cache=ROOT / ".demo" / "data")
     except data.DataError as error:
-        console.print(f"{error}\nor with the four files in a folder: make demo DATA=FOLDER")
+        console.print(f"{error}, as in: make demo DATA=FOLDER")
         return 1
     console.print(f"data: {images.source} ({len(images.train_images)} + {len(images.test_images)})")
 

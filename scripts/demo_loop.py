@@ -301,7 +301,7 @@ def main() -> int:
     try:
         images = data.load(options.data, cache=ROOT / ".demo" / "data")
     except data.DataError as error:
-        console.print(f"{error}\nor with the four files in a folder: make demo-loop DATA=FOLDER")
+        console.print(f"{error}, as in: make demo-loop DATA=FOLDER")
         return 1
     shutil.rmtree(options.root, ignore_errors=True)
     with Sandbox(

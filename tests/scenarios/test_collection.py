@@ -25,7 +25,8 @@ def model(tmp_path, monkeypatch):
     """A model's file, with the programs that know it first on the path."""
     for name in ("juju", "kubectl"):
         program = tmp_path / name
-        program.write_text(f"#!{sys.executable}\n")
+        # A path with a space cannot follow #!, so the shell starts Python.
+        program.write_text(f"#!/bin/sh\n'''exec' '{sys.executable}' \"$0\" \"$@\"\n' '''\n")
         with program.open("a") as file:
             file.write((Path(__file__).parent / "juju_4.py").read_text())
         program.chmod(0o755)

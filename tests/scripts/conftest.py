@@ -8,7 +8,10 @@ import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 # Answers from $ANSWERS, a file of words -> {out, err, rc}; keeps what it was asked, and the files.
-STUB = """#!{python}
+# A path with a space cannot follow #!, so the shell starts Python.
+STUB = """#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+' '''
 import json, os, stat, sys
 from pathlib import Path
 words = [Path(sys.argv[0]).name, *sys.argv[1:]]
