@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Settings and fixtures for all tests."""
 
 import importlib.util
 import os
@@ -6,13 +6,13 @@ import os
 import pytest
 import yaml
 
-# ops.testing writes the charm's metadata at each event. PyYAML's Python code takes longer for that than
-# the charm for the event, its C code a tenth; how YAML is read stays as it is for the charm's users.
+# ops.testing reads and writes the charm's metadata at each event. PyYAML's Python code takes longer
+# for that than the charm takes for the event; its C code takes a tenth of that time.
 yaml.SafeDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 pytest_plugins = ["sandbox.pytest_plugin"]
 
-# It has an environment of its own, whose packages are absent here.
+# The integration tests have their own environment, whose packages are absent here.
 collect_ignore = [] if importlib.util.find_spec("pytest_operator") else ["integration"]
 
 
@@ -25,3 +25,24 @@ def pytest_sessionfinish():
         measured = coverage.Coverage.current()
         if measured:
             measured.save()
+
+
+@pytest.fixture
+def kubernetes(httpserver, tmp_path, monkeypatch):
+    """A fake Kubernetes API, to which KUBECONFIG leads."""
+    # The environment of the integration tests has no werkzeug.
+    from tests.fakes.kubernetes import Kubernetes
+
+    kubernetes = Kubernetes(httpserver)
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": kubernetes.url}}],
+        "users": [{"name": "test", "user": {"token": "the-charms-own"}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    return kubernetes

@@ -17,7 +17,6 @@ import yaml
 
 import kfp_ops
 from sandbox import User
-from tests.unit.conftest import kubernetes  # noqa: F401 - a fixture
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits"
 BINDING = (
@@ -186,12 +185,7 @@ def test_train_on_another_unit_names_the_leader(ctx, state, runs):
 
 @pytest.mark.parametrize("phase", ["Pending", "Failed"])
 def test_status_has_the_reason_of_a_failed_or_stuck_run(
-    ctx,
-    state,
-    kfp_sandbox,
-    runs,
-    kubernetes,  # noqa: F811
-    phase,
+    ctx, state, kfp_sandbox, runs, kubernetes, phase
 ):
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
@@ -262,12 +256,7 @@ class TestMultiUser:
         return configured(profile="team-a", schedule="daily")
 
     def test_profile_is_created_and_bound_and_its_run_submitted(
-        self,
-        ctx,
-        in_profile,
-        kubernetes,  # noqa: F811
-        runs,
-        schedules,
+        self, ctx, in_profile, kubernetes, runs, schedules
     ):
         out = ctx.run(ctx.on.config_changed(), in_profile)
         assert isinstance(out.unit_status, ops.ActiveStatus), out.unit_status
@@ -276,13 +265,7 @@ class TestMultiUser:
         assert BINDING in kubernetes.objects
         assert [row["namespace"] for row in (*runs(), *schedules())] == ["team-a"] * 2
 
-    def test_application_without_trust_is_blocked(
-        self,
-        ctx,
-        in_profile,
-        kubernetes,  # noqa: F811
-        runs,
-    ):
+    def test_application_without_trust_is_blocked(self, ctx, in_profile, kubernetes, runs):
         kubernetes.refuse["GET /apis/kubeflow.org/v1/profiles/team-a"] = 403
         out = ctx.run(ctx.on.config_changed(), in_profile)
         assert isinstance(out.unit_status, ops.BlockedStatus)
@@ -290,13 +273,7 @@ class TestMultiUser:
         assert runs() == []
 
     def test_removal_takes_schedule_runs_and_rights_along(
-        self,
-        ctx,
-        in_profile,
-        kfp_api,
-        kubernetes,  # noqa: F811
-        runs,
-        schedules,
+        self, ctx, in_profile, kfp_api, kubernetes, runs, schedules
     ):
         state = ctx.run(ctx.on.config_changed(), in_profile)
         ctx.run(ctx.on.relation_broken(state.get_relation(kfp_api.id)), state)

@@ -11,7 +11,7 @@ import obstore
 
 from fashion_mnist.kubernetes import ConfigMaps
 from fashion_mnist.storage import open_registry
-from tests.manifests import manifest
+from tests.builders import manifest
 
 
 def publish(say, address, endpoint, run, files, keep, dies_at, meeting):

@@ -21,7 +21,7 @@ from kfp_ops import (
     plan,
 )
 from sandbox import Sandbox
-from tests.unit.conftest import FaultProxy
+from tests.fakes.fault_proxy import FaultProxy
 
 ROOT = Path(__file__).parents[2]
 ONE = RunSpec(name="one", parameters={"endpoint": ""})
@@ -59,7 +59,7 @@ def carried_out(client, what):
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_what_a_proxy_says_of_a_server_that_did_it_is_looked_into(proxy, client, status):
     # GIVEN a proxy that does not wait for what is created, though it is
-    proxy.trouble = lambda moment, _, method, __: (
+    proxy.fault = lambda moment, _, method, __: (
         status if (moment, method) == ("after", "POST") else None
     )
     # WHEN all is asked for, THEN it is there, once
@@ -72,7 +72,7 @@ def test_what_a_proxy_says_of_a_server_that_did_it_is_looked_into(proxy, client,
 
 
 def test_what_the_server_did_not_do_stays_its_error(proxy, client):
-    proxy.trouble = lambda moment, _, method, __: (
+    proxy.fault = lambda moment, _, method, __: (
         500 if (moment, method) == ("before", "POST") else None
     )
     with pytest.raises(ApplyError) as raised:
@@ -110,9 +110,9 @@ def test_of_two_runs_of_one_wish_one_stays_and_is_told(proxy, client, request_):
 
 def test_to_look_for_runs_too_many_takes_no_call_more(proxy, client):
     def calls():
-        before = len(proxy.seen)
+        before = len(proxy.requests)
         observe(client, wanted(runs=(ONE,)))
-        return len(proxy.seen) - before
+        return len(proxy.requests) - before
 
     carried_out(client, wanted(runs=(ONE,)))
     settled = calls()
@@ -170,7 +170,7 @@ def test_the_time_of_a_retried_run_begins_anew(client, httpserver):
 
 def test_a_run_is_told_before_a_later_step_fails(proxy, client):
     # GIVEN a server that takes runs, and no schedules
-    proxy.trouble = lambda moment, _, method, path: (
+    proxy.fault = lambda moment, _, method, path: (
         500 if (moment, method) == ("before", "POST") and "recurringruns" in path else None
     )
     # WHEN both are asked for, THEN the run is known all the same
@@ -215,7 +215,7 @@ def test_an_old_schedule_rests_until_its_run_has_ended(client, sandbox, firing):
 def test_a_schedule_that_cannot_be_disabled_any_more_is_deleted(client, proxy):
     # GIVEN a server whose ScheduledWorkflow is gone, which it asks Kubernetes to change
     carried_out(client, wanted(schedule=NIGHTLY))
-    proxy.trouble = lambda moment, _, __, path: (
+    proxy.fault = lambda moment, _, __, path: (
         500 if moment == "before" and path.endswith(":disable") else None
     )
     assert carried_out(client, wanted()).schedules == ()

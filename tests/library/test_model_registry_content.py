@@ -23,7 +23,7 @@ from model_registry import (
     layout,
     open_store,
 )
-from tests.manifests import manifest
+from tests.builders import manifest
 
 LIB = Path(__file__).parents[2] / "lib"
 REPORT = {"schema_version": 1, "run_id": "m", "version": 1, "images": 10, "drift": {"pixels": 0.1}}

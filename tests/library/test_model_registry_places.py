@@ -27,8 +27,8 @@ from model_registry import publisher as publisher_module
 from sandbox import Sandbox
 from tests import cluster
 from tests import s3 as s3_servers
+from tests.builders import manifest
 from tests.library.publisher import publish
-from tests.manifests import manifest
 from tests.processes import Process
 from tests.s3 import MINIO, OLD_MINIO
 

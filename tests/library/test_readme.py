@@ -10,7 +10,6 @@ import pytest
 
 import kfp_ops
 from sandbox import User
-from tests.unit.conftest import kubernetes  # noqa: F401 - a fixture
 
 README = Path(kfp_ops.__file__).with_name("README.md").read_text()
 QUICK_START = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
@@ -62,7 +61,7 @@ def test_quick_start_submits_one_run_in_its_profile(
     ctx,
     kfp_sandbox,
     kfp_sandbox_databags,
-    kubernetes,  # noqa: F811
+    kubernetes,
 ):
     api = ops.testing.Relation("kfp-api", remote_app_data=kfp_sandbox_databags["kfp-api"])
     for event in (ctx.on.relation_changed(api), ctx.on.update_status()):

@@ -17,7 +17,7 @@ from fashion_mnist.steps.ingest import ingest_data
 from fashion_mnist.storage import open_registry
 from model_registry import RegistryError
 from sandbox import Sandbox
-from tests.manifests import manifest
+from tests.builders import manifest
 
 official = pytest.mark.skipif(
     not data.DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed"

@@ -18,7 +18,7 @@ from fashion_mnist import data, evaluation
 from fashion_mnist.model import export, recipes, training
 from fashion_mnist.storage import open_registry
 from model_registry import Registry
-from tests.manifests import manifest
+from tests.builders import manifest
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [

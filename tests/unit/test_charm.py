@@ -19,7 +19,8 @@ import kfp_ops
 from fashion_mnist.storage import open_registry
 from k8s.config_maps import ConfigMaps
 from sandbox import Sandbox
-from tests.unit.conftest import FaultProxy, sdi, trainer, unrelated_state
+from tests.builders import sdi, trainer, unrelated_state
+from tests.fakes.fault_proxy import FaultProxy
 
 
 def events(ctx, relation):
@@ -199,7 +200,7 @@ def test_a_unit_that_leaves_others_leaves_them_the_schedule(
 def test_a_schedule_that_cannot_be_removed_is_told(ctx, configured, kfp_api, proxy, schedules):
     state = configured(schedule="@daily")
     ctx.run(ctx.on.config_changed(), state)
-    proxy.trouble = lambda *_: 503
+    proxy.fault = lambda *_: 503
     ctx.run(ctx.on.relation_broken(kfp_api), state)
     assert len(schedules()) == 1
     assert any("a schedule may be left" in log.message for log in ctx.juju_log)
@@ -240,7 +241,7 @@ def test_a_run_that_was_submitted_is_told_whatever_went_wrong(
     # GIVEN a proxy that loses the answer to the run, or a server that takes no schedule
     state = configured(schedule="@daily", train_on_change=False)
     failing = (moment, "POST", thing)
-    proxy.trouble = lambda when, _, method, path: (
+    proxy.fault = lambda when, _, method, path: (
         504 if (when, method, path[-len(thing) :]) == failing else None
     )
     # WHEN a run is asked for, THEN it is told
@@ -267,7 +268,7 @@ def test_an_unreachable_server_is_waited_for(ctx, state, sandbox, runs):
     ],
 )
 def test_a_server_that_refuses_shows_in_the_status(ctx, state, proxy, status, kind):
-    proxy.trouble = lambda *_: status
+    proxy.fault = lambda *_: status
     out = ctx.run(ctx.on.config_changed(), state)
     assert isinstance(out.unit_status, kind)
     assert str(status) in out.unit_status.message
@@ -373,7 +374,7 @@ def test_a_superseded_run_that_ends_in_the_meantime_is_fine(
         if moment == "before" and path.endswith(":terminate"):
             sandbox.set_run_state(first["run_id"], "SUCCEEDED")
 
-    proxy.trouble = end_it
+    proxy.fault = end_it
     # WHEN the configuration changes, THEN the new run is submitted all the same
     ctx.run(ctx.on.config_changed(), configured(epochs=3))
     assert sorted(run["state"] for run in runs()) == ["PENDING", "SUCCEEDED"]
@@ -387,8 +388,8 @@ def test_a_fault_while_superseding_still_ends_in_one_active_run(
     ctx, state, configured, proxy, runs, moment, number, how
 ):
     ctx.run(ctx.on.config_changed(), state)
-    start = len(proxy.seen)
-    proxy.trouble = lambda m, n, *_: how if (m, n - start) == (moment, number) else None
+    start = len(proxy.requests)
+    proxy.fault = lambda m, n, *_: how if (m, n - start) == (moment, number) else None
     for _ in range(3):
         ctx.run(ctx.on.config_changed(), configured(epochs=3, schedule="@daily"))
     assert len(runs()) == 2
@@ -469,8 +470,8 @@ def test_a_fault_at_any_request_still_ends_in_one_schedule(
 ):
     # GIVEN a schedule, and a server whose n-th request is lost from now on
     ctx.run(ctx.on.config_changed(), configured(schedule="@daily", train_on_change=False))
-    start = len(proxy.seen)
-    proxy.trouble = lambda m, n, *_: how if (m, n - start) == (moment, number) else None
+    start = len(proxy.requests)
+    proxy.fault = lambda m, n, *_: how if (m, n - start) == (moment, number) else None
     # WHEN another schedule is set and more events come
     state = configured(schedule="@hourly", train_on_change=False)
     for _ in range(3):
@@ -526,26 +527,26 @@ def test_a_bad_option_is_blocked_and_submits_nothing(ctx, configured, runs):
 def test_the_number_of_calls_does_not_grow_with_runs(ctx, state, configured, proxy, runs):
     # GIVEN a settled trainer
     ctx.run(ctx.on.config_changed(), state)
-    before = len(proxy.seen)
+    before = len(proxy.requests)
     ctx.run(ctx.on.update_status(), state)
-    calls = proxy.seen[before:]
+    calls = proxy.requests[before:]
     # WHEN there are many more runs
     for epochs in range(1, 30):
         ctx.run(ctx.on.config_changed(), configured(epochs=epochs))
-    before = len(proxy.seen)
+    before = len(proxy.requests)
     ctx.run(ctx.on.update_status(), configured(epochs=29))
     # THEN an event asks the same as before: experiment of monitoring, experiment, configuration's runs,
     # schedules, the oldest running ones, newest run
-    assert len(proxy.seen[before:]) == len(calls) == 6
+    assert len(proxy.requests[before:]) == len(calls) == 6
     assert {method for method, _ in calls} == {"GET"}
 
 
 @pytest.mark.slow
 def test_ten_thousand_runs_cost_no_more_than_none(ctx, state, sandbox, proxy):
     def update():
-        before = len(proxy.seen)
+        before = len(proxy.requests)
         out = ctx.run(ctx.on.update_status(), state)
-        return [line[0] for line in proxy.seen[before:]], out.unit_status
+        return [line[0] for line in proxy.requests[before:]], out.unit_status
 
     # GIVEN a trainer whose only run succeeded
     ctx.run(ctx.on.config_changed(), state)
@@ -736,7 +737,7 @@ def run_lifecycle(sandbox, runs, proxy, monkeypatch):
                 sandbox.set_run_state(runs()[0]["run_id"], state, tasks)
             return None
 
-        proxy.trouble = look
+        proxy.fault = look
 
     return live
 
@@ -933,12 +934,12 @@ def test_a_bad_parameter_of_an_action_on_runs_is_told(run_action, proxy, action,
     (name,) = params
     with pytest.raises(ops.testing.ActionFailed, match=f"{name.replace('_', '-')} must be"):
         run_action(action, **params)
-    assert not proxy.seen
+    assert not proxy.requests
 
 
 @pytest.mark.parametrize("action", ["list-runs", "get-run", "cancel-run"])
 def test_an_action_on_runs_fails_with_what_happened(ctx, state, run_action, proxy, action):
-    proxy.trouble = lambda *_: 503
+    proxy.fault = lambda *_: 503
     with pytest.raises(ops.testing.ActionFailed, match="Kubeflow Pipelines: "):
         run_action(action)
     with pytest.raises(ops.testing.ActionFailed, match="no relation kfp-api"):
@@ -970,7 +971,7 @@ def test_versions_that_were_removed_cost_list_models_nothing(
     requests = []
     data = yaml.safe_load(object_storage.remote_app_data["data"])
     with FaultProxy(f"http://{data['service']}:{data['port']}") as proxy:
-        requests = proxy.seen
+        requests = proxy.requests
         there = sdi("object-storage", "minio", {**data, "port": proxy.port})
         others = {each for each in state.relations if each is not object_storage}
         watched = dataclasses.replace(state, relations={there, *others})
@@ -1332,7 +1333,7 @@ def test_an_unreachable_registry_fails_the_action(
 @pytest.mark.parametrize("how", ["cut", 503])
 def test_a_fault_at_any_request_still_ends_in_one_run(ctx, state, proxy, runs, moment, number, how):
     # GIVEN a server whose n-th request is lost, before or after it was carried out
-    proxy.trouble = lambda m, n, *_: how if (m, n) == (moment, number) else None
+    proxy.fault = lambda m, n, *_: how if (m, n) == (moment, number) else None
     # WHEN events come, the last of them after the fault
     ctx.run(ctx.on.config_changed(), state)
     ctx.run(ctx.on.update_status(), state)
@@ -1346,7 +1347,7 @@ def test_a_fault_at_any_request_still_ends_in_one_run(ctx, state, proxy, runs, m
 @pytest.mark.parametrize("number", range(1, 9))
 def test_a_wish_whose_answer_was_lost_is_not_submitted_twice(ctx, configured, proxy, runs, number):
     quiet = configured(train_on_change=False)
-    proxy.trouble = lambda m, n, *_: "cut" if (m, n) == ("after", number) else None
+    proxy.fault = lambda m, n, *_: "cut" if (m, n) == ("after", number) else None
     try:
         ctx.run(ctx.on.action("train"), quiet)
     except ops.testing.ActionFailed as failed:
@@ -1375,7 +1376,7 @@ def test_what_another_leader_made_in_the_meantime_is_taken(
             return 404
         return None
 
-    proxy.trouble = hide_once
+    proxy.fault = hide_once
     # WHEN another configuration needs them
     ctx.run(ctx.on.config_changed(), configured(epochs=9))
     # THEN the conflict is taken as "it is there": one pipeline, and a run for each wish

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from config import TrainerConfig
 from errors import OptionError
 from sandbox import Sandbox
+from tests.builders import trainer, unrelated_state
 from tests.fuzz import fuzz
-from tests.unit.conftest import trainer, unrelated_state
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.exhaustive

@@ -5,14 +5,13 @@ import signal
 import pytest
 
 from tests.processes import start_sandbox
-from tests.unit.conftest import HTTP
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 7))
 def test_a_server_killed_at_any_request_ends_in_one_run(
-    ctx, state, proxy, tmp_path, number, moment
+    ctx, state, proxy, http_client, tmp_path, number, moment
 ):
     # GIVEN a sandbox in a process of its own, which dies at the n-th request of a hook
     def start():
@@ -26,15 +25,15 @@ def test_a_server_killed_at_any_request_ends_in_one_run(
         return "cut" if process.exit_code is not None else None
 
     process = start()
-    proxy.trouble = kill
+    proxy.fault = kill
     ctx.run(ctx.on.config_changed(), state)
     assert process.exit_code == -signal.SIGKILL
     # WHEN it is there again and the next event comes
-    proxy.trouble = lambda *_: None
+    proxy.fault = lambda *_: None
     process = start()
     try:
         ctx.run(ctx.on.update_status(), state)
-        runs = HTTP.get(f"{proxy.upstream}/apis/v2beta1/runs").json()["runs"]
+        runs = http_client.get(f"{proxy.upstream}/apis/v2beta1/runs").json()["runs"]
     finally:
         process.kill()
     # THEN there is exactly one run

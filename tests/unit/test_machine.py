@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sandbox import Sandbox
-from tests.unit.conftest import PUSHGATEWAY, FaultProxy, sdi, trainer
+from tests.builders import PUSHGATEWAY, sdi, trainer
+from tests.fakes.fault_proxy import FaultProxy
 
 STEPS = 40
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "4"))
@@ -187,9 +188,9 @@ class Trainer(RuleBasedStateMachine):
         times=st.sampled_from([1, 2, 3, 100]),  # 100: the hook died there, or the server did
     )
     def the_server_has_a_bad_day(self, after, moment, how, times):
-        first = len(self.proxy.seen) + after
+        first = len(self.proxy.requests) + after
         lost = range(first, first + times)
-        self.proxy.trouble = lambda m, number, *_: how if m == moment and number in lost else None
+        self.proxy.fault = lambda m, number, *_: how if m == moment and number in lost else None
 
     @rule(data=st.data(), to=st.sampled_from(["RUNNING", "SUCCEEDED", "FAILED"]))
     def a_run_goes_on(self, data, to):
@@ -206,12 +207,12 @@ class Trainer(RuleBasedStateMachine):
     @rule()
     def it_settles(self):
         """The server is well again, there is a leader, and one more event comes."""
-        self.proxy.trouble = lambda *_: None
+        self.proxy.fault = lambda *_: None
         self.state = dataclasses.replace(self.state, leader=True)
         self.emit(self.context.on.update_status())
-        before = len(self.proxy.seen)
+        before = len(self.proxy.requests)
         self.emit(self.context.on.update_status())
-        assert {method for method, _ in self.proxy.seen[before:]} == {"GET"}, (
+        assert {method for method, _ in self.proxy.requests[before:]} == {"GET"}, (
             "nothing is left to do"
         )
         self.check_runs()

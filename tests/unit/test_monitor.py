@@ -15,7 +15,7 @@ import pytest
 from fashion_mnist import data
 from reconciler import reconcile
 from sandbox import Sandbox
-from tests.unit.conftest import PUSHGATEWAY, sdi
+from tests.builders import PUSHGATEWAY, sdi
 
 DATA = "s3://mlpipeline/production"
 EXPERIMENT = "kubeflow--trainer.monitor"
@@ -118,7 +118,7 @@ def test_a_server_that_refuses_what_monitoring_needs_keeps_no_one_from_training(
     ctx, watching, proxy, runs
 ):
     # GIVEN a schedule of monitoring that the server does not make
-    proxy.trouble = lambda moment, _, method, path: (
+    proxy.fault = lambda moment, _, method, path: (
         500 if (moment, method) == ("before", "POST") and path.endswith("/recurringruns") else None
     )
     # WHEN there is a new configuration, THEN it is trained
@@ -148,7 +148,7 @@ def test_with_the_relation_both_schedules_go(ctx, watching, kfp_api, schedules):
 def test_a_fault_at_any_request_still_ends_in_one_schedule(
     ctx, watching, proxy, schedules, moment, number
 ):
-    proxy.trouble = lambda m, n, *_: 503 if (m, n) == (moment, number) else None
+    proxy.fault = lambda m, n, *_: 503 if (m, n) == (moment, number) else None
     for _ in range(3):
         ctx.run(ctx.on.config_changed(), watching())
     assert len(schedules()) == 1
@@ -284,9 +284,9 @@ def test_monitoring_costs_the_same_however_often_it_was_done(
     ctx, watching, looked, registry, proxy
 ):
     def calls():
-        before = len(proxy.seen)
+        before = len(proxy.requests)
         ctx.run(ctx.on.update_status(), watching())
-        return [path.partition("?")[0] for _, path in proxy.seen[before:]]
+        return [path.partition("?")[0] for _, path in proxy.requests[before:]]
 
     registry("run-1", accuracy=0.9, version=1)
     ctx.run(ctx.on.config_changed(), watching())

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from werkzeug import Response
 
 from kfp_ops import RelationDataError, TrainedModel, TrainedModelRequirer
-from tests.unit.conftest import PUSHGATEWAY, trainer, unrelated_state
+from tests.builders import PUSHGATEWAY, trainer, unrelated_state
 from workload import pushgateway
 
 LOKI = "http://loki-0.loki:3100/loki/api/v1/push"
@@ -409,7 +409,7 @@ def test_the_link_stays_while_the_server_is_away(ctx, state, proxy):
     state = ctx.run(ctx.on.relation_created(relation), state)
     told = state.get_relation(relation.id).local_app_data
     # WHEN the server answers nothing, THEN the dashboard is not woken
-    proxy.trouble = lambda *_: 503
+    proxy.fault = lambda *_: 503
     state = ctx.run(ctx.on.update_status(), state)
     assert state.get_relation(relation.id).local_app_data == told
 
@@ -465,7 +465,7 @@ def test_a_move_of_the_champion_is_told_while_the_pipelines_api_is_away(
     relation = ops.testing.Relation("trained-model", remote_app_name="server")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     state = ctx.run(ctx.on.relation_created(relation), state)
-    proxy.trouble = lambda *_: 503
+    proxy.fault = lambda *_: 503
     out = ctx.run(ctx.on.action("rollback"), state)
     told = out.get_relation(relation.id).local_app_data
     assert json.loads(told["model"])["version"] == 2
@@ -482,11 +482,11 @@ def test_a_model_that_is_in_another_registry_is_not_told_any_more(
     # WHEN the options name a registry without one, which is not known at first
     other = {**state.config, "registry-prefix": "models/other"}
     state = dataclasses.replace(state, config=other)
-    proxy.trouble = lambda *_: 503
+    proxy.fault = lambda *_: 503
     state = ctx.run(ctx.on.config_changed(), state)
     assert state.get_relation(relation.id).local_app_data["model"]
     # THEN it hears of none, once that is seen
-    proxy.trouble = lambda *_: None
+    proxy.fault = lambda *_: None
     state = ctx.run(ctx.on.update_status(), state)
     assert "model" not in state.get_relation(relation.id).local_app_data
 

@@ -8,7 +8,7 @@ import ops
 import ops.testing
 import pytest
 
-from tests.unit.conftest import sdi
+from tests.builders import sdi
 
 NODE = "workflows.argoproj.io/node-name"
 PODS = "/api/v1/namespaces/kubeflow/pods"
@@ -94,7 +94,7 @@ def test_a_step_that_was_killed_is_told_with_the_end_of_its_log(
     assert ctx.action_results["issue"] == "step train: OOMKilled (exit code 137): epoch 3"
     assert ctx.action_results["pod"] == "train-2"
     assert ctx.action_results["log"] == "epoch 2\nepoch 3\n"
-    assert kubernetes.logs_asked[-1].items() >= {"container": "main", "tailLines": "200"}.items()
+    assert kubernetes.log_requests[-1].items() >= {"container": "main", "tailLines": "200"}.items()
 
 
 def test_the_last_failure_counts(sandbox, kubernetes, submitted, pod, told):
@@ -272,7 +272,7 @@ def test_argo_container_that_fails_alone_is_named(sandbox, kubernetes, submitted
     sandbox.set_run_state(submitted, "FAILED")
     assert f"at step train: {name}: failed to put file" in told().message
     # AND the log is that container's
-    assert kubernetes.logs_asked[-1]["container"] == name
+    assert kubernetes.log_requests[-1]["container"] == name
 
 
 def test_sidecar_that_was_stopped_is_no_failure(sandbox, kubernetes, submitted, pod, told):
@@ -455,7 +455,7 @@ def test_run_that_ended_before_the_cancel_keeps_its_state(
         if moment == "before" and path.endswith(":terminate"):
             sandbox.set_run_state(submitted, "FAILED")
 
-    proxy.trouble = fails
+    proxy.fault = fails
     with pytest.raises(ops.testing.ActionFailed):
         ctx.run(ctx.on.action("cancel-run"), with_peers)
     out = ctx.run(ctx.on.update_status(), with_peers)
@@ -517,7 +517,7 @@ def test_without_a_peer_relation_an_event_still_knows_what_it_cancelled(
         if moment == "after" and path.endswith(":terminate"):
             forget(submitted)
 
-    proxy.trouble = ends
+    proxy.fault = ends
     out = ctx.run(ctx.on.action("cancel-run"), state)
     assert ctx.action_results["state"] == "CANCELED"
     assert "CANCELED; train again:" in out.unit_status.message

@@ -11,7 +11,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
-from tests.unit.conftest import sdi
+from tests.builders import sdi
 
 PROFILE = "/apis/kubeflow.org/v1/profiles/team-a"
 NAMESPACE = "/api/v1/namespaces/team-a"
@@ -35,7 +35,7 @@ def test_the_profile_is_created_bound_and_used_with_a_token(ctx, kubernetes, in_
         asked.append(path)
         return 403 if moment == "before" else None
 
-    proxy.trouble = refuse
+    proxy.fault = refuse
     # WHEN the leader is given a profile that is not there
     out = ctx.run(ctx.on.config_changed(), in_profile)
 
@@ -80,7 +80,7 @@ def test_the_namespace_is_waited_for(ctx, kubernetes, in_profile, proxy):
     out = ctx.run(ctx.on.config_changed(), in_profile)
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert "namespace team-a" in out.unit_status.message
-    assert not proxy.seen
+    assert not proxy.requests
 
     # WHEN it is there, and going away again, THEN the charm still waits
     kubernetes.objects[NAMESPACE] = {"status": {"phase": "Terminating"}}
@@ -90,7 +90,7 @@ def test_the_namespace_is_waited_for(ctx, kubernetes, in_profile, proxy):
     # WHEN it is there to stay, THEN the charm goes on
     kubernetes.objects[NAMESPACE] = {"status": {"phase": "Active"}}
     ctx.run(ctx.on.update_status(), out)
-    assert proxy.seen
+    assert proxy.requests
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_what_kubernetes_refuses_is_a_status_with_the_next_step(
     out = ctx.run(ctx.on.config_changed(), in_profile)
     assert isinstance(out.unit_status, kind)
     assert words in out.unit_status.message
-    assert not proxy.seen
+    assert not proxy.requests
 
 
 def test_an_unreachable_kubernetes_is_waited_for(ctx, kubernetes, in_profile, httpserver):
@@ -162,9 +162,9 @@ def test_a_profile_that_is_left_keeps_neither_schedule_nor_rights(
 ):
     ctx.run(ctx.on.config_changed(), in_profile)
     assert BINDING in kubernetes.objects
-    before = len(proxy.seen)
+    before = len(proxy.requests)
     ctx.run(ctx.on.config_changed(), configured(profile="team-b"))
-    asked = [path for _, path in proxy.seen[before:] if "namespace=team-a" in path]
+    asked = [path for _, path in proxy.requests[before:] if "namespace=team-a" in path]
     for experiment in ("-trainer%22", "-trainer.monitor%22"):
         assert any(experiment in path for path in asked), "the schedules there are looked for"
     assert BINDING not in kubernetes.objects

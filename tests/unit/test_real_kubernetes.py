@@ -199,7 +199,7 @@ def test_without_trust_nothing_is_made_and_the_status_says_what_to_run(
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "juju trust trainer --scope=cluster" in out.unit_status.message
     assert not [profile for profile in admin.list(Profile) if profile.metadata.name == PROFILE]
-    assert not proxy.seen
+    assert not proxy.requests
 
 
 def test_with_trust_the_profile_is_made_bound_and_used(ctx, admin, trusted, in_profile, proxy):
@@ -207,7 +207,7 @@ def test_with_trust_the_profile_is_made_bound_and_used(ctx, admin, trusted, in_p
     out = ctx.run(ctx.on.config_changed(), in_profile)
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert admin.get(Profile, PROFILE).spec["owner"]["name"] == "anna@example.com"
-    assert not proxy.seen
+    assert not proxy.requests
 
     # WHEN the namespace is there, THEN the charm's account is bound by server-side apply
     controller(admin)

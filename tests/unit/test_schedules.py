@@ -57,9 +57,9 @@ def test_pausing_without_a_schedule_changes_nothing(ctx, configured, schedules):
 def test_schedule_is_paused_once_the_server_can_be_reached(ctx, scheduled, proxy, enabled):
     # GIVEN a schedule, and a server that answers nothing when it is paused
     state = ctx.run(ctx.on.config_changed(), scheduled)
-    proxy.trouble = lambda *_: 503
+    proxy.fault = lambda *_: 503
     state = ctx.run(ctx.on.config_changed(), changed(state, schedule_paused=True))
-    proxy.trouble = lambda *_: None
+    proxy.fault = lambda *_: None
     assert enabled() == [True]
     # THEN the next event pauses it
     ctx.run(ctx.on.update_status(), state)

@@ -103,18 +103,21 @@ def test_nothing_that_the_charm_says_or_writes_holds_a_secret(
     for action in ("train", "list-runs", "get-run", "list-models", "rollback", "cancel-run"):
         run(ctx.on.action(action), after)
     for trouble in ("cut", 401, 403, 500):
-        proxy.trouble = lambda moment, number, method, path, how=trouble: (
+        proxy.fault = lambda moment, number, method, path, how=trouble: (
             how if moment == "before" else None
         )
         run(ctx.on.update_status(), after)
         run(ctx.on.action("get-run"), after)
-    proxy.trouble = lambda *_: None
+    proxy.fault = lambda *_: None
     run(ctx.on.remove(), after)
     # THEN what was said, logged and submitted has no secret in it
     assert {headers["authorization"] for headers in proxy.headers} == {f"Bearer {TOKEN}"}
     said += [("juju log", [line.message for line in ctx.juju_log])]
     said += [("log", caplog.text), ("history", ctx.unit_status_history)]
-    said += [("kubernetes", kubernetes.objects), ("requests", [*proxy.seen, kubernetes.requests])]
+    said += [
+        ("kubernetes", kubernetes.objects),
+        ("requests", [*proxy.requests, kubernetes.requests]),
+    ]
     said += [("database", rows(sandbox.root / "kfp.sqlite")), *written(sandbox.root)]
     assert sandbox.store.count("runs") == 2
     assert places_with(secrets, said) == []

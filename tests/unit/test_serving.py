@@ -295,7 +295,7 @@ def test_it_outlives_the_relations(ctx, kubernetes, serving, endpoint):
 
 def test_a_rollback_is_served_while_the_pipelines_api_is_away(ctx, kubernetes, serving, proxy):
     # GIVEN a champion that is served, and a server that answers nothing
-    proxy.trouble = lambda *_: 503
+    proxy.fault = lambda *_: 503
     # WHEN it is rolled back
     ctx.run(ctx.on.action("rollback"), serving)
     # THEN the model before is served, and what is left to do is told

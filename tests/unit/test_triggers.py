@@ -318,7 +318,7 @@ def test_data_that_cannot_be_looked_at_are_told_and_the_rest_goes_on(
 @pytest.mark.parametrize("how", ["cut", 503])
 def test_whatever_is_lost_there_is_one_run(ctx, aged, proxy, runs, number, how):
     # GIVEN a server whose n-th answer is lost, WHEN events come to two leaders in turn
-    proxy.trouble = lambda m, n, *_: how if (m, n) == ("after", number) else None
+    proxy.fault = lambda m, n, *_: how if (m, n) == ("after", number) else None
     for leader in (True, False, True, True):
         ctx.run(ctx.on.update_status(), dataclasses.replace(aged, leader=leader))
     # THEN there is one run
@@ -332,9 +332,9 @@ def test_a_unit_that_does_not_lead_starts_nothing(ctx, aged, runs):
 
 def test_triggers_cost_the_same_however_many_runs_there_were(ctx, aged, runs, proxy, clock):
     def calls():
-        before = len(proxy.seen)
+        before = len(proxy.requests)
         ctx.run(ctx.on.update_status(), aged)
-        return len(proxy.seen) - before
+        return len(proxy.requests) - before
 
     calls()
     settled = calls()

@@ -75,7 +75,7 @@ def test_a_lost_answer_leaves_exactly_one_run(ctx, configured, runs, proxy, mome
             return "cut"
         return None
 
-    proxy.trouble = trouble
+    proxy.fault = trouble
     state = configured(train_on_change=False)
     # WHEN it is asked for
     if moment == "after":
@@ -90,7 +90,7 @@ def test_a_lost_answer_leaves_exactly_one_run(ctx, configured, runs, proxy, mome
 
 
 def test_an_api_that_fails_is_told(ctx, configured, runs, proxy):
-    proxy.trouble = lambda when, _, method, path: 500 if "upload_version" in path else None
+    proxy.fault = lambda when, _, method, path: 500 if "upload_version" in path else None
     with pytest.raises(ops.testing.ActionFailed, match="made to fail"):
         ctx.run(ctx.on.action("tune"), configured(train_on_change=False))
     assert runs() == []
@@ -176,7 +176,7 @@ def test_a_tuning_is_told_where_the_trainers_own_pipeline_fails_behind_it(
 ):
     # GIVEN a server that takes runs, and no schedules
     state = configured(train_on_change=False, schedule="@daily")
-    proxy.trouble = lambda moment, _, method, path: (
+    proxy.fault = lambda moment, _, method, path: (
         500 if (moment, method) == ("before", "POST") and "recurringruns" in path else None
     )
     ctx.run(ctx.on.action("tune"), state)

@@ -1,0 +1,45 @@
+"""Functions that build contexts, states, relations and manifests for tests."""
+
+from pathlib import Path
+
+import ops.testing
+import yaml
+
+# Read once: otherwise each Context reads it again.
+CHARMCRAFT = yaml.safe_load((Path(__file__).parents[1] / "charmcraft.yaml").read_text())
+# Most tests do not involve the workload, so its container is not ready.
+PUSHGATEWAY = ops.testing.Container("pushgateway", can_connect=False)
+
+
+def trainer(**options):
+    """Return a context that sends events to the charm, with the metadata in charmcraft.yaml."""
+    from charm import FashionMnistTrainerCharm
+
+    return ops.testing.Context(
+        FashionMnistTrainerCharm, meta=CHARMCRAFT, app_name="trainer", **options
+    )
+
+
+def sdi(endpoint, remote, data):
+    """Return a relation whose remote application published data by the Serialized Data Interface."""
+    return ops.testing.Relation(
+        endpoint,
+        remote_app_name=remote,
+        remote_app_data={"_supported_versions": "- v1\n", "data": yaml.safe_dump(data)},
+    )
+
+
+def unrelated_state(**fields):
+    """Return a state without relations and configuration, but for the given fields."""
+    return ops.testing.State(containers={PUSHGATEWAY}, **fields)
+
+
+def manifest(run_id="run-1", **fields):
+    """Return a minimal manifest of a run."""
+    return {
+        "schema_version": 1,
+        "run_id": run_id,
+        "metrics": {"test": {"accuracy": 0.9}},
+        "verdict": {"status": "accepted", "reasons": []},
+        **fields,
+    }
