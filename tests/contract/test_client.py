@@ -7,11 +7,10 @@ import re
 import pytest
 from werkzeug import Response
 
-from kfp_ops import Client, PipelineVersion, RunState
-from tests.contract.test_transcripts import RECORD, template
+from kfp_ops import Client
+from tests.contract.calls import CALLS, ID
+from tests.contract.transcripts import TRANSCRIPTS, template
 
-ID = "11111111-2222-4333-8444-555555555555"
-VERSION = PipelineVersion(pipeline_id=ID, pipeline_version_id=ID, display_name="v")
 # One row that is any of the API's objects.
 ROW = {
     "pipeline_id": ID,
@@ -20,7 +19,6 @@ ROW = {
     "run_id": ID,
     "recurring_run_id": ID,
 }
-NEW = {"name": "n", "experiment_id": ID, "version": VERSION, "parameters": {"a": 1}}
 # What the record happens not to show, from the API's reference and the sources of servers 2.5.0 and
 # 2.15.0: request -> keys of queries, of bodies, filters.
 DOCUMENTED = {
@@ -31,33 +29,6 @@ DOCUMENTED = {
     "GET /apis/v2beta1/runs": (set(), set(), {("IN", "state")}),
     "POST /apis/v2beta1/runs": (set(), {"description"}, set()),
     "POST /apis/v2beta1/recurringruns": (set(), {"description"}, set()),
-}
-CALLS = {
-    "find_pipeline": lambda client: client.find_pipeline("n"),
-    "create_pipeline": lambda client: client.create_pipeline("n", "d"),
-    "find_version": lambda client: client.find_version(ID, "n"),
-    "upload_version": lambda client: client.upload_version(ID, "n", "root: {}", "d"),
-    "find_experiment": lambda client: client.find_experiment("n"),
-    "create_experiment": lambda client: client.create_experiment("n", "d"),
-    "find_run": lambda client: client.find_run(ID, "n"),
-    "find_runs": lambda client: client.find_runs(ID, "n", limit=5),
-    "list_runs": lambda client: client.list_runs(
-        ID,
-        limit=5,
-        name_contains="n",
-        state=(RunState.RUNNING, RunState.PENDING),
-        oldest_first=True,
-    ),
-    "get_run": lambda client: client.get_run(ID),
-    "create_run": lambda client: client.create_run(**NEW, description="d", service_account="s"),
-    "terminate_run": lambda client: client.terminate_run(ID),
-    "list_recurring_runs": lambda client: client.list_recurring_runs(ID, name_contains="n"),
-    "create_recurring_run": lambda client: client.create_recurring_run(
-        **NEW, cron="0 0 3 * * *", description="d"
-    ),
-    "enable_recurring_run": lambda client: client.enable_recurring_run(ID),
-    "disable_recurring_run": lambda client: client.disable_recurring_run(ID),
-    "delete_recurring_run": lambda client: client.delete_recurring_run(ID),
 }
 
 
@@ -82,11 +53,10 @@ def operations(query):
 @pytest.fixture(scope="module")
 def accepted():
     """What the record shows answered with 200: request -> keys of queries, bodies, and filters."""
-    files = [path for path in RECORD.glob("*.json") if not path.stem.startswith("mlmd")]
-    if not files:
+    if not TRANSCRIPTS:
         pytest.skip("no transcripts; KFP_TRANSCRIPTS says where they are")
     seen = {}
-    for path in files:
+    for path in TRANSCRIPTS:
         for exchange in json.loads(path.read_text())["exchanges"]:
             request = exchange["request"]
             if exchange["response"]["status"] != 200:

@@ -3,7 +3,6 @@
 import datetime
 import functools
 import json
-import os
 import re
 from pathlib import Path
 
@@ -12,13 +11,8 @@ import yaml
 
 from sandbox import Sandbox, User
 from tests.contract.replay import Difference, Replay
+from tests.contract.transcripts import TRANSCRIPTS, template
 
-ROOT = Path(__file__).parents[2]
-RECORD = Path(
-    os.environ.get("KFP_TRANSCRIPTS", ROOT.parent / "shared" / "kfp-transcripts" / "2.15.0")
-)
-# That of ML Metadata is not of this API.
-TRANSCRIPTS = sorted(path for path in RECORD.glob("*.json") if not path.stem.startswith("mlmd"))
 # Whom the recorded multi-user server knew; `nonsense` is a token that nobody has.
 TEAM = {
     "editor": User("system:serviceaccount:team-a:editor", "editor", {"team-a": "edit"}),
@@ -28,8 +22,6 @@ TEAM = {
         "system:serviceaccount:team-a:editor", "other", {"team-a": "edit"}, "somewhere-else"
     ),
 }
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=/)not-a-uuid")
-NAMED = re.compile(r"(/(?:names|nodes|artifacts)/)[^/:]+")
 TOKENS = {"nonsense": "nonsense", **{name: user.token for name, user in TEAM.items()}}
 ACCEPTED = yaml.safe_load((Path(__file__).parent / "differences.yaml").read_text())
 
@@ -45,12 +37,6 @@ def covers(entry: dict, transcript: str, difference: Difference) -> bool:
         and bool(re.fullmatch(entry["request"], difference.what))
         and bool(re.fullmatch(entry["where"], difference.where))
     )
-
-
-def template(request: dict) -> str:
-    """An endpoint: the method, and the path without what it is about."""
-    path = NAMED.sub(r"\1NAME", UUID.sub("ID", request["path"]))
-    return f"{request['method']} {path}"
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import kfp_ops
 from kfp_ops import Client
-from tests.contract.test_client import CALLS, ID
+from tests.contract.calls import CALLS, ID
 from tests.fuzz import fuzz
 
 TOKEN = "a-token-that-nobody-else-may-see"

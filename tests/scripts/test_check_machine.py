@@ -144,7 +144,7 @@ def test_a_small_machine_is_told_what_it_has(complete):
 
 def test_it_only_asks(complete):
     complete.run("check_machine.py", *SMALL)
-    asked = [each["words"] for each in complete.asked]
+    asked = [each["words"] for each in complete.calls]
     verbs = {
         " ".join(words[:2]) if words[1] != "kubectl" else " ".join(words[:3]) for words in asked
     }

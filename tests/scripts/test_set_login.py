@@ -31,7 +31,7 @@ def kubeflow(machine):
 def test_the_login_is_set_from_a_file_of_ones_own_that_is_gone_afterwards(kubeflow):
     done = kubeflow.run("set_login.py", USER, text=PASSWORD + "\n")
     assert done.returncode == 0, done.stderr
-    (asked,) = kubeflow.asked
+    (asked,) = kubeflow.calls
     assert asked["words"][:3] == ["juju", "config", "dex-auth"]
     values = {name: value for name, (_, _, value) in asked["files"].items()}
     assert values == {"static-username": USER, "static-password": PASSWORD}
@@ -46,7 +46,7 @@ def test_the_login_is_set_from_a_file_of_ones_own_that_is_gone_afterwards(kubefl
 def test_the_password_is_in_no_command_and_in_no_output(kubeflow):
     done = kubeflow.run("set_login.py", USER, "--public-url", URL, text=PASSWORD + "\n")
     assert PASSWORD not in done.stdout + done.stderr
-    assert PASSWORD not in str([each["words"] for each in kubeflow.asked])
+    assert PASSWORD not in str([each["words"] for each in kubeflow.calls])
 
 
 @pytest.mark.parametrize("gatekeeper", [True, False])
@@ -55,7 +55,7 @@ def test_the_address_goes_where_there_is_an_option_for_it(kubeflow, gatekeeper):
         kubeflow.answers["juju config oidc-gatekeeper --format json"] = options("public-url")
     done = kubeflow.run("set_login.py", USER, "--public-url", URL, text=PASSWORD)
     assert done.returncode == 0, done.stderr
-    calls = [each for each in kubeflow.asked if "files" in each]
+    calls = [each for each in kubeflow.calls if "files" in each]
     urls = {each["words"][2]: each["files"]["public-url"][2] for each in calls}
     apps = ["dex-auth", "oidc-gatekeeper"] if gatekeeper else ["dex-auth"]
     assert urls == dict.fromkeys(apps, URL)
@@ -64,7 +64,7 @@ def test_the_address_goes_where_there_is_an_option_for_it(kubeflow, gatekeeper):
 def test_another_model_is_named_in_each_command(kubeflow):
     done = kubeflow.run("set_login.py", USER, "--model", "kf", text=PASSWORD)
     assert done.returncode == 0, done.stderr
-    assert [each["words"][:4] for each in kubeflow.asked] == [["juju", "config", "--model", "kf"]]
+    assert [each["words"][:4] for each in kubeflow.calls] == [["juju", "config", "--model", "kf"]]
 
 
 @pytest.mark.parametrize("given", ["", "\n"])
@@ -72,7 +72,7 @@ def test_without_a_password_nothing_is_set(kubeflow, given):
     done = kubeflow.run("set_login.py", USER, text=given)
     assert done.returncode == 1
     assert "the password is empty" in done.stderr
-    assert not kubeflow.asked
+    assert not kubeflow.calls
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,4 @@ def test_on_a_terminal_it_asks_twice_and_shows_nothing(kubeflow, again):
     # THEN it is set if both were the same, and seen nowhere
     assert PASSWORD.encode() not in shown
     assert code == (0 if again == PASSWORD else 1)
-    assert len(kubeflow.asked) == (1 if again == PASSWORD else 0)
+    assert len(kubeflow.calls) == (1 if again == PASSWORD else 0)
