@@ -43,3 +43,28 @@ def manifest(run_id="run-1", **fields):
         "verdict": {"status": "accepted", "reasons": []},
         **fields,
     }
+
+
+def container_statuses(**state):
+    """Return the status of a pod's only container, in this state."""
+    return [
+        {
+            "name": "main",
+            "image": "i",
+            "imageID": "",
+            "ready": False,
+            "restartCount": 0,
+            "state": state,
+        }
+    ]
+
+
+def terminated(code, reason=None, **fields):
+    """Return the status of a pod's only container, which exited with this code."""
+    return container_statuses(terminated={"exitCode": code, "reason": reason, **fields})
+
+
+def image_pull_error():
+    """Return the status of a pod whose image cannot be pulled."""
+    waiting = {"reason": "ErrImagePull", "message": "no such tag"}
+    return {"phase": "Pending", "containerStatuses": container_statuses(waiting=waiting)}

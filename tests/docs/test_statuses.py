@@ -29,7 +29,7 @@ from kfp_ops import RunState
 from reconciler.snapshot import Snapshot
 from reporting import status
 from tests.docs.documents import ROOT
-from tests.unit import test_status
+from tests.unit.reporting import test_status
 
 PAGE = (ROOT / "docs" / "how-to" / "solve-problems.md").read_text()
 KINDS = {"active": ops.ActiveStatus, "waiting": ops.WaitingStatus, "blocked": ops.BlockedStatus}

@@ -1,5 +1,6 @@
 """A charm, a sandbox that executes nothing, and a proxy before it that can fail requests."""
 
+import base64
 import dataclasses
 import datetime
 import itertools
@@ -16,6 +17,7 @@ import pytest
 from sandbox import Sandbox
 from tests.builders import PUSHGATEWAY, sdi, trainer
 from tests.fakes.fault_proxy import FaultProxy
+from tests.fakes.kserve import KEYS, PROFILE_SECRET, SERVICE
 
 
 @pytest.fixture
@@ -218,3 +220,39 @@ def three_versions(registry):
     for version, accuracy in ((1, 0.91), (2, 0.92), (3, 0.93)):
         registry(f"run-{version}", accuracy=accuracy, version=version)
     registry.put("claims/00000004.json", {"run_id": "died"})
+
+
+@pytest.fixture
+def on_kserve(configured, kubernetes):
+    """The state of a trainer that serves with KServe, in a profile with keys of object storage."""
+    kubernetes.objects[PROFILE_SECRET] = {
+        "metadata": {"name": "mlpipeline-minio-artifact"},
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in KEYS.items()},
+    }
+    return configured(profile="team-a", serving="kserve")
+
+
+@pytest.fixture
+def served(kubernetes, httpserver):
+    """Report the service as ready, and respond to its predict requests."""
+
+    def respond(*, version=3, path=None, response=None, code=200, **status):
+        ready = {"type": "Ready", "status": "True"}
+        kubernetes.status[SERVICE] = {
+            "conditions": [{"type": "PredictorReady", "status": "True"}, ready],
+            "modelStatus": {"transitionStatus": "UpToDate"},
+            "address": {"url": httpserver.url_for("")},
+            **status,
+        }
+        path = path or f"/v1/models/kubeflow--trainer/versions/{version}:predict"
+        response = {"predictions": [[0.25, 0.75]]} if response is None else response
+        body = response if isinstance(response, str) else json.dumps(response)
+        httpserver.expect_request(path, method="POST").respond_with_data(body, code)
+
+    return respond
+
+
+@pytest.fixture
+def serving(ctx, on_kserve, three_versions):
+    """The state of a trainer whose champion KServe serves."""
+    return ctx.run(ctx.on.config_changed(), on_kserve)

@@ -1,4 +1,4 @@
-"""The steps' code is in the registry before the first run that needs it."""
+"""The code bundle that the steps of a run fetch."""
 
 import dataclasses
 import hashlib

@@ -22,8 +22,6 @@ STORAGE = ObjectStorage(
 )
 DEFAULTS = TrainerConfig()
 NOTHING = Signals()
-
-
 COMPILED = Path(pipelines.__file__).parents[1] / "pipelines"
 
 
@@ -236,9 +234,6 @@ def test_no_two_applications_share_an_experiment():
     juju = [("a-b", "c"), ("a", "b-c"), ("a", "b-c-monitor"), ("a--b", "c")]
     names = [name for model, app in juju for name in naming.experiments(model, app)]
     assert len(set(names)) == len(names)
-
-
-# Tuning and monitoring -----------------------------------------------------------------------------
 
 
 def test_tuning_is_a_pipeline_of_its_own_before_the_trainers():

@@ -1,4 +1,4 @@
-"""The charm looks after production: schedules, submits and reads monitoring."""
+"""Monitoring of production: schedule, action, reports and what they start."""
 
 import dataclasses
 import datetime
@@ -72,9 +72,6 @@ def looked(run_action, watching, sandbox, registry):
         return run_id
 
     return look
-
-
-# Schedule and action ------------------------------------------------------------------------------------
 
 
 def test_the_schedule_is_one_recurring_run_in_an_experiment_of_its_own(
@@ -206,9 +203,6 @@ def test_run_timeout_ends_monitoring_too(
     assert [run["state"] for run in runs()] == ["CANCELING" if minutes else "RUNNING"]
 
 
-# What came of it ----------------------------------------------------------------------------------------
-
-
 def test_get_run_tells_what_monitoring_saw(run_action, looked, registry):
     registry("run-1", accuracy=0.9, version=1)
     drift = {"pixels": 0.3125, "predictions": 0.02}
@@ -295,9 +289,6 @@ def test_monitoring_costs_the_same_however_often_it_was_done(
     for _ in range(12):
         looked()
     assert calls() == settled
-
-
-# For real -----------------------------------------------------------------------------------------------
 
 
 def finished(sandbox, run_id, seconds=300):

@@ -4,16 +4,14 @@ import dataclasses
 import datetime
 
 import httpx
-import obstore
 import ops
 import ops.testing
 import pytest
 
 from config import TrainerConfig
 from fashion_mnist import data
-from kfp_ops import ObjectStorage
 from model_registry import Champion, Manifest, MonitoringReport
-from reconciler import etags, reconcile
+from reconciler import reconcile
 from reconciler.triggers import Signals, due
 
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.timezone.utc)
@@ -38,9 +36,6 @@ INACCURATE = dataclasses.replace(report(pixels=0.01), accuracy=0.6, is_inaccurat
 def reasons(config, **evidence):
     evidence = Signals(**{"champion": champion(source=S3, etags=ETAGS), **evidence})
     return [trigger.reason for trigger in due(TrainerConfig(**config), evidence, NOW)]
-
-
-# What is a reason ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -121,84 +116,6 @@ def names(config, **evidence):
 )
 def test_other_evidence_is_another_run(config, one, other):
     assert len(names(config, **one) | names(config, **other)) == 2
-
-
-# The data's servers ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def storage(sandbox):
-    host, port = sandbox.s3_url.removeprefix("http://").split(":")
-    return ObjectStorage(
-        service=host, port=int(port), access_key=sandbox.access_key, secret_key=sandbox.secret_key
-    )
-
-
-@pytest.fixture
-def bucket(sandbox, registry, monkeypatch, tmp_path_factory):
-    """The four files under s3://mlpipeline/data, and the keys that a step has."""
-    import numpy as np
-
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    store = sandbox.objects("data")
-    path = tmp_path_factory.mktemp("idx") / "file"
-
-    def put(seed):
-        chance = np.random.default_rng(seed)
-        for name, file in data.FILES.items():
-            shape = (20, 28, 28) if "images" in name else (20,)
-            data.write_idx(path, chance.integers(0, 10, shape))
-            obstore.put(store, file, path.read_bytes())
-
-    put(0)
-    return put
-
-
-def test_the_charm_and_the_step_see_the_same_versions_of_objects(sandbox, storage, bucket):
-    read = data.load(S3, s3_endpoint=sandbox.s3_url).etags
-    assert set(read) == set(FILES)
-    assert etags.etags(S3, FILES, storage) == read
-    bucket(1)
-    now = etags.etags(S3, FILES, storage)
-    assert all(now[file] != read[file] for file in FILES)
-
-
-def test_etags_outlive_the_artifact(sandbox, bucket, tmp_path):
-    read = data.load(S3, s3_endpoint=sandbox.s3_url)
-    data.save(read, tmp_path)
-    assert data.load_saved(tmp_path).etags == read.etags
-
-
-@pytest.mark.parametrize(
-    ("headers", "told"),
-    [
-        ({"ETag": '"a=b"'}, '"a=b"'),
-        ({"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}, "Thu, 01 Jan 2026 00:00:00 GMT"),
-        ({}, None),
-    ],
-)
-def test_the_charm_and_the_step_see_the_same_versions_of_pages(
-    httpserver, storage, bucket, sandbox, headers, told
-):
-    source = sandbox.objects("data")
-    for file in FILES:
-        content = bytes(obstore.get(source, file).bytes())
-        httpserver.expect_request(f"/{file}").respond_with_data(content, headers=headers)
-    address = httpserver.url_for("/").rstrip("/")
-    expected = dict.fromkeys(FILES, told) if told else {}
-    assert data.load(address).etags == expected
-    assert etags.etags(address, FILES, storage) == expected
-
-
-@pytest.mark.parametrize("address", [S3 + "-not-there", "http://127.0.0.1:1/x", "http://[/"])
-def test_a_source_that_cannot_be_looked_at_is_told(storage, address):
-    with pytest.raises(etags.SourceError, match="cannot be looked at"):
-        etags.etags(address, FILES, storage)
-
-
-# Through the charm ------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
-"""The trainer in a multi-user Kubeflow: its profile, its rights, its token."""
+"""Leaving: schedules, rights and runs when a relation, a profile or the application goes."""
 
 import dataclasses
-import datetime
 import json
 import re
 from urllib.parse import unquote
 
 import ops
+import ops.testing
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
@@ -14,147 +14,55 @@ from werkzeug import Response
 from tests.builders import sdi
 
 PROFILE = "/apis/kubeflow.org/v1/profiles/team-a"
-NAMESPACE = "/api/v1/namespaces/team-a"
 BINDING = (
     "/apis/rbac.authorization.k8s.io/v1/namespaces/team-a/rolebindings/kubeflow--trainer-pipelines"
 )
 ROLEBINDINGS = "GET /apis/rbac.authorization.k8s.io/v1/rolebindings"
-TOKEN = "/api/v1/namespaces/kubeflow/serviceaccounts/trainer/token"
 
 
-@pytest.fixture
-def in_profile(configured):
-    return configured(profile="team-a")
-
-
-def test_the_profile_is_created_bound_and_used_with_a_token(ctx, kubernetes, in_profile, proxy):
-    # GIVEN a multi-user server that writes down what comes, and refuses it
-    asked = []
-
-    def refuse(moment, _number, _method, path):
-        asked.append(path)
-        return 403 if moment == "before" else None
-
-    proxy.fault = refuse
-    # WHEN the leader is given a profile that is not there
-    out = ctx.run(ctx.on.config_changed(), in_profile)
-
-    # THEN it is created for the charm's account, and the charm's account is bound in it
-    account = "system:serviceaccount:kubeflow:trainer"
-    assert kubernetes.objects[PROFILE]["spec"] == {"owner": {"kind": "User", "name": account}}
-    binding = kubernetes.objects[BINDING]
-    assert binding["roleRef"]["name"] == "kubeflow-pipelines-edit"
-    assert binding["subjects"] == [
-        {"kind": "ServiceAccount", "name": "trainer", "namespace": "kubeflow"}
-    ]
-    # AND what Kubeflow is asked carries the token and the namespace; a refusal says what to grant
-    assert proxy.headers[-1]["authorization"] == "Bearer token for pipelines.kubeflow.org"
-    assert "namespace=team-a" in asked[0]
-    assert isinstance(out.unit_status, ops.BlockedStatus)
-    assert "kubeflow-pipelines-edit" in out.unit_status.message
-
-
-def test_what_is_applied_is_applied_on_the_server(ctx, kubernetes, in_profile):
-    ctx.run(ctx.on.config_changed(), in_profile)
-    patches = [kind for line, kind in kubernetes.requests if line.startswith("PATCH")]
-    assert patches == ["application/apply-patch+yaml"] * 2
-
-
-def test_a_profile_that_is_there_is_left_as_it_is(ctx, kubernetes, in_profile):
-    theirs = {"spec": {"owner": {"kind": "User", "name": "anna@example.com"}}}
-    kubernetes.objects |= {PROFILE: theirs, NAMESPACE: {}}
-    ctx.run(ctx.on.config_changed(), in_profile)
-    assert kubernetes.objects[PROFILE] == theirs
-    assert BINDING in kubernetes.objects
-
-
-def test_a_new_profile_gets_the_owner_that_is_configured(ctx, kubernetes, configured):
-    state = configured(profile="team-a", profile_owner="anna@example.com")
+@pytest.mark.parametrize("storage", [True, False])
+def test_with_the_relation_the_schedule_goes(ctx, configured, kfp_api, schedules, storage):
+    # GIVEN a schedule; it may be that object storage is not related any more
+    state = configured(schedule="@daily")
     ctx.run(ctx.on.config_changed(), state)
-    assert kubernetes.objects[PROFILE]["spec"]["owner"]["name"] == "anna@example.com"
+    assert len(schedules()) == 1
+    if not storage:
+        state = dataclasses.replace(state, relations={kfp_api})
+    # WHEN another unit than the leader sees the relation break, THEN the schedule stays
+    other = dataclasses.replace(state, leader=False)
+    ctx.run(ctx.on.relation_broken(kfp_api), other)
+    assert len(schedules()) == 1
+    # WHEN the leader does, THEN it goes, whatever is wrong with the options
+    wrong = dataclasses.replace(state, config={**state.config, "image-number": 10000})
+    ctx.run(ctx.on.relation_broken(kfp_api), wrong)
+    assert schedules() == []
+    # AND a new relation brings it back
+    if storage:
+        ctx.run(ctx.on.relation_changed(kfp_api), state)
+        assert len(schedules()) == 1
 
 
-def test_the_namespace_is_waited_for(ctx, kubernetes, in_profile, proxy):
-    # GIVEN a profile controller that takes its time
-    kubernetes.controller = False
-    out = ctx.run(ctx.on.config_changed(), in_profile)
-    assert isinstance(out.unit_status, ops.WaitingStatus)
-    assert "namespace team-a" in out.unit_status.message
-    assert not proxy.requests
-
-    # WHEN it is there, and going away again, THEN the charm still waits
-    kubernetes.objects[NAMESPACE] = {"status": {"phase": "Terminating"}}
-    out = ctx.run(ctx.on.update_status(), out)
-    assert isinstance(out.unit_status, ops.WaitingStatus)
-
-    # WHEN it is there to stay, THEN the charm goes on
-    kubernetes.objects[NAMESPACE] = {"status": {"phase": "Active"}}
-    ctx.run(ctx.on.update_status(), out)
-    assert proxy.requests
-
-
-@pytest.mark.parametrize(
-    ("line", "code", "kind", "words"),
-    [
-        (f"GET {PROFILE}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
-        (f"PATCH {PROFILE}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
-        (f"PATCH {BINDING}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
-        (f"POST {TOKEN}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
-        (f"POST {TOKEN}", 500, ops.WaitingStatus, "Kubernetes: token"),
-        (f"GET {PROFILE}", 404, ops.BlockedStatus, "juju config trainer profile="),
-        (f"PATCH {PROFILE}", 404, ops.BlockedStatus, "deploy kubeflow-profiles"),
-    ],
-)
-def test_what_kubernetes_refuses_is_a_status_with_the_next_step(
-    ctx, kubernetes, in_profile, proxy, line, code, kind, words
+@pytest.mark.parametrize(("other", "left"), [("active", 1), ("dying", 0)])
+def test_a_unit_that_leaves_others_leaves_them_the_schedule(
+    ctx, configured, kfp_api, schedules, goal_state, other, left
 ):
-    kubernetes.refuse[line] = code
-    out = ctx.run(ctx.on.config_changed(), in_profile)
-    assert isinstance(out.unit_status, kind)
-    assert words in out.unit_status.message
-    assert not proxy.requests
+    # GIVEN a leader that is scaled away, or goes with all of the application
+    state = configured(schedule="@daily")
+    ctx.run(ctx.on.config_changed(), state)
+    goal_state(trainer_0="dying", trainer_1=other)
+    # WHEN its relations break, as they do to each unit that goes
+    ctx.run(ctx.on.relation_broken(kfp_api), state)
+    # THEN the schedule stays for as long as the application does
+    assert len(schedules()) == left
 
 
-def test_an_unreachable_kubernetes_is_waited_for(ctx, kubernetes, in_profile, httpserver):
-    httpserver.clear()
-    httpserver.expect_request(re.compile("/api.*")).respond_with_data("<html>", 502)
-    out = ctx.run(ctx.on.config_changed(), in_profile)
-    assert isinstance(out.unit_status, ops.WaitingStatus)
-    assert "status 502" in out.unit_status.message
-    httpserver.stop()
-    out = ctx.run(ctx.on.config_changed(), in_profile)
-    assert "cannot reach Kubernetes" in out.unit_status.message
-    httpserver.start()
-
-
-def test_no_kubernetes_at_all_is_waited_for(ctx, in_profile, monkeypatch, tmp_path):
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    out = ctx.run(ctx.on.config_changed(), in_profile)
-    assert isinstance(out.unit_status, ops.WaitingStatus)
-    assert "no way to Kubernetes" in out.unit_status.message
-
-
-def test_other_units_change_nothing(ctx, kubernetes, in_profile):
-    ctx.run(ctx.on.update_status(), dataclasses.replace(in_profile, leader=False))
-    assert [line for line, _ in kubernetes.requests] == [f"POST {TOKEN}"]
-
-
-def test_the_token_is_in_no_log(ctx, kubernetes, in_profile):
-    ctx.run(ctx.on.config_changed(), in_profile)
-    assert not [log for log in ctx.juju_log if "token for pipelines" in log.message]
-
-
-@pytest.mark.parametrize(("age", "asked"), [(0, 1), (545, 2)])
-def test_a_token_is_kept_until_shortly_before_its_end(ctx, kubernetes, in_profile, age, asked):
-    kubernetes.token_age = datetime.timedelta(seconds=age)
-    state = dataclasses.replace(in_profile, leader=False)
-    ctx.run(ctx.on.update_status(), state)
-    tokens = [line for line, _ in kubernetes.requests if line == f"POST {TOKEN}"]
-    assert len(tokens) >= asked
-    assert (len(tokens) == 1) == (asked == 1)
-
-
-# Another profile -------------------------------------------------------------------------------------
+def test_a_schedule_that_cannot_be_removed_is_told(ctx, configured, kfp_api, proxy, schedules):
+    state = configured(schedule="@daily")
+    ctx.run(ctx.on.config_changed(), state)
+    proxy.fault = lambda *_: 503
+    ctx.run(ctx.on.relation_broken(kfp_api), state)
+    assert len(schedules()) == 1
+    assert any("a schedule may be left" in log.message for log in ctx.juju_log)
 
 
 def test_a_profile_that_is_left_keeps_neither_schedule_nor_rights(
@@ -236,9 +144,6 @@ def test_a_former_profile_that_refuses_keeps_nothing_from_going_on(
     out = ctx.run(ctx.on.config_changed(), configured(profile="team-b"))
     assert isinstance(out.unit_status, ops.ActiveStatus)
     assert any("left in another profile" in log.message for log in ctx.juju_log)
-
-
-# Removal ---------------------------------------------------------------------------------------------
 
 
 def test_the_last_unit_takes_its_rights_back_and_leaves_the_profile(ctx, kubernetes, in_profile):

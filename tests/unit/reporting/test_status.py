@@ -6,6 +6,7 @@ import re
 import uuid
 
 import ops
+import ops.testing
 import pytest
 
 import errors
@@ -26,6 +27,66 @@ from kfp_ops.kubernetes import RunIssue
 from model_registry import Champion, Manifest, MonitoringReport
 from reconciler.snapshot import Snapshot
 from reporting import status
+
+
+def test_the_version_is_the_champions(ctx, state, registry):
+    out = ctx.run(ctx.on.update_status(), state)
+    assert not out.workload_version.startswith("v")
+    registry("run-3", accuracy=0.93, version=3)
+    out = ctx.run(ctx.on.update_status(), state)
+    assert out.workload_version == "v3"
+    # A unit that does not lead leaves it to the leader.
+    out = ctx.run(ctx.on.update_status(), dataclasses.replace(state, leader=False))
+    assert out.workload_version == ""
+
+
+def test_a_promoted_model_is_told_with_its_accuracy(ctx, state, sandbox, registry, runs):
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    sandbox.set_run_state(
+        run["run_id"], "RUNNING", tasks={"ingest": "SUCCEEDED", "train": "RUNNING"}
+    )
+    out = ctx.run(ctx.on.update_status(), state)
+    assert out.unit_status == ops.ActiveStatus(
+        f"run {run['display_name']} RUNNING: train (1 of 3 steps done)"
+    )
+    registry(run["run_id"], accuracy=0.9141, version=1)
+    sandbox.set_run_state(run["run_id"], "SUCCEEDED")
+    out = ctx.run(ctx.on.update_status(), state)
+    assert out.unit_status == ops.ActiveStatus("v1 serves, accuracy 0.9141")
+
+
+def test_a_rejected_model_is_told_with_the_reason(ctx, state, sandbox, registry, runs):
+    registry("an-earlier-run", accuracy=0.9, version=4)
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    registry(run["run_id"], accuracy=0.8, reasons=("accuracy 0.8000 is below 0.8500",))
+    sandbox.set_run_state(run["run_id"], "SUCCEEDED")
+    out = ctx.run(ctx.on.update_status(), state)
+    assert out.unit_status == ops.ActiveStatus(
+        f"v4 serves; run {run['display_name']} rejected: accuracy 0.8000 is below 0.8500; "
+        "see: juju run trainer/leader get-run"
+    )
+
+
+def test_the_newest_move_of_the_champion_counts(ctx, state, registry):
+    registry("one", accuracy=0.91, version=9)
+    registry("two", accuracy=0.92, version=10)
+    out = ctx.run(ctx.on.update_status(), state)
+    assert out.unit_status.message.startswith("v10 serves, accuracy 0.9200; ")
+
+
+def test_a_failed_run_is_blocked_with_its_step_and_not_repeated(ctx, state, sandbox, runs):
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    sandbox.set_run_state(run["run_id"], "FAILED", tasks={"ingest": "SUCCEEDED", "train": "FAILED"})
+    for _ in range(3):
+        out = ctx.run(ctx.on.update_status(), state)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert "failed at step train" in out.unit_status.message
+    assert out.unit_status.message.endswith("juju run trainer/leader get-run")
+    assert len(runs()) == 1
+
 
 JUJU = Commands(app="trainer", juju=3)
 GOOD = Manifest(run_id="new", accuracy=0.9141, accepted=True)

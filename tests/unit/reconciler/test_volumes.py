@@ -160,8 +160,6 @@ def test_the_steps_that_are_told_are_those_of_the_run(ctx, configured, run_actio
     assert told["steps"] == "createpvc SUCCEEDED, ingest RUNNING"
 
 
-# What is left of ended runs -------------------------------------------------------------------------
-
 CLAIMS = "/api/v1/namespaces/kubeflow/persistentvolumeclaims"
 PODS = "/api/v1/namespaces/kubeflow/pods"
 WORKFLOWS = "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows"

@@ -1,0 +1,248 @@
+"""Actions on models: list-models, predict from the registry, promote, rollback."""
+
+import dataclasses
+import json
+import math
+import re
+
+import obstore
+import ops
+import ops.testing
+import pytest
+import yaml
+
+from fashion_mnist.storage import open_registry
+from tests.builders import sdi
+from tests.fakes.fault_proxy import FaultProxy
+
+
+def test_list_models_tells_the_newest_first_and_which_serves(run_action, three_versions):
+    told = run_action("list-models", limit=2)
+    assert told["count"] == "2"
+    assert told["champion"] == "3"
+    assert [re.split(" {2,}", line) for line in told["models"].splitlines()] == [
+        ["v3", "0.9300", "Shirt 0.8000", "-", "2026-01-01T00:00:00+00:00", "run-3", "serves"],
+        ["v2", "0.9200", "Shirt 0.8000", "-", "2026-01-01T00:00:00+00:00", "run-2"],
+    ]
+
+
+def test_versions_that_were_removed_cost_list_models_nothing(
+    run_action, three_versions, registry, object_storage, state
+):
+    # GIVEN the claims of versions that are not there any more,
+    def asked():
+        requests.clear()
+        run_action("list-models", state=watched)
+        return len(requests)
+
+    requests = []
+    data = yaml.safe_load(object_storage.remote_app_data["data"])
+    with FaultProxy(f"http://{data['service']}:{data['port']}") as proxy:
+        requests = proxy.requests
+        there = sdi("object-storage", "minio", {**data, "port": proxy.port})
+        others = {each for each in state.relations if each is not object_storage}
+        watched = dataclasses.replace(state, relations={there, *others})
+        before = asked()
+        for number in range(100, 130):
+            registry.put(f"claims/{number:08d}.json", {"run_id": "gone"})
+        # WHEN models are listed, THEN no more is asked for than before
+        assert asked() == before
+
+
+def test_list_models_compares_reasons_and_times(run_action, registry, three_versions):
+    # GIVEN a model that was trained for a reason, and moves of the champion forth and back
+    registry("run-5", accuracy=0.94, version=5, reason="new data")
+    run_action("rollback")
+    # THEN the list tells why, and since when and from when they served
+    lines = run_action("list-models", limit=3)["models"].splitlines()
+    assert "  new data  " in lines[0]
+    assert re.search(r"  serves since 20\d\d-\d\d-\d\dT[\d:]+\+00:00$", lines[1])
+    run_action("promote", version=5)
+    lines = run_action("list-models", limit=3)["models"].splitlines()
+    assert re.search(r"  serves since 20", lines[0])
+    assert re.search(r"  served from 20", lines[1])
+
+
+@pytest.mark.parametrize("moved", ["yesterday", 5])
+def test_a_move_at_no_time_is_told(run_action, registry, three_versions, moved):
+    registry.put("champion/00000006.json", {"version": 3, "run_id": "r", "moved_at": moved})
+    with pytest.raises(ops.testing.ActionFailed, match=r"champion/00000006\.json"):
+        run_action("list-models")
+
+
+def test_without_models_the_list_is_empty(run_action):
+    assert run_action("list-models") == {"count": "0", "models": ""}
+
+
+def test_predict_tells_what_the_champion_sees_and_what_it_is(run_action, three_versions):
+    assert run_action("predict", image_number=1) == {
+        "version": "3",
+        "served-by": "registry",
+        "image-number": "1",
+        "prediction": "Bag",
+        "confidence": "0.7500",
+        "actual": "Bag",
+    }
+    told = run_action("predict", image_number=1, version=2)
+    assert (told["version"], told["prediction"], told["actual"]) == ("2", "Shirt", "Bag")
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"image_number": 10000}, "image-number must be between 0 and 9999"),
+        ({"image_number": 2}, "version 3 knows the images 0 to 1; see: juju run trainer/leader"),
+        ({"version": 0}, "version must be a number from list-models"),
+        ({"version": 4}, "version 4 kept no answers"),
+    ],
+)
+def test_predict_says_what_it_cannot_tell(run_action, three_versions, params, says):
+    with pytest.raises(ops.testing.ActionFailed) as failed:
+        run_action("predict", **params)
+    assert says in failed.value.message
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"classes": [], "label": [0], "predicted": [0], "confidence": [1]},
+        {"label": 1},
+        {"classes": ["a"], "label": [0], "predicted": [math.inf], "confidence": [1]},
+    ],
+)
+def test_predictions_that_are_none_are_told(run_action, three_versions, registry, wrong):
+    registry.put("3/predictions.json", wrong)
+    with pytest.raises(ops.testing.ActionFailed, match=r"predictions.json is not complete"):
+        run_action("predict")
+
+
+def test_without_a_champion_there_is_nobody_to_ask(run_action):
+    with pytest.raises(ops.testing.ActionFailed, match="no model serves yet"):
+        run_action("predict")
+
+
+def test_promote_moves_the_champion_and_the_status_tells(ctx, state, run_action, three_versions):
+    told = run_action("promote", version=1, reason="it is smaller")
+    assert told == {"champion": "1", "accuracy": "0.9100", "run-id": "run-1"}
+    out = ctx.run(ctx.on.update_status(), state)
+    assert "v1 serves, accuracy 0.9100" in out.unit_status.message
+    # AND the same again leaves it at that
+    assert run_action("promote", version=1)["champion"] == "1"
+
+
+def test_rollback_goes_to_the_one_before_and_back(run_action, three_versions):
+    assert run_action("rollback")["champion"] == "2"
+    assert run_action("rollback")["champion"] == "3"
+    assert run_action("promote", version=1)["champion"] == "1"
+    assert run_action("rollback")["champion"] == "3"
+
+
+def test_the_trainings_registry_reads_what_the_charm_moved(
+    run_action, three_versions, sandbox, monkeypatch
+):
+    # GIVEN the package that the pipeline's steps use
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    theirs = open_registry("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
+    # WHEN the charm moves the champion, THEN a step sees it, and moves it on from there
+    run_action("promote", version=1)
+    champion = theirs.champion()
+    assert (champion.version, champion.sequence) == (1, 4)
+    assert theirs.rolled_back() == set()
+    theirs.move_champion(2, after=champion.sequence, reason="a step")
+    assert run_action("list-models")["champion"] == "2"
+    # AND it sees from which version an operator rolled back, until it is promoted again
+    assert run_action("rollback")["champion"] == "1"
+    assert theirs.rolled_back() == {2}
+    run_action("promote", version=2)
+    assert theirs.rolled_back() == set()
+
+
+def test_a_move_that_comes_between_is_told_and_kept(
+    run_action, three_versions, sandbox, registry, monkeypatch
+):
+    # GIVEN somebody who moves the champion between our look and our move
+    put = obstore.put
+
+    def late(store, path, *args, **kwargs):
+        if path.startswith("champion/"):
+            put(store, path, json.dumps({"version": 2, "run_id": "run-2"}).encode())
+        return put(store, path, *args, **kwargs)
+
+    monkeypatch.setattr(obstore, "put", late)
+    # WHEN we move it, THEN it is told, and theirs counts
+    with pytest.raises(ops.testing.ActionFailed, match="moved meanwhile"):
+        run_action("promote", version=1)
+    assert run_action("list-models")["champion"] == "2"
+
+
+def test_a_version_that_is_removed_while_it_is_promoted_leaves_the_champion(
+    run_action, three_versions, registry, monkeypatch
+):
+    # GIVEN a step that removes version 1 between our look and our move
+    put = obstore.put
+
+    def remove_first(store, path, *args, **kwargs):
+        if path.startswith("champion/"):
+            monkeypatch.setattr(obstore, "put", put)
+            registry.put("removed/00000001.json", {"version": 1})
+            obstore.delete(store, "1/manifest.json")
+        return put(store, path, *args, **kwargs)
+
+    monkeypatch.setattr(obstore, "put", remove_first)
+    # WHEN we promote it THEN that is told, and who served serves
+    with pytest.raises(ops.testing.ActionFailed, match="version 1 is being removed"):
+        run_action("promote", version=1)
+    assert run_action("list-models")["champion"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("action", "params", "words"),
+    [
+        (
+            "promote",
+            {"version": 9},
+            "there is no version 9; see: juju run trainer/leader list-models",
+        ),
+        ("promote", {"version": 0}, "version must be"),
+        ("promote", {"version": 1, "reason": ""}, "reason must be"),
+        ("rollback", {"reason": 1001 * "x"}, "reason must be"),
+        ("list-models", {"limit": 0}, "limit must be"),
+    ],
+)
+def test_what_cannot_be_done_with_models_is_told(run_action, three_versions, action, params, words):
+    with pytest.raises(ops.testing.ActionFailed) as failed:
+        run_action(action, **params)
+    assert words in failed.value.message
+    assert run_action("list-models")["champion"] == "3"
+
+
+def test_without_another_champion_there_is_nothing_to_go_back_to(run_action, registry):
+    with pytest.raises(ops.testing.ActionFailed, match="no other version has served"):
+        run_action("rollback")
+    registry("run-1", accuracy=0.9, version=1)
+    with pytest.raises(ops.testing.ActionFailed, match="no other version has served"):
+        run_action("rollback")
+
+
+@pytest.mark.parametrize(("action", "params"), [("promote", {"version": 1}), ("rollback", {})])
+def test_another_unit_moves_nothing(state, run_action, three_versions, action, params):
+    with pytest.raises(ops.testing.ActionFailed, match="only the leader"):
+        run_action(action, state=dataclasses.replace(state, leader=False), **params)
+    assert run_action("list-models")["champion"] == "3"
+
+
+def test_a_move_to_a_version_that_was_being_removed_does_not_count(
+    ctx, state, run_action, registry
+):
+    registry("one", accuracy=0.91, version=9)
+    registry("two", accuracy=0.92, version=10)
+    registry.put("removed/00000003.json", {"version": 3})
+    registry.put("champion/00000011.json", {"version": 3})
+    out = ctx.run(ctx.on.update_status(), state)
+    assert out.unit_status.message.startswith("v10 serves, accuracy 0.9200; ")
+    assert run_action("rollback")["champion"] == "9"
+    out = ctx.run(ctx.on.update_status(), state)
+    assert out.unit_status.message.startswith("v9 serves, accuracy 0.9100; ")

@@ -1,0 +1,174 @@
+"""The action predict with an image in a PNG file."""
+
+import base64
+import dataclasses
+import io
+import random
+import struct
+import zlib
+
+import ops
+import pytest
+from PIL import Image
+
+from tests.fakes.kserve import SERVICE
+
+
+def encoded(text):
+    return base64.b64encode(text.encode()).decode()
+
+
+def off(state):
+    return dataclasses.replace(state, config={**state.config, "serving": "none"})
+
+
+NOT_READY = {"type": "Ready", "status": "False"}
+
+
+def picture(mode="RGB", size=(28, 28)):
+    """One of random pixels: not two channels or rows are the same."""
+    image = Image.frombytes("RGB", size, random.Random(7).randbytes(3 * size[0] * size[1]))
+    return image.convert(mode)
+
+
+def png(image, **how):
+    """The image as the action is given it."""
+    content = io.BytesIO()
+    image.save(content, "png", **how)
+    return base64.b64encode(content.getvalue()).decode()
+
+
+def chunk(kind, data):
+    return struct.pack("!I", len(data)) + kind + data + struct.pack("!I", zlib.crc32(kind + data))
+
+
+def made(*chunks):
+    """A PNG file of these chunks, as the action is given it."""
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
+
+
+def header(bits=8, kind=0, interlaced=0):
+    return chunk(b"IHDR", struct.pack("!2I5B", 28, 28, bits, kind, 0, 0, interlaced))
+
+
+def data(raw):
+    return chunk(b"IDAT", zlib.compress(raw, 9)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1"])
+def test_predict_asks_the_served_model_about_an_own_image(
+    run_action, serving, served, httpserver, mode
+):
+    served()
+    image = picture(mode)
+    assert run_action("predict", state=serving, image=png(image)) == {
+        "version": "3",
+        "served-by": "kserve",
+        "prediction": "Bag",
+        "confidence": "0.7500",
+    }
+    # It was given the grey levels that Pillow makes of it.
+    (asked,) = [request for request, _ in httpserver.log if ":predict" in request.path]
+    (rows,) = asked.get_json()["instances"]
+    assert [len(row) for row in rows] == [28] * 28
+    assert bytes(level for row in rows for level in row) == image.convert("L").tobytes()
+
+
+def test_lines_in_the_base64_do_not_matter(run_action, serving, served):
+    served()
+    text = png(picture())
+    lines = "\n".join(text[at : at + 76] for at in range(0, len(text), 76))
+    assert run_action("predict", state=serving, image=lines)["prediction"] == "Bag"
+
+
+WHOLE = png(picture())
+WITH_TRANSPARENT_GREY = made(header(), chunk(b"tRNS", b"\0\7"), data(bytes(29 * 28)))
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"image": "boot.png"}, "image must be base64 of a PNG file, not 'boot.png'"),
+        ({"image": "\u00e9"}, "image must be base64 of a PNG file, not"),
+        ({"image": ""}, "image must be base64 of a PNG file that can be read (EOFError"),
+        ({"image": encoded("GIF89a, a picture")}, "image must be base64 of a PNG file that can be"),
+        ({"image": WHOLE[: len(WHOLE) // 8 * 4]}, "image must be base64 of a PNG file that can be"),
+        ({"image": made(data(bytes(29 * 28)))}, "image must be base64 of a PNG file that can be"),
+        (
+            {"image": made(header(), chunk(b"IDAT", b"not packed"), chunk(b"IEND", b""))},
+            "image must be base64 of a PNG file that can be",
+        ),
+        (
+            {
+                "image": made(
+                    header(kind=3), chunk(b"PLTE", bytes(3)), data(bytes([0, 9] * 14 * 29))
+                )
+            },
+            "image must be base64 of a PNG file that can be",
+        ),
+        (
+            {"image": made(header(interlaced=1), data(bytes(7)))},
+            "image must be base64 of a PNG file that can be",
+        ),
+        ({"image": made(header(), data(bytes(29)))}, "image must be 784 pixels, not '28 pixels'"),
+        (
+            {"image": made(header(), data(bytes(29 * 700_000)))},
+            "must be 784 pixels, not '812 pixels'",
+        ),
+        ({"image": "A" * 40_000}, "image must be at most 32768 characters, not '40000 characters'"),
+        (
+            {"image": png(picture(size=(32, 28)))},
+            "image must be a PNG file of 28 x 28 pixels, not '32 x 28'",
+        ),
+        ({"image": png(picture("I;16"))}, "image must be a PNG file of 8 bits a channel"),
+        ({"image": png(picture("RGBA"))}, "image must be a PNG file without transparency"),
+        ({"image": png(picture("LA"))}, "image must be a PNG file without transparency"),
+        ({"image": WITH_TRANSPARENT_GREY}, "image must be a PNG file without transparency"),
+        ({"image": WHOLE, "image_number": 0}, "image-number must be left out where image is given"),
+        ({"image": WHOLE, "version": 2}, "version must be left out where image is given"),
+    ],
+)
+def test_an_own_image_that_cannot_be_is_refused(
+    run_action, serving, served, httpserver, params, says
+):
+    served()
+    with pytest.raises(ops.testing.ActionFailed) as failed:
+        run_action("predict", state=serving, **params)
+    assert says in failed.value.message
+    assert failed.value.message.endswith("; nothing was done; correct it and run the action again")
+    assert len(failed.value.message) < 400
+    assert not [request for request, _ in httpserver.log if ":predict" in request.path]
+
+
+def test_only_a_served_model_sees_an_own_image(run_action, serving, three_versions):
+    with pytest.raises(ops.testing.ActionFailed) as failed:
+        run_action("predict", state=off(serving), image=WHOLE)
+    assert failed.value.message == (
+        "no model is served that can be asked about an image; enable serving with: "
+        "juju config trainer serving=kserve"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gone", "says"),
+    [
+        (False, "KServe does not serve v3 yet: RevisionMissing"),
+        (True, "KServe does not serve a model yet: none is there"),
+    ],
+)
+def test_an_own_image_waits_for_the_served_model(
+    run_action, kubernetes, serving, served, gone, says
+):
+    served(conditions=[{**NOT_READY, "reason": "RevisionMissing"}])
+    if gone:
+        del kubernetes.objects[SERVICE]
+    with pytest.raises(ops.testing.ActionFailed) as failed:
+        run_action("predict", state=serving, image=WHOLE)
+    assert failed.value.message == f"{says}; wait until it does: juju status trainer"
+
+
+def test_a_served_model_without_names_of_classes_is_told(run_action, serving, served, registry):
+    served()
+    registry.put("3/predictions.json", {"classes": 1, "label": [0]})
+    with pytest.raises(ops.testing.ActionFailed, match=r"predictions\.json is not complete"):
+        run_action("predict", state=serving, image=WHOLE)

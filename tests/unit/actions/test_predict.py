@@ -1,0 +1,102 @@
+"""The action predict with a served model."""
+
+import dataclasses
+
+import ops
+import pytest
+
+from tests.fakes.kserve import SERVICE
+
+
+def test_predict_asks_the_model_that_is_served(run_action, serving, served, httpserver):
+    served()
+    assert run_action("predict", state=serving, image_number=1) == {
+        "version": "3",
+        "served-by": "kserve",
+        "image-number": "1",
+        "prediction": "Bag",
+        "confidence": "0.7500",
+        "actual": "Bag",
+    }
+    # It was given the raw pixels of that very image.
+    asked = [request for request, _ in httpserver.log if ":predict" in request.path]
+    ((image,),) = [request.get_json()["instances"] for request in asked]
+    assert [len(row) for row in image] == [28] * 28
+    assert [pixel for row in image for pixel in row] == [*range(256), *[0] * 528]
+
+
+def test_predict_asks_whoever_has_traffic_while_a_canary_has_a_part(
+    run_action, ctx, serving, served
+):
+    config = {**serving.config, "canary-traffic": 20}
+    state = ctx.run(ctx.on.config_changed(), dataclasses.replace(serving, config=config))
+    served(path="/v1/models/kubeflow--trainer:predict")
+    told = run_action("predict", state=state)
+    assert (told["served-by"], told["canary-traffic"]) == ("kserve", "20")
+    out = ctx.run(ctx.on.update_status(), state)
+    assert "KServe ready with 20 % of requests" in out.unit_status.message
+
+
+@pytest.mark.parametrize("params", [{}, {"version": 2}])
+def test_predict_tells_the_published_answer_where_nothing_else_answers(
+    run_action, serving, served, params
+):
+    if params:
+        served()  # but a version that is named is told as it was published
+    assert run_action("predict", state=serving, **params)["served-by"] == "registry"
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"code": 503, "response": "no healthy upstream"}, "answers 503: no healthy upstream"),
+        ({"code": 404, "response": {"error": "Servable not found"}}, "Servable not found"),
+        ({"code": 403, "response": "RBAC: access denied"}, "RBAC: access denied"),
+        ({"response": "<html>"}, "answers no probabilities"),
+        ({"response": {"predictions": [["a", "b"]]}}, "answers no probabilities"),
+        ({"response": {"predictions": []}}, "answers no probabilities"),
+        ({"response": [1]}, "answers no probabilities"),
+        ({"response": {"predictions": [[0.1] * 9]}}, "9 classes"),
+        ({"address": {"url": "http://127.0.0.1:1"}}, "cannot be reached"),
+        ({"address": {"url": "http://["}}, "cannot be reached"),
+        ({"address": None}, "cannot be reached"),
+    ],
+)
+def test_a_served_model_that_does_not_answer_fails_the_action(
+    run_action, serving, served, how, says
+):
+    served(**how)
+    with pytest.raises(ops.testing.ActionFailed) as failed:
+        run_action("predict", state=serving)
+    assert says in failed.value.message
+    assert "predict version=N" in failed.value.message
+
+
+@pytest.mark.parametrize(
+    ("data", "image", "says"),
+    [
+        ({}, 0, "version 3 kept no test images"),
+        ({"test_images": "absent"}, 0, "version 3 kept no test images"),
+        ({"test_images": "images"}, 2, "knows the images 0 to 1"),
+    ],
+)
+def test_test_images_that_are_not_there_are_told(
+    run_action, serving, served, registry, data, image, says
+):
+    served()
+    manifest = {
+        "schema_version": 1,
+        "run_id": "run-3",
+        "metrics": {"test": {"accuracy": 0.93}},
+        "verdict": {"status": "accepted", "reasons": []},
+        "data": data,
+    }
+    registry.put("3/manifest.json", manifest)
+    with pytest.raises(ops.testing.ActionFailed, match=says):
+        run_action("predict", state=serving, image_number=image)
+
+
+def test_predict_says_when_kubernetes_cannot_be_asked(run_action, serving, kubernetes):
+    kubernetes.refuse[f"GET {SERVICE}"] = 403
+    with pytest.raises(ops.testing.ActionFailed, match="juju trust"):
+        run_action("predict", state=serving)

@@ -1,0 +1,208 @@
+"""The action train: one run per call, its results, waiting for its end."""
+
+import dataclasses
+import functools
+
+import ops
+import ops.testing
+import pytest
+
+import kfp_ops
+from tests.builders import unrelated_state
+
+
+def test_train_submits_one_run_each_time_with_its_own_parameters(ctx, state, runs):
+    # GIVEN a settled trainer
+    ctx.run(ctx.on.config_changed(), state)
+    # WHEN train is asked for twice, in the same words
+    names = []
+    for _ in range(2):
+        ctx.run(ctx.on.action("train", params={"epochs": 2, "note": "by hand"}), state)
+        names.append(ctx.action_results["run-name"])
+    # THEN each wish has a run of its own
+    asked = [run for run in runs() if run["display_name"].startswith("train-")]
+    assert sorted(names) == sorted(run["display_name"] for run in asked)
+    assert len(set(names)) == 2
+    for run in asked:
+        assert run["runtime_config"]["parameters"]["epochs"] == 2
+        assert run["description"] == "by hand"
+    assert len(runs()) == 3
+
+
+def test_train_returns_id_name_and_link(ctx, configured, runs, proxy):
+    ctx.run(ctx.on.action("train"), configured(train_on_change=False))
+    (run,) = runs()
+    assert ctx.action_results == {
+        "run-id": run["run_id"],
+        "run-name": run["display_name"],
+        "run-url": f"http://127.0.0.1:{proxy.port}/apis/v2beta1/runs/{run['run_id']}",
+    }
+
+
+def test_the_link_goes_to_the_dashboard_when_it_is_known(ctx, configured):
+    ctx.run(ctx.on.action("train"), configured(dashboard_url="http://kubeflow.example.com/"))
+    assert ctx.action_results["run-url"] == (
+        "http://kubeflow.example.com/_/pipeline/#/runs/details/" + ctx.action_results["run-id"]
+    )
+
+
+def test_names_of_asked_runs_differ_between_models(ctx, state, runs):
+    other = dataclasses.replace(
+        state,
+        model=ops.testing.Model(name="kubeflow", uuid="99999999-2222-4333-8444-555555555555"),
+    )
+    for each in (state, other):
+        ctx.run(ctx.on.action("train"), each)
+    asked = {run["display_name"][:14] for run in runs() if run["display_name"][0] == "t"}
+    assert asked == {"train-11111111", "train-99999999"}
+
+
+@pytest.mark.parametrize(
+    ("params", "option"),
+    [
+        ({"epochs": -1}, "epochs"),
+        ({"recipe": "magic"}, "recipe"),
+        ({"learning-rate": 2.0}, "learning-rate"),
+        ({"batch-size": 100000}, "batch-size"),
+        ({"seed": -5}, "seed"),
+        ({"min-accuracy": 1.5}, "min-accuracy"),
+        ({"image-number": 10000}, "image-number"),
+        ({"data-path": "nowhere"}, "data-path"),
+        ({"note": "x" * 1001}, "note"),
+    ],
+)
+def test_a_bad_parameter_fails_the_action_and_submits_nothing(ctx, state, params, option, runs):
+    with pytest.raises(ops.testing.ActionFailed, match=f"{option} must be"):
+        ctx.run(ctx.on.action("train", params=params), state)
+    assert runs() == []
+
+
+def test_train_on_another_unit_says_whom_to_ask(ctx, state, runs):
+    follower = dataclasses.replace(state, leader=False)
+    with pytest.raises(ops.testing.ActionFailed, match="juju run trainer/leader train"):
+        ctx.run(ctx.on.action("train"), follower)
+    assert runs() == []
+
+
+def test_train_without_a_relation_says_which(ctx):
+    with pytest.raises(ops.testing.ActionFailed, match="no relation kfp-api"):
+        ctx.run(ctx.on.action("train"), unrelated_state(leader=True))
+
+
+def test_train_with_a_bad_configuration_names_the_option(ctx, configured, runs):
+    with pytest.raises(ops.testing.ActionFailed, match="seed must be"):
+        ctx.run(ctx.on.action("train"), configured(seed=-1))
+    assert runs() == []
+
+
+def test_train_against_a_dead_server_fails_with_what_happened(ctx, state, sandbox):
+    sandbox.stop()
+    with pytest.raises(ops.testing.ActionFailed, match="Kubeflow Pipelines"):
+        ctx.run(ctx.on.action("train"), state)
+
+
+@pytest.fixture
+def run_lifecycle(sandbox, runs, proxy, monkeypatch):
+    """Let the newest run take these states, one each time that the charm looks at it alone."""
+    monkeypatch.setattr("kfp_ops._follow.POLL_SECONDS", 0.01)
+
+    def live(*states):
+        left = list(states)
+
+        def look(moment, _number, method, path):
+            if moment == "before" and method == "GET" and "/runs/" in path and left:
+                state = left.pop(0)
+                if isinstance(state, int):
+                    return state
+                tasks = {"ingest": "SUCCEEDED"} if state != "PENDING" else {}
+                sandbox.set_run_state(runs()[0]["run_id"], state, tasks)
+            return None
+
+        proxy.fault = look
+
+    return live
+
+
+def test_train_with_wait_follows_the_run_to_its_end(
+    ctx, configured, run_action, run_lifecycle, registry
+):
+    # GIVEN a server that cannot be reached for a moment while the run goes on
+    run_lifecycle("PENDING", "RUNNING", 503, "RUNNING", "SUCCEEDED")
+    told = run_action("train", state=configured(train_on_change=False), wait=True)
+    # THEN the action returns what get-run does, and its log tells each change once
+    assert told["state"] == "SUCCEEDED"
+    assert told["run-name"].startswith("train-")
+    said = [line.split(" ", 2)[2] for line in ctx.action_logs]
+    assert said[0] == "PENDING"
+    assert said[1] == "RUNNING (1 of 3 steps done)"
+    assert "503" in said[2]
+    assert said[3] == said[1]
+    assert said[-1].startswith("SUCCEEDED")
+    assert len(said) == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        ("ERROR connection is shut down", SystemExit),
+        ("ERROR permission denied", ops.testing.errors.UncaughtCharmError),
+    ],
+)
+def test_an_agent_that_stops_during_an_action_is_told_in_words(
+    ctx, configured, run_action, run_lifecycle, monkeypatch, runs, error, raised
+):
+    # GIVEN a run that goes on when the leader's pod is deleted
+    run_lifecycle("PENDING", "RUNNING")
+
+    def fail(*_):
+        raise ops.ModelError(error)
+
+    monkeypatch.setattr(ops.ActionEvent, "log", fail)
+    with pytest.raises(raised) as stopped:
+        run_action("train", state=configured(train_on_change=False), wait=True)
+    # THEN the run is there, and the words are those of the agent's end alone
+    assert len(runs()) == 1
+    assert ("agent stopped" in str(stopped.value)) == (raised is SystemExit)
+
+
+def test_train_with_wait_fails_with_the_run(ctx, configured, run_action, run_lifecycle):
+    run_lifecycle("RUNNING", "FAILED")
+    with pytest.raises(ops.testing.ActionFailed) as failed:
+        run_action("train", state=configured(train_on_change=False), wait=True)
+    assert "ended FAILED; see: juju run trainer/leader get-run" in failed.value.message
+    assert ctx.action_results["state"] == "FAILED"
+
+
+def test_train_with_wait_gives_up_when_the_time_is_up(
+    ctx, configured, run_action, run_lifecycle, monkeypatch
+):
+    # GIVEN a clock that goes on by 45 seconds each time it is looked at
+    now = iter(range(0, 10000, 45))
+    follow = functools.partial(kfp_ops.follow, clock=lambda: next(now))
+    monkeypatch.setattr(kfp_ops, "follow", follow)
+    run_lifecycle("RUNNING")
+    with pytest.raises(ops.testing.ActionFailed) as failed:
+        run_action("train", state=configured(train_on_change=False), wait=True, timeout=1)
+    assert "the time is up and run train-" in failed.value.message
+    assert ctx.action_results["state"] == "RUNNING"
+
+
+@pytest.mark.parametrize("timeout", [0, 1441])
+def test_train_takes_no_timeout_out_of_bounds(run_action, runs, timeout):
+    with pytest.raises(ops.testing.ActionFailed, match="timeout must be between 1 and 1440"):
+        run_action("train", wait=True, timeout=timeout)
+    assert runs() == []
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_wish_whose_answer_was_lost_is_not_submitted_twice(ctx, configured, proxy, runs, number):
+    quiet = configured(train_on_change=False)
+    proxy.fault = lambda m, n, *_: "cut" if (m, n) == ("after", number) else None
+    try:
+        ctx.run(ctx.on.action("train"), quiet)
+    except ops.testing.ActionFailed as failed:
+        assert "check, then run the action again" in failed.message
+    assert len(runs()) <= 1
+    ctx.run(ctx.on.update_status(), quiet)
+    assert len(runs()) <= 1

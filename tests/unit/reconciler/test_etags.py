@@ -1,0 +1,61 @@
+"""ETags of the data files."""
+
+import obstore
+import pytest
+
+from fashion_mnist import data
+from kfp_ops import ObjectStorage
+from reconciler import etags
+
+S3 = "s3://mlpipeline/data"
+FILES = sorted(data.FILES.values())
+
+
+@pytest.fixture
+def storage(sandbox):
+    host, port = sandbox.s3_url.removeprefix("http://").split(":")
+    return ObjectStorage(
+        service=host, port=int(port), access_key=sandbox.access_key, secret_key=sandbox.secret_key
+    )
+
+
+def test_the_charm_and_the_step_see_the_same_versions_of_objects(sandbox, storage, bucket):
+    read = data.load(S3, s3_endpoint=sandbox.s3_url).etags
+    assert set(read) == set(FILES)
+    assert etags.etags(S3, FILES, storage) == read
+    bucket(1)
+    now = etags.etags(S3, FILES, storage)
+    assert all(now[file] != read[file] for file in FILES)
+
+
+def test_etags_outlive_the_artifact(sandbox, bucket, tmp_path):
+    read = data.load(S3, s3_endpoint=sandbox.s3_url)
+    data.save(read, tmp_path)
+    assert data.load_saved(tmp_path).etags == read.etags
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({"ETag": '"a=b"'}, '"a=b"'),
+        ({"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}, "Thu, 01 Jan 2026 00:00:00 GMT"),
+        ({}, None),
+    ],
+)
+def test_the_charm_and_the_step_see_the_same_versions_of_pages(
+    httpserver, storage, bucket, sandbox, headers, told
+):
+    source = sandbox.objects("data")
+    for file in FILES:
+        content = bytes(obstore.get(source, file).bytes())
+        httpserver.expect_request(f"/{file}").respond_with_data(content, headers=headers)
+    address = httpserver.url_for("/").rstrip("/")
+    expected = dict.fromkeys(FILES, told) if told else {}
+    assert data.load(address).etags == expected
+    assert etags.etags(address, FILES, storage) == expected
+
+
+@pytest.mark.parametrize("address", [S3 + "-not-there", "http://127.0.0.1:1/x", "http://[/"])
+def test_a_source_that_cannot_be_looked_at_is_told(storage, address):
+    with pytest.raises(etags.SourceError, match="cannot be looked at"):
+        etags.etags(address, FILES, storage)

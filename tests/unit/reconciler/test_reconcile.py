@@ -1,0 +1,298 @@
+"""Reconciling: one run for each configuration, whatever fails in between."""
+
+import datetime
+import time
+
+import httpx
+import ops
+import ops.testing
+import pytest
+
+
+def events(ctx, relation):
+    return {
+        "config-changed": ctx.on.config_changed(),
+        "update-status": ctx.on.update_status(),
+        "leader-elected": ctx.on.leader_elected(),
+        "upgrade-charm": ctx.on.upgrade_charm(),
+        "relation-created": ctx.on.relation_created(relation),
+        "relation-changed": ctx.on.relation_changed(relation),
+    }
+
+
+EVENT_NAMES = [
+    "config-changed",
+    "update-status",
+    "leader-elected",
+    "upgrade-charm",
+    "relation-created",
+    "relation-changed",
+]
+
+
+@pytest.mark.parametrize("event", EVENT_NAMES)
+def test_every_event_takes_the_same_way(ctx, state, kfp_api, event, runs):
+    out = ctx.run(events(ctx, kfp_api)[event], state)
+    (run,) = runs()
+    assert run["display_name"].startswith("config-")
+    assert out.unit_status == ops.ActiveStatus(f"run {run['display_name']} PENDING")
+
+
+def test_the_same_configuration_submits_no_second_run(ctx, state, kfp_api, runs):
+    for name in EVENT_NAMES * 2:
+        ctx.run(events(ctx, kfp_api)[name], state)
+    assert len(runs()) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 20},
+        {"recipe": "notebook"},
+        {"batch_size": 64},
+        {"learning_rate": 0.01},
+        {"seed": 7},
+        {"min_accuracy": 0.5},
+        {"data_path": "s3://data/fashion"},
+        {"image_number": 12},
+        {"model_file": "other.keras"},
+        {"training_image": "registry.local/tensorflow:2"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_changed_option_submits_exactly_one_run_with_it(ctx, state, configured, change, runs):
+    # GIVEN the default configuration's run
+    ctx.run(ctx.on.config_changed(), state)
+    # WHEN an option changes, and the event comes twice
+    changed = configured(**change)
+    ctx.run(ctx.on.config_changed(), changed)
+    ctx.run(ctx.on.config_changed(), changed)
+    # THEN there is one more run, and it has the value
+    newest, first = sorted(runs(), key=lambda run: run["created_at"], reverse=True)
+    assert {newest["display_name"], first["display_name"]} == {r["display_name"] for r in runs()}
+    assert newest["display_name"] != first["display_name"]
+    (name, value), *_ = change.items()
+    if name != "training_image":
+        given = [run["runtime_config"]["parameters"][name] for run in (newest, first)]
+        assert value in given
+        assert given[0] != given[1]
+
+
+def test_going_back_to_a_trained_configuration_finds_its_run(ctx, state, configured, sandbox, runs):
+    ctx.run(ctx.on.config_changed(), state)
+    (first,) = runs()
+    sandbox.set_run_state(first["run_id"], "SUCCEEDED")
+    # The server's times are whole seconds, and which of two of one second is newer nobody knows.
+    created = datetime.datetime.fromisoformat(first["created_at"].replace("Z", "+00:00"))
+    while datetime.datetime.now(datetime.timezone.utc) < created + datetime.timedelta(seconds=1):
+        time.sleep(0.05)
+    out = ctx.run(ctx.on.config_changed(), configured(epochs=3))
+    assert "before" not in out.unit_status.message
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert len(runs()) == 2
+    # AND the operator learns why nothing begins
+    name = runs()[-1]["display_name"]
+    assert f"run {name} trained this configuration" in out.unit_status.message
+
+
+def test_the_latest_configuration_wins_and_asked_runs_are_left_alone(ctx, state, configured, runs):
+    # GIVEN a run of the configuration and one that was asked for
+    ctx.run(ctx.on.config_changed(), state)
+    ctx.run(ctx.on.action("train"), state)
+    # WHEN the configuration changes, and back, and an event more comes
+    ctx.run(ctx.on.config_changed(), configured(epochs=3))
+    ctx.run(ctx.on.config_changed(), state)
+    ctx.run(ctx.on.update_status(), state)
+    # THEN one run of the configuration is active, with its values, and the asked one goes on
+    active = [run for run in runs() if run["state"] == "PENDING"]
+    epochs = {
+        run["display_name"].split("-")[0]: run["runtime_config"]["parameters"]["epochs"]
+        for run in active
+    }
+    assert epochs == {"config": 0, "train": 0}
+    assert len(active) == 2
+    assert len(runs()) == 4
+
+
+def test_a_superseded_run_that_ends_in_the_meantime_is_fine(
+    ctx, state, configured, proxy, sandbox, runs
+):
+    # GIVEN a run that ends between the look and the termination
+    ctx.run(ctx.on.config_changed(), state)
+    (first,) = runs()
+
+    def end_it(moment, _number, _method, path):
+        if moment == "before" and path.endswith(":terminate"):
+            sandbox.set_run_state(first["run_id"], "SUCCEEDED")
+
+    proxy.fault = end_it
+    # WHEN the configuration changes, THEN the new run is submitted all the same
+    ctx.run(ctx.on.config_changed(), configured(epochs=3))
+    assert sorted(run["state"] for run in runs()) == ["PENDING", "SUCCEEDED"]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, 8))
+@pytest.mark.parametrize("how", ["cut", 503])
+def test_a_fault_while_superseding_still_ends_in_one_active_run(
+    ctx, state, configured, proxy, runs, moment, number, how
+):
+    ctx.run(ctx.on.config_changed(), state)
+    start = len(proxy.requests)
+    proxy.fault = lambda m, n, *_: how if (m, n - start) == (moment, number) else None
+    for _ in range(3):
+        ctx.run(ctx.on.config_changed(), configured(epochs=3, schedule="@daily"))
+    assert len(runs()) == 2
+    (active,) = [run for run in runs() if run["state"] == "PENDING"]
+    assert active["runtime_config"]["parameters"]["epochs"] == 3
+
+
+def test_without_train_on_change_nothing_is_submitted(ctx, configured, runs):
+    out = ctx.run(ctx.on.config_changed(), configured(train_on_change=False))
+    assert runs() == []
+    assert out.unit_status == ops.ActiveStatus(
+        "no run yet; start one: juju run trainer/leader train"
+    )
+
+
+def test_the_number_of_calls_does_not_grow_with_runs(ctx, state, configured, proxy, runs):
+    # GIVEN a settled trainer
+    ctx.run(ctx.on.config_changed(), state)
+    before = len(proxy.requests)
+    ctx.run(ctx.on.update_status(), state)
+    calls = proxy.requests[before:]
+    # WHEN there are many more runs
+    for epochs in range(1, 30):
+        ctx.run(ctx.on.config_changed(), configured(epochs=epochs))
+    before = len(proxy.requests)
+    ctx.run(ctx.on.update_status(), configured(epochs=29))
+    # THEN an event asks the same as before: experiment of monitoring, experiment, configuration's runs,
+    # schedules, the oldest running ones, newest run
+    assert len(proxy.requests[before:]) == len(calls) == 6
+    assert {method for method, _ in calls} == {"GET"}
+
+
+@pytest.mark.slow
+def test_ten_thousand_runs_cost_no_more_than_none(ctx, state, sandbox, proxy):
+    def update():
+        before = len(proxy.requests)
+        out = ctx.run(ctx.on.update_status(), state)
+        return [line[0] for line in proxy.requests[before:]], out.unit_status
+
+    # GIVEN a trainer whose only run succeeded
+    ctx.run(ctx.on.config_changed(), state)
+    (row,) = sandbox.store.select("runs")
+    sandbox.set_run_state(row["id"], "SUCCEEDED")
+    calls, _ = update()
+    # WHEN the server holds ten thousand more of the same experiment, all older
+    old = {**dict(sandbox.store.get("runs", row["id"])), "created_at": "2025-01-01T00:00:00Z"}
+    del old["id"]
+    for number in range(10_000):
+        sandbox.store.add("runs", **{**old, "name": f"train-{number}"})
+    # THEN an event asks as often as before, and sees the same
+    asked, status = update()
+    assert asked == calls
+    assert len(calls) == 6
+    assert row["name"] in status.message
+
+
+@pytest.mark.parametrize("ago", [datetime.timedelta(hours=7)])
+@pytest.mark.parametrize("minutes", [0, 360])
+def test_a_run_that_goes_on_for_too_long_is_terminated(
+    ctx, configured, sandbox, runs, ago, minutes
+):
+    # GIVEN a run that was submitted seven hours ago, and still runs, and one that waits
+    state = configured(run_timeout=minutes)
+    ctx.run(ctx.on.config_changed(), state)
+    (first,) = runs()
+    sandbox.set_run_state(first["run_id"], "RUNNING")
+    ctx.run(ctx.on.action("train"), state)
+
+    ctx.run(ctx.on.update_status(), state)
+
+    # THEN both are terminated, if there is a limit
+    states = {row["display_name"]: row["state"] for row in runs()}
+    assert states.pop(first["display_name"]) == ("CANCELING" if minutes else "RUNNING")
+    assert list(states.values()) == ["CANCELING" if minutes else "PENDING"]
+
+
+@pytest.mark.parametrize("ago", [datetime.timedelta(hours=8)])
+def test_a_run_that_was_told_to_end_and_never_does_is_told(ctx, state, sandbox, runs, ago):
+    # GIVEN a run whose workflow is gone, so that the server never hears of its end
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    sandbox.set_run_state(run["run_id"], "RUNNING")
+    out = ctx.run(ctx.on.update_status(), state)
+    assert f"run {run['display_name']} CANCELING" in out.unit_status.message
+    # WHEN it has not ended with the next event, THEN the unit says what to do
+    out = ctx.run(ctx.on.update_status(), state)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert (
+        f"run {run['display_name']} was terminated but is still running" in out.unit_status.message
+    )
+    assert out.unit_status.message.endswith("start another: juju run trainer/leader train")
+    # AND training again is the way out
+    ctx.run(ctx.on.action("train"), state)
+    out = ctx.run(ctx.on.update_status(), state)
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+
+
+@pytest.mark.parametrize("ago", [datetime.timedelta(hours=7)])
+def test_the_run_that_was_terminated_is_told_at_once_and_stays_so(ctx, state, sandbox, runs, ago):
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    sandbox.set_run_state(run["run_id"], "RUNNING")
+    out = ctx.run(ctx.on.update_status(), state)
+    assert f"run {run['display_name']} CANCELING" in out.unit_status.message
+    # AND it is not submitted again
+    for reported in ("CANCELING", "FAILED"):
+        sandbox.set_run_state(run["run_id"], reported)
+    out = ctx.run(ctx.on.update_status(), state)
+    assert f"run {run['display_name']} CANCELED" in out.unit_status.message
+    assert len(runs()) == 1
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("how", ["cut", 503])
+def test_a_fault_at_any_request_still_ends_in_one_run(ctx, state, proxy, runs, moment, number, how):
+    # GIVEN a server whose n-th request is lost, before or after it was carried out
+    proxy.fault = lambda m, n, *_: how if (m, n) == (moment, number) else None
+    # WHEN events come, the last of them after the fault
+    ctx.run(ctx.on.config_changed(), state)
+    ctx.run(ctx.on.update_status(), state)
+    out = ctx.run(ctx.on.update_status(), state)
+    # THEN there is exactly one run, and the status is true
+    (run,) = runs()
+    assert run["display_name"] in out.unit_status.message
+
+
+def test_what_another_leader_made_in_the_meantime_is_taken(
+    ctx, state, configured, proxy, sandbox, runs
+):
+    # GIVEN a pipeline and an experiment that exist, and a first look that does not see them yet
+    ctx.run(ctx.on.config_changed(), state)
+    hidden = set()
+
+    def hide_once(moment, _number, method, path):
+        kind = path.split("?")[0]
+        if (
+            moment == "before"
+            and method == "GET"
+            and "/pipelines/names/" in kind
+            and kind not in hidden
+        ):
+            hidden.add(kind)
+            return 404
+        return None
+
+    proxy.fault = hide_once
+    # WHEN another configuration needs them
+    ctx.run(ctx.on.config_changed(), configured(epochs=9))
+    # THEN the conflict is taken as "it is there": one pipeline, and a run for each wish
+    pipelines = httpx.get(f"{sandbox.api_url}/apis/v2beta1/pipelines", trust_env=False).json()
+    assert hidden
+    assert pipelines["total_size"] == 1
+    assert len(runs()) == 2

@@ -1,0 +1,307 @@
+"""What the charm tells of a run that fails or does not go on: the reason is in its pods."""
+
+import dataclasses
+import socket
+
+import ops
+import ops.testing
+import pytest
+
+from tests.builders import container_statuses, image_pull_error, sdi, terminated
+
+PODS = "/api/v1/namespaces/kubeflow/pods"
+EVENTS = "/api/v1/namespaces/kubeflow/events"
+
+
+def test_a_step_that_was_killed_is_told_with_the_end_of_its_log(
+    ctx, state, sandbox, kubernetes, submitted, pod, update_status
+):
+    # GIVEN a run whose first try of a step ended well, and the second was killed
+    pod(
+        "ingest-1",
+        node="train-x.root.ingest.executor",
+        phase="Succeeded",
+        containerStatuses=terminated(0),
+    )
+    pod("train-2", phase="Failed", containerStatuses=terminated(137, "OOMKilled"))
+    kubernetes.logs["train-2"] = "epoch 2\nepoch 3\n"
+    sandbox.set_run_state(submitted, "FAILED")
+
+    # THEN the status names step, reason, and what was said last; and what to do
+    status = update_status()
+    assert isinstance(status, ops.BlockedStatus)
+    assert "failed at step train: OOMKilled (exit code 137): epoch 3;" in status.message
+    assert "juju run trainer/leader get-run" in status.message
+
+    # AND get-run has the pod and the log
+    ctx.run(ctx.on.action("get-run"), state)
+    assert ctx.action_results["issue"] == "step train: OOMKilled (exit code 137): epoch 3"
+    assert ctx.action_results["pod"] == "train-2"
+    assert ctx.action_results["log"] == "epoch 2\nepoch 3\n"
+    assert kubernetes.log_requests[-1].items() >= {"container": "main", "tailLines": "200"}.items()
+
+
+def test_the_last_failure_counts(sandbox, kubernetes, submitted, pod, update_status):
+    pod("train-1", phase="Failed", containerStatuses=terminated(1, "Error"))
+    pod("train-2", phase="Failed", reason="Evicted", message="The node was low on memory.")
+    pod(
+        "late",
+        node="",
+        phase="Pending",
+        containerStatuses=container_statuses(waiting={"reason": "ContainerCreating"}),
+    )
+    sandbox.set_run_state(submitted, "FAILED")
+    assert "failed at step train: Evicted: The node was low on memory.;" in update_status().message
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (
+            {"containerStatuses": container_statuses(waiting={"reason": "ImagePullBackOff", "message": "no such tag"})},
+            "step train: ImagePullBackOff: no such tag",
+        ),
+        (
+            {"initContainerStatuses": container_statuses(waiting={"reason": "CreateContainerConfigError", "message": "secret mlpipeline-minio-artifact not found"})},
+            "CreateContainerConfigError: secret mlpipeline-minio-artifact not found",
+        ),
+        (
+            {
+                "conditions": [
+                    {"type": "Initialized", "status": "True"},
+                    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: Insufficient memory"},
+                ]
+            },
+            "Unschedulable: 0/1 nodes: Insufficient memory",
+        ),
+    ],
+)  # fmt: skip
+def test_a_run_that_cannot_go_on_says_why(pod, update_status, status, says):
+    pod(phase="Pending", **status)
+    status = update_status()
+    assert isinstance(status, ops.WaitingStatus)
+    assert f": {says}"[:36] in status.message
+
+
+def test_a_volume_that_cannot_be_mounted_is_in_the_events_only(kubernetes, pod, update_status):
+    pod(
+        phase="Pending",
+        containerStatuses=container_statuses(waiting={"reason": "ContainerCreating"}),
+    )
+    assert isinstance(update_status(), ops.ActiveStatus)
+    event = {
+        "metadata": {},
+        "involvedObject": {"name": "train-x-1"},
+        "type": "Warning",
+        "reason": "FailedMount",
+        "message": "no such claim",
+        "lastTimestamp": "2026-01-01T00:00:02Z",
+    }
+    first = {**event, "reason": "Early", "lastTimestamp": "2026-01-01T00:00:01Z"}
+    kubernetes.lists[EVENTS] = [first, event, {**event, "type": "Normal"}]
+    assert "PENDING: step train: FailedMount: no such claim; see: " in update_status().message
+
+
+def test_a_driver_belongs_to_its_step_and_a_stranger_to_none(pod, update_status):
+    waiting = container_statuses(waiting={"reason": "ErrImagePull"})
+    pod("d", node="train-x.root.train-driver", phase="Pending", containerStatuses=waiting)
+    assert "PENDING: step train: ErrImagePull; see: " in update_status().message
+    pod("e", node="train-x.root-driver", phase="Pending", containerStatuses=waiting)
+    assert "PENDING: ErrImagePull; see: " in update_status().message
+
+
+def test_pods_of_other_runs_and_of_runs_that_succeeded_are_not_looked_at(
+    sandbox, kubernetes, submitted, pod, update_status
+):
+    pod(run="another", phase="Failed", containerStatuses=terminated(1))
+    assert isinstance(update_status(), ops.ActiveStatus)
+    pod(phase="Running", containerStatuses=container_statuses(running={}))
+    assert isinstance(update_status(), ops.ActiveStatus)
+    sandbox.set_run_state(submitted, "SUCCEEDED")
+    before = len(kubernetes.requests)
+    update_status()
+    assert not [line for line, _ in kubernetes.requests[before:] if "/pods" in line]
+
+
+def test_what_a_pod_says_can_be_shown_whatever_it_is(
+    run_action, kubernetes, submitted, pod, sandbox
+):
+    # GIVEN a step that failed, whose log no tool of Juju takes as an argument
+    message = "m\x00\ud800" * 100_000
+    pod("train-1", phase="Failed", containerStatuses=terminated(1, "Err\x00or", message=message))
+    kubernetes.logs["train-1"] = "a line\n" * 100_000 + "\x1b[31mred\x00 \u2603\n"
+    sandbox.set_run_state(submitted, "FAILED")
+    # WHEN an operator asks, THEN its end is told without what cannot be shown
+    told = run_action("get-run")
+    assert told["log"].endswith("a line\n\ufffd[31mred\ufffd \u2603\n")
+    assert "Err\ufffdor (exit code 1): \ufffd[31mred\ufffd \u2603" in told["issue"]
+    assert max(len(text.encode()) for text in told.values()) < 100_000
+
+
+def test_without_the_right_to_look_the_status_is_kubeflows(
+    sandbox, kubernetes, submitted, update_status
+):
+    kubernetes.refuse[f"GET {PODS}"] = 403
+    sandbox.set_run_state(submitted, "FAILED")
+    assert "failed; see: juju run trainer/leader get-run" in update_status().message
+
+
+def test_a_log_that_is_gone_is_done_without(sandbox, submitted, pod, update_status):
+    pod(phase="Failed", containerStatuses=terminated(1, "Error", message="bad data"))
+    sandbox.set_run_state(submitted, "FAILED")
+    assert "failed at step train: bad data;" in update_status().message
+
+
+def test_a_single_users_pods_are_where_its_kubeflow_is(
+    ctx, kubernetes, state, kfp_api, proxy, monkeypatch
+):
+    # GIVEN a server in another namespace than the charm
+    name, find = "ml-pipeline.pipelines", socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *more, **kw: find("127.0.0.1" if host == name else host, *more, **kw),
+    )
+    server = {"service-name": name, "service-port": str(proxy.port)}
+    elsewhere = {sdi("kfp-api", "kfp-api", server) if r is kfp_api else r for r in state.relations}
+    # WHEN it has a run, THEN that is where its pods are looked for
+    ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=elsewhere))
+    lines = [line for line, _ in kubernetes.requests if line.endswith("/pods")]
+    assert lines == ["GET /api/v1/namespaces/pipelines/pods"]
+
+
+def test_the_pods_are_in_the_profiles_namespace(ctx, kubernetes, proxy, configured, sandbox):
+    state = configured(profile="team-a")
+    ctx.run(ctx.on.config_changed(), state)
+    ctx.run(ctx.on.update_status(), state)
+    assert any(line == "GET /api/v1/namespaces/team-a/pods" for line, _ in kubernetes.requests)
+
+
+WORKFLOWS = "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows"
+FAILED_LOG = """\
+I1128 21:06:58.123456      14 env.go:155] cannot find launcher configmap: name="kfp-launcher"
+Traceback (most recent call last):
+  File "/tmp/tmp.x/ephemeral_component.py", line 12, in ingest
+    raise DataError("no such bucket")
+DataError: no such bucket
+F1128 21:07:12.123456      14 main.go:58] failed to execute component: exit status 1
+time="2026-11-28T21:07:12.311Z" level=info msg="sub-process exited" argo=true error="exit status 1"
+Error: exit status 1
+"""
+
+
+def several(**states):
+    """The states of containers by name."""
+    return [{**container_statuses(**state)[0], "name": name} for name, state in states.items()]
+
+
+def test_step_says_why_it_failed_in_its_own_words(
+    sandbox, kubernetes, submitted, pod, update_status, run_action
+):
+    pod("train-1", phase="Failed", containerStatuses=terminated(1, "Error"))
+    kubernetes.logs["train-1"] = FAILED_LOG
+    sandbox.set_run_state(submitted, "FAILED")
+    assert "step train: DataError: no such bucket; see:" in update_status().message
+    assert run_action("get-run")["log"] == FAILED_LOG
+
+
+@pytest.mark.parametrize("where", ["containerStatuses", "initContainerStatuses"])
+def test_argo_container_that_fails_alone_is_named(
+    sandbox, kubernetes, submitted, pod, update_status, where
+):
+    # GIVEN a pod whose step succeeded, or has not begun, and a container of Argo's that failed
+    name = "wait" if where == "containerStatuses" else "init"
+    message = "failed to put file: The specified bucket does not exist"
+    failed = {"terminated": {"exitCode": 64, "reason": "Error", "message": message}}
+    fine = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+    statuses = {"containerStatuses": several(main=fine)}
+    statuses[where] = several(**{name: failed}) + (statuses.get(where) or [])
+    pod("train-1", phase="Failed", **statuses)
+    kubernetes.logs["train-1"] = "mean 17.5\n"
+    sandbox.set_run_state(submitted, "FAILED")
+    assert f"at step train: {name}: failed to put file" in update_status().message
+    # AND the log is that container's
+    assert kubernetes.log_requests[-1]["container"] == name
+
+
+def test_sidecar_that_was_stopped_is_no_failure(sandbox, kubernetes, submitted, pod, update_status):
+    stopped = {"terminated": {"exitCode": 143, "reason": "Error"}}
+    fine = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+    failed = {"terminated": {"exitCode": 1, "reason": "Error"}}
+    pod("a", phase="Running", containerStatuses=several(main=fine, proxy=stopped))
+    assert isinstance(update_status(), ops.ActiveStatus)
+    pod("b", phase="Failed", containerStatuses=several(proxy=stopped, wait=fine, main=failed))
+    assert "step train: Error (exit code 1)" in update_status().message
+
+
+def workflow(run_id, message):
+    return {"metadata": {"labels": {"pipeline/runid": run_id}}, "status": {"message": message}}
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (
+            "workflow is longer than maximum allowed size. compressed size 1200000 > maxSize 1048576",
+            "failed: the workflow is too large for Kubernetes: workflow is longer than maximum allowed "
+            "size. compressed size 1200000 > maxSize 1048576; tune with a smaller parallelism",
+        ),
+        (
+            "etcdserver: request is too large",
+            "failed: the workflow is too large for Kubernetes: etcdserver: request is too large; tune",
+        ),
+        (
+            'pods is forbidden: service account "nobody" not found',
+            'failed: Argo ended the workflow: pods is forbidden: service account "nobody" not found; see:',
+        ),
+    ],
+)  # fmt: skip
+def test_workflow_says_why_where_no_pod_failed(
+    sandbox, kubernetes, submitted, pod, update_status, message, says
+):
+    # GIVEN a run that waited at first, went on, and had no failed pod
+    pod("ingest-1", **image_pull_error())
+    assert "ErrImagePull" in update_status().message
+    kubernetes.lists[PODS].clear()
+    pod("ingest-1", phase="Succeeded", containerStatuses=terminated(0))
+    kubernetes.lists[WORKFLOWS] = [workflow("another", "no"), workflow(submitted, message)]
+    assert isinstance(update_status(), ops.ActiveStatus)
+    sandbox.set_run_state(submitted, "FAILED")
+    assert says[:40] in update_status().message
+
+
+def test_workflow_counts_before_what_was_wrong_earlier(
+    ctx, with_peers, sandbox, kubernetes, submitted, pod
+):
+    # GIVEN a run that waited, and whose workflow failed while nobody looked
+    pod("ingest-1", **image_pull_error())
+    out = ctx.run(ctx.on.update_status(), with_peers)
+    kubernetes.lists[PODS].clear()
+    kubernetes.lists[WORKFLOWS] = [workflow(submitted, "etcdserver: request is too large")]
+    sandbox.set_run_state(submitted, "FAILED")
+    out = ctx.run(ctx.on.update_status(), out)
+    assert "failed: the workflow is too large for Kubernetes" in out.unit_status.message
+    # WHEN the workflow is gone too THEN its reason is still there
+    kubernetes.lists[WORKFLOWS].clear()
+    out = ctx.run(ctx.on.update_status(), out)
+    assert "failed: the workflow is too large for Kubernetes" in out.unit_status.message
+
+
+@pytest.mark.parametrize("status", [None, 403, 500])
+def test_workflow_that_cannot_be_read_is_done_without(
+    sandbox, kubernetes, submitted, update_status, status
+):
+    # GIVEN no Argo in the cluster, no right to read its workflows, or a server that fails
+    if status:
+        kubernetes.refuse[f"GET {WORKFLOWS}"] = status
+    sandbox.set_run_state(submitted, "FAILED")
+    assert "failed; see: juju run trainer/leader get-run" in update_status().message
+
+
+def test_run_without_a_state_yet_is_pending(ctx, state, sandbox, submitted, update_status):
+    sandbox.store.update("runs", submitted, state="RUNTIME_STATE_UNSPECIFIED")
+    assert update_status().message.endswith(" PENDING")
+    ctx.run(ctx.on.action("get-run"), state)
+    assert ctx.action_results["state"] == "PENDING"
+    ctx.run(ctx.on.action("list-runs"), state)
+    assert "UNSPECIFIED" not in ctx.action_results["runs"]

@@ -1,0 +1,139 @@
+"""Data for Kubeflow's dashboard and for charms that serve the model."""
+
+import dataclasses
+import json
+
+import ops
+import ops.testing
+import pytest
+
+from kfp_ops import RelationDataError, TrainedModel, TrainedModelRequirer
+
+
+def test_the_dashboard_gets_a_link_to_the_experiment(ctx, state, runs):
+    relation = ops.testing.Relation("dashboard-links", remote_app_name="kubeflow-dashboard")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    out = ctx.run(ctx.on.relation_created(relation), state)
+    (link,) = json.loads(out.get_relation(relation.id).local_app_data["dashboard_links"])
+    assert link["link"] == f"/pipeline/#/experiments/details/{runs()[0]['experiment_id']}"
+    assert (link["location"], link["type"]) == ("menu", "item")
+
+
+def test_the_link_stays_while_the_server_is_away(ctx, state, proxy):
+    # GIVEN a dashboard with a link
+    relation = ops.testing.Relation("dashboard-links", remote_app_name="kubeflow-dashboard")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    state = ctx.run(ctx.on.relation_created(relation), state)
+    told = state.get_relation(relation.id).local_app_data
+    # WHEN the server answers nothing, THEN the dashboard is not woken
+    proxy.fault = lambda *_: 503
+    state = ctx.run(ctx.on.update_status(), state)
+    assert state.get_relation(relation.id).local_app_data == told
+
+
+class Server(ops.CharmBase):
+    """A charm that would serve the model."""
+
+    def __init__(self, framework):
+        super().__init__(framework)
+        self.model_relation = TrainedModelRequirer(self)
+        framework.observe(self.on.update_status, self._on_update)
+
+    def _on_update(self, _):
+        self.unit.status = ops.ActiveStatus(repr(self.model_relation.get()))
+
+
+@pytest.fixture
+def serve():
+    """What a charm reads that requires a trained model."""
+    meta = {"name": "server", "requires": {"trained-model": {"interface": "trained_model"}}}
+    ctx = ops.testing.Context(Server, meta=meta)
+
+    def read(data):
+        relations = set()
+        if data is not None:
+            relations = {ops.testing.Relation("trained-model", remote_app_data=data)}
+        return ctx.run(ctx.on.update_status(), ops.testing.State(relations=relations))
+
+    return read
+
+
+def test_a_charm_that_serves_reads_the_champion_and_each_move_of_it(
+    ctx, state, run_action, three_versions, serve
+):
+    relation = ops.testing.Relation("trained-model", remote_app_name="server")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    out = ctx.run(ctx.on.relation_created(relation), state)
+    told = out.get_relation(relation.id).local_app_data
+    read = serve(told).unit_status.message
+    assert read == repr(TrainedModel(**json.loads(told["model"])))
+    assert "version=3" in read
+    assert "uri='s3://mlpipeline/models/fashion-mnist/3/serving'" in read
+    assert "'shape': [-1, 28, 28]" in read
+    # WHEN an operator goes back, THEN the relation tells
+    out = ctx.run(ctx.on.action("rollback"), out)
+    told = out.get_relation(relation.id).local_app_data
+    assert json.loads(told["model"])["version"] == 2
+
+
+def test_a_move_of_the_champion_is_told_while_the_pipelines_api_is_away(
+    ctx, state, three_versions, proxy
+):
+    relation = ops.testing.Relation("trained-model", remote_app_name="server")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    state = ctx.run(ctx.on.relation_created(relation), state)
+    proxy.fault = lambda *_: 503
+    out = ctx.run(ctx.on.action("rollback"), state)
+    told = out.get_relation(relation.id).local_app_data
+    assert json.loads(told["model"])["version"] == 2
+
+
+def test_a_model_that_is_in_another_registry_is_not_told_any_more(
+    ctx, state, three_versions, proxy
+):
+    # GIVEN a charm that knows of the champion
+    relation = ops.testing.Relation("trained-model", remote_app_name="server")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    state = ctx.run(ctx.on.relation_created(relation), state)
+    assert state.get_relation(relation.id).local_app_data["model"]
+    # WHEN the options name a registry without one, which is not known at first
+    other = {**state.config, "registry-prefix": "models/other"}
+    state = dataclasses.replace(state, config=other)
+    proxy.fault = lambda *_: 503
+    state = ctx.run(ctx.on.config_changed(), state)
+    assert state.get_relation(relation.id).local_app_data["model"]
+    # THEN it hears of none, once that is seen
+    proxy.fault = lambda *_: None
+    state = ctx.run(ctx.on.update_status(), state)
+    assert "model" not in state.get_relation(relation.id).local_app_data
+
+
+def test_without_a_champion_nothing_is_told(ctx, state, serve):
+    relation = ops.testing.Relation("trained-model", remote_app_name="server")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    out = ctx.run(ctx.on.relation_created(relation), state)
+    assert out.get_relation(relation.id).local_app_data == {}
+    assert serve({}).unit_status.message == "None"
+    assert serve(None).unit_status.message == "None"
+
+
+@pytest.mark.parametrize("said", ["{", "[]", "null", '{"name": "m", "version": "three"}'])
+def test_a_model_that_is_none_is_an_error_with_the_relation_in_it(serve, said):
+    with pytest.raises(ops.testing.errors.UncaughtCharmError) as raised:
+        serve({"model": said})
+    assert isinstance(raised.value.__cause__, RelationDataError)
+    assert "relation trained-model" in str(raised.value.__cause__)
+
+
+def test_no_secret_is_in_what_is_told(ctx, state, sandbox, three_versions):
+    # GIVEN all there is to tell, a champion too
+    names = ["metrics-endpoint", "grafana-dashboard", "dashboard-links", "trained-model"]
+    relations = {ops.testing.Relation(name) for name in names}
+    state = dataclasses.replace(state, relations={*state.relations, *relations})
+    out = ctx.run(ctx.on.config_changed(), state)
+    for relation in relations:
+        told = out.get_relation(relation.id)
+        assert told.local_app_data, relation.endpoint
+        said = f"{told.local_app_data} {told.local_unit_data}"
+        assert sandbox.secret_key not in said
+        assert sandbox.access_key not in said

@@ -1,0 +1,310 @@
+"""Object storage: unreachable servers, refusals, and writes without conditional requests."""
+
+import dataclasses
+import json
+import re
+
+import obstore
+import ops
+import ops.testing
+import pytest
+import yaml
+
+from fashion_mnist.storage import open_registry
+from k8s.config_maps import ConfigMaps
+from sandbox import Sandbox
+
+
+def test_object_storage_is_asked_past_the_models_proxy(ctx, state, three_versions, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert "v3 serves, accuracy 0.9300" in out.unit_status.message
+
+
+@pytest.fixture
+def forgetful(monkeypatch):
+    """Every S3 server puts objects whether they are there or not."""
+    put = obstore.put
+    monkeypatch.setattr(
+        obstore, "put", lambda store, path, content, mode=None: put(store, path, content)
+    )
+
+
+@pytest.mark.parametrize(("action", "params"), [("promote", {"version": 1}), ("rollback", {})])
+def test_a_server_without_conditions_moves_no_champion_where_there_is_no_cluster(
+    run_action, three_versions, request, monkeypatch, action, params
+):
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    request.getfixturevalue("forgetful")
+    with pytest.raises(ops.testing.ActionFailed, match="ignores If-None-Match") as failed:
+        run_action(action, **params)
+    assert "MinIO RELEASE.2024-05-07 or later" in failed.value.message
+    assert run_action("list-models")["champion"] == "3"
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_no_run_is_submitted_where_its_model_could_not_be_published(ctx, state, runs, monkeypatch):
+    # GIVEN an S3 server without conditional writes, and no Kubernetes
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    # WHEN the relations are made THEN the status tells at once, in what Juju shows of it
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert out.unit_status.message == (
+        "object storage ignores If-None-Match, and there is no Kubernetes; use MinIO "
+        "RELEASE.2024-05-07 or later, or Amazon S3"
+    )
+    assert len(out.unit_status.message) <= 120
+    assert runs() == []
+
+
+class TestThroughKubernetes:
+    """An S3 server without conditional writes, beside a cluster."""
+
+    @pytest.fixture
+    def sandbox(self, tmp_path, monkeypatch):
+        with Sandbox(
+            tmp_path / "sandbox", execute=False, s3_without_conditional_writes=True
+        ) as sandbox:
+            monkeypatch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
+            yield sandbox
+
+    @pytest.fixture
+    def steps(self, sandbox, monkeypatch):
+        """The registry, as the pipeline's steps write it."""
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        return open_registry("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
+
+    def test_the_champion_moves_and_the_steps_follow(
+        self, ctx, state, run_action, three_versions, steps
+    ):
+        # GIVEN the leader, which saw the relation first
+        out = ctx.run(ctx.on.config_changed(), state)
+        assert isinstance(out.unit_status, ops.ActiveStatus)
+        # WHEN the champion is moved THEN the steps see it, and move it the same way
+        assert run_action("promote", version=1)["champion"] == "1"
+        assert run_action("rollback")["champion"] == "3"
+        assert steps.champion().sequence == 5
+        steps.move_champion(2, after=5, reason="better")
+        assert run_action("list-models")["champion"] == "2"
+
+    def test_a_step_that_moves_it_at_the_same_time_counts(
+        self, run_action, three_versions, steps, monkeypatch
+    ):
+        # GIVEN a step that moves it between our look and our move
+        replace, others = ConfigMaps.replace, []
+
+        def late(self, config_map):
+            if "champion/" in config_map.data.get("claim", "") and not others:
+                others.append(steps.move_champion(2, after=3, reason="better"))
+            return replace(self, config_map)
+
+        monkeypatch.setattr(ConfigMaps, "replace", late)
+        with pytest.raises(ops.testing.ActionFailed, match="moved meanwhile"):
+            run_action("promote", version=1)
+        assert run_action("list-models")["champion"] == "2"
+
+    def test_runs_elsewhere_are_not_submitted(self, ctx, state, runs):
+        ctx.run(ctx.on.config_changed(), state)
+        (run,) = runs()
+        # WHEN runs move to another namespace than the one that the registry names
+        model = dataclasses.replace(state.model, name="another")
+        out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, model=model))
+        # THEN that is told, with what to do
+        assert out.unit_status == ops.BlockedStatus(
+            "the registry is in namespace kubeflow, runs in another; use another: "
+            "juju config trainer registry-prefix=VALUE"
+        )
+        assert len(out.unit_status.message) <= 120
+        assert run["run_id"] in {each["run_id"] for each in runs()}
+        assert len(runs()) == 1
+
+    def test_missing_rights_are_told_with_what_gives_them(self, ctx, state, runs, sandbox):
+        # GIVEN a token that the cluster does not take
+        kubeconfig = json.loads(sandbox.kubeconfig.read_text())
+        kubeconfig["users"][0]["user"]["token"] = "another"
+        sandbox.kubeconfig.write_text(json.dumps(kubeconfig))
+        out = ctx.run(ctx.on.config_changed(), state)
+        assert out.unit_status == ops.BlockedStatus(
+            "S3 has no conditional writes: write ConfigMaps in kubeflow; allow it with: juju trust "
+            "trainer --scope=cluster"
+        )
+        assert len(out.unit_status.message) <= 120
+        assert runs() == []
+
+    def test_an_api_server_that_is_away_is_waited_for(self, ctx, state, runs, sandbox):
+        kubeconfig = json.loads(sandbox.kubeconfig.read_text())
+        kubeconfig["clusters"][0]["cluster"]["server"] = "http://127.0.0.1:1"
+        sandbox.kubeconfig.write_text(json.dumps(kubeconfig))
+        out = ctx.run(ctx.on.config_changed(), state)
+        assert isinstance(out.unit_status, ops.WaitingStatus)
+        assert "cannot reach Kubernetes" in out.unit_status.message
+        assert runs() == []
+
+
+def test_a_move_asks_the_server_once_whether_it_honours_conditions(
+    run_action, three_versions, monkeypatch
+):
+    put, paths = obstore.put, []
+
+    def counted(store, path, *args, **kwargs):
+        paths.append(path)
+        return put(store, path, *args, **kwargs)
+
+    run_action("promote", version=1)
+    monkeypatch.setattr(obstore, "put", counted)
+    run_action("list-models")
+    assert paths == []
+    run_action("rollback")
+    assert paths == ["probe.json", "champion/00000005.json"]
+
+
+@pytest.mark.parametrize(
+    ("action", "params"), [("promote", {"version": 1}), ("rollback", {}), ("list-models", {})]
+)
+def test_an_unreachable_registry_fails_the_action(
+    state, run_action, object_storage, action, params
+):
+    data = yaml.safe_load(object_storage.remote_app_data["data"]) | {"port": 1}
+    elsewhere = dataclasses.replace(
+        object_storage,
+        remote_app_data={**object_storage.remote_app_data, "data": yaml.safe_dump(data)},
+    )
+    others = [each for each in state.relations if each.endpoint != "object-storage"]
+    with pytest.raises(ops.testing.ActionFailed, match=r"object storage .* cannot be read"):
+        run_action(
+            action, state=dataclasses.replace(state, relations=[*others, elsewhere]), **params
+        )
+
+
+MANIFEST = {
+    "schema_version": 1,
+    "run_id": "x",
+    "metrics": {"test": {"accuracy": 0.9}},
+    "verdict": {"status": "accepted", "reasons": []},
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"schema_version": 2},
+        {"schema_version": 1, "run_id": "x", "metrics": {}, "verdict": {}},
+        {"schema_version": 1, "run_id": "x", "metrics": [], "verdict": []},
+        ["a list"],
+        {**MANIFEST, "created_at": "2026-01-01T00:00:00"},
+        {**MANIFEST, "created_at": "0001-01-01T00:00:00+14:00"},
+        {**MANIFEST, "metrics": {"test": {"accuracy": "x" * 5000}}},
+        {**MANIFEST, "metrics": {"test": {"accuracy": 10**400}}},
+        {**MANIFEST, "schema_version": "\ud800" * 5000},
+    ],
+    ids=lambda wrong: str(wrong)[:40],
+)
+def test_a_manifest_that_is_none_is_told_and_nothing_breaks(ctx, configured, registry, wrong, runs):
+    registry.put("3/manifest.json", wrong)
+    registry.put("champion/00000001.json", {"version": 3})
+    out = ctx.run(ctx.on.config_changed(), configured(retrain_after=1))
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert len(out.unit_status.message.encode()) < 500
+    assert len(runs()) == 1  # training does not depend on it
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b"9" * 5000])
+def test_an_object_that_is_no_json_is_told(ctx, state, registry, content):
+    obstore.put(registry.store, "champion/00000001.json", content)
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert "champion/00000001.json is not a JSON object" in out.unit_status.message
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "says"),
+    [
+        (404, "NoSuchBucket", ops.BlockedStatus, "option registry-bucket"),
+        (403, "AccessDenied", ops.BlockedStatus, "relation object-storage"),
+        (403, "SignatureDoesNotMatch", ops.BlockedStatus, "relation object-storage"),
+        (503, "SlowDown", ops.WaitingStatus, "retries at the next update-status"),
+    ],
+)
+def test_a_refusal_of_object_storage_says_what_to_do(
+    ctx, state, object_storage, httpserver, runs, status, code, kind, says
+):
+    # GIVEN an S3 server that answers so
+    httpserver.expect_request(re.compile(".*")).respond_with_data(
+        f"<?xml version='1.0'?>\n<Error><Code>{code}</Code></Error>", status=status
+    )
+    address = yaml.safe_load(object_storage.remote_app_data["data"]) | {"port": httpserver.port}
+    data = {**object_storage.remote_app_data, "data": yaml.safe_dump(address)}
+    theirs = dataclasses.replace(object_storage, remote_app_data=data)
+    relations = {theirs if each is object_storage else each for each in state.relations}
+    out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=relations))
+    # THEN the status tells, and no run is submitted, which could not even fetch its code
+    assert isinstance(out.unit_status, kind)
+    assert says in out.unit_status.message
+    assert runs() == []
+
+
+@pytest.mark.parametrize("pointer", [{}, {"version": 7}, {"version": "../../x"}, {"version": None}])
+def test_a_champion_that_is_not_there_is_told(ctx, state, registry, pointer):
+    registry.put("champion/00000001.json", pointer)
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert "names a version that is not there" in out.unit_status.message
+
+
+@pytest.fixture
+def away(object_storage):
+    """Take object storage away from a trainer."""
+    data = yaml.safe_load(object_storage.remote_app_data["data"])
+    unreachable = {"data": yaml.safe_dump({**data, "port": 1})}
+
+    def take(state):
+        relation = dataclasses.replace(object_storage, remote_app_data=unreachable)
+        others = (r for r in state.relations if r.endpoint != "object-storage")
+        return dataclasses.replace(state, relations={relation, *others})
+
+    return take
+
+
+def test_without_object_storage_no_run_is_submitted_that_could_only_fail(ctx, state, away, runs):
+    out = ctx.run(ctx.on.config_changed(), away(state))
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert "object storage" in out.unit_status.message
+    assert runs() == []
+    # WHEN it is back THEN the next event submits it
+    ctx.run(ctx.on.update_status(), state)
+    assert len(runs()) == 1
+
+
+@pytest.mark.parametrize("option", ["schedule", "monitor-schedule"])
+def test_where_the_registry_may_not_be_written_all_else_is_done(
+    ctx, state, sandbox, runs, schedules, option
+):
+    # GIVEN a schedule, and a run of the configuration
+    config = {"schedule": "0 3 * * 0", option: "0 3 * * 0", "monitor-data": "s3://b/production"}
+    state = dataclasses.replace(state, config={**state.config, **config})
+    ctx.run(ctx.on.config_changed(), state)
+    (run,) = runs()
+    before = {schedule["recurring_run_id"] for schedule in schedules()}
+    # AND a registry that is written through another namespace than the one of the runs
+    record = {"method": "kubernetes", "namespace": "old", "config_map": "c", "id": "i"}
+    content = json.dumps({"schema_version": 1, **record}).encode()
+    obstore.put(sandbox.objects("models/fashion-mnist"), "writes.json", content)
+    # WHEN the schedule is to pause
+    paused = dataclasses.replace(state, config={**state.config, "schedule-paused": True})
+    out = ctx.run(ctx.on.config_changed(), paused)
+    # THEN it does, and the status names the problem
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert "the registry is in namespace old" in out.unit_status.message
+    assert "DISABLED" in {schedule["status"] for schedule in schedules()}
+    # WHEN another configuration is to be trained
+    changed = dataclasses.replace(state, config={**state.config, "epochs": 3})
+    ctx.run(ctx.on.config_changed(), changed)
+    # THEN the run is terminated, and nothing is submitted or scheduled in the place of what there is
+    (ended,) = runs()
+    assert (ended["run_id"], ended["state"]) == (run["run_id"], "CANCELING")
+    assert {schedule["recurring_run_id"] for schedule in schedules()} == before

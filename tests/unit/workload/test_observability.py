@@ -1,0 +1,103 @@
+"""Relations to Canonical's observability stack."""
+
+import dataclasses
+import json
+import socket
+
+import ops
+import ops.testing
+import pytest
+
+from tests.builders import trainer
+
+LOKI = "http://loki-0.loki:3100/loki/api/v1/push"
+
+
+def with_container(state, **more):
+    container = ops.testing.Container("pushgateway", can_connect=True, **more)
+    return dataclasses.replace(state, containers={container})
+
+
+def container_of(state):
+    return state.get_container("pushgateway")
+
+
+def test_prometheus_is_told_where_and_what_to_look_for(ctx, state):
+    relation = ops.testing.Relation("metrics-endpoint", remote_app_name="prometheus")
+    state = dataclasses.replace(state, relations={*state.relations, relation})
+    out = ctx.run(ctx.on.relation_created(relation), state)
+    ours = out.get_relation(relation.id)
+    (job,) = json.loads(ours.local_app_data["scrape_jobs"])
+    assert job["static_configs"] == [{"targets": ["*:9091"]}]
+    assert json.loads(ours.local_app_data["scrape_metadata"])["application"] == "trainer"
+    assert ours.local_unit_data["prometheus_scrape_unit_name"] == "trainer/0"
+    assert ours.local_unit_data["prometheus_scrape_unit_address"] == "192.0.2.0"
+    rules = json.loads(ours.local_app_data["alert_rules"])["groups"][0]["rules"]
+    assert {rule["alert"] for rule in rules} >= {"TrainingFailed", "ModelStale", "DataDrift"}
+    for rule in rules:
+        assert 'juju_application="trainer"' in rule["expr"]
+        assert "%%" not in rule["expr"]
+        assert rule["labels"]["juju_model"] == "kubeflow"
+    # AND a second event writes nothing anew
+    again = ctx.run(ctx.on.update_status(), out)
+    assert again.get_relation(relation.id).local_app_data == ours.local_app_data
+
+
+def test_other_units_tell_their_address_alone(ctx, state):
+    relation = ops.testing.Relation("metrics-endpoint", remote_app_name="prometheus")
+    state = dataclasses.replace(state, leader=False, relations={*state.relations, relation})
+    out = ctx.run(ctx.on.relation_created(relation), state)
+    ours = out.get_relation(relation.id)
+    assert ours.local_app_data == {}
+    assert ours.local_unit_data["prometheus_scrape_unit_address"] == "192.0.2.0"
+
+
+def test_a_unit_without_an_address_yet_tells_its_name(ctx, state):
+    relation = ops.testing.Relation("metrics-endpoint", remote_app_name="prometheus")
+    nowhere = ops.testing.Network("metrics-endpoint", bind_addresses=[])
+    state = dataclasses.replace(state, relations={*state.relations, relation}, networks={nowhere})
+    out = ctx.run(ctx.on.relation_created(relation), state)
+    data = out.get_relation(relation.id).local_unit_data
+    assert data["prometheus_scrape_unit_address"] == socket.getfqdn()
+
+
+@pytest.mark.parametrize(("juju", "forwarded"), [("3.3.9", False), ("3.4.0", True)])
+def test_the_workloads_log_goes_to_loki(state, gateway, juju, forwarded):
+    ctx = trainer(juju_version=juju)
+    relation = ops.testing.Relation(
+        "logging",
+        remote_app_name="loki",
+        remote_units_data={0: {"endpoint": json.dumps({"url": LOKI})}, 1: {}, 2: {"endpoint": "x"}},
+    )
+    up = with_container(dataclasses.replace(state, relations={*state.relations, relation}))
+    out = ctx.run(ctx.on.relation_changed(relation, remote_unit=0), up)
+    targets = container_of(out).plan.log_targets
+    assert set(targets) == ({"loki/0"} if forwarded else set())
+    if forwarded:
+        assert targets["loki/0"].location == LOKI
+        assert targets["loki/0"].services == ["all"]
+        assert targets["loki/0"].labels["juju_application"] == "trainer"
+        # WHEN Loki goes, THEN nothing is sent there any more
+        out = ctx.run(ctx.on.relation_broken(out.get_relation(relation.id)), out)
+        assert container_of(out).plan.log_targets["loki/0"].services == ["-all"]
+
+
+def test_a_loki_that_leaves_others_behind_gets_no_log_any_more(state, gateway):
+    def sent(state):
+        targets = container_of(state).plan.log_targets
+        return {name: target.services for name, target in targets.items()}
+
+    # GIVEN two units of Loki
+    ctx = trainer(juju_version="3.6.0")
+    units = {number: {"endpoint": json.dumps({"url": f"{LOKI}?{number}"})} for number in (0, 1)}
+    relation = ops.testing.Relation("logging", remote_app_name="loki", remote_units_data=units)
+    up = with_container(dataclasses.replace(state, relations={*state.relations, relation}))
+    out = ctx.run(ctx.on.relation_changed(relation, remote_unit=1), up)
+    assert sent(out) == {"loki/0": ["all"], "loki/1": ["all"]}
+    # WHEN one departs
+    left = dataclasses.replace(out.get_relation(relation.id), remote_units_data={0: units[0]})
+    others = {each for each in out.relations if each.id != left.id}
+    out = dataclasses.replace(out, relations={*others, left})
+    out = ctx.run(ctx.on.relation_departed(left, remote_unit=1, departing_unit=1), out)
+    # THEN the log goes to the other alone
+    assert sent(out) == {"loki/0": ["all"], "loki/1": ["-all"]}

@@ -1,0 +1,147 @@
+"""The Pushgateway's container: start, restart, failures."""
+
+import dataclasses
+import datetime
+import re
+
+import ops
+import ops.testing
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from werkzeug import Response
+
+from tests.builders import PUSHGATEWAY, unrelated_state
+from workload import pushgateway
+
+
+@pytest.fixture
+def gateway(monkeypatch, httpserver):
+    """What a Pushgateway was given last: (method, path, samples)."""
+    got = []
+
+    def take(request):
+        families = text_string_to_metric_families(request.data.decode())
+        samples = {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+        }
+        got.append((request.method, request.path, samples))
+        return Response("")
+
+    httpserver.expect_request(re.compile("/metrics/.*")).respond_with_handler(take)
+    monkeypatch.setattr(pushgateway, "URL", httpserver.url_for("").rstrip("/"))
+    return got
+
+
+def with_container(state, **more):
+    container = ops.testing.Container("pushgateway", can_connect=True, **more)
+    return dataclasses.replace(state, containers={container})
+
+
+def container_of(state):
+    return state.get_container("pushgateway")
+
+
+@pytest.mark.parametrize(
+    "error", [ops.pebble.TimeoutError("too slow"), ops.pebble.ProtocolError("no answer")]
+)
+def test_a_pebble_that_does_not_do_it_is_asked_again_later(ctx, state, gateway, error, monkeypatch):
+    def replan(_):
+        raise error
+
+    monkeypatch.setattr(ops.Container, "replan", replan)
+    up = with_container(state)
+    ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    assert any(f"no pushgateway yet: {error}" in log.message for log in ctx.juju_log)
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """A workload whose program ends at its start; `broken.append` of anything mends it."""
+    mended = []
+    task = ops.pebble.Task(
+        ops.pebble.TaskID("1"),
+        *("start", 'Start service "pushgateway"', "Error", ["no such\x07 file"]),
+        *(ops.pebble.TaskProgress("", 1, 1), datetime.datetime.now(), None),
+    )
+    change = ops.pebble.Change(
+        ops.pebble.ChangeID("1"),
+        *("replan", "Replan", "Error", [task], True, "exited quickly with code 1"),
+        *(datetime.datetime.now(), None),
+    )
+    replan = ops.Container.replan
+
+    def fail(container):
+        if not mended:
+            raise ops.pebble.ChangeError("exited quickly with code 1", change)
+        replan(container)
+
+    monkeypatch.setattr(ops.Container, "replan", fail)
+    return mended
+
+
+def test_a_pushgateway_that_does_not_start_is_told_until_it_does(ctx, state, gateway, broken, runs):
+    # GIVEN a program that ends at its start
+    up = with_container(state)
+    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    # THEN training goes on, and the status says so and why, with what to do
+    assert len(runs()) == 1
+    for event in (ctx.on.update_status(), ctx.on.config_changed()):
+        out = ctx.run(event, out)
+        assert isinstance(out.unit_status, ops.WaitingStatus)
+        assert re.fullmatch(
+            r"run PENDING; the Pushgateway does not run: exited "
+            r".*; see: juju debug-log --include trainer",
+            out.unit_status.message,
+        )
+    # WHEN it can run again, THEN the next event starts it
+    broken.append("with another image")
+    out = ctx.run(ctx.on.update_status(), out)
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert "Pushgateway" not in out.unit_status.message
+    assert container_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
+
+
+def test_a_pushgateway_that_does_not_start_hides_no_problem(ctx, gateway, broken):
+    up = with_container(unrelated_state(leader=True))
+    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert "no relation kfp-api; add it with: juju" in out.unit_status.message
+    assert "the Pushgateway does not run; " in out.unit_status.message
+
+
+def test_a_pushgateway_that_ended_is_started_again(ctx, state, gateway):
+    up = with_container(state)
+    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    ended = {"pushgateway": ops.pebble.ServiceStatus.ERROR}
+    out = dataclasses.replace(
+        out, containers={dataclasses.replace(container_of(out), service_statuses=ended)}
+    )
+    out = ctx.run(ctx.on.update_status(), out)
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert container_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
+
+
+def test_the_pushgateway_runs_with_a_health_check(ctx, state, gateway):
+    up = with_container(state)
+    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    plan = container_of(out).plan
+    service = plan.services["pushgateway"]
+    assert service.command == "/bin/pushgateway --web.listen-address=:9091"
+    assert service.startup == "enabled"
+    assert container_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
+    assert plan.checks["ready"].http == {"url": f"{pushgateway.URL}/-/ready"}
+
+
+def test_a_gateway_that_does_not_answer_keeps_nothing_from_going_on(ctx, state, monkeypatch, runs):
+    monkeypatch.setattr(pushgateway, "URL", "http://127.0.0.1:1")
+    out = ctx.run(ctx.on.config_changed(), with_container(state))
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert len(runs()) == 1
+    assert any("metrics were not pushed" in log.message for log in ctx.juju_log)
+
+
+def test_a_container_that_has_not_come_up_is_left_alone(ctx, state):
+    out = ctx.run(ctx.on.config_changed(), state)
+    assert container_of(out) == PUSHGATEWAY
