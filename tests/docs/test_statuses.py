@@ -99,10 +99,10 @@ def of(test, index):
 
 
 SEEN = [
-    *of(test_status.test_the_status_tells_the_run_and_the_model, 1),
+    *of(test_status.test_status_shows_the_run_and_the_model, 1),
     *(
         status.problem(error, JUJU)
-        for error in of(test_status.test_each_problem_says_what_to_do, 0)
+        for error in of(test_status.test_each_error_shows_its_remedy, 0)
         if not isinstance(error, ModelRegistryError | InvalidRelationDataError)
     ),
     *(status.problem(error, JUJU) for error in ERRORS),

@@ -11,14 +11,14 @@ import yaml
 from tests.builders import trainer, unrelated_state
 
 
-def test_without_relations_it_is_blocked_with_the_command(ctx):
+def test_missing_relations_block_with_the_command(ctx):
     out = ctx.run(ctx.on.config_changed(), unrelated_state(leader=True))
     assert out.unit_status == ops.BlockedStatus(
         "no relation kfp-api; add it with: juju integrate trainer:kfp-api kfp-api:kfp-api"
     )
 
 
-def test_without_object_storage_it_is_blocked_with_the_command(ctx, kfp_api, runs):
+def test_missing_object_storage_relation_blocks_with_the_command(ctx, kfp_api, runs):
     out = ctx.run(ctx.on.config_changed(), unrelated_state(leader=True, relations={kfp_api}))
     assert out.unit_status == ops.BlockedStatus(
         "no relation object-storage; add it with: "
@@ -27,13 +27,13 @@ def test_without_object_storage_it_is_blocked_with_the_command(ctx, kfp_api, run
     assert runs() == []
 
 
-def test_commands_are_those_of_juju_2_under_juju_2():
+def test_commands_use_juju_2_syntax_under_juju_2():
     ctx = trainer(juju_version="2.9.53")
     out = ctx.run(ctx.on.config_changed(), unrelated_state(leader=True))
     assert "juju relate trainer:kfp-api kfp-api:kfp-api" in out.unit_status.message
 
 
-def test_the_leader_publishes_the_versions_of_the_interface(ctx):
+def test_leader_publishes_the_supported_interface_versions(ctx):
     # GIVEN relations whose other sides have said nothing yet
     relations = {ops.testing.Relation("kfp-api"), ops.testing.Relation("object-storage")}
     # WHEN an event comes
@@ -44,7 +44,7 @@ def test_the_leader_publishes_the_versions_of_the_interface(ctx):
     assert isinstance(out.unit_status, ops.WaitingStatus)
 
 
-def test_a_unit_that_does_not_lead_publishes_nothing(ctx):
+def test_follower_publishes_nothing(ctx):
     relation = ops.testing.Relation("kfp-api")
     out = ctx.run(ctx.on.config_changed(), unrelated_state(leader=False, relations={relation}))
     assert out.get_relation(relation.id).local_app_data == {}
@@ -63,7 +63,7 @@ def test_a_unit_that_does_not_lead_publishes_nothing(ctx):
         "service-name: {a: 1}\nservice-port: 8888\n",
     ],
 )
-def test_wrong_data_of_kfp_api_is_blocked(ctx, state, kfp_api, data, runs):
+def test_wrong_kfp_api_data_blocks(ctx, state, kfp_api, data, runs):
     wrong = dataclasses.replace(kfp_api, remote_app_data={"data": data})
     out = ctx.run(
         ctx.on.relation_changed(wrong),
@@ -77,7 +77,7 @@ def test_wrong_data_of_kfp_api_is_blocked(ctx, state, kfp_api, data, runs):
 
 
 @pytest.mark.parametrize("missing", ["service", "port"])
-def test_incomplete_data_of_object_storage_is_blocked_without_a_secret(
+def test_incomplete_object_storage_data_blocks_without_showing_a_secret(
     ctx, state, object_storage, missing, sandbox
 ):
     data = yaml.safe_load(object_storage.remote_app_data["data"])
@@ -91,7 +91,7 @@ def test_incomplete_data_of_object_storage_is_blocked_without_a_secret(
 
 
 @pytest.mark.parametrize("keys", [{}, {"access-key": "", "secret-key": ""}])
-def test_object_storage_without_keys_is_waited_for(ctx, state, object_storage, keys):
+def test_object_storage_without_keys_is_waiting(ctx, state, object_storage, keys):
     data = yaml.safe_load(object_storage.remote_app_data["data"])
     data = {name: value for name, value in data.items() if not name.endswith("-key")} | keys
     related = dataclasses.replace(object_storage, remote_app_data={"data": yaml.safe_dump(data)})
@@ -102,27 +102,27 @@ def test_object_storage_without_keys_is_waited_for(ctx, state, object_storage, k
 
 @pytest.mark.parametrize("others", [{}, {"trainer_1": "active"}, {"trainer_1": "dying"}])
 @pytest.mark.parametrize("leader", [True, False])
-def test_a_unit_that_leaves_asks_for_no_relation(ctx, state, kfp_api, goal_state, others, leader):
+def test_leaving_unit_requests_no_relation(ctx, state, kfp_api, goal_state, others, leader):
     goal_state(trainer_0="dying", **others)
     out = ctx.run(ctx.on.relation_broken(kfp_api), dataclasses.replace(state, leader=leader))
     assert out.unit_status == ops.MaintenanceStatus("the unit is being removed")
 
 
-def test_a_broken_relation_blocks_again(ctx, state, kfp_api):
+def test_broken_relation_blocks(ctx, state, kfp_api):
     out = ctx.run(ctx.on.relation_broken(kfp_api), state)
     assert out.unit_status.name == "blocked"
     assert "no relation kfp-api" in out.unit_status.message
 
 
 @pytest.mark.parametrize("action", ["train", "list-runs", "rollback"])
-def test_an_option_that_cannot_be_is_what_an_action_says_to_mend(ctx, configured, action):
+def test_action_with_a_bad_option_shows_the_command_that_fixes_it(ctx, configured, action):
     with pytest.raises(ops.testing.ActionFailed) as failed:
         ctx.run(ctx.on.action(action), configured(recipe="magic"))
     assert failed.value.message.startswith("recipe must be one of")
     assert failed.value.message.endswith("set it with: juju config trainer recipe=VALUE")
 
 
-def test_what_an_action_asked_for_in_vain_is_not_promised(ctx, state, sandbox):
+def test_failed_action_does_not_promise_a_retry(ctx, state, sandbox):
     sandbox.stop()
     for action in ("train", "list-runs"):
         with pytest.raises(ops.testing.ActionFailed) as failed:
@@ -134,7 +134,7 @@ def test_what_an_action_asked_for_in_vain_is_not_promised(ctx, state, sandbox):
 @pytest.mark.parametrize(
     ("moment", "thing"), [("after", "/runs"), ("before", "/recurringruns")], ids=["lost", "later"]
 )
-def test_a_run_that_was_submitted_is_told_whatever_went_wrong(
+def test_submitted_run_is_returned_despite_a_later_error(
     ctx, configured, proxy, runs, moment, thing
 ):
     # GIVEN a proxy that loses the answer to the run, or a server that takes no schedule
@@ -149,7 +149,7 @@ def test_a_run_that_was_submitted_is_told_whatever_went_wrong(
     assert ctx.action_results["run-id"] == run["run_id"]
 
 
-def test_an_unreachable_server_is_waited_for(ctx, state, sandbox, runs):
+def test_unreachable_server_is_waiting(ctx, state, sandbox, runs):
     sandbox.stop()
     out = ctx.run(ctx.on.config_changed(), state)
     assert isinstance(out.unit_status, ops.WaitingStatus)
@@ -166,7 +166,7 @@ def test_an_unreachable_server_is_waited_for(ctx, state, sandbox, runs):
         (400, ops.BlockedStatus),
     ],
 )
-def test_a_server_that_refuses_shows_in_the_status(ctx, state, proxy, status, kind):
+def test_server_refusal_shows_in_the_status(ctx, state, proxy, status, kind):
     proxy.fault = lambda *_: status
     out = ctx.run(ctx.on.config_changed(), state)
     assert isinstance(out.unit_status, kind)
@@ -175,7 +175,7 @@ def test_a_server_that_refuses_shows_in_the_status(ctx, state, proxy, status, ki
     assert "made to fail" in "".join(log.message for log in ctx.juju_log)
 
 
-def test_a_unit_that_does_not_lead_submits_nothing_and_reports(ctx, state, runs):
+def test_follower_submits_nothing_and_is_standby(ctx, state, runs):
     # GIVEN a follower, and no run
     follower = dataclasses.replace(state, leader=False)
     out = ctx.run(ctx.on.config_changed(), follower)
@@ -188,7 +188,7 @@ def test_a_unit_that_does_not_lead_submits_nothing_and_reports(ctx, state, runs)
     assert len(runs()) == 1
 
 
-def test_a_bad_option_is_blocked_and_submits_nothing(ctx, configured, runs):
+def test_bad_option_blocks_and_submits_nothing(ctx, configured, runs):
     out = ctx.run(ctx.on.config_changed(), configured(epochs=-1))
     assert out.unit_status == ops.BlockedStatus(
         "epochs must be between 0 and 1000, not '-1'; set it with: juju config trainer epochs=VALUE"
@@ -196,7 +196,7 @@ def test_a_bad_option_is_blocked_and_submits_nothing(ctx, configured, runs):
     assert runs() == []
 
 
-def test_what_the_registry_says_can_be_shown(ctx, state, run_action, runs, registry, sandbox):
+def test_registry_texts_are_made_printable(ctx, state, run_action, runs, registry, sandbox):
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
     registry(run["run_id"], accuracy=0.5, reasons=["a\x00b\ud800", "x" * 200_000])
@@ -207,13 +207,13 @@ def test_what_the_registry_says_can_be_shown(ctx, state, run_action, runs, regis
 
 
 @pytest.mark.parametrize("action", ["train", "get-run", "cancel-run"])
-def test_no_result_has_what_a_terminal_obeys(ctx, configured, run_action, action):
+def test_results_have_no_terminal_control_characters(ctx, configured, run_action, action):
     state = ctx.run(ctx.on.config_changed(), configured(dashboard_url="https://kubeflow/\x1b[2J"))
     url = run_action(action, state)["run-url"]
     assert url.startswith("https://kubeflow/\ufffd[2J/_/pipeline/#/runs/details/")
 
 
-def test_no_result_is_longer_than_juju_takes(run_action, registry):
+def test_results_are_truncated_to_jujus_limit(run_action, registry):
     # GIVEN versions whose lines together are longer than an argument of a program may be
     result = {"metrics": {"test": {"accuracy": 0.9}}, "verdict": {"status": "", "reasons": []}}
     wide = {
@@ -232,7 +232,7 @@ def test_no_result_is_longer_than_juju_takes(run_action, registry):
     assert len(told["models"].encode()) < 128 * 1024
 
 
-def test_keys_appear_nowhere(ctx, state, sandbox, runs):
+def test_storage_keys_are_not_shown(ctx, state, sandbox, runs):
     out = ctx.run(ctx.on.config_changed(), state)
     said = json.dumps(
         [

@@ -71,7 +71,7 @@ def test_parameter_that_overrides_an_option_has_its_type(action, kind):
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(TrainerConfig)])
-def test_option_that_is_said_to_start_a_run_starts_one(name):
+def test_option_described_as_starting_a_run_starts_one(name):
     # GIVEN another value of the option, and the options without which it has no effect
     field = FIELDS[name.replace("_", "-")]
     before = TrainerConfig(workspace_size="1Gi", monitor_data="s3://data")
@@ -95,7 +95,7 @@ def configuration_run(config):
     return trainer.runs[0].name
 
 
-def test_what_monitoring_is_given_is_what_its_pipeline_takes():
+def test_monitoring_arguments_match_the_pipelines_parameters():
     arguments = {**TrainerConfig().monitor_arguments, "s3_endpoint": "http://minio:9000"}
     MONITOR.check(arguments)
     assert set(MONITOR.parameters) - set(arguments) == {
@@ -106,14 +106,14 @@ def test_what_monitoring_is_given_is_what_its_pipeline_takes():
     assert MONITOR.parameters["max_images"].default == TrainerConfig().monitor_images
 
 
-def test_a_monitoring_schedule_needs_something_to_look_at():
+def test_monitoring_schedule_requires_monitor_data():
     TrainerConfig(monitor_schedule="@daily", monitor_data="s3://b/p")
     with pytest.raises(OptionError, match="monitor-data must be s3://BUCKET/PREFIX") as caught:
         TrainerConfig(monitor_schedule="@daily")
     assert caught.value.option == "monitor-data"
 
 
-def test_every_option_but_the_charms_own_reaches_the_pipeline():
+def test_every_pipeline_option_reaches_the_pipeline():
     own = {"s3_endpoint": "http://minio:9000", "reason": "action", "pipeline_version": "0a1b"}
     arguments = {**TrainerConfig().arguments, **own}
     SPEC.check(arguments)
@@ -121,7 +121,7 @@ def test_every_option_but_the_charms_own_reaches_the_pipeline():
     assert all(SPEC.parameters[name].default is not None for name in PIPELINES_OWN)
 
 
-def test_with_a_workspace_its_size_and_class_reach_the_other_pipeline():
+def test_workspace_size_and_class_reach_the_workspace_pipeline():
     config = TrainerConfig(workspace_size="1Gi", storage_class="fast")
     own = {"s3_endpoint": "", "reason": "action", "pipeline_version": "0a1b"}
     arguments = {**config.arguments, **own}
@@ -133,7 +133,7 @@ def test_with_a_workspace_its_size_and_class_reach_the_other_pipeline():
     }
 
 
-def test_resources_are_those_of_the_options():
+def test_resources_come_from_the_options():
     resources = TrainerConfig(train_cpu="8", train_memory="16Gi", train_gpu=1).resources
     assert (resources.cpu_limit, resources.memory_limit) == ("8", "16Gi")
     assert resources.accelerators == 1
@@ -141,7 +141,7 @@ def test_resources_are_those_of_the_options():
 
 
 @pytest.mark.parametrize("name", sorted(set(SPEC.parameters) & set(TrainerConfig().arguments)))
-def test_the_pipelines_defaults_are_the_charms(name):
+def test_pipeline_defaults_match_the_options(name):
     if name == "registry":
         assert SPEC.parameters[name].default == ""  # without a charm there is no registry
     else:
@@ -202,7 +202,7 @@ BAD = {
 @pytest.mark.parametrize(
     ("field", "value"), [(field, value) for field, values in BAD.items() for value in values]
 )
-def test_a_bad_value_names_its_option_and_what_it_takes(field, value):
+def test_bad_value_names_its_option_and_the_valid_values(field, value):
     with pytest.raises(OptionError, match="must be") as caught:
         TrainerConfig(**{field: value})
     assert caught.value.option == field.replace("_", "-")
@@ -255,19 +255,19 @@ GOOD = {
 @pytest.mark.parametrize(
     ("field", "value"), [(field, value) for field, values in GOOD.items() for value in values]
 )
-def test_good_values_are_taken(field, value):
+def test_good_values_are_accepted(field, value):
     config = TrainerConfig(**{field: value})
     assert getattr(config, field) == value
     (IN_WORKSPACE if config.workspace_size else SPEC).check({**config.arguments, "s3_endpoint": ""})
 
 
-def test_all_options_are_tried_above():
+def test_good_and_bad_values_cover_all_options():
     tried = set(BAD) & set(GOOD)
     assert tried == {f.name for f in dataclasses.fields(TrainerConfig) if f.type != "bool"}
 
 
 @given(text=st.text(), number=st.integers(), ratio=st.floats())
-def test_whatever_is_given_the_answer_is_a_config_or_an_option_error(text, number, ratio):
+def test_any_value_gives_a_config_or_an_option_error(text, number, ratio):
     for field in dataclasses.fields(TrainerConfig):
         value = {"str": text, "int": number, "float": ratio, "bool": bool(number)}[str(field.type)]
         try:
@@ -280,7 +280,7 @@ def test_whatever_is_given_the_answer_is_a_config_or_an_option_error(text, numbe
             )
 
 
-def test_parameters_of_the_action_go_over_the_options():
+def test_action_parameters_override_options():
     config = TrainerConfig(epochs=3, seed=1)
     params = TrainParams(epochs=0, recipe="notebook", learning_rate=0.01)
     changed = params.apply_to(config)
@@ -302,13 +302,13 @@ def test_parameters_of_the_action_go_over_the_options():
         if field in {f.name for f in dataclasses.fields(TrainParams)}
     ],
 )
-def test_a_bad_parameter_names_itself(field, value):
+def test_bad_parameter_is_named(field, value):
     with pytest.raises(OptionError) as caught:
         TrainParams(**{field: value}).apply_to(TrainerConfig())
     assert caught.value.option == field.replace("_", "-")
 
 
-def test_a_note_is_bounded():
+def test_note_length_is_limited():
     TrainParams(note="x" * 1000)
     with pytest.raises(OptionError, match="note must be at most 1000"):
         TrainParams(note="x" * 1001)

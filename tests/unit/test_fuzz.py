@@ -125,7 +125,7 @@ def refused(config):
 @example(config={"schedule": "*/0 * * * *"})
 @example(config={"learning-rate": float("nan")})
 @example(config={"training-image": "a\n"})
-def test_any_configuration_ends_in_a_status_that_names_the_option(context, nowhere, config):
+def test_any_invalid_option_is_named_in_the_status(context, nowhere, config):
     config = {name: value for name, value in config.items() if name != "profile"}
     option = refused(config)
     out = context.run(context.on.config_changed(), state(nowhere, config))
@@ -144,7 +144,7 @@ def test_any_configuration_ends_in_a_status_that_names_the_option(context, nowhe
 @fuzz(60)
 @given(profile=TEXT, owner=TEXT)
 @example(profile="a", owner="'")
-def test_any_profile_is_refused_by_name_or_asked_for(context, nowhere, profile, owner):
+def test_any_profile_is_rejected_or_requested(context, nowhere, profile, owner):
     option = refused({"profile": profile, "profile-owner": owner})
     out = context.run(
         context.on.config_changed(),
@@ -171,7 +171,7 @@ def asked(draw):
 @example(action=("get-run", {"run-id": "../x"}))
 @example(action=("train", {"note": "n" * 1001}))
 @example(action=("promote", {"version": -1}))
-def test_any_action_answers_or_fails_in_words(context, nowhere, action):
+def test_any_action_returns_or_fails_with_a_message(context, nowhere, action):
     name, params = action
     before = state(nowhere, {"monitor-data": "s3://mlpipeline/production"})
     try:
@@ -211,7 +211,7 @@ def one_option(draw):
 @given(config=one_option(), note=TEXT)
 @example(config={"dashboard-url": "https://h:99999/\u202e"}, note="a\x00b")
 @example(config={"registry-prefix": "\u0661"}, note="")
-def test_what_is_taken_is_submitted(context, servers, config, note):
+def test_accepted_options_are_submitted(context, servers, config, note):
     assume(refused(config) is None)
     out = context.run(context.on.config_changed(), state(servers, config))
     # A bucket that is not there is waited for.
@@ -232,7 +232,7 @@ def test_what_is_taken_is_submitted(context, servers, config, note):
 @example(host="foo bar", namespace=None, key="k")
 @example(host="127.0.0.1", namespace=None, key="k\n")
 @example(host="127.0.0.1", namespace=None, key="k\x00")
-def test_any_object_storage_is_refused_or_asked(context, servers, host, namespace, key):
+def test_any_object_storage_data_is_rejected_or_used(context, servers, host, namespace, key):
     api = next(each for each in servers if each.endpoint == "kfp-api")
     told = related(1, 1, key, key, service=host, namespace=namespace)
     storage = next(each for each in told if each.endpoint == "object-storage")
@@ -242,7 +242,7 @@ def test_any_object_storage_is_refused_or_asked(context, servers, host, namespac
     assert "object" in out.unit_status.message
 
 
-def test_what_is_fuzzed_is_all_there_is():
+def test_fuzzing_covers_every_option_and_action():
     assert {option["type"] for option in OPTIONS.values()} <= set(KINDS)
     assert {kind for params in ACTIONS.values() for kind in params.values()} <= set(KINDS)
     assert {field.name.replace("_", "-") for field in dataclasses.fields(TrainerConfig)} == set(

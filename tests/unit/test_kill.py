@@ -10,7 +10,7 @@ from tests.processes import start_sandbox
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 7))
-def test_a_server_killed_at_any_request_ends_in_one_run(
+def test_server_killed_at_any_request_leaves_one_run(
     ctx, state, proxy, http_client, tmp_path, number, moment
 ):
     # GIVEN a sandbox in a process of its own, which dies at the n-th request of a hook

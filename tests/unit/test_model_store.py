@@ -15,7 +15,7 @@ from k8s.config_maps import ConfigMaps
 from sandbox import Sandbox
 
 
-def test_object_storage_is_asked_past_the_models_proxy(ctx, state, three_versions, monkeypatch):
+def test_object_storage_requests_bypass_the_model_proxy(ctx, state, three_versions, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -34,7 +34,7 @@ def forgetful(monkeypatch):
 
 
 @pytest.mark.parametrize(("action", "params"), [("promote", {"version": 1}), ("rollback", {})])
-def test_a_server_without_conditions_moves_no_champion_where_there_is_no_cluster(
+def test_champion_cannot_move_without_conditional_writes_or_kubernetes(
     run_action, three_versions, request, monkeypatch, action, params
 ):
     monkeypatch.delenv("KUBECONFIG", raising=False)
@@ -46,7 +46,9 @@ def test_a_server_without_conditions_moves_no_champion_where_there_is_no_cluster
 
 
 @pytest.mark.usefixtures("forgetful")
-def test_no_run_is_submitted_where_its_model_could_not_be_published(ctx, state, runs, monkeypatch):
+def test_no_run_is_submitted_without_conditional_writes_or_kubernetes(
+    ctx, state, runs, monkeypatch
+):
     # GIVEN an S3 server without conditional writes, and no Kubernetes
     monkeypatch.delenv("KUBECONFIG", raising=False)
     # WHEN the relations are made THEN the status tells at once, in what Juju shows of it
@@ -79,9 +81,7 @@ class TestThroughKubernetes:
         monkeypatch.setenv("AWS_REGION", "us-east-1")
         return open_registry("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
 
-    def test_the_champion_moves_and_the_steps_follow(
-        self, ctx, state, run_action, three_versions, steps
-    ):
+    def test_charm_and_steps_move_the_champion(self, ctx, state, run_action, three_versions, steps):
         # GIVEN the leader, which saw the relation first
         out = ctx.run(ctx.on.config_changed(), state)
         assert isinstance(out.unit_status, ops.ActiveStatus)
@@ -92,7 +92,7 @@ class TestThroughKubernetes:
         steps.move_champion(2, after=5, reason="better")
         assert run_action("list-models")["champion"] == "2"
 
-    def test_a_step_that_moves_it_at_the_same_time_counts(
+    def test_promote_fails_if_a_step_moves_the_champion_first(
         self, run_action, three_versions, steps, monkeypatch
     ):
         # GIVEN a step that moves it between our look and our move
@@ -108,7 +108,7 @@ class TestThroughKubernetes:
             run_action("promote", version=1)
         assert run_action("list-models")["champion"] == "2"
 
-    def test_runs_elsewhere_are_not_submitted(self, ctx, state, runs):
+    def test_run_in_another_namespace_is_not_submitted(self, ctx, state, runs):
         ctx.run(ctx.on.config_changed(), state)
         (run,) = runs()
         # WHEN runs move to another namespace than the one that the registry names
@@ -123,7 +123,7 @@ class TestThroughKubernetes:
         assert run["run_id"] in {each["run_id"] for each in runs()}
         assert len(runs()) == 1
 
-    def test_missing_rights_are_told_with_what_gives_them(self, ctx, state, runs, sandbox):
+    def test_missing_permissions_show_the_command_that_grants_them(self, ctx, state, runs, sandbox):
         # GIVEN a token that the cluster does not take
         kubeconfig = json.loads(sandbox.kubeconfig.read_text())
         kubeconfig["users"][0]["user"]["token"] = "another"
@@ -136,7 +136,7 @@ class TestThroughKubernetes:
         assert len(out.unit_status.message) <= 120
         assert runs() == []
 
-    def test_an_api_server_that_is_away_is_waited_for(self, ctx, state, runs, sandbox):
+    def test_unreachable_api_server_is_waiting(self, ctx, state, runs, sandbox):
         kubeconfig = json.loads(sandbox.kubeconfig.read_text())
         kubeconfig["clusters"][0]["cluster"]["server"] = "http://127.0.0.1:1"
         sandbox.kubeconfig.write_text(json.dumps(kubeconfig))
@@ -146,9 +146,7 @@ class TestThroughKubernetes:
         assert runs() == []
 
 
-def test_a_move_asks_the_server_once_whether_it_honours_conditions(
-    run_action, three_versions, monkeypatch
-):
+def test_promote_probes_conditional_writes_once(run_action, three_versions, monkeypatch):
     put, paths = obstore.put, []
 
     def counted(store, path, *args, **kwargs):
@@ -166,9 +164,7 @@ def test_a_move_asks_the_server_once_whether_it_honours_conditions(
 @pytest.mark.parametrize(
     ("action", "params"), [("promote", {"version": 1}), ("rollback", {}), ("list-models", {})]
 )
-def test_an_unreachable_registry_fails_the_action(
-    state, run_action, object_storage, action, params
-):
+def test_unreachable_registry_fails_the_action(state, run_action, object_storage, action, params):
     data = yaml.safe_load(object_storage.remote_app_data["data"]) | {"port": 1}
     elsewhere = dataclasses.replace(
         object_storage,
@@ -205,7 +201,7 @@ MANIFEST = {
     ],
     ids=lambda wrong: str(wrong)[:40],
 )
-def test_a_manifest_that_is_none_is_told_and_nothing_breaks(ctx, configured, registry, wrong, runs):
+def test_invalid_manifest_blocks_and_training_continues(ctx, configured, registry, wrong, runs):
     registry.put("3/manifest.json", wrong)
     registry.put("champion/00000001.json", {"version": 3})
     out = ctx.run(ctx.on.config_changed(), configured(retrain_after=1))
@@ -215,7 +211,7 @@ def test_a_manifest_that_is_none_is_told_and_nothing_breaks(ctx, configured, reg
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b"9" * 5000])
-def test_an_object_that_is_no_json_is_told(ctx, state, registry, content):
+def test_invalid_json_object_is_named(ctx, state, registry, content):
     obstore.put(registry.store, "champion/00000001.json", content)
     out = ctx.run(ctx.on.config_changed(), state)
     assert "champion/00000001.json is not a JSON object" in out.unit_status.message
@@ -230,7 +226,7 @@ def test_an_object_that_is_no_json_is_told(ctx, state, registry, content):
         (503, "SlowDown", ops.WaitingStatus, "retries at the next update-status"),
     ],
 )
-def test_a_refusal_of_object_storage_says_what_to_do(
+def test_object_storage_refusal_shows_the_remedy(
     ctx, state, object_storage, httpserver, runs, status, code, kind, says
 ):
     # GIVEN an S3 server that answers so
@@ -249,7 +245,7 @@ def test_a_refusal_of_object_storage_says_what_to_do(
 
 
 @pytest.mark.parametrize("pointer", [{}, {"version": 7}, {"version": "../../x"}, {"version": None}])
-def test_a_champion_that_is_not_there_is_told(ctx, state, registry, pointer):
+def test_champion_without_a_version_blocks(ctx, state, registry, pointer):
     registry.put("champion/00000001.json", pointer)
     out = ctx.run(ctx.on.config_changed(), state)
     assert isinstance(out.unit_status, ops.BlockedStatus)
@@ -270,7 +266,7 @@ def away(object_storage):
     return take
 
 
-def test_without_object_storage_no_run_is_submitted_that_could_only_fail(ctx, state, away, runs):
+def test_no_run_is_submitted_without_object_storage(ctx, state, away, runs):
     out = ctx.run(ctx.on.config_changed(), away(state))
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert "object storage" in out.unit_status.message
@@ -281,7 +277,7 @@ def test_without_object_storage_no_run_is_submitted_that_could_only_fail(ctx, st
 
 
 @pytest.mark.parametrize("option", ["schedule", "monitor-schedule"])
-def test_where_the_registry_may_not_be_written_all_else_is_done(
+def test_schedules_and_runs_stop_while_the_registry_is_unwritable(
     ctx, state, sandbox, runs, schedules, option
 ):
     # GIVEN a schedule, and a run of the configuration

@@ -192,7 +192,7 @@ def bindings(admin, namespace=PROFILE):
     return list(admin.list(RoleBinding, namespace=namespace))
 
 
-def test_without_trust_nothing_is_made_and_the_status_says_what_to_run(
+def test_untrusted_charm_creates_nothing_and_shows_the_command(
     ctx, admin, untrusted, in_profile, proxy
 ):
     out = ctx.run(ctx.on.config_changed(), in_profile)
@@ -202,7 +202,7 @@ def test_without_trust_nothing_is_made_and_the_status_says_what_to_run(
     assert not proxy.requests
 
 
-def test_with_trust_the_profile_is_made_bound_and_used(ctx, admin, trusted, in_profile, proxy):
+def test_trusted_charm_creates_binds_and_uses_the_profile(ctx, admin, trusted, in_profile, proxy):
     # WHEN there is no profile, THEN it is created and its namespace waited for
     out = ctx.run(ctx.on.config_changed(), in_profile)
     assert isinstance(out.unit_status, ops.WaitingStatus)
@@ -233,7 +233,7 @@ def test_with_trust_the_profile_is_made_bound_and_used(ctx, admin, trusted, in_p
     assert bindings(admin)[0].metadata.resourceVersion == version
 
 
-def test_the_binding_alone_is_enough_for_pipelines_and_for_no_more(ctx, admin, trusted, in_profile):
+def test_role_binding_grants_pipelines_access_only(ctx, admin, trusted, in_profile):
     ctx.run(ctx.on.config_changed(), in_profile)
     controller(admin)
     ctx.run(ctx.on.update_status(), in_profile)
@@ -250,7 +250,7 @@ def test_the_binding_alone_is_enough_for_pipelines_and_for_no_more(ctx, admin, t
     assert not may("create", "pipelines.kubeflow.org", "runs", "default")
 
 
-def test_another_profile_and_removal_leave_no_rights_behind(ctx, admin, trusted, in_profile):
+def test_profile_change_and_removal_delete_role_bindings(ctx, admin, trusted, in_profile):
     ctx.run(ctx.on.config_changed(), in_profile)
     controller(admin)
     ctx.run(ctx.on.update_status(), in_profile)
@@ -266,7 +266,7 @@ def test_another_profile_and_removal_leave_no_rights_behind(ctx, admin, trusted,
     assert admin.get(Profile, other)
 
 
-def test_the_reason_of_a_run_that_cannot_start_is_told(ctx, admin, trusted, in_profile, runs):
+def test_status_shows_why_a_run_cannot_start(ctx, admin, trusted, in_profile, runs):
     # GIVEN a run, and a pod of it whose image nobody can pull
     ctx.run(ctx.on.config_changed(), in_profile)
     controller(admin)
@@ -409,7 +409,7 @@ def pods_of(admin, run_id):
     return list(admin.list(Pod, namespace=PROFILE, labels={"pipeline/runid": run_id}))
 
 
-def test_claim_that_completed_pods_hold_goes_with_them(ctx, admin, workspace, mounted, sandbox):
+def test_claim_held_by_completed_pods_is_deleted_with_them(ctx, admin, workspace, mounted, sandbox):
     # GIVEN a claim that the pipeline deleted at its end, and that completed pods hold
     other = f"""
     apiVersion: v1
@@ -432,7 +432,9 @@ def test_claim_that_completed_pods_hold_goes_with_them(ctx, admin, workspace, mo
     assert not claims(admin)["somebody-elses"].metadata.deletionTimestamp
 
 
-def test_claim_of_a_failed_run_goes_and_its_reason_stays(ctx, admin, workspace, mounted, sandbox):
+def test_claim_of_a_failed_run_is_deleted_and_its_reason_kept(
+    ctx, admin, workspace, mounted, sandbox
+):
     sandbox.set_run_state(mounted, "FAILED")
     # GIVEN pods whose end Argo has not seen yet
     finalizer = "workflows.argoproj.io/status"
@@ -456,7 +458,7 @@ def test_claim_of_a_failed_run_goes_and_its_reason_stays(ctx, admin, workspace, 
 
 
 @pytest.mark.usefixtures("argo")
-def test_message_of_the_workflow_is_read_where_no_pod_failed(ctx, admin, workspace, runs, sandbox):
+def test_workflow_message_is_read_if_no_pod_failed(ctx, admin, workspace, runs, sandbox):
     (run,) = runs()
     message = "workflow is longer than maximum allowed size. compressed size 9 > maxSize 1"
     workflow = Workflow(
@@ -539,7 +541,7 @@ def says(admin, **status):
     )
 
 
-def test_without_kserve_the_status_says_what_to_do(ctx, admin, in_kserve):
+def test_missing_kserve_shows_the_remedy(ctx, admin, in_kserve):
     if any(
         "inferenceservices" in crd.metadata.name for crd in admin.list(CustomResourceDefinition)
     ):
@@ -551,7 +553,7 @@ def test_without_kserve_the_status_says_what_to_do(ctx, admin, in_kserve):
 
 
 @pytest.mark.usefixtures("kserve")
-def test_kserves_schema_takes_the_service_and_keeps_every_field_of_it(ctx, admin, in_kserve):
+def test_kserve_schema_accepts_every_field_of_the_service(ctx, admin, in_kserve):
     state = dataclasses.replace(in_kserve, config={**in_kserve.config, "canary-traffic": 25})
     out = ctx.run(ctx.on.config_changed(), state)
     assert (
@@ -577,7 +579,7 @@ def test_kserves_schema_takes_the_service_and_keeps_every_field_of_it(ctx, admin
 
 
 @pytest.mark.usefixtures("kserve")
-def test_the_service_is_followed_moved_and_taken_away(ctx, admin, in_kserve):
+def test_service_is_followed_moved_and_removed(ctx, admin, in_kserve):
     out = ctx.run(ctx.on.config_changed(), in_kserve)
     now = "2026-01-01T00:00:00Z"
     failed = {"type": "Ready", "status": "False", "reason": "PredictorNotReady"}

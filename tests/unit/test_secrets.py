@@ -64,15 +64,13 @@ def places_with(secrets, texts):
     ]
 
 
-def test_the_search_finds_what_is_there(tmp_path, sandbox):
+def test_secret_search_finds_a_planted_secret(tmp_path, sandbox):
     (tmp_path / "leak").write_text(f"key={sandbox.secret_key};")
     found = places_with({"secret": sandbox.secret_key}, written(tmp_path))
     assert found == [("secret", str(tmp_path / "leak"))]
 
 
-def test_nothing_that_the_charm_says_or_writes_holds_a_secret(
-    ctx, state, sandbox, proxy, kubernetes, caplog
-):
+def test_charm_output_contains_no_secret(ctx, state, sandbox, proxy, kubernetes, caplog):
     # GIVEN a related trainer in a profile, and everything logged
     caplog.set_level(logging.DEBUG)
     secrets = {
@@ -123,7 +121,7 @@ def test_nothing_that_the_charm_says_or_writes_holds_a_secret(
     assert places_with(secrets, said) == []
 
 
-def test_nothing_that_a_run_writes_holds_its_keys(tmp_path, capfd):
+def test_run_output_contains_no_keys(tmp_path, capfd):
     # GIVEN a step that takes its keys from the Secret
     package = tmp_path / "package.yaml"
     compiler.Compiler().compile(using_keys, str(package))

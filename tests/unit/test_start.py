@@ -46,12 +46,12 @@ def imported(then=""):
 
 
 @pytest.mark.parametrize("then", ["", IDLE], ids=["start", "idle"])
-def test_what_asks_nobody_imports_no_client(then):
+def test_event_without_requests_imports_no_client(then):
     late, _ = imported(then)
     assert late == []
 
 
-def test_a_start_imports_few_packages():
+def test_start_imports_few_packages():
     _, packages = imported()
     ours = {path.stem for path in (ROOT / "src").iterdir()} | {
         "kfp_ops",

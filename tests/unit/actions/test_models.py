@@ -16,7 +16,7 @@ from tests.builders import sdi
 from tests.fakes.fault_proxy import FaultProxy
 
 
-def test_list_models_tells_the_newest_first_and_which_serves(run_action, three_versions):
+def test_list_models_lists_newest_first_and_marks_the_champion(run_action, three_versions):
     told = run_action("list-models", limit=2)
     assert told["count"] == "2"
     assert told["champion"] == "3"
@@ -26,7 +26,7 @@ def test_list_models_tells_the_newest_first_and_which_serves(run_action, three_v
     ]
 
 
-def test_versions_that_were_removed_cost_list_models_nothing(
+def test_list_models_sends_no_requests_for_removed_versions(
     run_action, three_versions, registry, object_storage, state
 ):
     # GIVEN the claims of versions that are not there any more,
@@ -49,7 +49,7 @@ def test_versions_that_were_removed_cost_list_models_nothing(
         assert asked() == before
 
 
-def test_list_models_compares_reasons_and_times(run_action, registry, three_versions):
+def test_list_models_shows_reasons_and_serving_times(run_action, registry, three_versions):
     # GIVEN a model that was trained for a reason, and moves of the champion forth and back
     registry("run-5", accuracy=0.94, version=5, reason="new data")
     run_action("rollback")
@@ -64,17 +64,19 @@ def test_list_models_compares_reasons_and_times(run_action, registry, three_vers
 
 
 @pytest.mark.parametrize("moved", ["yesterday", 5])
-def test_a_move_at_no_time_is_told(run_action, registry, three_versions, moved):
+def test_list_models_rejects_a_move_without_a_valid_time(
+    run_action, registry, three_versions, moved
+):
     registry.put("champion/00000006.json", {"version": 3, "run_id": "r", "moved_at": moved})
     with pytest.raises(ops.testing.ActionFailed, match=r"champion/00000006\.json"):
         run_action("list-models")
 
 
-def test_without_models_the_list_is_empty(run_action):
+def test_list_models_is_empty_without_models(run_action):
     assert run_action("list-models") == {"count": "0", "models": ""}
 
 
-def test_predict_tells_what_the_champion_sees_and_what_it_is(run_action, three_versions):
+def test_predict_returns_the_published_prediction_and_label(run_action, three_versions):
     assert run_action("predict", image_number=1) == {
         "version": "3",
         "served-by": "registry",
@@ -96,7 +98,7 @@ def test_predict_tells_what_the_champion_sees_and_what_it_is(run_action, three_v
         ({"version": 4}, "version 4 kept no answers"),
     ],
 )
-def test_predict_says_what_it_cannot_tell(run_action, three_versions, params, says):
+def test_predict_rejects_an_unknown_version_or_image(run_action, three_versions, params, says):
     with pytest.raises(ops.testing.ActionFailed) as failed:
         run_action("predict", **params)
     assert says in failed.value.message
@@ -111,18 +113,18 @@ def test_predict_says_what_it_cannot_tell(run_action, three_versions, params, sa
         {"classes": ["a"], "label": [0], "predicted": [math.inf], "confidence": [1]},
     ],
 )
-def test_predictions_that_are_none_are_told(run_action, three_versions, registry, wrong):
+def test_predict_rejects_incomplete_predictions(run_action, three_versions, registry, wrong):
     registry.put("3/predictions.json", wrong)
     with pytest.raises(ops.testing.ActionFailed, match=r"predictions.json is not complete"):
         run_action("predict")
 
 
-def test_without_a_champion_there_is_nobody_to_ask(run_action):
+def test_predict_without_a_champion_fails(run_action):
     with pytest.raises(ops.testing.ActionFailed, match="no model serves yet"):
         run_action("predict")
 
 
-def test_promote_moves_the_champion_and_the_status_tells(ctx, state, run_action, three_versions):
+def test_promote_moves_the_champion_and_updates_the_status(ctx, state, run_action, three_versions):
     told = run_action("promote", version=1, reason="it is smaller")
     assert told == {"champion": "1", "accuracy": "0.9100", "run-id": "run-1"}
     out = ctx.run(ctx.on.update_status(), state)
@@ -131,14 +133,14 @@ def test_promote_moves_the_champion_and_the_status_tells(ctx, state, run_action,
     assert run_action("promote", version=1)["champion"] == "1"
 
 
-def test_rollback_goes_to_the_one_before_and_back(run_action, three_versions):
+def test_rollback_alternates_between_the_last_two_champions(run_action, three_versions):
     assert run_action("rollback")["champion"] == "2"
     assert run_action("rollback")["champion"] == "3"
     assert run_action("promote", version=1)["champion"] == "1"
     assert run_action("rollback")["champion"] == "3"
 
 
-def test_the_trainings_registry_reads_what_the_charm_moved(
+def test_pipeline_step_sees_the_charms_champion_moves(
     run_action, three_versions, sandbox, monkeypatch
 ):
     # GIVEN the package that the pipeline's steps use
@@ -160,7 +162,7 @@ def test_the_trainings_registry_reads_what_the_charm_moved(
     assert theirs.rolled_back() == set()
 
 
-def test_a_move_that_comes_between_is_told_and_kept(
+def test_promote_fails_if_another_writer_moves_the_champion_first(
     run_action, three_versions, sandbox, registry, monkeypatch
 ):
     # GIVEN somebody who moves the champion between our look and our move
@@ -178,7 +180,7 @@ def test_a_move_that_comes_between_is_told_and_kept(
     assert run_action("list-models")["champion"] == "2"
 
 
-def test_a_version_that_is_removed_while_it_is_promoted_leaves_the_champion(
+def test_promote_of_a_version_removed_meanwhile_keeps_the_champion(
     run_action, three_versions, registry, monkeypatch
 ):
     # GIVEN a step that removes version 1 between our look and our move
@@ -212,14 +214,14 @@ def test_a_version_that_is_removed_while_it_is_promoted_leaves_the_champion(
         ("list-models", {"limit": 0}, "limit must be"),
     ],
 )
-def test_what_cannot_be_done_with_models_is_told(run_action, three_versions, action, params, words):
+def test_model_action_rejects_bad_parameters(run_action, three_versions, action, params, words):
     with pytest.raises(ops.testing.ActionFailed) as failed:
         run_action(action, **params)
     assert words in failed.value.message
     assert run_action("list-models")["champion"] == "3"
 
 
-def test_without_another_champion_there_is_nothing_to_go_back_to(run_action, registry):
+def test_rollback_without_a_previous_champion_fails(run_action, registry):
     with pytest.raises(ops.testing.ActionFailed, match="no other version has served"):
         run_action("rollback")
     registry("run-1", accuracy=0.9, version=1)
@@ -228,15 +230,13 @@ def test_without_another_champion_there_is_nothing_to_go_back_to(run_action, reg
 
 
 @pytest.mark.parametrize(("action", "params"), [("promote", {"version": 1}), ("rollback", {})])
-def test_another_unit_moves_nothing(state, run_action, three_versions, action, params):
+def test_follower_cannot_move_the_champion(state, run_action, three_versions, action, params):
     with pytest.raises(ops.testing.ActionFailed, match="only the leader"):
         run_action(action, state=dataclasses.replace(state, leader=False), **params)
     assert run_action("list-models")["champion"] == "3"
 
 
-def test_a_move_to_a_version_that_was_being_removed_does_not_count(
-    ctx, state, run_action, registry
-):
+def test_move_to_a_removed_version_is_ignored(ctx, state, run_action, registry):
     registry("one", accuracy=0.91, version=9)
     registry("two", accuracy=0.92, version=10)
     registry.put("removed/00000003.json", {"version": 3})

@@ -56,9 +56,7 @@ def data(raw):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "P", "1"])
-def test_predict_asks_the_served_model_about_an_own_image(
-    run_action, serving, served, httpserver, mode
-):
+def test_predict_sends_the_image_to_the_served_model(run_action, serving, served, httpserver, mode):
     served()
     image = picture(mode)
     assert run_action("predict", state=serving, image=png(image)) == {
@@ -74,7 +72,7 @@ def test_predict_asks_the_served_model_about_an_own_image(
     assert bytes(level for row in rows for level in row) == image.convert("L").tobytes()
 
 
-def test_lines_in_the_base64_do_not_matter(run_action, serving, served):
+def test_base64_may_contain_line_breaks(run_action, serving, served):
     served()
     text = png(picture())
     lines = "\n".join(text[at : at + 76] for at in range(0, len(text), 76))
@@ -128,9 +126,7 @@ WITH_TRANSPARENT_GREY = made(header(), chunk(b"tRNS", b"\0\7"), data(bytes(29 * 
         ({"image": WHOLE, "version": 2}, "version must be left out where image is given"),
     ],
 )
-def test_an_own_image_that_cannot_be_is_refused(
-    run_action, serving, served, httpserver, params, says
-):
+def test_predict_rejects_an_invalid_image(run_action, serving, served, httpserver, params, says):
     served()
     with pytest.raises(ops.testing.ActionFailed) as failed:
         run_action("predict", state=serving, **params)
@@ -140,7 +136,7 @@ def test_an_own_image_that_cannot_be_is_refused(
     assert not [request for request, _ in httpserver.log if ":predict" in request.path]
 
 
-def test_only_a_served_model_sees_an_own_image(run_action, serving, three_versions):
+def test_predict_with_an_image_requires_serving(run_action, serving, three_versions):
     with pytest.raises(ops.testing.ActionFailed) as failed:
         run_action("predict", state=off(serving), image=WHOLE)
     assert failed.value.message == (
@@ -156,7 +152,7 @@ def test_only_a_served_model_sees_an_own_image(run_action, serving, three_versio
         (True, "KServe does not serve a model yet: none is there"),
     ],
 )
-def test_an_own_image_waits_for_the_served_model(
+def test_predict_with_an_image_requires_a_ready_model(
     run_action, kubernetes, serving, served, gone, says
 ):
     served(conditions=[{**NOT_READY, "reason": "RevisionMissing"}])
@@ -167,7 +163,7 @@ def test_an_own_image_waits_for_the_served_model(
     assert failed.value.message == f"{says}; wait until it does: juju status trainer"
 
 
-def test_a_served_model_without_names_of_classes_is_told(run_action, serving, served, registry):
+def test_predict_rejects_a_model_without_class_names(run_action, serving, served, registry):
     served()
     registry.put("3/predictions.json", {"classes": 1, "label": [0]})
     with pytest.raises(ops.testing.ActionFailed, match=r"predictions\.json is not complete"):

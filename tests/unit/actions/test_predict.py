@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.kserve import SERVICE
 
 
-def test_predict_asks_the_model_that_is_served(run_action, serving, served, httpserver):
+def test_predict_sends_the_test_image_to_the_served_model(run_action, serving, served, httpserver):
     served()
     assert run_action("predict", state=serving, image_number=1) == {
         "version": "3",
@@ -25,9 +25,7 @@ def test_predict_asks_the_model_that_is_served(run_action, serving, served, http
     assert [pixel for row in image for pixel in row] == [*range(256), *[0] * 528]
 
 
-def test_predict_asks_whoever_has_traffic_while_a_canary_has_a_part(
-    run_action, ctx, serving, served
-):
+def test_predict_uses_the_unversioned_path_during_a_canary(run_action, ctx, serving, served):
     config = {**serving.config, "canary-traffic": 20}
     state = ctx.run(ctx.on.config_changed(), dataclasses.replace(serving, config=config))
     served(path="/v1/models/kubeflow--trainer:predict")
@@ -38,9 +36,7 @@ def test_predict_asks_whoever_has_traffic_while_a_canary_has_a_part(
 
 
 @pytest.mark.parametrize("params", [{}, {"version": 2}])
-def test_predict_tells_the_published_answer_where_nothing_else_answers(
-    run_action, serving, served, params
-):
+def test_predict_falls_back_to_the_published_prediction(run_action, serving, served, params):
     if params:
         served()  # but a version that is named is told as it was published
     assert run_action("predict", state=serving, **params)["served-by"] == "registry"
@@ -62,9 +58,7 @@ def test_predict_tells_the_published_answer_where_nothing_else_answers(
         ({"address": None}, "cannot be reached"),
     ],
 )
-def test_a_served_model_that_does_not_answer_fails_the_action(
-    run_action, serving, served, how, says
-):
+def test_predict_fails_if_the_served_model_does_not_respond(run_action, serving, served, how, says):
     served(**how)
     with pytest.raises(ops.testing.ActionFailed) as failed:
         run_action("predict", state=serving)
@@ -80,7 +74,7 @@ def test_a_served_model_that_does_not_answer_fails_the_action(
         ({"test_images": "images"}, 2, "knows the images 0 to 1"),
     ],
 )
-def test_test_images_that_are_not_there_are_told(
+def test_predict_fails_without_the_test_image(
     run_action, serving, served, registry, data, image, says
 ):
     served()
@@ -96,7 +90,7 @@ def test_test_images_that_are_not_there_are_told(
         run_action("predict", state=serving, image_number=image)
 
 
-def test_predict_says_when_kubernetes_cannot_be_asked(run_action, serving, kubernetes):
+def test_predict_names_missing_kubernetes_permissions(run_action, serving, kubernetes):
     kubernetes.refuse[f"GET {SERVICE}"] = 403
     with pytest.raises(ops.testing.ActionFailed, match="juju trust"):
         run_action("predict", state=serving)

@@ -10,7 +10,7 @@ import ops.testing
 import pytest
 
 
-def test_list_runs_tells_the_newest_first_and_no_more_than_asked_for(ctx, state, run_action, runs):
+def test_list_runs_lists_newest_first_up_to_the_limit(ctx, state, run_action, runs):
     # GIVEN nothing, then a run of the configuration and three that are asked for
     assert run_action("list-runs")["count"] == "0"
     ctx.run(ctx.on.config_changed(), state)
@@ -28,7 +28,7 @@ def test_list_runs_tells_the_newest_first_and_no_more_than_asked_for(ctx, state,
     assert len(two["runs"].splitlines()) == 2
 
 
-def test_get_run_tells_steps_parameters_and_what_came_of_it(
+def test_get_run_returns_steps_parameters_and_results(
     ctx, state, run_action, sandbox, registry, runs
 ):
     # GIVEN a run that succeeded, with a model that was accepted
@@ -53,14 +53,12 @@ def test_get_run_tells_steps_parameters_and_what_came_of_it(
     assert run["run_id"] in told["run-url"]
 
 
-def test_get_run_of_a_running_run_leaves_out_what_is_not_known(ctx, state, run_action):
+def test_get_run_omits_results_of_a_running_run(ctx, state, run_action):
     ctx.run(ctx.on.config_changed(), state)
     assert not {"accuracy", "loss", "recall", "verdict", "finished-at"} & set(run_action("get-run"))
 
 
-def test_cancel_run_terminates_it_and_it_is_not_submitted_again(
-    ctx, state, run_action, sandbox, runs
-):
+def test_cancelled_run_is_terminated_and_not_submitted_again(ctx, state, run_action, sandbox, runs):
     # GIVEN a run of the configuration
     ctx.run(ctx.on.config_changed(), state)
     # WHEN it is cancelled
@@ -82,7 +80,7 @@ def test_cancel_run_terminates_it_and_it_is_not_submitted_again(
         run_action("cancel-run")
 
 
-def test_another_unit_cancels_nothing(ctx, state, run_action):
+def test_follower_cannot_cancel_a_run(ctx, state, run_action):
     ctx.run(ctx.on.config_changed(), state)
     with pytest.raises(ops.testing.ActionFailed, match="juju run trainer/leader cancel-run"):
         run_action("cancel-run", state=dataclasses.replace(state, leader=False))
@@ -90,7 +88,7 @@ def test_another_unit_cancels_nothing(ctx, state, run_action):
 
 
 @pytest.mark.parametrize("action", ["get-run", "cancel-run"])
-def test_a_run_that_is_not_there_or_not_ours_is_told(ctx, state, run_action, sandbox, action):
+def test_unknown_or_foreign_run_is_rejected(ctx, state, run_action, sandbox, action):
     # GIVEN no run at all
     with pytest.raises(ops.testing.ActionFailed, match="there is no run yet"):
         run_action(action)
@@ -127,7 +125,7 @@ def test_a_run_that_is_not_there_or_not_ours_is_told(ctx, state, run_action, san
         ("cancel-run", {"run_id": 65 * "a"}),
     ],
 )
-def test_a_bad_parameter_of_an_action_on_runs_is_told(run_action, proxy, action, params):
+def test_run_action_rejects_bad_parameters(run_action, proxy, action, params):
     (name,) = params
     with pytest.raises(ops.testing.ActionFailed, match=f"{name.replace('_', '-')} must be"):
         run_action(action, **params)
@@ -135,7 +133,7 @@ def test_a_bad_parameter_of_an_action_on_runs_is_told(run_action, proxy, action,
 
 
 @pytest.mark.parametrize("action", ["list-runs", "get-run", "cancel-run"])
-def test_an_action_on_runs_fails_with_what_happened(ctx, state, run_action, proxy, action):
+def test_run_action_fails_with_the_cause(ctx, state, run_action, proxy, action):
     proxy.fault = lambda *_: 503
     with pytest.raises(ops.testing.ActionFailed, match="Kubeflow Pipelines: "):
         run_action(action)
@@ -144,7 +142,9 @@ def test_an_action_on_runs_fails_with_what_happened(ctx, state, run_action, prox
 
 
 @pytest.mark.parametrize("number", [math.inf, math.nan])
-def test_a_report_with_numbers_without_end_is_told(ctx, state, run_action, runs, registry, number):
+def test_get_run_rejects_a_report_with_non_finite_numbers(
+    ctx, state, run_action, runs, registry, number
+):
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
     report = {"schema_version": 1, "run_id": "m", "version": 1, "images": number, "drift": {}}

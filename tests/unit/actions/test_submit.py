@@ -11,7 +11,7 @@ import kfp_ops
 from tests.builders import unrelated_state
 
 
-def test_train_submits_one_run_each_time_with_its_own_parameters(ctx, state, runs):
+def test_train_submits_one_run_per_call_with_its_parameters(ctx, state, runs):
     # GIVEN a settled trainer
     ctx.run(ctx.on.config_changed(), state)
     # WHEN train is asked for twice, in the same words
@@ -29,7 +29,7 @@ def test_train_submits_one_run_each_time_with_its_own_parameters(ctx, state, run
     assert len(runs()) == 3
 
 
-def test_train_returns_id_name_and_link(ctx, configured, runs, proxy):
+def test_train_returns_run_id_name_and_url(ctx, configured, runs, proxy):
     ctx.run(ctx.on.action("train"), configured(train_on_change=False))
     (run,) = runs()
     assert ctx.action_results == {
@@ -39,14 +39,14 @@ def test_train_returns_id_name_and_link(ctx, configured, runs, proxy):
     }
 
 
-def test_the_link_goes_to_the_dashboard_when_it_is_known(ctx, configured):
+def test_run_url_uses_the_dashboard_url_option(ctx, configured):
     ctx.run(ctx.on.action("train"), configured(dashboard_url="http://kubeflow.example.com/"))
     assert ctx.action_results["run-url"] == (
         "http://kubeflow.example.com/_/pipeline/#/runs/details/" + ctx.action_results["run-id"]
     )
 
 
-def test_names_of_asked_runs_differ_between_models(ctx, state, runs):
+def test_names_of_requested_runs_differ_between_juju_models(ctx, state, runs):
     other = dataclasses.replace(
         state,
         model=ops.testing.Model(name="kubeflow", uuid="99999999-2222-4333-8444-555555555555"),
@@ -71,31 +71,31 @@ def test_names_of_asked_runs_differ_between_models(ctx, state, runs):
         ({"note": "x" * 1001}, "note"),
     ],
 )
-def test_a_bad_parameter_fails_the_action_and_submits_nothing(ctx, state, params, option, runs):
+def test_bad_parameter_fails_the_action_and_submits_nothing(ctx, state, params, option, runs):
     with pytest.raises(ops.testing.ActionFailed, match=f"{option} must be"):
         ctx.run(ctx.on.action("train", params=params), state)
     assert runs() == []
 
 
-def test_train_on_another_unit_says_whom_to_ask(ctx, state, runs):
+def test_train_on_a_follower_names_the_leader_command(ctx, state, runs):
     follower = dataclasses.replace(state, leader=False)
     with pytest.raises(ops.testing.ActionFailed, match="juju run trainer/leader train"):
         ctx.run(ctx.on.action("train"), follower)
     assert runs() == []
 
 
-def test_train_without_a_relation_says_which(ctx):
+def test_train_without_a_relation_names_it(ctx):
     with pytest.raises(ops.testing.ActionFailed, match="no relation kfp-api"):
         ctx.run(ctx.on.action("train"), unrelated_state(leader=True))
 
 
-def test_train_with_a_bad_configuration_names_the_option(ctx, configured, runs):
+def test_train_with_a_bad_option_names_it(ctx, configured, runs):
     with pytest.raises(ops.testing.ActionFailed, match="seed must be"):
         ctx.run(ctx.on.action("train"), configured(seed=-1))
     assert runs() == []
 
 
-def test_train_against_a_dead_server_fails_with_what_happened(ctx, state, sandbox):
+def test_train_fails_if_the_server_is_unreachable(ctx, state, sandbox):
     sandbox.stop()
     with pytest.raises(ops.testing.ActionFailed, match="Kubeflow Pipelines"):
         ctx.run(ctx.on.action("train"), state)
@@ -123,7 +123,7 @@ def run_lifecycle(sandbox, runs, proxy, monkeypatch):
     return live
 
 
-def test_train_with_wait_follows_the_run_to_its_end(
+def test_train_with_wait_follows_the_run_until_it_ends(
     ctx, configured, run_action, run_lifecycle, registry
 ):
     # GIVEN a server that cannot be reached for a moment while the run goes on
@@ -148,7 +148,7 @@ def test_train_with_wait_follows_the_run_to_its_end(
         ("ERROR permission denied", ops.testing.errors.UncaughtCharmError),
     ],
 )
-def test_an_agent_that_stops_during_an_action_is_told_in_words(
+def test_stopped_agent_ends_the_action_with_an_explanation(
     ctx, configured, run_action, run_lifecycle, monkeypatch, runs, error, raised
 ):
     # GIVEN a run that goes on when the leader's pod is deleted
@@ -165,7 +165,7 @@ def test_an_agent_that_stops_during_an_action_is_told_in_words(
     assert ("agent stopped" in str(stopped.value)) == (raised is SystemExit)
 
 
-def test_train_with_wait_fails_with_the_run(ctx, configured, run_action, run_lifecycle):
+def test_train_with_wait_fails_if_the_run_fails(ctx, configured, run_action, run_lifecycle):
     run_lifecycle("RUNNING", "FAILED")
     with pytest.raises(ops.testing.ActionFailed) as failed:
         run_action("train", state=configured(train_on_change=False), wait=True)
@@ -173,7 +173,7 @@ def test_train_with_wait_fails_with_the_run(ctx, configured, run_action, run_lif
     assert ctx.action_results["state"] == "FAILED"
 
 
-def test_train_with_wait_gives_up_when_the_time_is_up(
+def test_train_with_wait_fails_after_the_timeout(
     ctx, configured, run_action, run_lifecycle, monkeypatch
 ):
     # GIVEN a clock that goes on by 45 seconds each time it is looked at
@@ -188,7 +188,7 @@ def test_train_with_wait_gives_up_when_the_time_is_up(
 
 
 @pytest.mark.parametrize("timeout", [0, 1441])
-def test_train_takes_no_timeout_out_of_bounds(run_action, runs, timeout):
+def test_train_rejects_a_timeout_out_of_range(run_action, runs, timeout):
     with pytest.raises(ops.testing.ActionFailed, match="timeout must be between 1 and 1440"):
         run_action("train", wait=True, timeout=timeout)
     assert runs() == []
@@ -196,7 +196,7 @@ def test_train_takes_no_timeout_out_of_bounds(run_action, runs, timeout):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("number", range(1, 9))
-def test_a_wish_whose_answer_was_lost_is_not_submitted_twice(ctx, configured, proxy, runs, number):
+def test_request_with_a_lost_response_is_not_submitted_twice(ctx, configured, proxy, runs, number):
     quiet = configured(train_on_change=False)
     proxy.fault = lambda m, n, *_: "cut" if (m, n) == ("after", number) else None
     try:

@@ -26,7 +26,7 @@ def feasible(**values):
     return space(feasibleSpace=values)
 
 
-def test_tune_submits_one_run_of_its_own_pipeline_with_the_configurations_settings(
+def test_tune_submits_one_run_of_the_tuning_pipeline_with_the_options(
     ctx, configured, runs, sandbox
 ):
     state = configured(epochs=3, workers=2, train_on_change=False)
@@ -46,13 +46,13 @@ def test_tune_submits_one_run_of_its_own_pipeline_with_the_configurations_settin
     assert run["pipeline_version_reference"]["pipeline_id"] == asked.json()["pipeline_id"]
 
 
-def test_the_charm_gives_the_tuning_pipeline_what_it_takes(ctx, configured, runs):
+def test_arguments_match_the_tuning_pipelines_parameters(ctx, configured, runs):
     ctx.run(ctx.on.action("tune"), configured(train_on_change=False))
     given = runs()[0]["runtime_config"]["parameters"]
     SPEC.check(given)
 
 
-def test_a_settled_trainer_keeps_its_run_and_its_schedule(ctx, configured, runs, sandbox):
+def test_tune_keeps_the_configuration_run_and_schedule(ctx, configured, runs, sandbox):
     state = configured(schedule="@daily")
     ctx.run(ctx.on.config_changed(), state)
     schedules = [row["id"] for row in sandbox.store.select("recurring_runs")]
@@ -63,7 +63,7 @@ def test_a_settled_trainer_keeps_its_run_and_its_schedule(ctx, configured, runs,
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_lost_answer_leaves_exactly_one_run(ctx, configured, runs, proxy, moment):
+def test_lost_response_leaves_exactly_one_run(ctx, configured, runs, proxy, moment):
     # GIVEN a server whose answer to the submission is lost, once
     lost = []
 
@@ -87,14 +87,14 @@ def test_a_lost_answer_leaves_exactly_one_run(ctx, configured, runs, proxy, mome
     assert len(runs()) == (1 if moment == "after" else 0)
 
 
-def test_an_api_that_fails_is_told(ctx, configured, runs, proxy):
+def test_tune_fails_with_the_api_error(ctx, configured, runs, proxy):
     proxy.fault = lambda when, _, method, path: 500 if "upload_version" in path else None
     with pytest.raises(ops.testing.ActionFailed, match="made to fail"):
         ctx.run(ctx.on.action("tune"), configured(train_on_change=False))
     assert runs() == []
 
 
-def test_tune_on_another_unit_says_whom_to_ask(ctx, state, runs):
+def test_tune_on_a_follower_names_the_leader_command(ctx, state, runs):
     with pytest.raises(ops.testing.ActionFailed, match="juju run trainer/leader tune"):
         ctx.run(ctx.on.action("tune"), dataclasses.replace(state, leader=False))
     assert runs() == []
@@ -131,13 +131,13 @@ def test_tune_on_another_unit_says_whom_to_ask(ctx, state, runs):
         ({"space": feasible(min="1", max="5000")}, "epochs must be between 0 and 1000"),
     ],
 )
-def test_a_bad_parameter_fails_the_action_and_submits_nothing(ctx, state, params, message, runs):
+def test_bad_parameter_fails_the_action_and_submits_nothing(ctx, state, params, message, runs):
     with pytest.raises(ops.testing.ActionFailed, match=message):
         ctx.run(ctx.on.action("tune", params=params), state)
     assert runs() == []
 
 
-def test_runs_that_tune_are_listed_told_and_cancelled(ctx, configured, run_action, sandbox, runs):
+def test_tuning_runs_are_listed_described_and_cancelled(ctx, configured, run_action, sandbox, runs):
     state = configured(train_on_change=False)
     run_action("tune", state=state)
     (run,) = runs()
@@ -152,9 +152,7 @@ def test_runs_that_tune_are_listed_told_and_cancelled(ctx, configured, run_actio
     assert run_action("cancel-run", state=state)["state"] in ("CANCELING", "CANCELED")
 
 
-def test_a_tuning_is_told_where_the_trainers_own_pipeline_fails_behind_it(
-    ctx, configured, proxy, runs
-):
+def test_tune_succeeds_if_the_schedule_fails_afterwards(ctx, configured, proxy, runs):
     # GIVEN a server that takes runs, and no schedules
     state = configured(train_on_change=False, schedule="@daily")
     proxy.fault = lambda moment, _, method, path: (
@@ -165,7 +163,7 @@ def test_a_tuning_is_told_where_the_trainers_own_pipeline_fails_behind_it(
     assert ctx.action_results["run-id"] == run["run_id"]
 
 
-def test_the_action_declares_what_the_dataclass_takes():
+def test_action_parameters_match_the_dataclass():
     declared = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())["actions"]["tune"]["params"]
     fields = {field.name: field.default for field in dataclasses.fields(TuneParams)}
     assert {name: said.get("default") for name, said in declared.items()} == {

@@ -27,9 +27,7 @@ def off(state):
 
 
 @pytest.mark.usefixtures("three_versions")
-def test_the_champion_is_put_behind_kserve_with_the_profiles_keys(
-    ctx, kubernetes, on_kserve, sandbox
-):
+def test_champion_is_served_with_the_profiles_keys(ctx, kubernetes, on_kserve, sandbox):
     ctx.run(ctx.on.config_changed(), on_kserve)
     service = kubernetes.objects[SERVICE]
     assert service["apiVersion"] == "serving.kserve.io/v1beta1"
@@ -61,7 +59,7 @@ def test_the_champion_is_put_behind_kserve_with_the_profiles_keys(
 
 
 @pytest.mark.usefixtures("three_versions")
-def test_no_key_is_in_the_log_or_in_the_service(ctx, kubernetes, on_kserve, sandbox):
+def test_keys_are_neither_logged_nor_in_the_service(ctx, kubernetes, on_kserve, sandbox):
     ctx.run(ctx.on.config_changed(), on_kserve)
     told = json.dumps([kubernetes.objects[SERVICE], kubernetes.objects[ACCOUNT]])
     told += "".join(log.message for log in ctx.juju_log)
@@ -72,21 +70,21 @@ def test_no_key_is_in_the_log_or_in_the_service(ctx, kubernetes, on_kserve, sand
 
 @pytest.mark.usefixtures("three_versions")
 @pytest.mark.parametrize(("percent", "expected"), [(0, None), (20, 20), (100, 100)])
-def test_a_canary_gets_its_share(ctx, kubernetes, on_kserve, percent, expected):
+def test_canary_gets_the_configured_traffic(ctx, kubernetes, on_kserve, percent, expected):
     config = {**on_kserve.config, "canary-traffic": percent}
     ctx.run(ctx.on.config_changed(), dataclasses.replace(on_kserve, config=config))
     predictor = kubernetes.objects[SERVICE]["spec"]["predictor"]
     assert predictor.get("canaryTrafficPercent") == expected
 
 
-def test_without_a_champion_there_is_nothing_to_serve(ctx, kubernetes, on_kserve):
+def test_nothing_is_served_without_a_champion(ctx, kubernetes, on_kserve):
     out = ctx.run(ctx.on.config_changed(), on_kserve)
     assert not OWNED & set(kubernetes.objects)
     assert isinstance(out.unit_status, ops.ActiveStatus)
 
 
 @pytest.mark.usefixtures("three_versions")
-def test_a_unit_that_does_not_lead_only_looks(ctx, kubernetes, on_kserve, served):
+def test_follower_only_reads_the_service(ctx, kubernetes, on_kserve, served):
     ctx.run(ctx.on.config_changed(), on_kserve)
     served()
     kubernetes.requests.clear()
@@ -95,14 +93,14 @@ def test_a_unit_that_does_not_lead_only_looks(ctx, kubernetes, on_kserve, served
     assert asked_of_ours(kubernetes) == [f"GET {SERVICE}"]
 
 
-def test_serving_needs_a_profile(ctx, configured):
+def test_serving_requires_a_profile(ctx, configured):
     out = ctx.run(ctx.on.config_changed(), configured(serving="kserve"))
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "serving must be none where the option profile is empty" in out.unit_status.message
 
 
 @pytest.mark.usefixtures("three_versions")
-def test_promotion_and_rollback_move_it(ctx, kubernetes, on_kserve, served):
+def test_service_follows_promotion_and_rollback(ctx, kubernetes, on_kserve, served):
     uri = "s3://mlpipeline/models/fashion-mnist/{}/serving"
 
     def serves():
@@ -149,9 +147,7 @@ NOT_READY = {"type": "Ready", "status": "False"}
         ({"modelStatus": {"transitionStatus": "InProgress"}}, "no word of it yet"),
     ],
 )
-def test_until_it_is_ready_the_status_has_kserves_reason(
-    ctx, kubernetes, on_kserve, served, status, says
-):
+def test_status_shows_kserves_reason_until_ready(ctx, kubernetes, on_kserve, served, status, says):
     state = ctx.run(ctx.on.config_changed(), on_kserve)
     served(**status)
     out = ctx.run(ctx.on.update_status(), state)
@@ -174,7 +170,7 @@ def test_until_it_is_ready_the_status_has_kserves_reason(
         (f"PATCH {ACCOUNT}", 403, ops.BlockedStatus, "juju trust trainer --scope=cluster"),
     ],
 )
-def test_what_kubernetes_refuses_is_a_status_and_stops_no_training(
+def test_refused_serving_shows_in_the_status_and_training_continues(
     ctx, kubernetes, on_kserve, runs, line, code, kind, words
 ):
     kubernetes.refuse[line] = code
@@ -186,7 +182,7 @@ def test_what_kubernetes_refuses_is_a_status_and_stops_no_training(
 
 @pytest.mark.usefixtures("three_versions")
 @pytest.mark.parametrize("secret", [None, {"data": {"accesskey": encoded("a")}}, {}])
-def test_a_profile_without_keys_is_waited_for(ctx, kubernetes, on_kserve, secret):
+def test_profile_without_keys_is_waiting(ctx, kubernetes, on_kserve, secret):
     del kubernetes.objects[PROFILE_SECRET]
     if secret is not None:
         kubernetes.objects[PROFILE_SECRET] = secret
@@ -196,7 +192,7 @@ def test_a_profile_without_keys_is_waited_for(ctx, kubernetes, on_kserve, secret
     assert not OWNED & set(kubernetes.objects)
 
 
-def test_turned_off_it_is_taken_away(ctx, kubernetes, serving):
+def test_service_is_removed_if_serving_is_off(ctx, kubernetes, serving):
     out = ctx.run(ctx.on.config_changed(), off(serving))
     assert not OWNED & set(kubernetes.objects)
     assert PROFILE_SECRET in kubernetes.objects
@@ -205,14 +201,14 @@ def test_turned_off_it_is_taken_away(ctx, kubernetes, serving):
     assert "KServe" not in out.unit_status.message
 
 
-def test_where_nothing_serves_an_event_asks_once(ctx, kubernetes, serving):
+def test_event_sends_one_request_if_nothing_is_served(ctx, kubernetes, serving):
     state = ctx.run(ctx.on.config_changed(), off(serving))
     kubernetes.requests.clear()
     ctx.run(ctx.on.update_status(), state)
     assert asked_of_ours(kubernetes) == [f"GET {ACCOUNT}"]
 
 
-def test_a_removal_that_was_cut_off_is_finished(ctx, kubernetes, serving):
+def test_interrupted_removal_is_completed(ctx, kubernetes, serving):
     kubernetes.refuse[f"DELETE {SECRET}"] = 503
     out = ctx.run(ctx.on.config_changed(), off(serving))
     assert isinstance(out.unit_status, ops.WaitingStatus)
@@ -222,7 +218,7 @@ def test_a_removal_that_was_cut_off_is_finished(ctx, kubernetes, serving):
     assert not OWNED & set(kubernetes.objects)
 
 
-def test_it_is_taken_away_where_kserve_is_gone(ctx, kubernetes, serving):
+def test_service_account_and_secret_are_removed_without_kserve(ctx, kubernetes, serving):
     kubernetes.refuse[f"DELETE {SERVICE}"] = 404
     out = ctx.run(ctx.on.config_changed(), off(serving))
     assert isinstance(out.unit_status, ops.ActiveStatus)
@@ -230,14 +226,14 @@ def test_it_is_taken_away_where_kserve_is_gone(ctx, kubernetes, serving):
 
 
 @pytest.mark.parametrize("endpoint", ["kfp-api", "object-storage"])
-def test_it_outlives_the_relations(ctx, kubernetes, serving, endpoint):
+def test_service_outlives_the_relations(ctx, kubernetes, serving, endpoint):
     # Whoever relates to another server must not lose what answers in production.
     (relation,) = serving.get_relations(endpoint)
     ctx.run(ctx.on.relation_broken(relation), serving)
     assert set(kubernetes.objects) > OWNED
 
 
-def test_a_rollback_is_served_while_the_pipelines_api_is_away(ctx, kubernetes, serving, proxy):
+def test_rollback_is_served_while_the_pipelines_api_is_unreachable(ctx, kubernetes, serving, proxy):
     # GIVEN a champion that is served, and a server that answers nothing
     proxy.fault = lambda *_: 503
     # WHEN it is rolled back
@@ -249,7 +245,7 @@ def test_a_rollback_is_served_while_the_pipelines_api_is_away(ctx, kubernetes, s
     assert "retries at the next update-status" in ctx.action_results["pending"]
 
 
-def test_a_promotion_is_served_while_the_data_cannot_be_looked_at(ctx, kubernetes, serving):
+def test_promotion_is_served_while_the_data_is_unreachable(ctx, kubernetes, serving):
     state = dataclasses.replace(
         serving, config={**serving.config, "retrain-on-data": True, "data-path": "s3://nobody/x"}
     )
@@ -258,14 +254,14 @@ def test_a_promotion_is_served_while_the_data_cannot_be_looked_at(ctx, kubernete
     assert model["storageUri"].endswith("/2/serving")
 
 
-def test_it_goes_with_the_application(ctx, kubernetes, serving):
+def test_service_is_removed_with_the_application(ctx, kubernetes, serving):
     # An option that cannot be is no reason to leave something behind.
     state = dataclasses.replace(serving, config={**serving.config, "image-number": 10000})
     ctx.run(ctx.on.remove(), dataclasses.replace(state, planned_units=0))
     assert not OWNED & set(kubernetes.objects)
 
 
-def test_it_moves_with_the_profile(ctx, kubernetes, serving):
+def test_service_moves_with_the_profile(ctx, kubernetes, serving):
     kubernetes.objects[PROFILE_SECRET.replace("team-a", "team-b")] = kubernetes.objects[
         PROFILE_SECRET
     ]

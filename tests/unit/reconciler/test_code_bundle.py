@@ -27,7 +27,7 @@ def bundle(sandbox):
     return read
 
 
-def test_bundle_is_put_before_the_first_run_and_named_by_it(ctx, state, runs, bundle):
+def test_bundle_is_uploaded_before_the_first_run_which_names_it(ctx, state, runs, bundle):
     assert bundle() is None
     ctx.run(ctx.on.config_changed(), state)
     # THEN the run's steps find by its arguments what hashes to the pipeline's default digest
@@ -40,7 +40,7 @@ def test_bundle_is_put_before_the_first_run_and_named_by_it(ctx, state, runs, bu
     assert spec.parameters["code_sha256"].default == code_bundle.digest()
 
 
-def test_run_is_not_submitted_where_its_code_cannot_be_put(ctx, state, object_storage, runs):
+def test_run_is_not_submitted_if_its_code_cannot_be_uploaded(ctx, state, object_storage, runs):
     # GIVEN a bucket that does not exist
     state = dataclasses.replace(state, config={**state.config, "registry-bucket": "missing"})
     out = ctx.run(ctx.on.config_changed(), state)
@@ -51,7 +51,7 @@ def test_run_is_not_submitted_where_its_code_cannot_be_put(ctx, state, object_st
     assert "make the bucket" in out.unit_status.message
 
 
-def test_bundle_is_not_read_or_put_again_while_nothing_is_submitted(ctx, state, bundle):
+def test_bundle_is_not_checked_while_nothing_is_submitted(ctx, state, bundle):
     ctx.run(ctx.on.config_changed(), state)
     obstore.delete(bundle.store, code_bundle.path())
     ctx.run(ctx.on.update_status(), state)
@@ -62,7 +62,7 @@ def test_bundle_is_not_read_or_put_again_while_nothing_is_submitted(ctx, state, 
 
 
 @pytest.mark.parametrize("option", ["schedule", "monitor-schedule"])
-def test_bundle_comes_back_where_scheduled_runs_need_it(ctx, state, bundle, schedules, option):
+def test_missing_bundle_is_restored_for_scheduled_runs(ctx, state, bundle, schedules, option):
     config = {option: "0 3 * * 0", "monitor-data": "s3://b/production", "train-on-change": False}
     state = dataclasses.replace(state, config={**state.config, **config})
     ctx.run(ctx.on.config_changed(), state)
@@ -73,6 +73,6 @@ def test_bundle_comes_back_where_scheduled_runs_need_it(ctx, state, bundle, sche
     assert bundle()
 
 
-def test_follower_puts_nothing(ctx, state, bundle):
+def test_follower_uploads_nothing(ctx, state, bundle):
     ctx.run(ctx.on.config_changed(), dataclasses.replace(state, leader=False))
     assert bundle() is None

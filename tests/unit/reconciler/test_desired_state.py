@@ -36,7 +36,7 @@ def changed(**options):
     return dataclasses.replace(DEFAULTS, **options)
 
 
-def test_a_configuration_is_a_run_of_the_compiled_pipeline():
+def test_configuration_run_uses_the_compiled_pipeline():
     # WHEN all options have their defaults
     said = wanted()
     # THEN there is one run, with all that they decide
@@ -59,7 +59,7 @@ def test_a_configuration_is_a_run_of_the_compiled_pipeline():
     assert said.schedule is None
 
 
-def test_the_same_options_are_the_same_run_whenever_asked():
+def test_same_options_make_the_same_run_at_any_time():
     (before,), (after,) = (
         list(desired_state.training(TrainerConfig(), storage, "k--t", {}, NOTHING, now))[-1].runs
         for storage, now in (
@@ -84,23 +84,23 @@ def test_the_same_options_are_the_same_run_whenever_asked():
         {"storage": dataclasses.replace(STORAGE, port=9001)},
     ],
 )
-def test_other_options_storage_or_image_are_another_run(other):
+def test_changed_options_storage_or_image_make_another_run(other):
     (before,), (after,) = wanted().runs, wanted(**other).runs
     assert before.name != after.name
 
 
 @pytest.mark.parametrize("options", [{"schedule_paused": True}, {"run_timeout": 5}])
-def test_what_does_not_bear_on_the_training_is_the_same_run(options):
+def test_options_unrelated_to_training_keep_the_run(options):
     assert wanted(changed(**options)).runs == wanted().runs
 
 
-def test_the_keys_of_storage_are_in_nothing_that_is_submitted():
+def test_storage_keys_are_not_submitted():
     said = wanted(changed(schedule="@daily"), train=TrainParams())
     for parameters in (*(run.parameters for run in said.runs), said.schedule.parameters):
         assert not {STORAGE.access_key, STORAGE.secret_key} & set(map(str, parameters.values()))
 
 
-def test_the_image_is_that_of_the_option():
+def test_image_comes_from_the_option():
     said = wanted(changed(training_image="site.example/tensorflow:1"))
     assert (
         said.version
@@ -108,7 +108,7 @@ def test_the_image_is_that_of_the_option():
     )
 
 
-def test_every_run_is_told_the_version_whose_name_is_uploaded():
+def test_every_run_names_the_uploaded_version():
     # GIVEN options that make another version, and each way by which a training starts
     options = changed(
         training_image="site.example/tensorflow:1",
@@ -131,7 +131,7 @@ def test_every_run_is_told_the_version_whose_name_is_uploaded():
     assert said.version != wanted().version
 
 
-def test_each_wish_is_a_run_of_its_own_over_the_options():
+def test_each_request_is_a_separate_run_that_overrides_options():
     config = changed(recipe="balanced", epochs=7)
     _, one, two = wanted(
         config, one=TrainParams(epochs=2, note="try two"), two=TrainParams(recipe="quick")
@@ -146,18 +146,18 @@ def test_each_wish_is_a_run_of_its_own_over_the_options():
     assert one.concurrency_group == two.concurrency_group == ""
 
 
-def test_a_wish_that_cannot_be_is_refused():
+def test_invalid_request_is_rejected():
     with pytest.raises(OptionError):
         wanted(one=TrainParams(epochs=-1))
 
 
-def test_without_train_on_change_there_are_wishes_only():
+def test_only_requested_runs_without_train_on_change():
     assert wanted(changed(train_on_change=False)).runs == ()
     (run,) = wanted(changed(train_on_change=False), one=TrainParams()).runs
     assert run.name == "one"
 
 
-def test_a_schedule_submits_what_the_options_say():
+def test_schedule_has_the_options_as_arguments():
     config = changed(schedule="@daily", epochs=3)
     said = wanted(config)
     assert said.schedule.cron == "0 0 0 * * *"
@@ -177,24 +177,24 @@ def test_a_schedule_submits_what_the_options_say():
         ({"training_image": "site.example/tensorflow:1"}, False),
     ],
 )
-def test_the_name_of_a_schedule_is_that_of_its_times_and_runs(options, same):
+def test_schedule_name_depends_on_cron_and_arguments(options, same):
     before = wanted(changed(schedule="@daily")).schedule
     after = wanted(changed(**{"schedule": "@daily", **options})).schedule
     assert (before.name == after.name) is same
 
 
-def test_a_paused_schedule_is_the_same_one_disabled():
+def test_paused_schedule_keeps_its_name():
     going = wanted(changed(schedule="@daily")).schedule
     paused = wanted(changed(schedule="@daily", schedule_paused=True)).schedule
     assert paused == dataclasses.replace(going, enabled=False)
 
 
-def test_runs_have_the_options_time():
+def test_runs_have_the_configured_timeout():
     assert wanted(changed(run_timeout=90)).started_before == NOON - datetime.timedelta(minutes=90)
     assert wanted(changed(run_timeout=0)).started_before is None
 
 
-def test_a_trigger_makes_a_run_of_the_family_that_keeps_its_distance():
+def test_trigger_requests_a_run_with_a_cooldown():
     made = Manifest(
         run_id="r", accuracy=0.9, accepted=True, created_at=NOON - datetime.timedelta(days=8)
     )
@@ -209,7 +209,7 @@ def test_a_trigger_makes_a_run_of_the_family_that_keeps_its_distance():
     assert run.concurrency_policy is ConcurrencyPolicy.QUEUE
 
 
-def test_a_workspace_selects_the_pipeline_that_has_one():
+def test_workspace_option_selects_the_workspace_pipeline():
     options = changed(workspace_size="1Gi", storage_class="fast")
     said = wanted(options)
     assert said.version == PipelineSpec.load(COMPILED / "train-workspace.yaml").fingerprint
@@ -218,25 +218,25 @@ def test_a_workspace_selects_the_pipeline_that_has_one():
     assert pipelines.steps(wanted().runs[0].parameters) == wanted().spec.steps != said.spec.steps
 
 
-def test_resources_are_those_of_the_step_that_trains():
+def test_resources_apply_to_the_training_step():
     said = wanted(changed(train_cpu="8", train_memory="16Gi", train_gpu=1))
     resources = {"train": changed(train_cpu="8", train_memory="16Gi", train_gpu=1).resources}
     compiled = PipelineSpec.load(COMPILED / "train.yaml", resources=resources)
     assert said.version == compiled.fingerprint != wanted().version
 
 
-def test_each_application_in_a_model_has_two_experiments():
+def test_application_has_a_training_and_a_monitoring_experiment():
     training, monitoring = naming.experiments("kubeflow", "trainer")
     assert (training, monitoring) == ("kubeflow--trainer", "kubeflow--trainer.monitor")
 
 
-def test_no_two_applications_share_an_experiment():
+def test_applications_do_not_share_experiments():
     juju = [("a-b", "c"), ("a", "b-c"), ("a", "b-c-monitor"), ("a--b", "c")]
     names = [name for model, app in juju for name in naming.experiments(model, app)]
     assert len(set(names)) == len(names)
 
 
-def test_tuning_is_a_pipeline_of_its_own_before_the_trainers():
+def test_tuning_pipeline_comes_before_the_training_pipeline():
     config = changed(workspace_size="1Gi", storage_class="any", train_cpu="8", schedule="@daily")
     requested = {"tune-1": TuneParams(trials=3, seed=7, note="better?"), "train-1": TrainParams()}
     tuning, own = desired_state.training(
@@ -269,7 +269,7 @@ def monitoring(config=DEFAULTS, **requested):
     return desired_state.monitoring(config, STORAGE, "kubeflow--trainer.monitor", requested, NOON)
 
 
-def test_monitoring_runs_in_time_and_when_it_is_asked_for():
+def test_monitoring_runs_on_schedule_and_on_request():
     config = changed(monitor_data="s3://bucket/seen", monitor_schedule="0 4 * * *", run_timeout=90)
     said = monitoring(config, one=MonitorParams(monitor_data="s3://other"), two=TrainParams())
     assert said.experiment == "kubeflow--trainer.monitor"
@@ -284,7 +284,7 @@ def test_monitoring_runs_in_time_and_when_it_is_asked_for():
     assert pipelines.steps(request.parameters) == said.spec.steps == {"monitor"}
 
 
-def test_without_monitoring_there_is_nothing_to_do():
+def test_monitoring_is_empty_without_its_options():
     assert monitoring().runs == ()
     assert monitoring().schedule is None
     assert monitoring(changed(run_timeout=0)).started_before is None

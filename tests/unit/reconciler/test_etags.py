@@ -19,7 +19,7 @@ def storage(sandbox):
     )
 
 
-def test_the_charm_and_the_step_see_the_same_versions_of_objects(sandbox, storage, bucket):
+def test_charm_and_step_read_the_same_object_etags(sandbox, storage, bucket):
     read = data.load(S3, s3_endpoint=sandbox.s3_url).etags
     assert set(read) == set(FILES)
     assert etags.etags(S3, FILES, storage) == read
@@ -28,7 +28,7 @@ def test_the_charm_and_the_step_see_the_same_versions_of_objects(sandbox, storag
     assert all(now[file] != read[file] for file in FILES)
 
 
-def test_etags_outlive_the_artifact(sandbox, bucket, tmp_path):
+def test_etags_survive_the_artifact(sandbox, bucket, tmp_path):
     read = data.load(S3, s3_endpoint=sandbox.s3_url)
     data.save(read, tmp_path)
     assert data.load_saved(tmp_path).etags == read.etags
@@ -42,7 +42,7 @@ def test_etags_outlive_the_artifact(sandbox, bucket, tmp_path):
         ({}, None),
     ],
 )
-def test_the_charm_and_the_step_see_the_same_versions_of_pages(
+def test_charm_and_step_read_the_same_http_etags(
     httpserver, storage, bucket, sandbox, headers, told
 ):
     source = sandbox.objects("data")
@@ -56,6 +56,6 @@ def test_the_charm_and_the_step_see_the_same_versions_of_pages(
 
 
 @pytest.mark.parametrize("address", [S3 + "-not-there", "http://127.0.0.1:1/x", "http://[/"])
-def test_a_source_that_cannot_be_looked_at_is_told(storage, address):
+def test_unreachable_source_raises_a_source_error(storage, address):
     with pytest.raises(etags.SourceError, match="cannot be looked at"):
         etags.etags(address, FILES, storage)

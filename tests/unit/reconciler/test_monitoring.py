@@ -74,9 +74,7 @@ def looked(run_action, watching, sandbox, registry):
     return look
 
 
-def test_the_schedule_is_one_recurring_run_in_an_experiment_of_its_own(
-    ctx, watching, schedules, ask
-):
+def test_schedule_is_one_recurring_run_in_the_monitoring_experiment(ctx, watching, schedules, ask):
     state = watching(max_drift=0.3, monitor_images=2000)
     ctx.run(ctx.on.config_changed(), state)
     ctx.run(ctx.on.update_status(), state)
@@ -94,7 +92,7 @@ def test_the_schedule_is_one_recurring_run_in_an_experiment_of_its_own(
     assert names[schedule["experiment_id"]] == EXPERIMENT
 
 
-def test_both_schedules_live_side_by_side(ctx, watching, schedules):
+def test_training_and_monitoring_schedules_coexist(ctx, watching, schedules):
     ctx.run(ctx.on.config_changed(), watching(schedule="@weekly"))
     assert len({row["experiment_id"] for row in schedules()}) == len(schedules()) == 2
 
@@ -103,7 +101,7 @@ def test_both_schedules_live_side_by_side(ctx, watching, schedules):
     "change",
     [{"monitor_schedule": "@hourly"}, {"monitor_data": DATA + "2"}, {"monitor_images": 5000}],
 )
-def test_a_change_replaces_the_schedule(ctx, watching, schedules, change):
+def test_changed_option_replaces_the_schedule(ctx, watching, schedules, change):
     ctx.run(ctx.on.config_changed(), watching())
     (old,) = schedules()
     ctx.run(ctx.on.config_changed(), watching(**change))
@@ -111,9 +109,7 @@ def test_a_change_replaces_the_schedule(ctx, watching, schedules, change):
     assert new["recurring_run_id"] != old["recurring_run_id"]
 
 
-def test_a_server_that_refuses_what_monitoring_needs_keeps_no_one_from_training(
-    ctx, watching, proxy, runs
-):
+def test_training_continues_if_the_server_refuses_monitoring(ctx, watching, proxy, runs):
     # GIVEN a schedule of monitoring that the server does not make
     proxy.fault = lambda moment, _, method, path: (
         500 if (moment, method) == ("before", "POST") and path.endswith("/recurringruns") else None
@@ -126,13 +122,13 @@ def test_a_server_that_refuses_what_monitoring_needs_keeps_no_one_from_training(
     assert "Kubeflow Pipelines: 500 made to fail" in out.unit_status.message
 
 
-def test_without_the_option_the_schedule_goes(ctx, watching, schedules):
+def test_emptied_option_deletes_the_schedule(ctx, watching, schedules):
     ctx.run(ctx.on.config_changed(), watching())
     ctx.run(ctx.on.config_changed(), watching(monitor_schedule=""))
     assert schedules() == []
 
 
-def test_with_the_relation_both_schedules_go(ctx, watching, kfp_api, schedules):
+def test_broken_relation_deletes_both_schedules(ctx, watching, kfp_api, schedules):
     state = watching(schedule="@weekly")
     ctx.run(ctx.on.config_changed(), state)
     ctx.run(ctx.on.relation_broken(kfp_api), state)
@@ -142,16 +138,14 @@ def test_with_the_relation_both_schedules_go(ctx, watching, kfp_api, schedules):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 10))
-def test_a_fault_at_any_request_still_ends_in_one_schedule(
-    ctx, watching, proxy, schedules, moment, number
-):
+def test_fault_at_any_request_leaves_one_schedule(ctx, watching, proxy, schedules, moment, number):
     proxy.fault = lambda m, n, *_: 503 if (m, n) == (moment, number) else None
     for _ in range(3):
         ctx.run(ctx.on.config_changed(), watching())
     assert len(schedules()) == 1
 
 
-def test_the_action_submits_one_run_each_time(run_action, watching, runs, ask):
+def test_monitor_submits_one_run_per_call(run_action, watching, runs, ask):
     first = run_action("monitor", watching())
     second = run_action("monitor", watching(), monitor_data="s3://other/day")
     assert first["run-id"] != second["run-id"]
@@ -168,7 +162,7 @@ def test_the_action_submits_one_run_each_time(run_action, watching, runs, ask):
         ({}, {"timeout": 0}, "timeout must be between 1 and 1440"),
     ],
 )
-def test_a_bad_parameter_fails_the_action_and_submits_nothing(
+def test_bad_parameter_fails_the_action_and_submits_nothing(
     run_action, watching, runs, options, params, says
 ):
     with pytest.raises(ops.testing.ActionFailed, match=says):
@@ -176,13 +170,13 @@ def test_a_bad_parameter_fails_the_action_and_submits_nothing(
     assert runs() == []
 
 
-def test_another_unit_says_whom_to_ask(run_action, watching, runs):
+def test_monitor_on_a_follower_names_the_leader_command(run_action, watching, runs):
     with pytest.raises(ops.testing.ActionFailed, match="juju run trainer/leader monitor"):
         run_action("monitor", dataclasses.replace(watching(), leader=False))
     assert runs() == []
 
 
-def test_monitoring_is_not_the_trainers_newest_run(ctx, state, run_action, watching, runs):
+def test_monitoring_run_is_not_the_newest_training_run(ctx, state, run_action, watching, runs):
     ctx.run(ctx.on.config_changed(), state)
     (training,) = runs()
     run_action("monitor", watching())
@@ -192,7 +186,7 @@ def test_monitoring_is_not_the_trainers_newest_run(ctx, state, run_action, watch
 
 
 @pytest.mark.parametrize("minutes", [0, 60])
-def test_run_timeout_ends_monitoring_too(
+def test_run_timeout_applies_to_monitoring(
     ctx, run_action, watching, sandbox, runs, minutes, monkeypatch
 ):
     run_id = run_action("monitor", watching())["run-id"]
@@ -203,7 +197,7 @@ def test_run_timeout_ends_monitoring_too(
     assert [run["state"] for run in runs()] == ["CANCELING" if minutes else "RUNNING"]
 
 
-def test_get_run_tells_what_monitoring_saw(run_action, looked, registry):
+def test_get_run_returns_the_monitoring_report(run_action, looked, registry):
     registry("run-1", accuracy=0.9, version=1)
     drift = {"pixels": 0.3125, "predictions": 0.02}
     run_id = looked(drift=drift, accuracy=0.75, recall={"Shirt": 0.5, "Bag": 1})
@@ -214,7 +208,7 @@ def test_get_run_tells_what_monitoring_saw(run_action, looked, registry):
     assert told["recall"] == "Bag 1.0000, Shirt 0.5000"
 
 
-def test_drift_is_told_where_it_is_above_the_limit(ctx, watching, looked, registry):
+def test_status_shows_drift_above_the_limit(ctx, watching, looked, registry):
     registry("run-1", accuracy=0.9, version=1)
     looked(drift={"pixels": 0.3, "predictions": 0.02})
     out = ctx.run(ctx.on.update_status(), watching())
@@ -224,7 +218,7 @@ def test_drift_is_told_where_it_is_above_the_limit(ctx, watching, looked, regist
     assert "drifted" not in out.unit_status.message
 
 
-def test_the_newest_report_counts(ctx, watching, looked, registry, sandbox):
+def test_newest_report_is_used(ctx, watching, looked, registry, sandbox):
     registry("run-1", accuracy=0.9, version=1)
     looked(drift={"pixels": 0.3})
     assert "drifted" in ctx.run(ctx.on.update_status(), watching()).unit_status.message
@@ -233,7 +227,7 @@ def test_the_newest_report_counts(ctx, watching, looked, registry, sandbox):
     assert "drifted" not in ctx.run(ctx.on.update_status(), watching()).unit_status.message
 
 
-def test_drift_from_another_model_says_nothing(ctx, watching, looked, registry):
+def test_drift_of_another_version_is_ignored(ctx, watching, looked, registry):
     registry("run-1", accuracy=0.9, version=1)
     looked(drift={"pixels": 0.3})
     registry("run-2", accuracy=0.92, version=2)
@@ -241,7 +235,7 @@ def test_drift_from_another_model_says_nothing(ctx, watching, looked, registry):
     assert "drifted" not in out.unit_status.message
 
 
-def test_monitoring_that_failed_is_told(ctx, watching, looked):
+def test_status_shows_failed_monitoring(ctx, watching, looked):
     looked("FAILED")
     out = ctx.run(ctx.on.update_status(), watching())
     assert "monitoring failed" in out.unit_status.message
@@ -250,7 +244,7 @@ def test_monitoring_that_failed_is_told(ctx, watching, looked):
 @pytest.mark.parametrize(
     "wrong", [{"schema_version": 2}, {"version": "one"}, {"drift": [1]}, {"images": None}]
 )
-def test_a_report_that_is_none_is_told_and_the_rest_goes_on(
+def test_invalid_report_shows_in_the_status_and_training_continues(
     ctx, watching, run_action, registry, sandbox, runs, wrong
 ):
     registry("run-1", accuracy=0.9, version=1)
@@ -274,9 +268,7 @@ def test_drift_starts_one_run_for_each_report(ctx, watching, looked, registry, r
     assert "pixels 0.300" in run["description"]
 
 
-def test_monitoring_costs_the_same_however_often_it_was_done(
-    ctx, watching, looked, registry, proxy
-):
+def test_request_count_does_not_grow_with_monitoring_runs(ctx, watching, looked, registry, proxy):
     def calls():
         before = len(proxy.requests)
         ctx.run(ctx.on.update_status(), watching())
@@ -305,7 +297,7 @@ def finished(sandbox, run_id, seconds=300):
 
 
 @pytest.mark.slow
-def test_shifted_images_start_a_run_by_themselves(ctx, tmp_path, monkeypatch):
+def test_shifted_images_start_a_retraining_run(ctx, tmp_path, monkeypatch):
     """Train, serve, look at production that changed, and train again, in the sandbox."""
     with Sandbox(tmp_path / "sandbox") as sandbox:
         store = sandbox.objects()
@@ -380,7 +372,7 @@ def bars(count, seed):
     return images, labels
 
 
-def test_actions_take_the_newest_monitoring_run_by_name(run_action, looked):
+def test_run_actions_select_the_newest_monitoring_run_by_name(run_action, looked):
     with pytest.raises(ops.testing.ActionFailed, match="there is no run yet"):
         run_action("get-run", run_id="monitor")
     run_id = looked("FAILED")

@@ -3,7 +3,7 @@
 import httpx
 
 
-def test_a_new_image_is_a_new_version_that_runs_in_it(ctx, configured, runs, sandbox):
+def test_changed_image_makes_a_new_version_with_it(ctx, configured, runs, sandbox):
     ctx.run(ctx.on.config_changed(), configured(training_image="registry.local/tensorflow:2"))
     (run,) = runs()
     reference = run["pipeline_version_reference"]

@@ -16,7 +16,7 @@ ROLEBINDINGS = "GET /apis/rbac.authorization.k8s.io/v1/rolebindings"
 TOKEN = "/api/v1/namespaces/kubeflow/serviceaccounts/trainer/token"
 
 
-def test_the_profile_is_created_bound_and_used_with_a_token(ctx, kubernetes, in_profile, proxy):
+def test_profile_is_created_bound_and_used_with_a_token(ctx, kubernetes, in_profile, proxy):
     # GIVEN a multi-user server that writes down what comes, and refuses it
     asked = []
 
@@ -43,13 +43,13 @@ def test_the_profile_is_created_bound_and_used_with_a_token(ctx, kubernetes, in_
     assert "kubeflow-pipelines-edit" in out.unit_status.message
 
 
-def test_what_is_applied_is_applied_on_the_server(ctx, kubernetes, in_profile):
+def test_objects_are_applied_server_side(ctx, kubernetes, in_profile):
     ctx.run(ctx.on.config_changed(), in_profile)
     patches = [kind for line, kind in kubernetes.requests if line.startswith("PATCH")]
     assert patches == ["application/apply-patch+yaml"] * 2
 
 
-def test_a_profile_that_is_there_is_left_as_it_is(ctx, kubernetes, in_profile):
+def test_existing_profile_is_not_changed(ctx, kubernetes, in_profile):
     theirs = {"spec": {"owner": {"kind": "User", "name": "anna@example.com"}}}
     kubernetes.objects |= {PROFILE: theirs, NAMESPACE: {}}
     ctx.run(ctx.on.config_changed(), in_profile)
@@ -57,13 +57,13 @@ def test_a_profile_that_is_there_is_left_as_it_is(ctx, kubernetes, in_profile):
     assert BINDING in kubernetes.objects
 
 
-def test_a_new_profile_gets_the_owner_that_is_configured(ctx, kubernetes, configured):
+def test_new_profile_has_the_configured_owner(ctx, kubernetes, configured):
     state = configured(profile="team-a", profile_owner="anna@example.com")
     ctx.run(ctx.on.config_changed(), state)
     assert kubernetes.objects[PROFILE]["spec"]["owner"]["name"] == "anna@example.com"
 
 
-def test_the_namespace_is_waited_for(ctx, kubernetes, in_profile, proxy):
+def test_missing_namespace_is_waiting(ctx, kubernetes, in_profile, proxy):
     # GIVEN a profile controller that takes its time
     kubernetes.controller = False
     out = ctx.run(ctx.on.config_changed(), in_profile)
@@ -94,7 +94,7 @@ def test_the_namespace_is_waited_for(ctx, kubernetes, in_profile, proxy):
         (f"PATCH {PROFILE}", 404, ops.BlockedStatus, "deploy kubeflow-profiles"),
     ],
 )
-def test_what_kubernetes_refuses_is_a_status_with_the_next_step(
+def test_kubernetes_refusal_shows_the_next_command(
     ctx, kubernetes, in_profile, proxy, line, code, kind, words
 ):
     kubernetes.refuse[line] = code
@@ -104,7 +104,7 @@ def test_what_kubernetes_refuses_is_a_status_with_the_next_step(
     assert not proxy.requests
 
 
-def test_an_unreachable_kubernetes_is_waited_for(ctx, kubernetes, in_profile, httpserver):
+def test_unreachable_kubernetes_is_waiting(ctx, kubernetes, in_profile, httpserver):
     httpserver.clear()
     httpserver.expect_request(re.compile("/api.*")).respond_with_data("<html>", 502)
     out = ctx.run(ctx.on.config_changed(), in_profile)
@@ -116,25 +116,25 @@ def test_an_unreachable_kubernetes_is_waited_for(ctx, kubernetes, in_profile, ht
     httpserver.start()
 
 
-def test_no_kubernetes_at_all_is_waited_for(ctx, in_profile, monkeypatch, tmp_path):
+def test_absent_kubernetes_is_waiting(ctx, in_profile, monkeypatch, tmp_path):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     out = ctx.run(ctx.on.config_changed(), in_profile)
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert "no way to Kubernetes" in out.unit_status.message
 
 
-def test_other_units_change_nothing(ctx, kubernetes, in_profile):
+def test_follower_changes_nothing(ctx, kubernetes, in_profile):
     ctx.run(ctx.on.update_status(), dataclasses.replace(in_profile, leader=False))
     assert [line for line, _ in kubernetes.requests] == [f"POST {TOKEN}"]
 
 
-def test_the_token_is_in_no_log(ctx, kubernetes, in_profile):
+def test_token_is_not_logged(ctx, kubernetes, in_profile):
     ctx.run(ctx.on.config_changed(), in_profile)
     assert not [log for log in ctx.juju_log if "token for pipelines" in log.message]
 
 
 @pytest.mark.parametrize(("age", "asked"), [(0, 1), (545, 2)])
-def test_a_token_is_kept_until_shortly_before_its_end(ctx, kubernetes, in_profile, age, asked):
+def test_token_is_renewed_shortly_before_it_expires(ctx, kubernetes, in_profile, age, asked):
     kubernetes.token_age = datetime.timedelta(seconds=age)
     state = dataclasses.replace(in_profile, leader=False)
     ctx.run(ctx.on.update_status(), state)

@@ -31,14 +31,14 @@ EVENT_NAMES = [
 
 
 @pytest.mark.parametrize("event", EVENT_NAMES)
-def test_every_event_takes_the_same_way(ctx, state, kfp_api, event, runs):
+def test_every_event_reconciles(ctx, state, kfp_api, event, runs):
     out = ctx.run(events(ctx, kfp_api)[event], state)
     (run,) = runs()
     assert run["display_name"].startswith("config-")
     assert out.unit_status == ops.ActiveStatus(f"run {run['display_name']} PENDING")
 
 
-def test_the_same_configuration_submits_no_second_run(ctx, state, kfp_api, runs):
+def test_same_configuration_submits_no_second_run(ctx, state, kfp_api, runs):
     for name in EVENT_NAMES * 2:
         ctx.run(events(ctx, kfp_api)[name], state)
     assert len(runs()) == 1
@@ -60,7 +60,7 @@ def test_the_same_configuration_submits_no_second_run(ctx, state, kfp_api, runs)
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_a_changed_option_submits_exactly_one_run_with_it(ctx, state, configured, change, runs):
+def test_changed_option_submits_exactly_one_run(ctx, state, configured, change, runs):
     # GIVEN the default configuration's run
     ctx.run(ctx.on.config_changed(), state)
     # WHEN an option changes, and the event comes twice
@@ -78,7 +78,7 @@ def test_a_changed_option_submits_exactly_one_run_with_it(ctx, state, configured
         assert given[0] != given[1]
 
 
-def test_going_back_to_a_trained_configuration_finds_its_run(ctx, state, configured, sandbox, runs):
+def test_restored_configuration_reuses_its_run(ctx, state, configured, sandbox, runs):
     ctx.run(ctx.on.config_changed(), state)
     (first,) = runs()
     sandbox.set_run_state(first["run_id"], "SUCCEEDED")
@@ -95,7 +95,9 @@ def test_going_back_to_a_trained_configuration_finds_its_run(ctx, state, configu
     assert f"run {name} trained this configuration" in out.unit_status.message
 
 
-def test_the_latest_configuration_wins_and_asked_runs_are_left_alone(ctx, state, configured, runs):
+def test_latest_configuration_replaces_its_runs_but_not_requested_ones(
+    ctx, state, configured, runs
+):
     # GIVEN a run of the configuration and one that was asked for
     ctx.run(ctx.on.config_changed(), state)
     ctx.run(ctx.on.action("train"), state)
@@ -114,9 +116,7 @@ def test_the_latest_configuration_wins_and_asked_runs_are_left_alone(ctx, state,
     assert len(runs()) == 4
 
 
-def test_a_superseded_run_that_ends_in_the_meantime_is_fine(
-    ctx, state, configured, proxy, sandbox, runs
-):
+def test_replaced_run_may_end_before_its_termination(ctx, state, configured, proxy, sandbox, runs):
     # GIVEN a run that ends between the look and the termination
     ctx.run(ctx.on.config_changed(), state)
     (first,) = runs()
@@ -135,7 +135,7 @@ def test_a_superseded_run_that_ends_in_the_meantime_is_fine(
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 8))
 @pytest.mark.parametrize("how", ["cut", 503])
-def test_a_fault_while_superseding_still_ends_in_one_active_run(
+def test_fault_while_replacing_leaves_one_active_run(
     ctx, state, configured, proxy, runs, moment, number, how
 ):
     ctx.run(ctx.on.config_changed(), state)
@@ -148,7 +148,7 @@ def test_a_fault_while_superseding_still_ends_in_one_active_run(
     assert active["runtime_config"]["parameters"]["epochs"] == 3
 
 
-def test_without_train_on_change_nothing_is_submitted(ctx, configured, runs):
+def test_nothing_is_submitted_without_train_on_change(ctx, configured, runs):
     out = ctx.run(ctx.on.config_changed(), configured(train_on_change=False))
     assert runs() == []
     assert out.unit_status == ops.ActiveStatus(
@@ -156,7 +156,7 @@ def test_without_train_on_change_nothing_is_submitted(ctx, configured, runs):
     )
 
 
-def test_the_number_of_calls_does_not_grow_with_runs(ctx, state, configured, proxy, runs):
+def test_request_count_does_not_grow_with_runs(ctx, state, configured, proxy, runs):
     # GIVEN a settled trainer
     ctx.run(ctx.on.config_changed(), state)
     before = len(proxy.requests)
@@ -174,7 +174,7 @@ def test_the_number_of_calls_does_not_grow_with_runs(ctx, state, configured, pro
 
 
 @pytest.mark.slow
-def test_ten_thousand_runs_cost_no_more_than_none(ctx, state, sandbox, proxy):
+def test_request_count_is_constant_with_ten_thousand_runs(ctx, state, sandbox, proxy):
     def update():
         before = len(proxy.requests)
         out = ctx.run(ctx.on.update_status(), state)
@@ -199,9 +199,7 @@ def test_ten_thousand_runs_cost_no_more_than_none(ctx, state, sandbox, proxy):
 
 @pytest.mark.parametrize("ago", [datetime.timedelta(hours=7)])
 @pytest.mark.parametrize("minutes", [0, 360])
-def test_a_run_that_goes_on_for_too_long_is_terminated(
-    ctx, configured, sandbox, runs, ago, minutes
-):
+def test_run_is_terminated_after_the_timeout(ctx, configured, sandbox, runs, ago, minutes):
     # GIVEN a run that was submitted seven hours ago, and still runs, and one that waits
     state = configured(run_timeout=minutes)
     ctx.run(ctx.on.config_changed(), state)
@@ -218,7 +216,7 @@ def test_a_run_that_goes_on_for_too_long_is_terminated(
 
 
 @pytest.mark.parametrize("ago", [datetime.timedelta(hours=8)])
-def test_a_run_that_was_told_to_end_and_never_does_is_told(ctx, state, sandbox, runs, ago):
+def test_stuck_run_blocks_the_unit(ctx, state, sandbox, runs, ago):
     # GIVEN a run whose workflow is gone, so that the server never hears of its end
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
@@ -239,7 +237,7 @@ def test_a_run_that_was_told_to_end_and_never_does_is_told(ctx, state, sandbox, 
 
 
 @pytest.mark.parametrize("ago", [datetime.timedelta(hours=7)])
-def test_the_run_that_was_terminated_is_told_at_once_and_stays_so(ctx, state, sandbox, runs, ago):
+def test_terminated_run_is_reported_at_once_and_not_repeated(ctx, state, sandbox, runs, ago):
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
     sandbox.set_run_state(run["run_id"], "RUNNING")
@@ -257,7 +255,7 @@ def test_the_run_that_was_terminated_is_told_at_once_and_stays_so(ctx, state, sa
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 9))
 @pytest.mark.parametrize("how", ["cut", 503])
-def test_a_fault_at_any_request_still_ends_in_one_run(ctx, state, proxy, runs, moment, number, how):
+def test_fault_at_any_request_leaves_one_run(ctx, state, proxy, runs, moment, number, how):
     # GIVEN a server whose n-th request is lost, before or after it was carried out
     proxy.fault = lambda m, n, *_: how if (m, n) == (moment, number) else None
     # WHEN events come, the last of them after the fault
@@ -269,9 +267,7 @@ def test_a_fault_at_any_request_still_ends_in_one_run(ctx, state, proxy, runs, m
     assert run["display_name"] in out.unit_status.message
 
 
-def test_what_another_leader_made_in_the_meantime_is_taken(
-    ctx, state, configured, proxy, sandbox, runs
-):
+def test_objects_created_by_another_leader_are_reused(ctx, state, configured, proxy, sandbox, runs):
     # GIVEN a pipeline and an experiment that exist, and a first look that does not see them yet
     ctx.run(ctx.on.config_changed(), state)
     hidden = set()

@@ -13,7 +13,7 @@ PODS = "/api/v1/namespaces/kubeflow/pods"
 EVENTS = "/api/v1/namespaces/kubeflow/events"
 
 
-def test_a_step_that_was_killed_is_told_with_the_end_of_its_log(
+def test_killed_step_is_reported_with_the_end_of_its_log(
     ctx, state, sandbox, kubernetes, submitted, pod, update_status
 ):
     # GIVEN a run whose first try of a step ended well, and the second was killed
@@ -41,7 +41,7 @@ def test_a_step_that_was_killed_is_told_with_the_end_of_its_log(
     assert kubernetes.log_requests[-1].items() >= {"container": "main", "tailLines": "200"}.items()
 
 
-def test_the_last_failure_counts(sandbox, kubernetes, submitted, pod, update_status):
+def test_last_failure_is_reported(sandbox, kubernetes, submitted, pod, update_status):
     pod("train-1", phase="Failed", containerStatuses=terminated(1, "Error"))
     pod("train-2", phase="Failed", reason="Evicted", message="The node was low on memory.")
     pod(
@@ -76,14 +76,14 @@ def test_the_last_failure_counts(sandbox, kubernetes, submitted, pod, update_sta
         ),
     ],
 )  # fmt: skip
-def test_a_run_that_cannot_go_on_says_why(pod, update_status, status, says):
+def test_status_shows_why_a_pod_is_pending(pod, update_status, status, says):
     pod(phase="Pending", **status)
     status = update_status()
     assert isinstance(status, ops.WaitingStatus)
     assert f": {says}"[:36] in status.message
 
 
-def test_a_volume_that_cannot_be_mounted_is_in_the_events_only(kubernetes, pod, update_status):
+def test_mount_failure_is_read_from_events(kubernetes, pod, update_status):
     pod(
         phase="Pending",
         containerStatuses=container_statuses(waiting={"reason": "ContainerCreating"}),
@@ -102,7 +102,7 @@ def test_a_volume_that_cannot_be_mounted_is_in_the_events_only(kubernetes, pod, 
     assert "PENDING: step train: FailedMount: no such claim; see: " in update_status().message
 
 
-def test_a_driver_belongs_to_its_step_and_a_stranger_to_none(pod, update_status):
+def test_driver_pod_belongs_to_its_step(pod, update_status):
     waiting = container_statuses(waiting={"reason": "ErrImagePull"})
     pod("d", node="train-x.root.train-driver", phase="Pending", containerStatuses=waiting)
     assert "PENDING: step train: ErrImagePull; see: " in update_status().message
@@ -110,7 +110,7 @@ def test_a_driver_belongs_to_its_step_and_a_stranger_to_none(pod, update_status)
     assert "PENDING: ErrImagePull; see: " in update_status().message
 
 
-def test_pods_of_other_runs_and_of_runs_that_succeeded_are_not_looked_at(
+def test_pods_of_other_or_succeeded_runs_are_ignored(
     sandbox, kubernetes, submitted, pod, update_status
 ):
     pod(run="another", phase="Failed", containerStatuses=terminated(1))
@@ -123,9 +123,7 @@ def test_pods_of_other_runs_and_of_runs_that_succeeded_are_not_looked_at(
     assert not [line for line, _ in kubernetes.requests[before:] if "/pods" in line]
 
 
-def test_what_a_pod_says_can_be_shown_whatever_it_is(
-    run_action, kubernetes, submitted, pod, sandbox
-):
+def test_pod_messages_are_made_printable(run_action, kubernetes, submitted, pod, sandbox):
     # GIVEN a step that failed, whose log no tool of Juju takes as an argument
     message = "m\x00\ud800" * 100_000
     pod("train-1", phase="Failed", containerStatuses=terminated(1, "Err\x00or", message=message))
@@ -138,7 +136,7 @@ def test_what_a_pod_says_can_be_shown_whatever_it_is(
     assert max(len(text.encode()) for text in told.values()) < 100_000
 
 
-def test_without_the_right_to_look_the_status_is_kubeflows(
+def test_status_falls_back_to_kubeflows_without_permission(
     sandbox, kubernetes, submitted, update_status
 ):
     kubernetes.refuse[f"GET {PODS}"] = 403
@@ -146,13 +144,13 @@ def test_without_the_right_to_look_the_status_is_kubeflows(
     assert "failed; see: juju run trainer/leader get-run" in update_status().message
 
 
-def test_a_log_that_is_gone_is_done_without(sandbox, submitted, pod, update_status):
+def test_missing_log_is_tolerated(sandbox, submitted, pod, update_status):
     pod(phase="Failed", containerStatuses=terminated(1, "Error", message="bad data"))
     sandbox.set_run_state(submitted, "FAILED")
     assert "failed at step train: bad data;" in update_status().message
 
 
-def test_a_single_users_pods_are_where_its_kubeflow_is(
+def test_single_user_pods_are_in_kubeflows_namespace(
     ctx, kubernetes, state, kfp_api, proxy, monkeypatch
 ):
     # GIVEN a server in another namespace than the charm
@@ -170,7 +168,7 @@ def test_a_single_users_pods_are_where_its_kubeflow_is(
     assert lines == ["GET /api/v1/namespaces/pipelines/pods"]
 
 
-def test_the_pods_are_in_the_profiles_namespace(ctx, kubernetes, proxy, configured, sandbox):
+def test_multi_user_pods_are_in_the_profiles_namespace(ctx, kubernetes, proxy, configured, sandbox):
     state = configured(profile="team-a")
     ctx.run(ctx.on.config_changed(), state)
     ctx.run(ctx.on.update_status(), state)
@@ -195,7 +193,7 @@ def several(**states):
     return [{**container_statuses(**state)[0], "name": name} for name, state in states.items()]
 
 
-def test_step_says_why_it_failed_in_its_own_words(
+def test_failed_step_shows_its_exception(
     sandbox, kubernetes, submitted, pod, update_status, run_action
 ):
     pod("train-1", phase="Failed", containerStatuses=terminated(1, "Error"))
@@ -206,9 +204,7 @@ def test_step_says_why_it_failed_in_its_own_words(
 
 
 @pytest.mark.parametrize("where", ["containerStatuses", "initContainerStatuses"])
-def test_argo_container_that_fails_alone_is_named(
-    sandbox, kubernetes, submitted, pod, update_status, where
-):
+def test_failed_argo_container_is_named(sandbox, kubernetes, submitted, pod, update_status, where):
     # GIVEN a pod whose step succeeded, or has not begun, and a container of Argo's that failed
     name = "wait" if where == "containerStatuses" else "init"
     message = "failed to put file: The specified bucket does not exist"
@@ -224,7 +220,7 @@ def test_argo_container_that_fails_alone_is_named(
     assert kubernetes.log_requests[-1]["container"] == name
 
 
-def test_sidecar_that_was_stopped_is_no_failure(sandbox, kubernetes, submitted, pod, update_status):
+def test_stopped_sidecar_is_not_a_failure(sandbox, kubernetes, submitted, pod, update_status):
     stopped = {"terminated": {"exitCode": 143, "reason": "Error"}}
     fine = {"terminated": {"exitCode": 0, "reason": "Completed"}}
     failed = {"terminated": {"exitCode": 1, "reason": "Error"}}
@@ -256,7 +252,7 @@ def workflow(run_id, message):
         ),
     ],
 )  # fmt: skip
-def test_workflow_says_why_where_no_pod_failed(
+def test_workflow_message_is_used_if_no_pod_failed(
     sandbox, kubernetes, submitted, pod, update_status, message, says
 ):
     # GIVEN a run that waited at first, went on, and had no failed pod
@@ -270,7 +266,7 @@ def test_workflow_says_why_where_no_pod_failed(
     assert says[:40] in update_status().message
 
 
-def test_workflow_counts_before_what_was_wrong_earlier(
+def test_workflow_message_overrides_an_earlier_issue(
     ctx, with_peers, sandbox, kubernetes, submitted, pod
 ):
     # GIVEN a run that waited, and whose workflow failed while nobody looked
@@ -288,9 +284,7 @@ def test_workflow_counts_before_what_was_wrong_earlier(
 
 
 @pytest.mark.parametrize("status", [None, 403, 500])
-def test_workflow_that_cannot_be_read_is_done_without(
-    sandbox, kubernetes, submitted, update_status, status
-):
+def test_unreadable_workflow_is_tolerated(sandbox, kubernetes, submitted, update_status, status):
     # GIVEN no Argo in the cluster, no right to read its workflows, or a server that fails
     if status:
         kubernetes.refuse[f"GET {WORKFLOWS}"] = status
@@ -298,7 +292,7 @@ def test_workflow_that_cannot_be_read_is_done_without(
     assert "failed; see: juju run trainer/leader get-run" in update_status().message
 
 
-def test_run_without_a_state_yet_is_pending(ctx, state, sandbox, submitted, update_status):
+def test_run_without_a_state_is_pending(ctx, state, sandbox, submitted, update_status):
     sandbox.store.update("runs", submitted, state="RUNTIME_STATE_UNSPECIFIED")
     assert update_status().message.endswith(" PENDING")
     ctx.run(ctx.on.action("get-run"), state)

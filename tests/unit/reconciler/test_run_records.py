@@ -26,7 +26,7 @@ def forget(sandbox):
     return end
 
 
-def test_run_that_the_charm_cancelled_stays_cancelled_where_the_server_forgot(
+def test_cancelled_run_stays_cancelled_if_the_server_loses_the_request(
     ctx, with_peers, kubernetes, submitted, forget
 ):
     out = ctx.run(ctx.on.action("cancel-run"), with_peers)
@@ -46,7 +46,7 @@ def test_run_that_the_charm_cancelled_stays_cancelled_where_the_server_forgot(
     assert "CANCELED" in ctx.action_results["runs"]
 
 
-def test_image_that_cannot_be_pulled_is_named_after_the_cancel(
+def test_image_pull_error_is_reported_after_cancel(
     ctx, with_peers, kubernetes, submitted, pod, forget
 ):
     # GIVEN a run that waits for its image, at which nobody looked yet, and an operator who cancels it
@@ -65,7 +65,7 @@ def test_image_that_cannot_be_pulled_is_named_after_the_cancel(
     assert ctx.action_results["pod"] == "train-1"
 
 
-def test_pods_that_the_cancel_stopped_are_no_reason(ctx, with_peers, submitted, pod, forget):
+def test_pods_stopped_by_cancel_are_not_an_issue(ctx, with_peers, submitted, pod, forget):
     out = ctx.run(ctx.on.action("cancel-run"), with_peers)
     pod("train-1", phase="Failed", containerStatuses=terminated(143, "Error"))
     forget(submitted)
@@ -73,7 +73,7 @@ def test_pods_that_the_cancel_stopped_are_no_reason(ctx, with_peers, submitted, 
     assert "CANCELED; train again:" in out.unit_status.message
 
 
-def test_run_that_took_too_long_keeps_its_reason(
+def test_timed_out_run_keeps_its_reason(
     ctx, with_peers, kubernetes, sandbox, submitted, pod, forget
 ):
     pod("train-1", **image_pull_error())
@@ -89,7 +89,7 @@ def test_run_that_took_too_long_keeps_its_reason(
     assert "exceeded run-timeout after " in out.unit_status.message
 
 
-def test_superseded_run_is_listed_as_cancelled(ctx, with_peers, kubernetes, submitted, forget):
+def test_replaced_run_is_listed_as_cancelled(ctx, with_peers, kubernetes, submitted, forget):
     out = ctx.run(
         ctx.on.config_changed(),
         dataclasses.replace(with_peers, config={**with_peers.config, "epochs": 3}),
@@ -100,9 +100,7 @@ def test_superseded_run_is_listed_as_cancelled(ctx, with_peers, kubernetes, subm
     assert states == ["PENDING", "CANCELED"]
 
 
-def test_run_that_ended_before_the_cancel_keeps_its_state(
-    ctx, with_peers, sandbox, proxy, submitted
-):
+def test_run_that_ended_before_cancel_keeps_its_state(ctx, with_peers, sandbox, proxy, submitted):
     # GIVEN a run that fails between the charm's look and its request
     def fails(moment, _, __, path):
         if moment == "before" and path.endswith(":terminate"):
@@ -126,7 +124,7 @@ def test_retried_run_that_fails_is_a_failure(ctx, with_peers, sandbox, submitted
     assert isinstance(out.unit_status, ops.BlockedStatus)
 
 
-def test_reason_goes_when_the_run_goes_on(ctx, with_peers, kubernetes, submitted, pod):
+def test_issue_is_dropped_when_the_run_continues(ctx, with_peers, kubernetes, submitted, pod):
     pod("train-1", **image_pull_error())
     out = ctx.run(ctx.on.update_status(), with_peers)
     assert isinstance(out.unit_status, ops.WaitingStatus)
@@ -140,7 +138,7 @@ def out_peers(out):
     return relation
 
 
-def test_records_are_bounded_and_forgiving(ctx, with_peers, kubernetes, submitted, pod):
+def test_records_are_bounded_and_tolerate_invalid_data(ctx, with_peers, kubernetes, submitted, pod):
     # GIVEN records of many runs before, or something else altogether
     for kept in (
         json.dumps({f"run-{n}": {"terminated": True, "reason": "x" * 300} for n in range(60)}),
@@ -162,7 +160,7 @@ def test_records_are_bounded_and_forgiving(ctx, with_peers, kubernetes, submitte
         assert records[submitted]["reason"] == "ErrImagePull"
 
 
-def test_without_a_peer_relation_an_event_still_knows_what_it_cancelled(
+def test_cancel_is_reported_without_a_peer_relation(
     ctx, state, kubernetes, proxy, submitted, forget
 ):
     # GIVEN a server that ends the run at once, and keeps no request

@@ -6,9 +6,7 @@ import httpx
 import pytest
 
 
-def test_a_schedule_is_one_recurring_run_with_the_configurations_values(
-    ctx, configured, schedules, runs
-):
+def test_schedule_is_one_recurring_run_with_the_options(ctx, configured, schedules, runs):
     # WHEN a schedule is set, and more events come
     state = configured(schedule="30 3 * * SUN", train_on_change=False, epochs=2)
     ctx.run(ctx.on.config_changed(), state)
@@ -23,7 +21,7 @@ def test_a_schedule_is_one_recurring_run_with_the_configurations_values(
     assert runs() == []
 
 
-def test_pausing_switches_the_same_schedule_off_and_on(ctx, configured, schedules):
+def test_pausing_disables_and_enables_the_same_schedule(ctx, configured, schedules):
     ctx.run(ctx.on.config_changed(), configured(schedule="@daily"))
     (first,) = schedules()
     for paused, status in ((True, "DISABLED"), (False, "ENABLED")):
@@ -34,13 +32,13 @@ def test_pausing_switches_the_same_schedule_off_and_on(ctx, configured, schedule
         assert schedule["status"] == status
 
 
-def test_a_schedule_that_is_born_paused_is_disabled(ctx, configured, schedules):
+def test_schedule_created_while_paused_is_disabled(ctx, configured, schedules):
     ctx.run(ctx.on.config_changed(), configured(schedule="@daily", schedule_paused=True))
     assert [schedule["status"] for schedule in schedules()] == ["DISABLED"]
 
 
 @pytest.mark.parametrize("change", [{"schedule": "@weekly"}, {"epochs": 7}])
-def test_a_change_replaces_the_schedule(ctx, configured, schedules, change):
+def test_changed_option_replaces_the_schedule(ctx, configured, schedules, change):
     ctx.run(ctx.on.config_changed(), configured(schedule="@daily"))
     (old,) = schedules()
     ctx.run(ctx.on.config_changed(), configured(**{"schedule": "@daily", **change}))
@@ -48,7 +46,9 @@ def test_a_change_replaces_the_schedule(ctx, configured, schedules, change):
     assert new["recurring_run_id"] != old["recurring_run_id"]
 
 
-def test_without_a_schedule_only_the_charms_own_goes(ctx, state, configured, schedules, sandbox):
+def test_emptied_option_deletes_only_the_charms_schedule(
+    ctx, state, configured, schedules, sandbox
+):
     # GIVEN the charm's schedule and one that somebody made in the same experiment
     ctx.run(ctx.on.config_changed(), configured(schedule="@daily"))
     (ours,) = schedules()
@@ -71,7 +71,7 @@ def test_without_a_schedule_only_the_charms_own_goes(ctx, state, configured, sch
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 11))
 @pytest.mark.parametrize("how", ["cut", 503])
-def test_a_fault_at_any_request_still_ends_in_one_schedule(
+def test_fault_at_any_request_leaves_one_schedule(
     ctx, configured, proxy, schedules, moment, number, how
 ):
     # GIVEN a schedule, and a server whose n-th request is lost from now on
@@ -123,7 +123,7 @@ def test_paused_schedule_stays_paused_until_it_is_resumed(ctx, scheduled, enable
     assert runs() == []
 
 
-def test_status_says_how_to_resume(ctx, scheduled):
+def test_status_shows_how_to_resume(ctx, scheduled):
     state = ctx.run(ctx.on.config_changed(), changed(scheduled, schedule_paused=True))
     assert state.unit_status.message == (
         "no run yet; the schedule is paused; resume it: juju config trainer schedule-paused=false"
@@ -136,7 +136,7 @@ def test_pausing_without_a_schedule_changes_nothing(ctx, configured, schedules):
     assert "paused" not in state.unit_status.message
 
 
-def test_schedule_is_paused_once_the_server_can_be_reached(ctx, scheduled, proxy, enabled):
+def test_schedule_is_paused_once_the_server_is_reachable(ctx, scheduled, proxy, enabled):
     # GIVEN a schedule, and a server that answers nothing when it is paused
     state = ctx.run(ctx.on.config_changed(), scheduled)
     proxy.fault = lambda *_: 503

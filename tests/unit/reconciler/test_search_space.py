@@ -15,7 +15,7 @@ def space(*parameters, **change):
     return json.dumps([{**EPOCHS, **change}, *parameters])
 
 
-def test_every_kind_of_parameter_is_taken():
+def test_every_parameter_type_is_accepted():
     lists = [
         {"name": "recipe", "parameterType": "categorical", "feasibleSpace": {"list": ["quick"]}},
         {"name": "batch_size", "parameterType": "discrete", "feasibleSpace": {"list": ["64"]}},

@@ -21,7 +21,7 @@ ROLEBINDINGS = "GET /apis/rbac.authorization.k8s.io/v1/rolebindings"
 
 
 @pytest.mark.parametrize("storage", [True, False])
-def test_with_the_relation_the_schedule_goes(ctx, configured, kfp_api, schedules, storage):
+def test_broken_relation_deletes_the_schedule(ctx, configured, kfp_api, schedules, storage):
     # GIVEN a schedule; it may be that object storage is not related any more
     state = configured(schedule="@daily")
     ctx.run(ctx.on.config_changed(), state)
@@ -43,7 +43,7 @@ def test_with_the_relation_the_schedule_goes(ctx, configured, kfp_api, schedules
 
 
 @pytest.mark.parametrize(("other", "left"), [("active", 1), ("dying", 0)])
-def test_a_unit_that_leaves_others_leaves_them_the_schedule(
+def test_schedule_stays_while_other_units_remain(
     ctx, configured, kfp_api, schedules, goal_state, other, left
 ):
     # GIVEN a leader that is scaled away, or goes with all of the application
@@ -56,7 +56,7 @@ def test_a_unit_that_leaves_others_leaves_them_the_schedule(
     assert len(schedules()) == left
 
 
-def test_a_schedule_that_cannot_be_removed_is_told(ctx, configured, kfp_api, proxy, schedules):
+def test_failed_schedule_deletion_is_logged(ctx, configured, kfp_api, proxy, schedules):
     state = configured(schedule="@daily")
     ctx.run(ctx.on.config_changed(), state)
     proxy.fault = lambda *_: 503
@@ -65,7 +65,7 @@ def test_a_schedule_that_cannot_be_removed_is_told(ctx, configured, kfp_api, pro
     assert any("a schedule may be left" in log.message for log in ctx.juju_log)
 
 
-def test_a_profile_that_is_left_keeps_neither_schedule_nor_rights(
+def test_former_profile_keeps_neither_schedule_nor_role_binding(
     ctx, kubernetes, in_profile, configured, proxy
 ):
     ctx.run(ctx.on.config_changed(), in_profile)
@@ -86,7 +86,7 @@ def pipelines():
         yield server
 
 
-def test_the_configurations_run_ends_in_a_profile_that_is_left(
+def test_configuration_run_is_terminated_in_a_former_profile(
     ctx, kubernetes, configured, kfp_api, pipelines
 ):
     # GIVEN a multi-user server, which keeps each profile's apart, with runs in both
@@ -136,9 +136,7 @@ def test_the_configurations_run_ends_in_a_profile_that_is_left(
     assert ended == ["team-a config-1:terminate"]
 
 
-def test_a_former_profile_that_refuses_keeps_nothing_from_going_on(
-    ctx, kubernetes, in_profile, configured
-):
+def test_refusal_in_a_former_profile_does_not_block(ctx, kubernetes, in_profile, configured):
     ctx.run(ctx.on.config_changed(), in_profile)
     kubernetes.refuse[f"DELETE {BINDING}"] = 403
     out = ctx.run(ctx.on.config_changed(), configured(profile="team-b"))
@@ -146,7 +144,7 @@ def test_a_former_profile_that_refuses_keeps_nothing_from_going_on(
     assert any("left in another profile" in log.message for log in ctx.juju_log)
 
 
-def test_the_last_unit_takes_its_rights_back_and_leaves_the_profile(ctx, kubernetes, in_profile):
+def test_last_unit_deletes_the_role_binding_and_keeps_the_profile(ctx, kubernetes, in_profile):
     ctx.run(ctx.on.config_changed(), in_profile)
     last = dataclasses.replace(in_profile, planned_units=0)
     ctx.run(ctx.on.remove(), last)
@@ -157,13 +155,13 @@ def test_the_last_unit_takes_its_rights_back_and_leaves_the_profile(ctx, kuberne
 
 
 @pytest.mark.parametrize("change", [{"planned_units": 1}, {"planned_units": 0, "leader": False}])
-def test_a_unit_that_is_not_the_last_leaves_them(ctx, kubernetes, in_profile, change):
+def test_only_the_last_unit_deletes_the_role_binding(ctx, kubernetes, in_profile, change):
     ctx.run(ctx.on.config_changed(), in_profile)
     ctx.run(ctx.on.remove(), dataclasses.replace(in_profile, **change))
     assert BINDING in kubernetes.objects
 
 
-def test_removal_goes_on_where_kubernetes_refuses(ctx, kubernetes, in_profile):
+def test_removal_continues_if_kubernetes_refuses(ctx, kubernetes, in_profile):
     ctx.run(ctx.on.config_changed(), in_profile)
     kubernetes.refuse[f"DELETE {BINDING}"] = 403
     ctx.run(ctx.on.remove(), dataclasses.replace(in_profile, planned_units=0))
@@ -171,7 +169,7 @@ def test_removal_goes_on_where_kubernetes_refuses(ctx, kubernetes, in_profile):
 
 
 @pytest.mark.parametrize("is_told", [True, False])
-def test_what_was_left_in_a_profile_goes_also_where_there_is_none_any_more(
+def test_role_binding_is_deleted_after_a_change_to_single_user(
     ctx, kubernetes, in_profile, is_told
 ):
     # GIVEN a trainer that worked in a profile
@@ -200,14 +198,14 @@ def test_what_was_left_in_a_profile_goes_also_where_there_is_none_any_more(
     assert not [line for line, _ in kubernetes.requests[before:] if line == ROLEBINDINGS]
 
 
-def test_a_single_user_trainer_asks_kubernetes_for_no_profiles(ctx, kubernetes, state):
+def test_single_user_trainer_does_not_list_role_bindings(ctx, kubernetes, state):
     peers = ops.testing.PeerRelation("peers")
     state = dataclasses.replace(state, relations={*state.relations, peers})
     ctx.run(ctx.on.config_changed(), state)
     assert ROLEBINDINGS not in [line for line, _ in kubernetes.requests]
 
 
-def test_a_profile_that_is_left_is_bound_until_the_run_of_its_schedule_has_ended(
+def test_former_profile_stays_bound_until_its_scheduled_run_ends(
     ctx, kubernetes, configured, proxy, sandbox, schedules, runs
 ):
     # GIVEN a schedule in a profile, of which a run goes on

@@ -66,11 +66,11 @@ def reasons(config, **evidence):
         ({"retrain_on_data": True, "data_path": S3 + "2"}, {"etags": {FILES[0]: '"new"'}}, []),
     ],
 )
-def test_each_trigger_knows_its_reason(config, evidence, told):
+def test_each_trigger_has_its_reason(config, evidence, told):
     assert reasons(config, **evidence) == told
 
 
-def test_all_reasons_are_told_the_weightiest_first_with_what_was_seen():
+def test_reasons_are_ordered_and_described():
     config = TrainerConfig(
         retrain_on_data=True, retrain_on_drift=True, retrain_after=3, data_path=S3
     )
@@ -114,7 +114,7 @@ def names(config, **evidence):
         ),
     ],
 )
-def test_other_evidence_is_another_run(config, one, other):
+def test_other_signals_make_another_run(config, one, other):
     assert len(names(config, **one) | names(config, **other)) == 2
 
 
@@ -141,7 +141,7 @@ def aged(configured, registry):
     return configured(retrain_after=1, train_on_change=False)
 
 
-def test_a_run_of_a_trigger_says_why(ctx, aged, runs):
+def test_triggered_run_names_its_reason(ctx, aged, runs):
     ctx.run(ctx.on.update_status(), aged)
     ctx.run(ctx.on.update_status(), aged)
     (run,) = retrained(runs)
@@ -149,7 +149,7 @@ def test_a_run_of_a_trigger_says_why(ctx, aged, runs):
     assert run["description"].startswith("age: the model that serves is older than 1 days")
 
 
-def test_runs_of_all_kinds_say_why(ctx, configured, runs, sandbox):
+def test_every_kind_of_run_names_its_reason(ctx, configured, runs, sandbox):
     ctx.run(ctx.on.config_changed(), configured(schedule="@daily"))
     ctx.run(ctx.on.action("train"), configured(schedule="@daily"))
     told = {
@@ -163,9 +163,7 @@ def test_runs_of_all_kinds_say_why(ctx, configured, runs, sandbox):
 
 
 @pytest.mark.parametrize("ends", ["FAILED", "SUCCEEDED", None])
-def test_the_next_waits_for_the_interval_however_the_first_ended(
-    ctx, aged, runs, sandbox, clock, ends
-):
+def test_next_run_waits_for_the_cooldown(ctx, aged, runs, sandbox, clock, ends):
     # GIVEN a run by age, which ended
     ctx.run(ctx.on.update_status(), aged)
     (first,) = retrained(runs)
@@ -183,7 +181,9 @@ def test_the_next_waits_for_the_interval_however_the_first_ended(
     assert len(retrained(runs)) == 2
 
 
-def test_reasons_that_come_at_once_take_turns(ctx, configured, registry, bucket, runs, clock):
+def test_simultaneous_triggers_start_one_run_at_a_time(
+    ctx, configured, registry, bucket, runs, clock
+):
     # GIVEN a model that is old, and whose data are new
     old = {"source": S3, "etags": ETAGS}
     registry("run-1", accuracy=0.9, version=1, data=old)
@@ -199,7 +199,7 @@ def test_reasons_that_come_at_once_take_turns(ctx, configured, registry, bucket,
     assert (first, sorted(told)) == (["new data"], ["age", "new data"])
 
 
-def test_new_data_start_one_run_until_they_change_again(
+def test_changed_data_starts_one_run_per_change(
     ctx, configured, registry, bucket, runs, clock, sandbox
 ):
     # GIVEN a model that was trained on what is there
@@ -220,7 +220,7 @@ def test_new_data_start_one_run_until_they_change_again(
     assert len(retrained(runs)) == 2
 
 
-def test_data_that_cannot_be_looked_at_are_told_and_the_rest_goes_on(
+def test_unreachable_data_shows_in_the_status_and_training_continues(
     ctx, configured, registry, runs
 ):
     registry("run-1", accuracy=0.9, version=1, data={"source": S3, "etags": ETAGS})
@@ -233,7 +233,7 @@ def test_data_that_cannot_be_looked_at_are_told_and_the_rest_goes_on(
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("number", range(1, 11))
 @pytest.mark.parametrize("how", ["cut", 503])
-def test_whatever_is_lost_there_is_one_run(ctx, aged, proxy, runs, number, how):
+def test_fault_at_any_request_leaves_one_triggered_run(ctx, aged, proxy, runs, number, how):
     # GIVEN a server whose n-th answer is lost, WHEN events come to two leaders in turn
     proxy.fault = lambda m, n, *_: how if (m, n) == ("after", number) else None
     for leader in (True, False, True, True):
@@ -242,12 +242,12 @@ def test_whatever_is_lost_there_is_one_run(ctx, aged, proxy, runs, number, how):
     assert len(retrained(runs)) == 1
 
 
-def test_a_unit_that_does_not_lead_starts_nothing(ctx, aged, runs):
+def test_follower_starts_no_runs(ctx, aged, runs):
     ctx.run(ctx.on.update_status(), dataclasses.replace(aged, leader=False))
     assert runs() == []
 
 
-def test_triggers_cost_the_same_however_many_runs_there_were(ctx, aged, runs, proxy, clock):
+def test_request_count_does_not_grow_with_triggered_runs(ctx, aged, runs, proxy, clock):
     def calls():
         before = len(proxy.requests)
         ctx.run(ctx.on.update_status(), aged)

@@ -57,7 +57,7 @@ def status(ctx, state):
     return ctx.run(ctx.on.config_changed(), state).unit_status
 
 
-def test_resources_are_those_of_the_step_that_trains_alone(ctx, configured, runs, uploaded):
+def test_resources_apply_to_the_training_step_only(ctx, configured, runs, uploaded):
     # GIVEN the default run
     ctx.run(ctx.on.config_changed(), configured())
     before = uploaded()["deploymentSpec"]["executors"]
@@ -95,16 +95,14 @@ def test_resources_are_those_of_the_step_that_trains_alone(ctx, configured, runs
         ("workspace_size", "1gb", "workspace-size must be empty or between 256Mi and 16Ti"),
     ],
 )
-def test_what_is_no_quantity_is_blocked_with_what_it_takes(
-    ctx, configured, option, value, says, runs
-):
+def test_invalid_quantity_blocks_the_unit(ctx, configured, option, value, says, runs):
     seen = status(ctx, configured(**{option: value}))
     assert isinstance(seen, ops.BlockedStatus)
     assert says in seen.message
     assert runs() == []
 
 
-def test_a_workspace_runs_the_variant_with_a_volume(ctx, configured, runs, uploaded):
+def test_workspace_uses_the_pipeline_with_a_volume(ctx, configured, runs, uploaded):
     # GIVEN a size and a class
     ctx.run(ctx.on.config_changed(), configured(workspace_size="2Gi", storage_class="fast-disk"))
     # THEN the run has both, and is of the pipeline that makes a volume and removes it
@@ -114,14 +112,14 @@ def test_a_workspace_runs_the_variant_with_a_volume(ctx, configured, runs, uploa
     assert "exec-createpvc" in uploaded()["deploymentSpec"]["executors"]
 
 
-def test_without_a_workspace_a_class_changes_nothing(ctx, configured, runs):
+def test_storage_class_is_ignored_without_a_workspace(ctx, configured, runs):
     ctx.run(ctx.on.config_changed(), configured())
     ctx.run(ctx.on.config_changed(), configured(storage_class="fast-disk"))
     (run,) = runs()
     assert "workspace_size" not in run["runtime_config"]["parameters"]
 
 
-def test_without_a_class_it_is_the_clusters_default(ctx, configured, runs, classes):
+def test_default_storage_class_is_used_without_the_option(ctx, configured, runs, classes):
     # GIVEN a cluster with two defaults, of which the newer counts, as for Kubernetes
     classes(("slow", False, 9), ("old", True, 1), ("new", True, 2))
     ctx.run(ctx.on.config_changed(), configured(workspace_size="1Gi"))
@@ -129,7 +127,7 @@ def test_without_a_class_it_is_the_clusters_default(ctx, configured, runs, class
     assert run["runtime_config"]["parameters"]["storage_class"] == "new"
 
 
-def test_a_cluster_without_a_default_class_blocks_with_the_option(ctx, configured, runs, classes):
+def test_missing_default_storage_class_blocks_with_the_option(ctx, configured, runs, classes):
     classes(("slow", False, 1))
     seen = status(ctx, configured(workspace_size="1Gi"))
     assert isinstance(seen, ops.BlockedStatus)
@@ -137,7 +135,7 @@ def test_a_cluster_without_a_default_class_blocks_with_the_option(ctx, configure
     assert runs() == []
 
 
-def test_a_charm_that_may_not_look_at_classes_says_so(ctx, configured, runs, kubernetes):
+def test_forbidden_storage_classes_block_the_unit(ctx, configured, runs, kubernetes):
     kubernetes.refuse[f"GET {CLASSES}"] = 403
     seen = status(ctx, configured(workspace_size="1Gi"))
     assert isinstance(seen, ops.BlockedStatus)
@@ -145,7 +143,7 @@ def test_a_charm_that_may_not_look_at_classes_says_so(ctx, configured, runs, kub
     assert runs() == []
 
 
-def test_the_steps_that_are_told_are_those_of_the_run(ctx, configured, run_action, sandbox, runs):
+def test_step_count_is_that_of_the_runs_pipeline(ctx, configured, run_action, sandbox, runs):
     # GIVEN a run in a workspace whose volume is made
     state = configured(workspace_size="1Gi", storage_class="any")
     ctx.run(ctx.on.config_changed(), state)
@@ -240,7 +238,7 @@ def test_claim_and_pods_of_an_ended_run_are_deleted(
     assert left(kubernetes) == []
 
 
-def test_reason_and_log_of_a_failed_run_outlive_its_pods(
+def test_reason_and_log_of_a_failed_run_survive_its_pods(
     ctx, workspace, kubernetes, sandbox, run_id, claim
 ):
     claim()
@@ -259,9 +257,7 @@ def test_reason_and_log_of_a_failed_run_outlive_its_pods(
     assert ctx.action_results["pod"] == f"{run_id}-1"
 
 
-def test_claim_stays_while_its_run_goes_on_and_pods_while_they_run(
-    ctx, workspace, kubernetes, sandbox, run_id, claim
-):
+def test_claim_and_pods_stay_while_running(ctx, workspace, kubernetes, sandbox, run_id, claim):
     claim(phases=("Succeeded", "Running", "Pending"))
     # A pod of the run that mounts nothing, as the drivers do.
     kubernetes.lists[PODS][0]["spec"].pop("volumes")
@@ -279,9 +275,7 @@ def test_claim_stays_while_its_run_goes_on_and_pods_while_they_run(
         {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]},
     ],
 )
-def test_claims_that_are_not_the_runs_own_stay(
-    ctx, workspace, kubernetes, sandbox, run_id, claim, claimed
-):
+def test_claims_of_other_runs_stay(ctx, workspace, kubernetes, sandbox, run_id, claim, claimed):
     claim(**claimed)
     before = left(kubernetes)
     sandbox.set_run_state(run_id, "SUCCEEDED")
@@ -289,7 +283,7 @@ def test_claims_that_are_not_the_runs_own_stay(
     assert left(kubernetes) == before
 
 
-def test_claims_of_runs_that_people_submitted_stay(
+def test_claims_of_manually_submitted_runs_stay(
     ctx, workspace, kubernetes, sandbox, run_id, claim, runs
 ):
     # GIVEN a run that a person cloned in the dashboard, in the trainer's experiment
@@ -301,7 +295,7 @@ def test_claims_of_runs_that_people_submitted_stay(
 
 
 @pytest.mark.parametrize("name", ["schedule0a1b2c3dqtxj-1-4277344604", "tick0a1b2c3dqtxj-1-427"])
-def test_claims_of_scheduled_runs_go_if_the_schedule_is_the_trainers(
+def test_claims_of_the_charms_scheduled_runs_are_deleted(
     ctx, workspace, kubernetes, sandbox, run_id, claim, name
 ):
     claim()
@@ -311,9 +305,7 @@ def test_claims_of_scheduled_runs_go_if_the_schedule_is_the_trainers(
     assert (run_id not in left(kubernetes)) is name.startswith("schedule")
 
 
-def test_claims_are_looked_for_only_where_there_may_be_some(
-    ctx, configured, kubernetes, sandbox, runs
-):
+def test_claims_are_listed_only_if_volumes_are_used(ctx, configured, kubernetes, sandbox, runs):
     with_volume = configured(workspace_size="1Gi", storage_class="fast")
     for state, asks in ((configured(), False), (with_volume, True), (configured(epochs=3), True)):
         ctx.run(ctx.on.config_changed(), state)
@@ -325,9 +317,7 @@ def test_claims_are_looked_for_only_where_there_may_be_some(
         assert lines == ([f"GET {CLAIMS}"] if asks else [])
 
 
-def test_what_cannot_be_removed_is_no_problem_of_the_runs(
-    ctx, workspace, kubernetes, sandbox, run_id, claim
-):
+def test_failed_volume_removal_does_not_block(ctx, workspace, kubernetes, sandbox, run_id, claim):
     claim()
     sandbox.set_run_state(run_id, "SUCCEEDED")
     for refused in (f"GET {CLAIMS}", f"DELETE {CLAIMS}/{run_id}"):

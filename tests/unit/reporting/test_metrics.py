@@ -60,7 +60,7 @@ def test_runs_and_models_are_pushed(ctx, state, run_action, sandbox, runs, three
     assert value("run_duration_seconds") >= 0
 
 
-def test_what_came_of_a_run_is_pushed_with_its_name(ctx, state, sandbox, runs, registry, gateway):
+def test_run_results_are_pushed_with_the_run_name(ctx, state, sandbox, runs, registry, gateway):
     state = with_container(state)
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
@@ -76,7 +76,7 @@ def test_what_came_of_a_run_is_pushed_with_its_name(ctx, state, sandbox, runs, r
     assert samples[("fashion_mnist_trainer_data_drift", ("part", "train"))] == 0.3
 
 
-def test_a_run_that_made_the_champion_again_has_no_verdict_to_alert_of(
+def test_run_that_reproduced_the_champion_has_no_verdict_metric(
     ctx, state, sandbox, runs, registry, three_versions, gateway
 ):
     # GIVEN a run without new data or settings, as the step evaluate tells of it
@@ -96,7 +96,7 @@ def test_a_run_that_made_the_champion_again_has_no_verdict_to_alert_of(
 
 
 @pytest.mark.parametrize(("version", "known"), [(3, True), (2, False)])
-def test_what_monitoring_saw_of_the_model_that_serves_is_pushed(
+def test_monitoring_report_of_the_champion_is_pushed(
     ctx, state, run_action, sandbox, runs, registry, three_versions, gateway, version, known
 ):
     # GIVEN a monitoring run on the champion, or on the model before
@@ -128,7 +128,7 @@ def test_what_monitoring_saw_of_the_model_that_serves_is_pushed(
     assert samples[("fashion_mnist_trainer_monitoring_failed",)] == 0
 
 
-def test_a_problem_is_pushed_beside_what_was_seen_before(ctx, gateway):
+def test_problem_metric_keeps_earlier_metrics(ctx, gateway):
     ctx.run(ctx.on.config_changed(), with_container(unrelated_state(leader=True)))
     # POST leaves series of other names as they are, PUT would take them away
     method, _, samples = gateway[-1]
@@ -136,12 +136,12 @@ def test_a_problem_is_pushed_beside_what_was_seen_before(ctx, gateway):
     assert samples == {("fashion_mnist_trainer_problem",): 1}
 
 
-def test_a_unit_that_does_not_lead_takes_its_metrics_away(ctx, state, gateway):
+def test_follower_deletes_its_metrics(ctx, state, gateway):
     ctx.run(ctx.on.update_status(), with_container(dataclasses.replace(state, leader=False)))
     assert gateway[-1][:2] == ("DELETE", "/metrics/job/trainer")
 
 
-def test_grafana_gets_a_dashboard_that_shows_metrics_that_there_are(ctx, state):
+def test_dashboard_uses_existing_metrics(ctx, state):
     relation = ops.testing.Relation("grafana-dashboard", remote_app_name="grafana")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     out = ctx.run(ctx.on.relation_created(relation), state)
@@ -164,7 +164,7 @@ def test_grafana_gets_a_dashboard_that_shows_metrics_that_there_are(ctx, state):
     assert shown >= {f"fashion_mnist_trainer_{name}" for name in ("run_state", "champion_version")}
 
 
-def test_alert_rules_speak_of_metrics_that_there_are():
+def test_alert_rules_use_existing_metrics():
     document = yaml.safe_load(Path("src/prometheus_alert_rules/trainer.rules.yaml").read_text())
     rules = [rule for group in document["groups"] for rule in group["rules"]]
     made = metrics_made()

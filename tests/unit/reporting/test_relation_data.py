@@ -10,7 +10,7 @@ import pytest
 from kfp_ops import RelationDataError, TrainedModel, TrainedModelRequirer
 
 
-def test_the_dashboard_gets_a_link_to_the_experiment(ctx, state, runs):
+def test_dashboard_link_opens_the_experiment(ctx, state, runs):
     relation = ops.testing.Relation("dashboard-links", remote_app_name="kubeflow-dashboard")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     out = ctx.run(ctx.on.relation_created(relation), state)
@@ -19,7 +19,7 @@ def test_the_dashboard_gets_a_link_to_the_experiment(ctx, state, runs):
     assert (link["location"], link["type"]) == ("menu", "item")
 
 
-def test_the_link_stays_while_the_server_is_away(ctx, state, proxy):
+def test_dashboard_link_stays_while_the_server_is_unreachable(ctx, state, proxy):
     # GIVEN a dashboard with a link
     relation = ops.testing.Relation("dashboard-links", remote_app_name="kubeflow-dashboard")
     state = dataclasses.replace(state, relations={*state.relations, relation})
@@ -58,9 +58,7 @@ def serve():
     return read
 
 
-def test_a_charm_that_serves_reads_the_champion_and_each_move_of_it(
-    ctx, state, run_action, three_versions, serve
-):
+def test_requirer_reads_the_champion_and_its_moves(ctx, state, run_action, three_versions, serve):
     relation = ops.testing.Relation("trained-model", remote_app_name="server")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     out = ctx.run(ctx.on.relation_created(relation), state)
@@ -76,7 +74,7 @@ def test_a_charm_that_serves_reads_the_champion_and_each_move_of_it(
     assert json.loads(told["model"])["version"] == 2
 
 
-def test_a_move_of_the_champion_is_told_while_the_pipelines_api_is_away(
+def test_champion_is_published_while_the_pipelines_api_is_unreachable(
     ctx, state, three_versions, proxy
 ):
     relation = ops.testing.Relation("trained-model", remote_app_name="server")
@@ -88,9 +86,7 @@ def test_a_move_of_the_champion_is_told_while_the_pipelines_api_is_away(
     assert json.loads(told["model"])["version"] == 2
 
 
-def test_a_model_that_is_in_another_registry_is_not_told_any_more(
-    ctx, state, three_versions, proxy
-):
+def test_model_is_withdrawn_after_a_change_of_registry(ctx, state, three_versions, proxy):
     # GIVEN a charm that knows of the champion
     relation = ops.testing.Relation("trained-model", remote_app_name="server")
     state = dataclasses.replace(state, relations={*state.relations, relation})
@@ -108,7 +104,7 @@ def test_a_model_that_is_in_another_registry_is_not_told_any_more(
     assert "model" not in state.get_relation(relation.id).local_app_data
 
 
-def test_without_a_champion_nothing_is_told(ctx, state, serve):
+def test_no_model_is_published_without_a_champion(ctx, state, serve):
     relation = ops.testing.Relation("trained-model", remote_app_name="server")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     out = ctx.run(ctx.on.relation_created(relation), state)
@@ -118,14 +114,14 @@ def test_without_a_champion_nothing_is_told(ctx, state, serve):
 
 
 @pytest.mark.parametrize("said", ["{", "[]", "null", '{"name": "m", "version": "three"}'])
-def test_a_model_that_is_none_is_an_error_with_the_relation_in_it(serve, said):
+def test_requirer_rejects_invalid_data_with_the_relation_name(serve, said):
     with pytest.raises(ops.testing.errors.UncaughtCharmError) as raised:
         serve({"model": said})
     assert isinstance(raised.value.__cause__, RelationDataError)
     assert "relation trained-model" in str(raised.value.__cause__)
 
 
-def test_no_secret_is_in_what_is_told(ctx, state, sandbox, three_versions):
+def test_relation_data_contains_no_secret(ctx, state, sandbox, three_versions):
     # GIVEN all there is to tell, a champion too
     names = ["metrics-endpoint", "grafana-dashboard", "dashboard-links", "trained-model"]
     relations = {ops.testing.Relation(name) for name in names}

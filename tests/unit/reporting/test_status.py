@@ -29,7 +29,7 @@ from reconciler.snapshot import Snapshot
 from reporting import status
 
 
-def test_the_version_is_the_champions(ctx, state, registry):
+def test_workload_version_is_the_champions(ctx, state, registry):
     out = ctx.run(ctx.on.update_status(), state)
     assert not out.workload_version.startswith("v")
     registry("run-3", accuracy=0.93, version=3)
@@ -40,7 +40,7 @@ def test_the_version_is_the_champions(ctx, state, registry):
     assert out.workload_version == ""
 
 
-def test_a_promoted_model_is_told_with_its_accuracy(ctx, state, sandbox, registry, runs):
+def test_status_shows_a_promoted_model_with_its_accuracy(ctx, state, sandbox, registry, runs):
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
     sandbox.set_run_state(
@@ -56,7 +56,7 @@ def test_a_promoted_model_is_told_with_its_accuracy(ctx, state, sandbox, registr
     assert out.unit_status == ops.ActiveStatus("v1 serves, accuracy 0.9141")
 
 
-def test_a_rejected_model_is_told_with_the_reason(ctx, state, sandbox, registry, runs):
+def test_status_shows_a_rejected_model_with_the_reason(ctx, state, sandbox, registry, runs):
     registry("an-earlier-run", accuracy=0.9, version=4)
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
@@ -69,14 +69,14 @@ def test_a_rejected_model_is_told_with_the_reason(ctx, state, sandbox, registry,
     )
 
 
-def test_the_newest_move_of_the_champion_counts(ctx, state, registry):
+def test_newest_champion_move_is_used(ctx, state, registry):
     registry("one", accuracy=0.91, version=9)
     registry("two", accuracy=0.92, version=10)
     out = ctx.run(ctx.on.update_status(), state)
     assert out.unit_status.message.startswith("v10 serves, accuracy 0.9200; ")
 
 
-def test_a_failed_run_is_blocked_with_its_step_and_not_repeated(ctx, state, sandbox, runs):
+def test_failed_run_blocks_with_its_step_and_is_not_repeated(ctx, state, sandbox, runs):
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
     sandbox.set_run_state(run["run_id"], "FAILED", tasks={"ingest": "SUCCEEDED", "train": "FAILED"})
@@ -368,7 +368,7 @@ def lasted(state=RunState.CANCELED, **how_long):
         ),
     ],
 )
-def test_the_status_tells_the_run_and_the_model(snapshot, expected):
+def test_status_shows_the_run_and_the_model(snapshot, expected):
     snapshot = dataclasses.replace(snapshot, steps=STEPS)
     assert status.unit_status(snapshot, JUJU) == expected
 
@@ -441,7 +441,7 @@ def api_error(kind, code):
         ),
     ],
 )
-def test_each_problem_says_what_to_do(error, kind, says):
+def test_each_error_shows_its_remedy(error, kind, says):
     seen = status.problem(error, JUJU)
     assert isinstance(seen, kind)
     for words in says:
@@ -456,7 +456,7 @@ def test_each_problem_says_what_to_do(error, kind, says):
         (4, "juju run trainer/leader train", "juju integrate trainer:a minio:a"),
     ],
 )
-def test_commands_are_those_of_the_juju_at_hand(juju, train, relate):
+def test_commands_match_the_juju_version(juju, train, relate):
     commands = Commands(app="trainer", juju=juju)
     assert commands.train == train
     assert commands.relate("a", "minio") == relate
@@ -465,7 +465,7 @@ def test_commands_are_those_of_the_juju_at_hand(juju, train, relate):
     ) == ops.BlockedStatus(f"no relation a; add it with: {relate}")
 
 
-def test_a_silent_relation_is_waited_for():
+def test_relation_without_data_is_waiting():
     error = NoDataError("object-storage", "minio", "keys", is_related=True)
     assert status.problem(error, JUJU) == ops.WaitingStatus(
         "relation object-storage: waiting for its keys"
@@ -473,7 +473,7 @@ def test_a_silent_relation_is_waited_for():
 
 
 LONG = "http://minio.kubeflow.svc.cluster.local:9000/mlpipeline: " + 40 * "the server's words "
-SITUATIONS = [case[0] for case in test_the_status_tells_the_run_and_the_model.pytestmark[0].args[1]]
+SITUATIONS = [case[0] for case in test_status_shows_the_run_and_the_model.pytestmark[0].args[1]]
 
 
 def lengthened(snapshot):
@@ -500,7 +500,7 @@ def lengthened(snapshot):
 
 @pytest.mark.parametrize(("app", "juju"), [("trainer", 2), ("trainer", 3), ("fashion-mnist", 4)])
 @pytest.mark.parametrize("snapshot", [lengthened(snapshot) for snapshot in SITUATIONS])
-def test_juju_status_shows_state_and_command_whole(snapshot, juju, app):
+def test_juju_status_shows_state_and_command_untruncated(snapshot, juju, app):
     commands = Commands(app=app, juju=juju)
     for shown in (
         status.unit_status(snapshot, commands),
@@ -534,7 +534,7 @@ def test_juju_status_shows_state_and_command_whole(snapshot, juju, app):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_problems_show_their_remedy_whole(error, juju):
+def test_errors_show_their_remedy_untruncated(error, juju):
     commands = Commands(app="trainer", juju=juju)
     message = status.problem(error, commands).message
     assert len(message) <= 120
@@ -546,13 +546,13 @@ def test_problems_show_their_remedy_whole(error, juju):
 
 
 @pytest.mark.parametrize("snapshot", SITUATIONS)
-def test_no_status_asks_for_a_run_that_is_going_on(snapshot):
+def test_no_status_requests_a_run_that_is_running(snapshot):
     snapshot = dataclasses.replace(snapshot, steps=STEPS)
     if snapshot.latest and not snapshot.latest.state.is_final and not snapshot.stuck:
         assert "leader train" not in status.unit_status(snapshot, JUJU).message
 
 
-def test_a_unit_that_does_not_lead_shows_no_progress():
+def test_follower_shows_no_progress():
     snapshot = Snapshot(latest=run(RunState.RUNNING), steps=STEPS, champion=OLD)
     assert status.standby_status(snapshot, JUJU) == ops.ActiveStatus(
         "standby; the leader reports runs and models"
@@ -576,6 +576,6 @@ def test_error_is_in_the_tree_of_the_docstring(kind):
         (errors.SourceError("no data"), errors.SourceError),
     ],
 )
-def test_library_errors_become_the_charms(error, kind):
+def test_library_errors_become_charm_errors(error, kind):
     with pytest.raises(kind, match=str(error)), errors.as_charm_errors():
         raise error

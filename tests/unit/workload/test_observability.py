@@ -22,7 +22,7 @@ def container_of(state):
     return state.get_container("pushgateway")
 
 
-def test_prometheus_is_told_where_and_what_to_look_for(ctx, state):
+def test_prometheus_gets_scrape_jobs_and_alert_rules(ctx, state):
     relation = ops.testing.Relation("metrics-endpoint", remote_app_name="prometheus")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     out = ctx.run(ctx.on.relation_created(relation), state)
@@ -43,7 +43,7 @@ def test_prometheus_is_told_where_and_what_to_look_for(ctx, state):
     assert again.get_relation(relation.id).local_app_data == ours.local_app_data
 
 
-def test_other_units_tell_their_address_alone(ctx, state):
+def test_follower_publishes_only_its_address(ctx, state):
     relation = ops.testing.Relation("metrics-endpoint", remote_app_name="prometheus")
     state = dataclasses.replace(state, leader=False, relations={*state.relations, relation})
     out = ctx.run(ctx.on.relation_created(relation), state)
@@ -52,7 +52,7 @@ def test_other_units_tell_their_address_alone(ctx, state):
     assert ours.local_unit_data["prometheus_scrape_unit_address"] == "192.0.2.0"
 
 
-def test_a_unit_without_an_address_yet_tells_its_name(ctx, state):
+def test_unit_without_an_address_publishes_its_host_name(ctx, state):
     relation = ops.testing.Relation("metrics-endpoint", remote_app_name="prometheus")
     nowhere = ops.testing.Network("metrics-endpoint", bind_addresses=[])
     state = dataclasses.replace(state, relations={*state.relations, relation}, networks={nowhere})
@@ -62,7 +62,7 @@ def test_a_unit_without_an_address_yet_tells_its_name(ctx, state):
 
 
 @pytest.mark.parametrize(("juju", "forwarded"), [("3.3.9", False), ("3.4.0", True)])
-def test_the_workloads_log_goes_to_loki(state, gateway, juju, forwarded):
+def test_workload_logs_are_forwarded_to_loki(state, gateway, juju, forwarded):
     ctx = trainer(juju_version=juju)
     relation = ops.testing.Relation(
         "logging",
@@ -82,7 +82,7 @@ def test_the_workloads_log_goes_to_loki(state, gateway, juju, forwarded):
         assert container_of(out).plan.log_targets["loki/0"].services == ["-all"]
 
 
-def test_a_loki_that_leaves_others_behind_gets_no_log_any_more(state, gateway):
+def test_departed_loki_unit_receives_no_logs(state, gateway):
     def sent(state):
         targets = container_of(state).plan.log_targets
         return {name: target.services for name, target in targets.items()}

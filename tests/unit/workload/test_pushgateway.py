@@ -46,7 +46,7 @@ def container_of(state):
 @pytest.mark.parametrize(
     "error", [ops.pebble.TimeoutError("too slow"), ops.pebble.ProtocolError("no answer")]
 )
-def test_a_pebble_that_does_not_do_it_is_asked_again_later(ctx, state, gateway, error, monkeypatch):
+def test_pebble_error_is_logged_and_retried(ctx, state, gateway, error, monkeypatch):
     def replan(_):
         raise error
 
@@ -81,7 +81,7 @@ def broken(monkeypatch):
     return mended
 
 
-def test_a_pushgateway_that_does_not_start_is_told_until_it_does(ctx, state, gateway, broken, runs):
+def test_failed_pushgateway_shows_in_the_status_until_it_starts(ctx, state, gateway, broken, runs):
     # GIVEN a program that ends at its start
     up = with_container(state)
     out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
@@ -103,7 +103,7 @@ def test_a_pushgateway_that_does_not_start_is_told_until_it_does(ctx, state, gat
     assert container_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
 
 
-def test_a_pushgateway_that_does_not_start_hides_no_problem(ctx, gateway, broken):
+def test_failed_pushgateway_does_not_hide_another_problem(ctx, gateway, broken):
     up = with_container(unrelated_state(leader=True))
     out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
     assert isinstance(out.unit_status, ops.BlockedStatus)
@@ -111,7 +111,7 @@ def test_a_pushgateway_that_does_not_start_hides_no_problem(ctx, gateway, broken
     assert "the Pushgateway does not run; " in out.unit_status.message
 
 
-def test_a_pushgateway_that_ended_is_started_again(ctx, state, gateway):
+def test_ended_pushgateway_is_restarted(ctx, state, gateway):
     up = with_container(state)
     out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
     ended = {"pushgateway": ops.pebble.ServiceStatus.ERROR}
@@ -123,7 +123,7 @@ def test_a_pushgateway_that_ended_is_started_again(ctx, state, gateway):
     assert container_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
 
 
-def test_the_pushgateway_runs_with_a_health_check(ctx, state, gateway):
+def test_pushgateway_has_a_health_check(ctx, state, gateway):
     up = with_container(state)
     out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
     plan = container_of(out).plan
@@ -134,7 +134,7 @@ def test_the_pushgateway_runs_with_a_health_check(ctx, state, gateway):
     assert plan.checks["ready"].http == {"url": f"{pushgateway.URL}/-/ready"}
 
 
-def test_a_gateway_that_does_not_answer_keeps_nothing_from_going_on(ctx, state, monkeypatch, runs):
+def test_unreachable_pushgateway_does_not_block(ctx, state, monkeypatch, runs):
     monkeypatch.setattr(pushgateway, "URL", "http://127.0.0.1:1")
     out = ctx.run(ctx.on.config_changed(), with_container(state))
     assert isinstance(out.unit_status, ops.ActiveStatus)
@@ -142,6 +142,6 @@ def test_a_gateway_that_does_not_answer_keeps_nothing_from_going_on(ctx, state, 
     assert any("metrics were not pushed" in log.message for log in ctx.juju_log)
 
 
-def test_a_container_that_has_not_come_up_is_left_alone(ctx, state):
+def test_container_that_is_not_ready_is_not_configured(ctx, state):
     out = ctx.run(ctx.on.config_changed(), state)
     assert container_of(out) == PUSHGATEWAY
