@@ -57,7 +57,7 @@ def carried_out(client, what):
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_what_a_proxy_says_of_a_server_that_did_it_is_looked_into(proxy, client, status):
+def test_gateway_error_is_checked_against_the_server(proxy, client, status):
     # GIVEN a proxy that does not wait for what is created, though it is
     proxy.fault = lambda moment, _, method, __: (
         status if (moment, method) == ("after", "POST") else None
@@ -71,7 +71,7 @@ def test_what_a_proxy_says_of_a_server_that_did_it_is_looked_into(proxy, client,
     assert len(client.list_runs(there.experiment.experiment_id, limit=9)) == 1
 
 
-def test_what_the_server_did_not_do_stays_its_error(proxy, client):
+def test_failed_change_raises_the_servers_error(proxy, client):
     proxy.fault = lambda moment, _, method, __: (
         500 if (moment, method) == ("before", "POST") else None
     )
@@ -93,7 +93,7 @@ def submit_twice(proxy, client, request):
 @pytest.mark.parametrize(
     "request_", [ONE, RunSpec(name="c-1", parameters={"endpoint": ""}, concurrency_group="c-")]
 )
-def test_of_two_runs_of_one_wish_one_stays_and_is_told(proxy, client, request_):
+def test_duplicate_run_is_terminated_and_the_other_returned(proxy, client, request_):
     # GIVEN one wish that was submitted twice
     submit_twice(proxy, client, request_)
     # WHEN an event comes, and another
@@ -108,7 +108,7 @@ def test_of_two_runs_of_one_wish_one_stays_and_is_told(proxy, client, request_):
     assert plan(wanted(runs=(request_,)), again) == []
 
 
-def test_to_look_for_runs_too_many_takes_no_call_more(proxy, client):
+def test_search_for_duplicates_needs_no_extra_call(proxy, client):
     def calls():
         before = len(proxy.requests)
         observe(client, wanted(runs=(ONE,)))
@@ -133,7 +133,7 @@ def overdue(client, after):
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
-def test_a_run_that_goes_on_or_waits_is_overdue(client, sandbox, state):
+def test_running_or_pending_run_is_timed_out(client, sandbox, state):
     run = carried_out(client, wanted(runs=(ONE,))).runs["one"]
     sandbox.set_run_state(run.run_id, state)
     assert overdue(client, -AN_HOUR) == []
@@ -141,13 +141,13 @@ def test_a_run_that_goes_on_or_waits_is_overdue(client, sandbox, state):
 
 
 @pytest.mark.parametrize("state", ["CANCELING", "SUCCEEDED", "FAILED"])
-def test_a_run_that_ends_or_ended_is_not_overdue(client, sandbox, state):
+def test_ending_or_ended_run_is_not_timed_out(client, sandbox, state):
     run = carried_out(client, wanted(runs=(ONE,))).runs["one"]
     sandbox.set_run_state(run.run_id, state)
     assert overdue(client, AN_HOUR) == []
 
 
-def test_the_time_of_a_retried_run_begins_anew(client, httpserver):
+def test_retried_run_restarts_its_timeout(client, httpserver):
     # GIVEN a run as it is on record after :retry
     run = {
         "run_id": "r",
@@ -168,7 +168,7 @@ def test_the_time_of_a_retried_run_begins_anew(client, httpserver):
             assert len(seen.timed_out) == number
 
 
-def test_a_run_is_told_before_a_later_step_fails(proxy, client):
+def test_submitted_run_is_in_the_error_of_a_later_change(proxy, client):
     # GIVEN a server that takes runs, and no schedules
     proxy.fault = lambda moment, _, method, path: (
         500 if (moment, method) == ("before", "POST") and "recurringruns" in path else None
@@ -196,7 +196,7 @@ def firing(client, sandbox):
     return schedule, run
 
 
-def test_an_old_schedule_rests_until_its_run_has_ended(client, sandbox, firing):
+def test_old_schedule_is_disabled_until_its_run_ends(client, sandbox, firing):
     _, run = firing
     # WHEN another is wanted while a run of the old one goes on
     seen = carried_out(client, wanted(schedule=NIGHTLY))
@@ -212,7 +212,7 @@ def test_an_old_schedule_rests_until_its_run_has_ended(client, sandbox, firing):
     assert left.display_name == NIGHTLY.name
 
 
-def test_a_schedule_that_cannot_be_disabled_any_more_is_deleted(client, proxy):
+def test_schedule_that_cannot_be_disabled_is_deleted(client, proxy):
     # GIVEN a server whose ScheduledWorkflow is gone, which it asks Kubernetes to change
     carried_out(client, wanted(schedule=NIGHTLY))
     proxy.fault = lambda moment, _, __, path: (

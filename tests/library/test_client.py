@@ -45,7 +45,7 @@ def requests(httpserver):
 # What is sent --------------------------------------------------------------------------------
 
 
-def test_lists_ask_for_one_page_with_a_filter(httpserver, client):
+def test_lists_request_one_page_with_a_filter(httpserver, client):
     # GIVEN an experiment with a run
     httpserver.expect_request("/apis/v2beta1/runs").respond_with_json({"runs": [RUN]})
     # WHEN the run is looked for
@@ -63,7 +63,7 @@ def test_lists_ask_for_one_page_with_a_filter(httpserver, client):
     assert run.state is RunState.RUNNING
 
 
-def test_a_namespace_and_a_token_go_with_every_call(httpserver):
+def test_every_call_sends_namespace_and_token(httpserver):
     # GIVEN a multi-user server and a token that changes
     tokens = iter(["first", "second"])
     httpserver.expect_request("/apis/v2beta1/experiments").respond_with_json({})
@@ -80,7 +80,7 @@ def test_a_namespace_and_a_token_go_with_every_call(httpserver):
     assert all("kubeflow-userid" not in r.headers for r in requests(httpserver))
 
 
-def test_a_run_is_submitted_with_what_the_api_takes_and_no_empty_field(httpserver, client):
+def test_run_is_submitted_without_empty_fields(httpserver, client):
     httpserver.expect_request("/apis/v2beta1/runs", method="POST").respond_with_json(RUN)
     client.create_run(name="config-1", experiment_id="e", version=VERSION, parameters={"epochs": 2})
     (request,) = requests(httpserver)
@@ -107,7 +107,7 @@ def test_optional_fields_of_a_run_are_sent_when_given(httpserver, client):
     assert request.json["service_account"] == "default-editor"
 
 
-def test_a_version_is_uploaded_as_a_file(httpserver, client):
+def test_version_is_uploaded_as_a_file(httpserver, client):
     httpserver.expect_request(
         "/apis/v2beta1/pipelines/upload_version", method="POST"
     ).respond_with_json({"pipeline_id": "p", "pipeline_version_id": "v", "display_name": "f"})
@@ -117,7 +117,7 @@ def test_a_version_is_uploaded_as_a_file(httpserver, client):
     assert request.files["uploadfile"].filename == "pipeline.yaml"
 
 
-def test_newest_runs_come_without_archived_ones(httpserver, client):
+def test_newest_runs_exclude_archived_ones(httpserver, client):
     httpserver.expect_request("/apis/v2beta1/runs").respond_with_json({"runs": [RUN, RUN]})
     assert len(client.list_runs("e", limit=2)) == 2
     (request,) = requests(httpserver)
@@ -126,7 +126,7 @@ def test_newest_runs_come_without_archived_ones(httpserver, client):
     assert "AVAILABLE" in request.args["filter"]
 
 
-def test_terminate(httpserver, client):
+def test_terminate_calls_the_api(httpserver, client):
     httpserver.expect_request("/apis/v2beta1/runs/r:terminate", method="POST").respond_with_json({})
     client.terminate_run("r")
     assert len(httpserver.log) == 1
@@ -135,7 +135,7 @@ def test_terminate(httpserver, client):
 # What is read --------------------------------------------------------------------------------
 
 
-def test_a_run_is_read_with_its_times_and_tasks(httpserver, client):
+def test_run_has_times_and_tasks(httpserver, client):
     httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_json(RUN)
     run = client.get_run("r")
     assert run.created_at is not None
@@ -156,7 +156,7 @@ def test_a_run_is_read_with_its_times_and_tasks(httpserver, client):
         (["SUCCEEDED", "SUCCEEDED", "SUCCEEDED"], "SUCCEEDED"),
     ],
 )
-def test_of_a_step_in_a_loop_the_most_urgent_state_is_told(httpserver, client, states, told, order):
+def test_step_in_a_loop_has_its_most_urgent_state(httpserver, client, states, told, order):
     rows = [{"display_name": "trial", "state": states[at]} for at in order]
     httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_json(
         {**RUN, "run_details": {"task_details": rows}}
@@ -164,7 +164,7 @@ def test_of_a_step_in_a_loop_the_most_urgent_state_is_told(httpserver, client, s
     assert client.get_run("r").steps(frozenset({"trial"})) == {"trial": RunState(told)}
 
 
-def test_a_state_that_is_new_to_us_reads_as_unspecified(httpserver, client):
+def test_unknown_state_reads_as_unspecified(httpserver, client):
     httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_json(
         {"run_id": "r", "state": "DREAMING"}
     )
@@ -179,7 +179,7 @@ def test_a_state_that_is_new_to_us_reads_as_unspecified(httpserver, client):
         ([], RunState.FAILED),
     ],
 )
-def test_a_run_that_was_told_to_stop_is_cancelled(httpserver, client, history, told):
+def test_terminated_run_is_canceled(httpserver, client, history, told):
     # The server calls both the same: tests/contract, run-terminated.
     entries = [{"update_time": "2026-11-24T02:05:13Z", "state": state} for state in history]
     httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_json(
@@ -194,11 +194,11 @@ def test_final_states(state):
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "CANCELING", "PAUSED", ""])
-def test_states_that_go_on(state):
+def test_active_states(state):
     assert not RunState(state).is_final
 
 
-def test_what_is_not_there_is_none(httpserver, client):
+def test_absent_object_is_none(httpserver, client):
     httpserver.expect_request("/apis/v2beta1/pipelines/names/x").respond_with_json(
         {"code": 5, "message": "not found"}, status=404
     )
@@ -234,7 +234,7 @@ def test_what_is_not_there_is_none(httpserver, client):
         "the reason",
     ],
 )
-def test_each_refusal_has_its_error_and_the_servers_words(httpserver, client, status, kind, body):
+def test_each_refusal_has_its_error_and_the_servers_message(httpserver, client, status, kind, body):
     httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data(body, status=status)
     with pytest.raises(kind, match="the reason") as caught:
         client.get_run("r")
@@ -242,14 +242,14 @@ def test_each_refusal_has_its_error_and_the_servers_words(httpserver, client, st
     assert "\n" not in str(caught.value)
 
 
-def test_long_words_of_the_server_are_cut(httpserver, client):
+def test_long_server_messages_are_truncated(httpserver, client):
     httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data("x" * 5000, status=500)
     with pytest.raises(kfp_ops.ServerError) as caught:
         client.get_run("r")
     assert len(str(caught.value)) < 400
 
 
-def test_words_of_the_server_that_cannot_be_shown_are_marked(httpserver, client):
+def test_unprintable_server_messages_are_replaced(httpserver, client):
     body = '{"code": 13, "message": "a\\u0000b\\u001b[2J"}'
     httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data(body, status=500)
     with pytest.raises(kfp_ops.ServerError, match="500 a\ufffdb\ufffd\\[2J"):
@@ -276,7 +276,7 @@ def test_words_of_the_server_that_cannot_be_shown_are_marked(httpserver, client)
         b"[" * 100_000,
     ],
 )
-def test_an_answer_that_is_none_is_an_answer_error(httpserver, client, answer):
+def test_invalid_response_is_a_response_error(httpserver, client, answer):
     httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data(answer)
     with pytest.raises(kfp_ops.AnswerError):
         client.get_run("r")
@@ -294,7 +294,7 @@ def test_redirects_are_not_followed(httpserver):
     assert len(httpserver.log) == 1
 
 
-def test_a_huge_answer_is_not_read_to_its_end(httpserver):
+def test_huge_response_is_not_read_completely(httpserver):
     httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data(b"x" * 100_000)
     with (
         Client(httpserver.url_for("/"), max_bytes=50_000) as client,
@@ -303,7 +303,7 @@ def test_a_huge_answer_is_not_read_to_its_end(httpserver):
         client.get_run("r")
 
 
-def test_an_answer_that_drips_meets_the_deadline(httpserver):
+def test_slow_response_times_out(httpserver):
     def drip(_request):
         def body():
             for _ in range(50):
@@ -320,7 +320,7 @@ def test_an_answer_that_drips_meets_the_deadline(httpserver):
         client.get_run("r")
 
 
-def test_an_encoding_that_was_not_asked_for_is_an_answer_error(httpserver, client):
+def test_unrequested_encoding_is_a_response_error(httpserver, client):
     httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data(
         b"not gzip", headers={"content-encoding": "gzip"}
     )
@@ -335,7 +335,7 @@ def silent_port():
         yield server.getsockname()[1]
 
 
-def test_silence_is_unreachable(silent_port):
+def test_server_without_a_response_is_unreachable(silent_port):
     with (
         Client(f"http://127.0.0.1:{silent_port}", timeout=0.2) as client,
         pytest.raises(kfp_ops.UnreachableError, match=r"no answer within 0\.2 s"),
@@ -343,7 +343,7 @@ def test_silence_is_unreachable(silent_port):
         client.get_run("r")
 
 
-def test_a_closed_port_is_unreachable():
+def test_closed_port_is_unreachable():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with (
@@ -353,7 +353,7 @@ def test_a_closed_port_is_unreachable():
         client.get_run("r")
 
 
-def test_a_connection_cut_in_the_middle_is_unreachable():
+def test_interrupted_connection_is_unreachable():
     # GIVEN a server that promises 100 bytes and closes after 10
     def serve(server):
         connection, _ = server.accept()
@@ -376,7 +376,7 @@ def test_a_connection_cut_in_the_middle_is_unreachable():
 # Recurring runs ------------------------------------------------------------------------------
 
 
-def test_a_recurring_run_is_sent_as_the_record_shows_it(httpserver, client):
+def test_recurring_run_is_sent_in_the_recorded_form(httpserver, client):
     # GIVEN a server that takes it
     path = "/apis/v2beta1/recurringruns"
     answer = {"recurring_run_id": "r", "display_name": "schedule-1", "status": "DISABLED"}
@@ -420,7 +420,7 @@ def test_recurring_runs_are_listed_from_their_camel_case_key(httpserver, client)
 
 
 @pytest.mark.parametrize("how", ["enable", "disable"])
-def test_a_recurring_run_is_switched_by_its_id(httpserver, client, how):
+def test_recurring_run_is_enabled_and_disabled_by_id(httpserver, client, how):
     httpserver.expect_request(
         f"/apis/v2beta1/recurringruns/r:{how}", method="POST"
     ).respond_with_json({})
@@ -428,7 +428,7 @@ def test_a_recurring_run_is_switched_by_its_id(httpserver, client, how):
     assert len(requests(httpserver)) == 1
 
 
-def test_a_recurring_run_that_is_gone_is_not_found(httpserver, client):
+def test_deleted_recurring_run_is_not_found(httpserver, client):
     httpserver.expect_request("/apis/v2beta1/recurringruns/r", method="DELETE").respond_with_json(
         {"code": 5, "message": "Job r not found"}, status=404
     )
@@ -450,7 +450,7 @@ def test_name_with_percent_and_plus_is_found(httpserver, client):
     assert predicate["string_value"] == "50%+ done"
 
 
-def test_names_that_only_resemble_are_left_out_and_the_next_page_is_read(httpserver, client):
+def test_similar_names_are_skipped_and_the_next_page_is_read(httpserver, client):
     # GIVEN a server in whose filter `_` stands for any character
     pages = {
         "": {"runs": [{"run_id": "1", "display_name": "axb"}], "next_page_token": "more"},

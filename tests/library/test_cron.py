@@ -25,11 +25,11 @@ from kfp_ops.cron import ALIASES, six_fields
         ("0 0 1 jan,JUL *", "0 0 0 1 jan,JUL *"),
     ],
 )
-def test_cron_gets_its_seconds(written, six):
+def test_cron_is_extended_with_seconds(written, six):
     assert six_fields(written) == six
 
 
-def test_two_names_of_one_time_are_the_same_schedule():
+def test_equivalent_cron_expressions_are_the_same_schedule():
     assert ALIASES["annually"] == ALIASES["yearly"]
     assert ALIASES["midnight"] == ALIASES["daily"]
 
@@ -58,6 +58,6 @@ def test_two_names_of_one_time_are_the_same_schedule():
         ("0 0 30 2 *", "never"),
     ],
 )
-def test_what_the_server_would_read_otherwise_is_refused(written, why):
+def test_ambiguous_cron_expression_is_rejected(written, why):
     with pytest.raises(ValueError, match=f"^{why}$"):
         six_fields(written)

@@ -45,7 +45,7 @@ def follow_run():
         ServerError("x", 500, ""),
     ],
 )
-def test_temporary_error_is_logged_once_and_waited_for(follow_run, error):
+def test_temporary_error_is_logged_once_and_retried(follow_run, error):
     ended = dataclasses.replace(RUN, state=RunState.SUCCEEDED)
     run, lines = follow_run(RUN, error, error, ended)
     assert run == ended
@@ -59,7 +59,7 @@ def test_refusal_ends_the_wait(follow_run, error):
         follow_run(error)
 
 
-def test_timeout_returns_the_run_as_it_is(follow_run):
+def test_timeout_returns_the_unfinished_run(follow_run):
     clock = iter(range(0, 10000, 45)).__next__
     run, lines = follow_run(RUN, RUN, RUN, clock=clock)
     assert run == RUN

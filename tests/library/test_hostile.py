@@ -247,7 +247,7 @@ def readable(value):
 )
 @example(name="find_run", answer=ok(json.dumps(ERROR).encode()))
 @example(name="find_run", answer=ok(b'{"code": 13, "message": "\\ud800"}', status=500))
-def test_only_documented_errors_come_out(server, elsewhere, client, name, answer):
+def test_only_documented_errors_are_raised(server, elsewhere, client, name, answer):
     server.answer = [answer.replace(b"ELSEWHERE", elsewhere.url.encode())]
     before = time.monotonic()
     try:
@@ -270,7 +270,7 @@ def test_only_documented_errors_come_out(server, elsewhere, client, name, answer
 @example(identity="../pipelines/x?cascade=true#")
 @example(identity="")
 @example(identity="..")
-def test_an_id_from_a_server_stays_one_part_of_the_path(server, client, identity):
+def test_id_from_the_server_is_one_path_segment(server, client, identity):
     server.requests.clear()
     server.answer = [ok(b"{}")]
     with contextlib.suppress(kfp_ops.KfpError):
@@ -286,7 +286,7 @@ def test_an_id_from_a_server_stays_one_part_of_the_path(server, client, identity
 @pytest.mark.exhaustive
 @fuzz(1000)
 @given(data=wrong_somewhere())
-def test_objects_are_read_or_refused(data):
+def test_objects_are_parsed_or_rejected(data):
     answer = json.loads(data)
     for kind in (
         kfp_ops.Pipeline,
@@ -306,20 +306,20 @@ def test_objects_are_read_or_refused(data):
     "name", ["find_run", "find_experiment", "find_version", "list_runs", "list_recurring_runs"]
 )
 @pytest.mark.parametrize("body", [ERROR, UPLOAD_ERROR, {"error": "login"}, {"runs_": []}])
-def test_an_error_with_status_200_is_not_an_empty_list(server, client, name, body):
+def test_error_with_status_200_is_not_an_empty_list(server, client, name, body):
     server.answer = [ok(json.dumps(body).encode())]
     with pytest.raises(kfp_ops.AnswerError):
         CALLS[name](client)
 
 
 @pytest.mark.parametrize("body", [{}, {"total_size": 0}, {"next_page_token": ""}])
-def test_an_empty_list_is_empty(server, client, body):
+def test_empty_list_is_empty(server, client, body):
     server.answer = [ok(json.dumps(body).encode())]
     assert client.list_runs(ID) == []
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_with_a_token_is_not_followed(server, elsewhere, client, status):
+def test_redirect_is_not_followed_with_a_token(server, elsewhere, client, status):
     location = b"location: " + elsewhere.url.encode()
     server.answer = [ok(b"", location, status=status)]
     with pytest.raises(kfp_ops.AnswerError, match=f"unexpected status {status}"):
@@ -327,7 +327,7 @@ def test_a_redirect_with_a_token_is_not_followed(server, elsewhere, client, stat
     assert elsewhere.requests == []
 
 
-def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_unpacked(server, client):
+def test_compression_bomb_is_not_decompressed(server, client):
     # GIVEN 100 MB packed twice into some hundred bytes
     bomb = gzip.compress(gzip.compress(bytes(100_000_000), 1), 9)
     server.answer = [ok(bomb, b"content-encoding: gzip, gzip")]
@@ -338,7 +338,7 @@ def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_unpacked(server, clien
     assert b"accept-encoding: identity" in request.lower()
 
 
-def test_an_endless_answer_is_bounded(server, client):
+def test_endless_response_is_bounded(server, client):
     server.answer = [b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"] + [b" " * 65536] * 2000
     with pytest.raises(kfp_ops.AnswerError, match="larger than 20000 bytes"):
         client.get_run(ID)
@@ -354,7 +354,7 @@ DRIPS = {
 
 
 @pytest.mark.parametrize("drips", DRIPS.values(), ids=list(DRIPS))
-def test_every_part_of_an_answer_meets_the_deadline(drips):
+def test_timeout_applies_to_every_part_of_a_response(drips):
     # GIVEN a server that is never silent for long
     server = RawServer()
     *first, last = drips

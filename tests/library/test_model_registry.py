@@ -139,9 +139,7 @@ def test_object_is_put_once(store, claim, content):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("content", [CONTENT, LARGE], ids=["small", "large"])
-def test_kill_at_any_write_leaves_what_the_next_writer_completes(
-    sandbox, open_store, faults, content, is_after
-):
+def test_next_writer_completes_an_interrupted_write(sandbox, open_store, faults, content, is_after):
     kill_at, was_killed = 0, True
     while was_killed:
         kill_at += 1
@@ -167,7 +165,7 @@ def test_kill_at_any_write_leaves_what_the_next_writer_completes(
     assert kill_at == 2 + 3 + 1 + (5 if content is LARGE else 3) + 1
 
 
-def test_writers_at_once_agree_on_the_method_and_on_each_object(store):
+def test_concurrent_writers_agree_on_method_and_objects(store):
     wins, together = [], threading.Barrier(5)
 
     def write(number):
@@ -190,7 +188,7 @@ def test_writers_at_once_agree_on_the_method_and_on_each_object(store):
     assert not obstore.list(store, "pending").collect()
 
 
-def test_replacement_whose_answer_was_lost_is_the_writers_own(store, faults, monkeypatch):
+def test_replacement_with_a_lost_response_belongs_to_the_writer(store, faults, monkeypatch):
     # GIVEN a client that repeats what got no answer
     for name in ("create", "replace"):
         write = getattr(kubernetes.ConfigMaps, name)
@@ -207,7 +205,7 @@ def test_replacement_whose_answer_was_lost_is_the_writers_own(store, faults, mon
         assert not writes.create(path, OTHER)
 
 
-def test_a_paused_writer_puts_what_its_claim_says(store, faults):
+def test_paused_writer_puts_the_content_of_its_claim(store, faults):
     # GIVEN a writer that stops between its claim and its put, while others come by
     other = open_writes(store)
     faults.before["put", PATH] = lambda: [other.create(PATH, OTHER), other.create("b", OTHER)]
@@ -217,7 +215,7 @@ def test_a_paused_writer_puts_what_its_claim_says(store, faults):
     assert not other.create(PATH, OTHER)
 
 
-def test_deleted_object_does_not_come_back_with_the_next_writer(store, faults, claim):
+def test_next_writer_does_not_restore_a_deleted_object(store, faults, claim):
     writes = open_writes(store)
     writes.check()
     # GIVEN a writer that died before its put
@@ -232,7 +230,7 @@ def test_deleted_object_does_not_come_back_with_the_next_writer(store, faults, c
     assert PATH not in listed(store)
 
 
-def test_claim_whose_staged_content_was_swept_is_void(store, faults, claim):
+def test_claim_with_collected_content_is_void(store, faults, claim):
     # GIVEN a writer that died after it claimed, and whose content was removed since
     open_writes(store).check()
     faults.plan(4)
@@ -245,7 +243,7 @@ def test_claim_whose_staged_content_was_swept_is_void(store, faults, claim):
     assert read(store, PATH) == OTHER
 
 
-def test_a_deleted_config_map_is_made_again(store, sandbox, cluster, monkeypatch):
+def test_deleted_config_map_is_recreated(store, sandbox, cluster, monkeypatch):
     writes = open_writes(store)
     writes.create(PATH, CONTENT)
     monkeypatch.setattr(cluster, "get", lambda *_: None)
@@ -256,7 +254,7 @@ def test_a_deleted_config_map_is_made_again(store, sandbox, cluster, monkeypatch
     assert read(store, PATH) == CONTENT
 
 
-def test_registry_that_was_wiped_does_not_get_what_the_old_one_was_putting(store, faults):
+def test_wiped_registry_does_not_receive_pending_objects(store, faults):
     # GIVEN a writer that died before its put, and a bucket that was emptied since
     faults.plan(8)
     old = open_writes(store)
@@ -273,7 +271,7 @@ def test_registry_that_was_wiped_does_not_get_what_the_old_one_was_putting(store
         old.create(PATH, CONTENT)
 
 
-def test_conditional_puts_stay_away_from_a_registry_of_kubernetes(store, monkeypatch):
+def test_conditional_puts_do_not_write_a_kubernetes_registry(store, monkeypatch):
     open_writes(store).create(PATH, CONTENT)
     put, modes = obstore.put, []
 
@@ -286,7 +284,7 @@ def test_conditional_puts_stay_away_from_a_registry_of_kubernetes(store, monkeyp
     assert modes == [None]
 
 
-def test_kubernetes_stays_away_from_a_registry_of_conditional_puts(tmp_path):
+def test_kubernetes_does_not_write_a_conditional_registry(tmp_path):
     def connect():
         pytest.fail("it asked for a cluster")
 
@@ -300,7 +298,7 @@ def test_kubernetes_stays_away_from_a_registry_of_conditional_puts(tmp_path):
         }
 
 
-def test_method_that_is_recorded_takes_one_call(store, monkeypatch):
+def test_recorded_method_needs_one_call(store, monkeypatch):
     open_writes(store).check()
     calls = []
     for name in ("get", "put", "head", "delete", "list"):
@@ -316,7 +314,7 @@ def test_method_that_is_recorded_takes_one_call(store, monkeypatch):
 
 
 @pytest.mark.parametrize("status", [400, 405, 501])
-def test_server_that_refuses_conditions_is_helped_too(sandbox, status):
+def test_server_that_rejects_conditional_writes_uses_kubernetes(sandbox, status):
     with Unconditional(sandbox.s3_url, sandbox.access_key, sandbox.secret_key) as proxy:
         proxy.answer = status
         store = S3Store(
@@ -335,7 +333,7 @@ def test_server_that_refuses_conditions_is_helped_too(sandbox, status):
         assert proxy.dropped == 1
 
 
-def test_server_that_is_away_is_no_server_without_conditions(sandbox):
+def test_unreachable_server_is_not_taken_for_one_without_conditional_writes(sandbox):
     with Unconditional(sandbox.s3_url, sandbox.access_key, sandbox.secret_key) as proxy:
         url = proxy.url
     store = S3Store(
@@ -363,13 +361,13 @@ def test_server_that_is_away_is_no_server_without_conditions(sandbox):
         b'{"schema_version": 1, "method": "kubernetes", "namespace": "a", "config_map": "b"}',
     ],
 )
-def test_record_that_nobody_knows_is_refused(store, record):
+def test_unknown_record_is_rejected(store, record):
     obstore.put(store, "writes.json", record)
     with pytest.raises(UnsafeStoreError, match="names no method that this release knows"):
         open_writes(store).create(PATH, CONTENT)
 
 
-def test_claim_that_nobody_can_read_is_refused(store, cluster):
+def test_unreadable_claim_is_rejected(store, cluster):
     writes = open_writes(store)
     writes.check()
     found = cluster.get("kubeflow", config_map_name(store))
@@ -385,7 +383,7 @@ def test_claim_that_nobody_can_read_is_refused(store, cluster):
         writes.create(PATH, CONTENT)
 
 
-def test_no_cluster_is_told_with_what_to_do(store):
+def test_missing_cluster_names_the_remedy(store):
     with pytest.raises(UnsafeStoreError, match=r"no Kubernetes: use MinIO RELEASE\.2024-05-07"):
         Writes(store).check()
     open_writes(store).check()
@@ -393,7 +391,7 @@ def test_no_cluster_is_told_with_what_to_do(store):
         Writes(store).create(PATH, CONTENT)
 
 
-def test_object_on_s3_is_put_once_and_copied_from_where_it_was_staged(sandbox):
+def test_object_on_s3_is_uploaded_once_and_copied(sandbox):
     writes = open_writes(sandbox.objects("models/x"))
     for path, content in ((PATH, CONTENT), ("7/model.keras", LARGE)):
         assert writes.create(path, content)
@@ -401,7 +399,7 @@ def test_object_on_s3_is_put_once_and_copied_from_where_it_was_staged(sandbox):
         assert read(sandbox.objects("models/x"), path) == content
 
 
-def test_registries_have_config_maps_of_their_own(sandbox):
+def test_each_registry_has_its_config_map(sandbox):
     stores = [sandbox.objects(prefix) for prefix in ("", "a", "b")]
     assert len({config_map_name(store) for store in stores}) == 3
     assert config_map_name(stores[1]) == config_map_name(sandbox.objects("a"))

@@ -69,7 +69,7 @@ def test_values_are_imported_without_obstore(module):
     assert completed.stdout.strip() == "False"
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_is_exported():
     import model_registry
 
     for name in model_registry.__all__:
@@ -102,7 +102,7 @@ def test_every_public_name_is_there():
     ],
     ids=lambda changes: str(changes)[:40],
 )
-def test_malformed_manifest_is_refused(registry, put, changes):
+def test_malformed_manifest_is_rejected(registry, put, changes):
     put("7/manifest.json", {**manifest("r"), **changes})
     with pytest.raises(RegistryContentError, match=r"in 7/manifest\.json") as caught:
         registry.manifest(7)
@@ -114,7 +114,7 @@ def test_malformed_manifest_is_refused(registry, put, changes):
     [{"schema_version": 2}, {"version": "one"}, {"drift": [1]}, {"images": None}],
     ids=str,
 )
-def test_malformed_report_is_refused(registry, put, changes):
+def test_malformed_report_is_rejected(registry, put, changes):
     put("monitoring/m/report.json", {**REPORT, **changes})
     with pytest.raises(RegistryContentError, match=r"a report .* in monitoring/m/report\.json"):
         registry.report("m")
@@ -142,7 +142,7 @@ def test_malformed_result_is_not_written(registry, store):
     assert not obstore.list(store, "runs").collect()
 
 
-def test_texts_can_be_shown_and_the_document_is_as_written():
+def test_texts_are_printable_and_the_document_unchanged():
     document = manifest("a\x00b\ud800", reason="two\nlines", data={"etags": {"f": '"x"'}})
     document["verdict"]["reasons"] = ["x" * 1000]
     parsed = Manifest.parse(document)
@@ -153,13 +153,13 @@ def test_texts_can_be_shown_and_the_document_is_as_written():
 
 
 @pytest.mark.parametrize("version", [None, "7", True, "../../x"])
-def test_move_to_no_version_is_refused(version):
+def test_move_without_a_version_is_rejected(version):
     with pytest.raises(RegistryContentError, match="names a version that is not there"):
         ChampionMove.parse({"version": version}, "champion/00000001.json")
 
 
 @pytest.mark.parametrize("moved_at", ["yesterday", 5])
-def test_move_at_no_time_is_refused(registry, put, three_versions, moved_at):
+def test_move_without_a_valid_time_is_rejected(registry, put, three_versions, moved_at):
     put("champion/00000004.json", {"version": 1, "moved_at": moved_at})
     with pytest.raises(RegistryContentError, match=r"champion/00000004\.json"):
         registry.champion()
@@ -168,13 +168,13 @@ def test_move_at_no_time_is_refused(registry, put, three_versions, moved_at):
 @pytest.mark.parametrize(
     "content", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b"9" * 5000, b"[]"]
 )
-def test_object_that_is_no_json_is_refused(registry, store, content):
+def test_invalid_json_object_is_rejected(registry, store, content):
     obstore.put(store, "champion/00000001.json", content)
     with pytest.raises(RegistryContentError, match=r"champion/00000001\.json is not a JSON object"):
         registry.champion()
 
 
-def test_version_of_a_run_that_is_no_number_is_refused(registry, put, tmp_path):
+def test_non_numeric_version_of_a_run_is_rejected(registry, put, tmp_path):
     put("runs/r/version.json", {"version": "one"})
     with pytest.raises(RegistryContentError, match="names no version"):
         registry.publish("r", tmp_path, manifest("r"))
@@ -183,7 +183,7 @@ def test_version_of_a_run_that_is_no_number_is_refused(registry, put, tmp_path):
 # The champion ----------------------------------------------------------------------------------
 
 
-def test_move_to_a_version_that_is_not_there_is_refused(registry, put, three_versions):
+def test_move_to_an_absent_version_is_rejected(registry, put, three_versions):
     put("champion/00000004.json", {"version": 9})
     with pytest.raises(RegistryContentError, match="names a version that is not there, in here"):
         registry.champion()
@@ -215,7 +215,7 @@ def test_operators_move_records_who_and_why(registry, store, three_versions):
     }
 
 
-def test_what_is_not_there_is_not_promoted(registry, put):
+def test_absent_version_is_not_promoted(registry, put):
     for move in (lambda: registry.promote(9, "why"), lambda: registry.rollback("why")):
         with pytest.raises(NoSuchModelError):
             move()
@@ -258,7 +258,7 @@ def test_predictions_and_test_images_are_read(registry, store, three_versions):
     assert (image.pixels, image.actual, list(image.classes)) == (images[1], "Bag", ["Shirt", "Bag"])
 
 
-def test_predictions_that_are_not_there_are_reported(registry, put, three_versions):
+def test_absent_predictions_are_reported(registry, put, three_versions):
     with pytest.raises(NoSuchModelError, match="version 3 knows the images 0 to 1"):
         registry.prediction(3, 2)
     with pytest.raises(NoSuchModelError, match="version 2 kept no answers"):
@@ -281,7 +281,7 @@ def test_predictions_that_are_not_there_are_reported(registry, put, three_versio
     ],
     ids=str,
 )
-def test_malformed_predictions_are_refused(registry, put, document):
+def test_malformed_predictions_are_rejected(registry, put, document):
     put("3/predictions.json", document)
     with pytest.raises(RegistryContentError, match=r"3/predictions\.json is not complete"):
         registry.prediction(3, 0)
@@ -290,7 +290,7 @@ def test_malformed_predictions_are_refused(registry, put, document):
 # Blobs, code, and how the registry is written --------------------------------------------------
 
 
-def test_blob_that_is_gone_or_altered_is_reported(registry, store):
+def test_missing_or_altered_blob_is_reported(registry, store):
     name = registry.put_blob(b"images")
     obstore.put(store, f"data/{name}", b"others")
     with pytest.raises(RegistryContentError, match=f"data/{name} was altered .* restore it"):
@@ -300,7 +300,7 @@ def test_blob_that_is_gone_or_altered_is_reported(registry, store):
         registry.get_blob(name)
 
 
-def test_code_is_read_only_where_it_is_missing(registry, store):
+def test_code_is_read_only_if_missing(registry, store):
     digest = hashlib.sha256(b"code").hexdigest()
     registry.put_code(digest, lambda: b"code")
     registry.put_code(digest, lambda: pytest.fail("it was read"))
@@ -317,7 +317,7 @@ def test_registry_of_another_namespace_is_not_safe(registry, put, store):
         elsewhere.ensure_safe("new")
 
 
-def test_server_that_is_away_is_reported_with_its_location():
+def test_unreachable_server_is_reported_with_its_location():
     options = S3Options(
         endpoint="http://127.0.0.1:1",
         access_key="a",

@@ -151,7 +151,7 @@ def files(tmp_path):
     return folder
 
 
-def test_an_empty_registry_has_nothing(registry):
+def test_empty_registry_has_no_versions(registry):
     assert registry.champion() is None
     assert registry.versions() == []
     assert registry.history() == []
@@ -159,7 +159,7 @@ def test_an_empty_registry_has_nothing(registry):
         registry.manifest(1)
 
 
-def test_a_published_version_comes_back_whole(registry, files, tmp_path):
+def test_published_version_is_read_completely(registry, files, tmp_path):
     version = registry.publish("run-1", files, manifest("run-1"))
     said = registry.fetch(version, tmp_path / "back")
     assert (tmp_path / "back/serving/1/variables/data").read_bytes() == b"weights"
@@ -167,7 +167,7 @@ def test_a_published_version_comes_back_whole(registry, files, tmp_path):
     assert registry.versions() == [1]
 
 
-def test_a_file_that_is_gone_is_named(registry, store, files, tmp_path):
+def test_missing_file_is_named(registry, store, files, tmp_path):
     registry.publish("a", files, manifest("a"))
     obstore.delete(store, "1/serving/1/saved_model.pb")
     with pytest.raises(
@@ -176,26 +176,26 @@ def test_a_file_that_is_gone_is_named(registry, store, files, tmp_path):
         registry.fetch(1, tmp_path / "back")
 
 
-def test_nothing_is_not_published(registry, tmp_path):
+def test_empty_result_is_not_published(registry, tmp_path):
     (tmp_path / "nothing").mkdir()
     with pytest.raises(ValueError, match="is empty"):
         registry.publish("a", tmp_path / "nothing", manifest("a"))
     assert registry.versions() == []
 
 
-def test_a_manifest_of_another_schema_is_not_read(registry, store):
+def test_manifest_with_another_schema_is_rejected(registry, store):
     obstore.put(store, "1/manifest.json", json.dumps({"schema_version": 2}).encode())
     with pytest.raises(RegistryContentError, match="has schema_version 2"):
         registry.manifest(1)
 
 
-def test_publishing_a_run_again_gives_the_same_version(registry, files):
+def test_republishing_a_run_returns_the_same_version(registry, files):
     assert registry.publish("run-1", files, manifest("run-1")) == 1
     assert registry.publish("run-1", files, manifest("run-1")) == 1
     assert registry.publish("run-2", files, manifest("run-2")) == 2
 
 
-def test_the_first_result_of_a_run_stays(registry):
+def test_first_result_of_a_run_is_kept(registry):
     first = manifest("run-1")
     assert registry.write_result("run-1", first).document == first
     later = {**first, "verdict": {"status": "rejected", "reasons": []}}
@@ -203,7 +203,7 @@ def test_the_first_result_of_a_run_stays(registry):
     assert registry.result("run-1").accepted
 
 
-def test_the_champion_moves_only_from_where_it_was_seen(registry, files):
+def test_champion_moves_only_from_the_observed_sequence(registry, files):
     for run in ("a", "b"):
         registry.publish(run, files, manifest(run))
     registry.move_champion(1, after=0, reason="first")
@@ -216,7 +216,7 @@ def test_the_champion_moves_only_from_where_it_was_seen(registry, files):
         registry.move_champion(9, after=2, reason="there is none")
 
 
-def test_promotion_asks_again_when_the_champion_moved(registry, files):
+def test_promotion_compares_again_if_the_champion_moved(registry, files):
     for run in ("a", "b"):
         registry.publish(run, files, manifest(run))
     asked = []
@@ -232,13 +232,13 @@ def test_promotion_asks_again_when_the_champion_moved(registry, files):
     assert registry.champion().version == 1
 
 
-def test_a_worse_version_is_not_promoted(registry, files):
+def test_worse_version_is_not_promoted(registry, files):
     registry.publish("a", files, manifest("a"))
     assert not registry.promote_if_better(1, lambda _: False, "why")
     assert registry.champion() is None
 
 
-def test_a_step_that_is_tried_again_leaves_an_operators_rollback(registry, files):
+def test_retried_step_keeps_an_operators_rollback(registry, files):
     # GIVEN a run's version that was promoted, and an operator who rolled back from it
     for run in ("a", "b"):
         registry.promote_if_better(registry.publish(run, files, manifest(run)), lambda _: True, run)
@@ -284,9 +284,7 @@ MOVES = {
 
 
 @pytest.mark.parametrize(("moves", "left"), MOVES.values(), ids=MOVES)
-def test_the_moves_tell_from_which_versions_an_operator_rolled_back(
-    registry, store, files, moves, left
-):
+def test_moves_name_rolled_back_versions(registry, store, files, moves, left):
     for run in "abc":
         registry.publish(run, files, manifest(run))
     for number, (version, moved_by) in enumerate(moves, 1):
@@ -295,21 +293,21 @@ def test_the_moves_tell_from_which_versions_an_operator_rolled_back(
     assert registry.rolled_back() == left
 
 
-def test_an_altered_file_is_noticed(registry, store, files, tmp_path):
+def test_altered_file_is_detected(registry, store, files, tmp_path):
     registry.publish("a", files, manifest("a"))
     obstore.put(store, "1/serving/1/saved_model.pb", b"another model")
     with pytest.raises(RegistryContentError, match="altered"):
         registry.fetch(1, tmp_path / "back")
 
 
-def test_a_manifest_cannot_name_files_outside(registry, store, tmp_path):
+def test_manifest_cannot_name_files_outside(registry, store, tmp_path):
     outside = {**manifest("a"), "files": {"../../evil": {"sha256": "x", "bytes": 1}}}
     obstore.put(store, "1/manifest.json", json.dumps(outside).encode())
     with pytest.raises(RegistryContentError, match="outside itself"):
         registry.fetch(1, tmp_path / "back")
 
 
-def test_many_publishers_at_once_make_a_version_each_and_one_champion(
+def test_concurrent_publishers_make_one_version_each_and_one_champion(
     registry, store, files, monkeypatch
 ):
     # GIVEN six who all saw an empty registry before one of them puts the first claim, or moves first
@@ -346,7 +344,7 @@ def test_many_publishers_at_once_make_a_version_each_and_one_champion(
     assert registry.champion().version == 6
 
 
-def test_a_crash_before_the_manifest_leaves_an_unused_number(registry, store, files):
+def test_crash_before_the_manifest_leaves_an_unused_number(registry, store, files):
     # GIVEN a publisher that died after it took a number and wrote half of its files
     obstore.put(store, "claims/00000001.json", b'{"run_id": "dead"}')
     obstore.put(store, "1/serving/1/saved_model.pb", b"mod")
@@ -355,7 +353,7 @@ def test_a_crash_before_the_manifest_leaves_an_unused_number(registry, store, fi
     assert registry.versions() == [2]
 
 
-def test_another_attempt_finishes_what_the_first_one_began(registry, store, files, tmp_path):
+def test_second_attempt_completes_the_first(registry, store, files, tmp_path):
     # GIVEN a step that died after it took a number and put half of its files
     obstore.put(store, "claims/00000001.json", b'{"run_id": "run-1"}')
     obstore.put(store, "1/serving/1/saved_model.pb", b"model of then")
@@ -366,9 +364,7 @@ def test_another_attempt_finishes_what_the_first_one_began(registry, store, file
     assert (tmp_path / "back/serving/1/variables/data").read_bytes() == b"weights"
 
 
-def test_a_version_that_was_whole_when_its_step_died_is_not_made_twice(
-    registry, store, files, monkeypatch
-):
+def test_complete_version_of_a_dead_step_is_not_repeated(registry, store, files, monkeypatch):
     registry.publish("run-1", files, manifest("run-1"))
     obstore.delete(store, "runs/run-1/version.json")
     monkeypatch.setattr(publisher_module, "ABANDONED", PAST)
@@ -376,7 +372,7 @@ def test_a_version_that_was_whole_when_its_step_died_is_not_made_twice(
     assert registry.versions() == [1]
 
 
-def test_a_put_whose_answer_was_lost_is_not_taken_for_anothers(registry, files, monkeypatch):
+def test_put_with_a_lost_response_belongs_to_the_writer(registry, files, monkeypatch):
     # GIVEN clients that write again after a lost answer, as obstore does
     def twice(write):
         def call(*args, **kwargs):
@@ -395,7 +391,7 @@ def test_a_put_whose_answer_was_lost_is_not_taken_for_anothers(registry, files, 
     assert registry.champion().sequence == 1
 
 
-def test_what_a_dead_step_left_is_swept_after_a_day(registry, store, files, monkeypatch):
+def test_leftovers_of_a_dead_step_are_collected_after_a_day(registry, store, files, monkeypatch):
     # GIVEN a version, and what steps left that died before the manifest
     registry.publish("run-1", files, manifest("run-1"))
     for number in (2, 3):
@@ -413,7 +409,7 @@ def test_what_a_dead_step_left_is_swept_after_a_day(registry, store, files, monk
     assert registry.publish("dead", files, manifest("dead")) == 4
 
 
-def test_a_step_that_finds_its_version_swept_does_not_count_it(registry, files, monkeypatch):
+def test_step_ignores_its_collected_version(registry, files, monkeypatch):
     # GIVEN a step that sleeps for more than a day before it puts the manifest
     slept = []
 
@@ -429,7 +425,7 @@ def test_a_step_that_finds_its_version_swept_does_not_count_it(registry, files, 
     assert registry.publish("run-1", files, manifest("run-1")) == 2
 
 
-def test_the_saved_model_lies_under_the_versions_number(registry, store, files, tmp_path):
+def test_saved_model_is_stored_under_its_version(registry, store, files, tmp_path):
     for run in ("a", "b"):
         registry.publish(run, files, manifest(run))
     # TensorFlow Serving is given 2/serving as its base path
@@ -439,7 +435,7 @@ def test_the_saved_model_lies_under_the_versions_number(registry, store, files, 
     assert (tmp_path / "back/serving/2/variables/data").read_bytes() == b"weights"
 
 
-def test_what_versions_share_is_kept_once(registry, store):
+def test_shared_content_is_stored_once(registry, store):
     name = registry.put_blob(b"images")
     assert registry.put_blob(b"images") == name == hashlib.sha256(b"images").hexdigest()
     assert bytes(obstore.get(store, f"data/{name}").bytes()) == b"images"
@@ -458,7 +454,7 @@ def forgetful(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["directory", "s3"])
 @pytest.mark.usefixtures("forgetful")
-def test_a_server_without_conditions_is_refused_where_there_is_no_cluster(place, store, files):
+def test_server_without_conditions_is_rejected_without_a_cluster(place, store, files):
     # GIVEN an S3 server that puts objects whether they are there or not
     registry = open_registry(*place)
     # WHEN a run publishes THEN it is told which server that is, and what to use
@@ -472,7 +468,7 @@ def test_a_server_without_conditions_is_refused_where_there_is_no_cluster(place,
 
 
 @pytest.mark.parametrize("kind", ["directory", "s3"])
-def test_a_champion_is_not_moved_where_conditions_are_ignored_against_the_record(
+def test_champion_is_not_moved_if_conditions_are_ignored_contrary_to_the_record(
     place, files, request
 ):
     open_registry(*place).publish("run-1", files, manifest("run-1"))
@@ -484,7 +480,7 @@ def test_a_champion_is_not_moved_where_conditions_are_ignored_against_the_record
 
 
 @pytest.mark.parametrize("kind", ["directory", "s3", unless(MINIO, "minio", NO_MINIO)])
-def test_a_server_is_tried_with_one_call_and_by_each_registry_once(place, files, monkeypatch):
+def test_each_registry_probes_its_server_once(place, files, monkeypatch):
     open_registry(*place).publish("run-1", files, manifest("run-1"))
     registry, put, paths = open_registry(*place), obstore.put, []
 
@@ -498,14 +494,14 @@ def test_a_server_is_tried_with_one_call_and_by_each_registry_once(place, files,
     assert paths.count("probe.json") == 1
 
 
-def test_the_registry_says_how_it_is_written(registry, store, kind):
+def test_registry_records_its_write_method(registry, store, kind):
     registry.check()
     record = json.loads(bytes(obstore.get(store, "writes.json").bytes()))
     method = "conditional" if kind in CONDITIONAL else "kubernetes"
     assert (record["schema_version"], record["method"]) == (1, method)
 
 
-def test_what_was_being_put_a_day_ago_is_swept(registry, store):
+def test_staged_content_is_collected_after_a_day(registry, store):
     obstore.put(store, "pending/of-a-dead-step", b"model")
     registry.collect_garbage()
     assert obstore.list(store, "pending").collect()
@@ -526,7 +522,7 @@ def six(registry, files):
 
 
 @pytest.mark.usefixtures("six")
-def test_retention_keeps_the_newest_the_champion_and_the_one_before_it(registry, store, tmp_path):
+def test_retention_keeps_newest_champion_and_previous_champion(registry, store, tmp_path):
     assert registry.prune(0, older_than=NOW) == []
     assert registry.prune(2, older_than=NOW) == [2, 4]
     assert registry.versions() == [1, 3, 5, 6]
@@ -538,7 +534,7 @@ def test_retention_keeps_the_newest_the_champion_and_the_one_before_it(registry,
 
 
 @pytest.mark.usefixtures("six")
-def test_retention_spares_what_was_just_published(registry):
+def test_retention_keeps_just_published_versions(registry):
     # GIVEN versions that another run, or an operator, may be about to promote
     assert registry.prune(1) == []
     # WHEN one is promoted THEN it serves
@@ -548,7 +544,7 @@ def test_retention_spares_what_was_just_published(registry):
     assert registry.prune(1, older_than=datetime.timedelta(hours=1)) == []
 
 
-def test_the_history_tells_since_when_a_version_serves_after_many_moves(registry, store, files):
+def test_history_has_serving_times_after_many_moves(registry, store, files):
     # GIVEN a version that served first and not since, while two others took turns
     for run in "abcd":
         registry.publish(run, files, manifest(run))
@@ -565,7 +561,7 @@ def test_the_history_tells_since_when_a_version_serves_after_many_moves(registry
 
 
 @pytest.mark.usefixtures("six")
-def test_a_removed_version_stays_away(registry, files, tmp_path):
+def test_removed_version_does_not_return(registry, files, tmp_path):
     registry.prune(2, older_than=NOW)
     with pytest.raises(NoSuchModelError, match="there is no version 2"):
         registry.fetch(2, tmp_path / "back")
@@ -576,7 +572,7 @@ def test_a_removed_version_stays_away(registry, files, tmp_path):
 
 
 @pytest.mark.usefixtures("six")
-def test_a_version_that_is_promoted_while_it_goes_leaves_the_old_champion(registry, monkeypatch):
+def test_version_promoted_during_removal_keeps_the_old_champion(registry, monkeypatch):
     # GIVEN one who removes version 4 between another's look at it and their move to it
     read = Registry.manifest
 
@@ -598,7 +594,7 @@ def test_a_version_that_is_promoted_while_it_goes_leaves_the_old_champion(regist
 
 
 @pytest.mark.usefixtures("six")
-def test_a_version_that_was_promoted_just_before_it_would_go_stays(registry, monkeypatch):
+def test_version_promoted_just_before_removal_stays(registry, monkeypatch):
     # GIVEN one who promotes version 4 between another's look at who serves and the tombstone
     promoted = []
 
@@ -632,7 +628,7 @@ def whole(registry, folder):
     return champion.version
 
 
-def test_a_kill_at_any_write_makes_one_version_of_a_run(
+def test_kill_at_any_write_leaves_one_version_of_a_run(
     place, kind, files, registry, store, tmp_path
 ):
     at, code = 0, -9
@@ -655,7 +651,7 @@ def test_a_kill_at_any_write_makes_one_version_of_a_run(
     assert at == (8 if kind in CONDITIONAL else 20)
 
 
-def test_a_kill_while_old_versions_go_leaves_a_champion_and_is_made_good(
+def test_kill_during_retention_keeps_a_champion_and_is_completed(
     place, kind, files, registry, tmp_path
 ):
     for run in ("a", "b", "c"):
@@ -684,7 +680,7 @@ def test_a_kill_while_old_versions_go_leaves_a_champion_and_is_made_good(
     assert at == (14 if kind in CONDITIONAL else 27)
 
 
-def test_publishers_in_processes_at_once_make_a_version_each_and_one_champion(
+def test_publishers_in_processes_make_one_version_each_and_one_champion(
     place, files, registry, tmp_path
 ):
     meeting = str(tmp_path / "meeting")

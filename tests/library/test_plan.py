@@ -48,7 +48,7 @@ def run(name):
     return Run(run_id=f"id-{name}", display_name=name)
 
 
-def test_the_version_is_named_by_the_fingerprint():
+def test_version_is_named_by_the_fingerprint():
     assert wanted().version == PipelineSpec("x").fingerprint
 
 
@@ -63,7 +63,7 @@ def test_the_version_is_named_by_the_fingerprint():
         if not (case[1] and not case[0]) and not (case[3] and not case[2])
     ],
 )
-def test_each_missing_thing_is_made_once_in_order(pipeline, version, experiment, there):
+def test_missing_objects_are_created_once_in_order(pipeline, version, experiment, there):
     # GIVEN two wanted runs, and some of all there is
     seen = ObservedState(
         pipeline=pipeline,
@@ -84,11 +84,11 @@ def test_each_missing_thing_is_made_once_in_order(pipeline, version, experiment,
     assert steps == expected
 
 
-def test_nothing_wanted_means_nothing_done():
+def test_empty_desired_state_plans_no_changes():
     assert plan(wanted(), ObservedState()) == []
 
 
-def test_runs_of_others_do_not_count():
+def test_runs_of_others_are_ignored():
     seen = ObservedState(experiment=EXPERIMENT, runs={}, latest=run("another"))
     assert SubmitRun(ONE) in plan(wanted(ONE), seen)
 
@@ -119,7 +119,7 @@ def family(*runs):
     )
 
 
-def test_overdue_runs_are_terminated_once():
+def test_timed_out_runs_are_terminated_once():
     superseded, stuck = member("config-a", "RUNNING"), member("train-1", "RUNNING")
     seen = family(superseded)
     (superseded,) = seen.runs_by_prefix["config-"]
@@ -132,48 +132,48 @@ def test_overdue_runs_are_terminated_once():
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "PAUSED", "RUNTIME_STATE_UNSPECIFIED"])
-def test_an_active_run_of_an_earlier_configuration_makes_room_first(state):
+def test_active_run_of_an_earlier_configuration_is_terminated_first(state):
     seen = family(member("config-a", state))
     (old,) = seen.runs_by_prefix["config-"]
     assert plan(wanted(LATEST), seen) == [TerminateRun(old), SubmitRun(LATEST)]
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "CANCELING"])
-def test_an_ended_or_ending_run_is_left_alone(state):
+def test_ended_or_ending_run_is_not_terminated(state):
     assert plan(wanted(LATEST), family(member("config-a", state))) == [SubmitRun(LATEST)]
 
 
-def test_a_termination_that_was_missed_is_made_up_for():
+def test_missed_termination_is_repeated():
     seen = family(member("config-b", "RUNNING"), member("config-a", "RUNNING"))
     assert plan(wanted(LATEST), seen) == [TerminateRun(seen.runs_by_prefix["config-"][1])]
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED", "CANCELING"])
-def test_coming_back_after_a_run_without_success_submits_again(state):
+def test_restored_configuration_repeats_an_unsuccessful_run(state):
     seen = family(member("config-a", "SUCCEEDED"), member("config-b", state))
     assert plan(wanted(LATEST), seen) == [SubmitRun(LATEST)]
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "RUNNING"])
-def test_coming_back_to_a_good_run_finds_it(state):
+def test_restored_configuration_reuses_a_successful_run(state):
     seen = family(member("config-a", "SUCCEEDED"), member("config-b", state))
     assert plan(wanted(LATEST), seen) == []
 
 
 @pytest.mark.parametrize("state", list(RunState))
-def test_the_newest_of_its_family_is_never_repeated(state):
+def test_newest_run_of_its_group_is_never_repeated(state):
     seen = family(member("config-b", state), member("config-a", "SUCCEEDED"))
     assert plan(wanted(LATEST), seen) == []
 
 
-def test_of_two_in_one_second_the_one_without_success_is_submitted_again():
+def test_unsuccessful_run_of_the_same_second_is_repeated():
     ours = dataclasses.replace(member("config-b", "FAILED"), created_at=NOON)
     other = dataclasses.replace(member("config-a", "SUCCEEDED"), created_at=NOON)
     seen = dataclasses.replace(family(ours), runs_by_prefix={"config-": (ours, other)})
     assert plan(wanted(LATEST), seen) == [SubmitRun(LATEST)]
 
 
-def test_one_whose_time_is_not_known_came_before():
+def test_run_without_created_at_sorts_first():
     ours = dataclasses.replace(member("config-b", "FAILED"), created_at=NOON)
     other = member("config-a", "SUCCEEDED")
     seen = dataclasses.replace(
@@ -183,7 +183,7 @@ def test_one_whose_time_is_not_known_came_before():
 
 
 @pytest.mark.parametrize("state", list(RunState))
-def test_a_run_that_takes_nobodys_place_is_never_repeated(state):
+def test_run_without_a_concurrency_group_is_never_repeated(state):
     seen = ObservedState(experiment=EXPERIMENT, runs={"one": member("one", state)})
     assert plan(wanted(ONE), seen) == []
 
@@ -229,14 +229,14 @@ ALONE = pytest.mark.parametrize(
 
 @ALONE
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "PAUSED"])
-def test_of_active_runs_of_one_name_the_oldest_stays(request_, state):
+def test_oldest_active_run_of_a_name_stays(request_, state):
     seen, (newest, newer, _) = twice(request_, state, "RUNNING", "PENDING")
     assert plan(wanted(request_), seen) == [TerminateRun(newest), TerminateRun(newer)]
 
 
 @ALONE
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "CANCELING"])
-def test_one_active_run_stays_beside_those_that_ended(request_, state):
+def test_one_active_run_stays_beside_ended_ones(request_, state):
     for states in ([state, "RUNNING"], ["RUNNING", state]):
         seen, _ = twice(request_, *states)
         assert (
@@ -248,13 +248,13 @@ def test_one_active_run_stays_beside_those_that_ended(request_, state):
         )
 
 
-def test_a_run_too_many_that_is_overdue_is_terminated_once():
+def test_timed_out_duplicate_is_terminated_once():
     seen, (newer, _) = twice(ONE, "RUNNING", "RUNNING")
     seen = dataclasses.replace(seen, timed_out=(newer,))
     assert plan(wanted(ONE), seen) == [TerminateRun(newer)]
 
 
-def test_runs_of_a_name_that_nobody_wants_go_on():
+def test_runs_with_other_names_continue():
     seen, _ = twice(ONE, "RUNNING", "RUNNING")
     assert plan(wanted(), seen) == []
 
@@ -296,11 +296,11 @@ def spaced(*created, **more):
         ([DAY, -DAY], []),
     ],
 )
-def test_a_run_waits_until_its_family_has_been_quiet(created, steps):
+def test_run_waits_for_the_cooldown_of_its_group(created, steps):
     assert plan(wanted(SPACED), spaced(*created)) == steps
 
 
-def test_of_one_family_the_first_that_is_missing_is_submitted():
+def test_first_missing_run_of_a_group_is_submitted():
     other = dataclasses.replace(SPACED, name="retrain-c")
     alone = dataclasses.replace(
         SPACED, name="tune-a", concurrency_group="tune-", concurrency_policy=ConcurrencyPolicy.QUEUE
@@ -314,20 +314,20 @@ def test_of_one_family_the_first_that_is_missing_is_submitted():
     assert plan(wanted(SPACED, other), there) == [SubmitRun(other)]
 
 
-def test_nothing_is_prepared_for_a_run_that_has_to_wait():
+def test_waiting_run_creates_no_objects():
     seen = dataclasses.replace(spaced(DAY), pipeline=None, version=None)
     assert plan(wanted(SPACED), seen) == []
 
 
 @pytest.mark.parametrize("state", list(RunState))
-def test_a_spaced_run_is_never_repeated_and_ends_no_other(state):
+def test_run_with_cooldown_is_never_repeated_and_terminates_no_other(state):
     going = member("retrain-other", "RUNNING")
     seen = spaced(runs={SPACED.name: member(SPACED.name, state)})
     seen = dataclasses.replace(seen, runs_by_prefix={"retrain-": (going,)})
     assert plan(wanted(SPACED), seen) == []
 
 
-def test_each_family_begins_one_run_at_a_time_also_beside_others():
+def test_each_concurrency_group_starts_one_run_at_a_time():
     one, other, again = (
         RunSpec(
             name=name,
@@ -363,28 +363,28 @@ def scheduled(schedule, *there, active=()):
     return plan(dataclasses.replace(wanted(), schedule=schedule), seen)
 
 
-def test_a_missing_schedule_is_created_with_all_it_needs():
+def test_missing_schedule_is_created_with_its_dependencies():
     steps = plan(dataclasses.replace(wanted(), schedule=NIGHTLY), ObservedState())
     assert steps == [CreatePipeline(), UploadVersion(), CreateExperiment(), CreateSchedule()]
 
 
-def test_a_schedule_that_is_there_stays():
+def test_existing_schedule_stays():
     assert scheduled(NIGHTLY, recurring("schedule-n")) == []
 
 
 @pytest.mark.parametrize(("schedule", "enabled"), [(NIGHTLY, False), (PAUSED, True)])
-def test_a_schedule_is_switched(schedule, enabled):
+def test_schedule_is_enabled_or_disabled(schedule, enabled):
     there = recurring("schedule-n", enabled=enabled)
     assert scheduled(schedule, there) == [SetEnabled(there, schedule.enabled)]
 
 
-def test_a_changed_schedule_is_created_before_the_old_one_goes():
+def test_changed_schedule_is_created_before_the_old_one_is_deleted():
     old = recurring("schedule-o")
     assert scheduled(NIGHTLY, old) == [CreateSchedule(), DeleteSchedule(old)]
 
 
 @pytest.mark.parametrize(("schedule", "first"), [(NIGHTLY, [CreateSchedule()]), (None, [])])
-def test_an_old_schedule_goes_no_sooner_than_its_run_has_ended(schedule, first):
+def test_old_schedule_is_deleted_after_its_run_ends(schedule, first):
     # The server would lose the run with it.
     old, resting = recurring("schedule-o"), recurring("schedule-p", enabled=False)
     both = [old.recurring_run_id, resting.recurring_run_id]
@@ -398,7 +398,7 @@ def test_an_old_schedule_goes_no_sooner_than_its_run_has_ended(schedule, first):
     ]
 
 
-def test_all_but_the_wanted_schedule_go_wherever_it_stands():
+def test_all_other_schedules_are_deleted_in_any_order():
     old, wanted_one, older = (recurring(f"schedule-{name}") for name in "onp")
     assert scheduled(NIGHTLY, old, wanted_one, older) == [
         DeleteSchedule(old),
@@ -406,11 +406,11 @@ def test_all_but_the_wanted_schedule_go_wherever_it_stands():
     ]
 
 
-def test_without_a_schedule_those_there_go():
+def test_existing_schedules_are_deleted_if_none_is_desired():
     old = recurring("schedule-o"), recurring("schedule-p")
     assert scheduled(None, *old) == [DeleteSchedule(each) for each in old]
 
 
-def test_of_two_of_one_name_the_older_stays():
+def test_older_of_two_runs_with_one_name_stays():
     newer, older = recurring("schedule-n", number=2), recurring("schedule-n", number=1)
     assert scheduled(NIGHTLY, newer, older) == [DeleteSchedule(newer)]

@@ -40,7 +40,7 @@ KFP_API = {"service-name": "127.0.0.1", "service-port": "1"}
         ("fd00::7", ""),
     ],
 )
-def test_the_namespace_of_kubeflow_pipelines_is_that_of_its_service(name, namespace):
+def test_namespace_of_kubeflow_pipelines_comes_from_its_service(name, namespace):
     assert KfpApi(service_name=name, service_port=8888).namespace == namespace
 
 
@@ -87,7 +87,7 @@ def storage(context, **changed):
         "a/b", "a?", "1.2.3.4.5", "foo.123", "0xff", "xn--a", "[::1]", "fe80::1%eth0", "\u0661", ".",
     ],
 )  # fmt: skip
-def test_what_is_no_host_is_refused(context, host):
+def test_invalid_host_is_rejected(context, host):
     with pytest.raises(RelationDataError, match="service is neither a DNS name nor an IP address"):
         storage(context, service=host)
     with pytest.raises(RelationDataError, match="service-name is neither"):
@@ -123,14 +123,14 @@ def test_hosts_make_an_address(context, host, namespace, url):
         ("::1", "a"),
     ],
 )
-def test_what_is_no_namespace_is_refused(context, service, namespace):
+def test_invalid_namespace_is_rejected(context, service, namespace):
     with pytest.raises(RelationDataError):
         storage(context, service=service, namespace=namespace)
 
 
 @pytest.mark.parametrize("key", ["access_key", "secret_key"])
 @pytest.mark.parametrize("value", ["hidden\n", "hidden\x00", "hidden word", "hiddén", "\thidden"])
-def test_a_key_that_cannot_be_sent_is_refused_and_not_told(context, key, value):
+def test_unsendable_key_is_rejected_without_showing_it(context, key, value):
     with pytest.raises(RelationDataError) as caught:
         storage(context, **{key: value})
     assert key.replace("_", "-") in str(caught.value)
@@ -156,7 +156,7 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_told(context, key, value):
     ],
 )
 @pytest.mark.parametrize("endpoint", ["kfp-api", "object-storage"])
-def test_what_is_no_yaml_object_is_refused(context, endpoint, said):
+def test_invalid_yaml_object_is_rejected(context, endpoint, said):
     with pytest.raises(RelationDataError, match=f"relation {endpoint}: its data is wrong"):
         read(context, endpoint, data=said)
 
@@ -174,14 +174,14 @@ def test_what_is_no_yaml_object_is_refused(context, endpoint, said):
         '{"name": "n", "version": "' + "x" * 5000 + '", "uri": "u", "format": "f", "accuracy": 1}',
     ],
 )
-def test_what_is_no_model_is_refused_in_a_few_words(context, said):
+def test_invalid_model_is_rejected_with_a_short_message(context, said):
     with pytest.raises(RelationDataError, match="its data is wrong") as caught:
         read(context, "trained-model", model=said)
     assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("endpoint", ["kfp-api", "object-storage", "trained-model"])
-def test_of_an_application_that_is_not_known_nothing_is_read(context, endpoint, monkeypatch):
+def test_unknown_application_is_not_read(context, endpoint, monkeypatch):
     # As in relation-broken, where Juju may not say whose relation it was.
     databag = {"data": yaml.safe_dump({**STORAGE, **KFP_API}), "model": "{}"}
     original = ops.Relation.__init__
@@ -197,7 +197,7 @@ def test_of_an_application_that_is_not_known_nothing_is_read(context, endpoint, 
 @fuzz(200)
 @given(host=st.text(max_size=12) | st.from_regex(r"\A[a-z0-9.:@%\[\]xn\-]{1,12}\Z"))
 @example(host="xn--a")
-def test_an_address_that_is_taken_stops_no_client(context, host):
+def test_accepted_address_never_breaks_the_client(context, host):
     # GIVEN any name that the relation takes
     try:
         taken = read(context, "kfp-api", data=yaml.safe_dump({**KFP_API, "service-name": host}))

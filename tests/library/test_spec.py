@@ -51,7 +51,7 @@ def spec():
     return PipelineSpec(COMPILED)
 
 
-def test_it_tells_its_name_and_parameters(spec):
+def test_spec_has_name_and_parameters(spec):
     assert spec.name == "doubling"
     assert {name: (p.type, p.default, p.optional) for name, p in spec.parameters.items()} == {
         "count": ("NUMBER_INTEGER", 1.0, True),
@@ -63,15 +63,15 @@ def test_it_tells_its_name_and_parameters(spec):
     }
 
 
-def test_steps_are_those_that_run_a_container_at_any_depth(spec):
+def test_steps_are_the_containers_at_any_depth(spec):
     assert spec.steps == {"double", "again"}
 
 
-def test_without_an_image_the_text_is_uploaded_as_it_is(spec):
+def test_text_is_unchanged_without_an_image(spec):
     assert spec.yaml == COMPILED
 
 
-def test_an_image_is_put_into_every_container_and_nothing_else_changes(spec):
+def test_image_is_set_in_every_container_only(spec):
     # GIVEN the same pipeline with another image
     other = PipelineSpec(COMPILED, image="registry.local/tf:1")
     # WHEN both are read
@@ -85,7 +85,7 @@ def test_an_image_is_put_into_every_container_and_nothing_else_changes(spec):
     assert after == before
 
 
-def test_a_step_that_the_server_does_itself_keeps_its_name():
+def test_server_side_step_keeps_its_image():
     compiled = COMPILED.replace("image: 'python:3.11', command: [sh]", "image: argostub/createpvc")
     assert "image: argostub/createpvc" in PipelineSpec(compiled, image="tf:1").yaml
 
@@ -96,7 +96,7 @@ def resources(given, step="again"):
     return spec["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"]
 
 
-def test_resources_are_put_into_their_step_in_both_forms_and_nothing_else_changes(spec):
+def test_resources_are_set_in_their_step_only(spec):
     # GIVEN the same pipeline with other resources for a step inside a condition
     given = Resources(cpu_limit="1500m", memory_limit="8Gi", memory_request="2G", accelerators=2)
     other = PipelineSpec(COMPILED, resources={"again": given})
@@ -125,32 +125,32 @@ def test_resources_are_put_into_their_step_in_both_forms_and_nothing_else_change
     assert other.steps == spec.steps
 
 
-def test_a_step_without_resources_gets_what_is_given():
+def test_step_without_resources_gets_the_given_ones():
     assert resources(Resources(memory_limit="1Gi"), step="double") == {
         "memoryLimit": 1.073741824,
         "resourceMemoryLimit": "1Gi",
     }
 
 
-def test_a_compiled_request_is_lowered_to_a_limit_below_it():
+def test_compiled_request_is_lowered_to_a_smaller_limit():
     said = resources(Resources(cpu_limit="250m", memory_limit="1Gi"))
     assert (said["resourceCpuRequest"], said["cpuRequest"]) == ("250m", 0.25)
     assert (said["resourceMemoryRequest"], said["resourceMemoryLimit"]) == ("1Gi", "1Gi")
 
 
-def test_image_and_resources_go_together():
+def test_image_and_resources_can_be_combined():
     other = PipelineSpec(COMPILED, image="a", resources={"again": Resources(cpu_limit="1")})
     container = next(yaml.safe_load_all(other.yaml))["deploymentSpec"]["executors"]["exec-again"]
     assert container["container"]["image"] == "a"
     assert container["container"]["resources"]["resourceCpuLimit"] == "1"
 
 
-def test_resources_that_say_nothing_leave_the_text_and_the_fingerprint(spec):
+def test_empty_resources_keep_text_and_fingerprint(spec):
     other = PipelineSpec(COMPILED, resources={"again": Resources()})
     assert (other.yaml, other.fingerprint) == (spec.yaml, spec.fingerprint)
 
 
-def test_resources_for_no_step_say_which_there_are():
+def test_resources_for_an_unknown_step_name_the_steps():
     other = PipelineSpec(COMPILED, resources={"train": Resources(cpu_limit="1")})
     with pytest.raises(ValueError, match="no step 'train'; it has: again, double"):
         other.yaml  # noqa: B018
@@ -169,7 +169,7 @@ def test_resources_for_no_step_say_which_there_are():
         ({"accelerators": -1}, "accelerators must not be negative"),
     ],
 )
-def test_resources_that_kubernetes_would_refuse_say_so(given, says):
+def test_invalid_resources_are_rejected(given, says):
     with pytest.raises(ValueError, match=says):
         Resources(**given)
 
@@ -198,12 +198,12 @@ def test_quantities_are_read_as_kubernetes_does(text, value):
     "text",
     ["", "Gi", "4GB", "4gi", "4 Gi", "-1", "+1", "1e3", ".5", "1.", "1,5", "1K", "٣", "1Gi\n"],
 )
-def test_what_is_no_quantity_says_so(text):
+def test_invalid_quantity_is_rejected(text):
     with pytest.raises(ValueError, match="no Kubernetes quantity"):
         quantity(text)
 
 
-def test_the_fingerprint_follows_the_text_the_image_and_the_resources(spec):
+def test_fingerprint_depends_on_text_image_and_resources(spec):
     assert spec.fingerprint == PipelineSpec(COMPILED).fingerprint
     assert len(spec.fingerprint) == 12
     different = {
@@ -232,7 +232,7 @@ def test_fingerprints_ignore_the_order_of_keys_but_not_types():
         {"text": "x", "ratio": 0.25},
     ],
 )
-def test_arguments_of_the_right_types_pass(spec, arguments):
+def test_arguments_of_the_right_types_are_accepted(spec, arguments):
     spec.check(arguments)
 
 
@@ -253,13 +253,13 @@ def test_arguments_of_the_right_types_pass(spec, arguments):
         ({"text": None}, "text: None is NoneType"),
     ],
 )
-def test_arguments_that_the_server_would_refuse_name_the_parameter(spec, arguments, says):
+def test_invalid_argument_names_the_parameter(spec, arguments, says):
     with pytest.raises(ValueError, match=says):
         spec.check(arguments)
 
 
 @pytest.mark.parametrize("text", ["", "- a list\n", "{not yaml", "just text"])
-def test_what_is_no_pipeline_says_so(text):
+def test_invalid_pipeline_is_rejected(text):
     with pytest.raises(ValueError, match="the compiled pipeline is"):
         PipelineSpec(text).name  # noqa: B018
 

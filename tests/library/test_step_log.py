@@ -68,11 +68,11 @@ Traceback (most recent call last):
         ("", "failed to execute component: exit status 1"),
     ],
 )
-def test_step_own_words_are_found_between_those_of_the_platform(said, reason):
+def test_step_message_is_found_among_platform_messages(said, reason):
     assert find_reason(STARTED + said + ENDED) == reason
 
 
-def test_launcher_failure_counts_before_the_words_of_a_step_that_succeeded():
+def test_launcher_failure_precedes_messages_of_a_successful_step():
     log = f"""{STARTED}mean 17.5
 I1128 21:07:12.100000      14 launcher_v2.go:998] ExecutorOutput: {{
   "parameterValues": {{}}
@@ -93,7 +93,7 @@ def test_killed_step_is_reported_as_killed():
     assert find_reason(log) == "failed to execute component: signal: killed"
 
 
-def test_driver_and_argo_errors_are_found_where_no_step_ran():
+def test_driver_and_argo_errors_are_found_without_a_step_log():
     driver = "F1128 21:07:12.123456       1 main.go:110] KFP driver: driver.Container failed: x\n"
     assert find_reason(driver + "Error: exit status 1\n") == (
         "KFP driver: driver.Container failed: x"
@@ -113,7 +113,7 @@ def test_long_messages_keep_their_beginning_and_their_end():
 
 
 @pytest.mark.parametrize("log", ["", "\n", "Error: exit status 1\n", STARTED])
-def test_log_without_a_reason_gives_none(log):
+def test_log_without_a_reason_returns_none(log):
     assert find_reason(log) == ""
 
 
@@ -126,7 +126,7 @@ def _recorded_logs():
 
 
 @pytest.mark.skipif(not TRANSCRIPTS.exists(), reason="no transcripts of a real server")
-def test_recorded_logs_of_a_real_server_give_the_steps_own_words():
+def test_recorded_logs_give_the_steps_message():
     reasons = {find_reason(log) for log in _recorded_logs()}
     assert reasons
     assert all(reason.startswith(("mean ", "wrote ")) for reason in reasons), reasons

@@ -25,18 +25,18 @@ ANY = st.text(st.characters() | st.characters(categories=["Cs", "Cc"]), max_size
         ("123456", 5, "1234\u2026"),
     ],
 )
-def test_what_cannot_be_shown_is_marked_and_what_is_long_is_cut(text, limit, told):
+def test_unprintable_is_replaced_and_long_text_truncated(text, limit, told):
     assert printable(text, limit) == told
 
 
-def test_a_line_is_one():
+def test_single_line_has_no_line_breaks():
     assert single_line("  a\r\n b\t\x0bc\u2028d\x00 ", 99) == "a b c d\ufffd"
     assert single_line("word " * 10, 9) == "word wor\u2026"
 
 
 @fuzz(500)
 @given(text=ANY, limit=st.integers(1, 50))
-def test_nothing_that_ends_a_tool_is_left(text, limit):
+def test_text_has_no_nul_or_surrogate(text, limit):
     for told in (printable(text, limit), single_line(text, limit)):
         assert len(told) <= limit
         assert "\x00" not in told
@@ -45,6 +45,6 @@ def test_nothing_that_ends_a_tool_is_left(text, limit):
     assert "\n" not in single_line(text, limit)
 
 
-def test_a_program_takes_it_as_an_argument():
+def test_text_is_a_valid_program_argument():
     told = printable("\x00\ud800\U0001f600" * 100_000, 32_000)
     subprocess.run([sys.executable, "-c", "", told], check=True)
