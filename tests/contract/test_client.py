@@ -82,7 +82,7 @@ def test_every_call_of_the_client_is_tried():
 
 @pytest.mark.parametrize("namespace", ["", "team-a"])
 @pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
-def test_what_is_sent_was_seen_to_be_accepted(httpserver, accepted, call, namespace):
+def test_every_call_sends_only_recorded_or_documented_fields(httpserver, accepted, call, namespace):
     # GIVEN a server that answers anything with any object
     lists = {"pipeline_versions", "experiments", "runs", "recurringRuns"}
     answer = json.dumps({**ROW, **{name: [ROW] for name in lists}})

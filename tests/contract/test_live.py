@@ -226,13 +226,13 @@ def code(answer):
 # Names --------------------------------------------------------------------------------------
 
 
-def test_it_is_healthy(server):
+def test_server_is_healthy(server):
     said = server.get("/healthz")
     assert said.status_code == 200
     assert isinstance(said.json()["multi_user"], bool)
 
 
-def test_a_taken_name_is_a_conflict_but_not_for_runs(server, home, package, runs):
+def test_duplicate_name_is_a_conflict_except_for_runs(server, home, package, runs):
     version, _ = home
     with server.client() as client:
         with pytest.raises(kfp_ops.ConflictError):
@@ -244,7 +244,7 @@ def test_a_taken_name_is_a_conflict_but_not_for_runs(server, home, package, runs
     assert submit(server, home, "run 0").json()["run_id"] != runs[0]["run_id"]
 
 
-def test_things_are_found_by_their_whole_name(server, home):
+def test_objects_are_found_by_their_full_name(server, home):
     version, experiment = home
     with server.client() as client:
         assert client.find_pipeline(server.word).pipeline_id == version.pipeline_id
@@ -255,7 +255,7 @@ def test_things_are_found_by_their_whole_name(server, home):
         assert client.find_version(version.pipeline_id, "v") is None
 
 
-def test_what_is_not_there_is_404_with_code_5(server):
+def test_absent_object_is_404_with_code_5(server):
     for path in ("/runs/", "/experiments/", "/recurringruns/", "/pipelines/"):
         assert code(server.get(path + NOWHERE)) == (404, 5)
     assert code(server.get("/pipelines/names/" + server.word + "x", **server.scope)) == (404, 5)
@@ -282,7 +282,7 @@ def test_lists_are_sorted_both_ways(server, home, runs):
     assert newest[0].created_at >= newest[1].created_at
 
 
-def test_pages_show_everything_once(server, home, runs):
+def test_pages_list_everything_once(server, home, runs):
     seen, token, totals = [], "", set()
     for _ in range(20):
         page = server.get(
@@ -298,7 +298,7 @@ def test_pages_show_everything_once(server, home, runs):
     assert totals == {len(seen)}
 
 
-def test_filters_take_names_whole_or_in_part_and_leave_out_the_archived(server, home, runs):
+def test_filters_match_names_or_substrings_and_exclude_archived(server, home, runs):
     listed = lambda *filters: {  # noqa: E731
         each["run_id"]
         for each in server.listed(
@@ -316,7 +316,7 @@ def test_filters_take_names_whole_or_in_part_and_leave_out_the_archived(server, 
     assert server.post(f"/runs/{ids[4]}:unarchive", {}).status_code == 200
 
 
-def test_names_with_signs_of_urls_and_patterns_are_found_whole(server, home):
+def test_names_with_url_and_pattern_characters_are_found(server, home):
     experiment_id = home[1].experiment_id
     names = ["100% a_b+c", "100% aXb+c"]
     for name in names:
@@ -328,7 +328,7 @@ def test_names_with_signs_of_urls_and_patterns_are_found_whole(server, home):
             assert run.display_name == name
 
 
-def test_an_empty_list_is_an_empty_object_with_at_most_its_size(server, home):
+def test_empty_list_is_an_object_with_at_most_its_size(server, home):
     never = json.dumps(
         {"predicates": [{"key": "name", "operation": "EQUALS", "string_value": "never"}]}
     )
@@ -351,7 +351,7 @@ def test_an_empty_list_is_an_empty_object_with_at_most_its_size(server, home):
     ],
     ids=lambda query: next(iter(query.items()))[1][:60],
 )
-def test_a_list_that_cannot_be_is_refused(server, home, query):
+def test_invalid_list_request_is_rejected(server, home, query):
     answer = server.get("/runs", **{**in_experiment(home), **server.scope, **query})
     assert code(answer) == (400, 3)
 
@@ -359,7 +359,7 @@ def test_a_list_that_cannot_be_is_refused(server, home, query):
 # Runs ---------------------------------------------------------------------------------------
 
 
-def test_a_run_is_told_as_it_was_asked_for(server, home, runs):
+def test_run_has_the_requested_fields(server, home, runs):
     path = f"/runs/{runs[0]['run_id']}"
     # Right after it was submitted a run's state is RUNTIME_STATE_UNSPECIFIED at times.
     eventually(lambda: server.get(path).json()["state"] in ACTIVE)
@@ -376,7 +376,7 @@ def test_a_run_is_told_as_it_was_asked_for(server, home, runs):
     assert not read.state.is_final
 
 
-def test_a_run_is_terminated_once(server, home):
+def test_run_is_terminated_once(server, home):
     run_id = submit(server, home, "to be terminated").json()["run_id"]
     with server.client() as client:
         client.terminate_run(run_id)
@@ -387,7 +387,7 @@ def test_a_run_is_terminated_once(server, home):
     assert refused.value.status == 400
 
 
-def test_a_deleted_run_is_gone(server, home):
+def test_deleted_run_is_not_found(server, home):
     run_id = submit(server, home, "to be deleted").json()["run_id"]
     assert server.http.delete(f"/runs/{run_id}").status_code == 200
     assert server.get(f"/runs/{run_id}").status_code == 404
@@ -405,11 +405,11 @@ def test_a_deleted_run_is_gone(server, home):
     ],
     ids=json.dumps,
 )
-def test_parameters_are_held_to_their_types(server, home, parameters):
+def test_parameters_of_wrong_types_are_rejected(server, home, parameters):
     assert code(submit(server, home, "wrong", parameters)) == (400, 3)
 
 
-def test_a_run_of_nothing_is_refused(server, home):
+def test_run_without_a_pipeline_is_rejected(server, home):
     for change in (
         {"pipeline_version_reference": {"pipeline_id": NOWHERE, "pipeline_version_id": NOWHERE}},
         {"display_name": ""},
@@ -427,7 +427,7 @@ def recurring(home, name, **more):
     return body(home, name, **{"max_concurrency": 1, "mode": "DISABLE", "trigger": trigger, **more})
 
 
-def test_a_recurring_run_is_switched_and_deleted(server, home):
+def test_recurring_run_is_disabled_enabled_and_deleted(server, home):
     version, experiment = home
     with server.client() as client:
         made = client.create_recurring_run(
@@ -460,7 +460,7 @@ def test_a_recurring_run_is_switched_and_deleted(server, home):
                 call(made.recurring_run_id)
 
 
-def test_runs_are_found_by_their_recurring_run_and_state(server, home, runs):
+def test_runs_are_filtered_by_recurring_run_and_state(server, home, runs):
     _, experiment = home
     with server.client() as client:
         assert client.list_runs(experiment.experiment_id)
@@ -470,7 +470,7 @@ def test_runs_are_found_by_their_recurring_run_and_state(server, home, runs):
         assert client.list_runs(experiment.experiment_id, state=going, recurring_run_ids=ids) == []
 
 
-def test_a_recurring_run_is_told_in_the_recorded_form(server, home):
+def test_recurring_run_has_the_recorded_form(server, home):
     said = server.post("/recurringruns", recurring(home, "form", no_catchup=True)).json()
     assert said["max_concurrency"] == "1"
     assert said["status"] == "DISABLED"
@@ -491,14 +491,14 @@ def test_a_recurring_run_is_told_in_the_recorded_form(server, home):
     ],
     ids=json.dumps,
 )
-def test_a_recurring_run_that_cannot_be_is_refused(server, home, change):
+def test_invalid_recurring_run_is_rejected(server, home, change):
     assert code(server.post("/recurringruns", recurring(home, "wrong", **change))) == (400, 3)
 
 
 # Errors -------------------------------------------------------------------------------------
 
 
-def test_bodies_are_held_to_their_form(server, home):
+def test_invalid_bodies_are_rejected(server, home):
     send = lambda content: server.http.post(  # noqa: E731
         "/experiments", content=content, headers={"content-type": "application/json"}
     )
@@ -517,13 +517,13 @@ def test_bodies_are_held_to_their_form(server, home):
         assert code(answer) == (400, 3), content
 
 
-def test_unknown_paths_and_methods(server):
+def test_unknown_paths_and_methods_are_rejected(server):
     # Server 2.5 says both in plain text.
     assert server.get("/nothing-here").status_code == 404
     assert server.http.put("/experiments", json={}).status_code in (405, 501)
 
 
-def test_an_upload_that_is_no_pipeline_is_refused_in_its_own_form(server, home):
+def test_invalid_upload_is_rejected_in_the_uploads_error_form(server, home):
     version, _ = home
     answer = server.http.post(
         "/pipelines/upload_version",
@@ -537,11 +537,11 @@ def test_an_upload_that_is_no_pipeline_is_refused_in_its_own_form(server, home):
     assert caught.value.message == " ".join(answer.json()["error_message"].split())[:300]
 
 
-def test_a_pipeline_with_versions_is_not_deleted_by_mistake(server, home):
+def test_pipeline_with_versions_is_not_deleted(server, home):
     assert code(server.http.delete(f"/pipelines/{home[0].pipeline_id}")) == (400, 3)
 
 
-def test_a_multi_user_server_asks_who_it_is_and_where(server):
+def test_multi_user_server_requires_user_and_namespace(server):
     if not server.get("/healthz").json()["multi_user"]:
         pytest.skip("a single-user server")
     nobody = httpx.get(f"{server.url}{API}/experiments", params=server.scope, trust_env=False)
@@ -553,7 +553,7 @@ def test_a_multi_user_server_asks_who_it_is_and_where(server):
 # The library, all of it -----------------------------------------------------------------------
 
 
-def test_request_is_one_run_however_often_it_is_reconciled(server, package):
+def test_repeated_reconciling_makes_one_run(server, package):
     name = f"{server.word}-wish"
     spec = PipelineSpec.load(package)
     wanted = DesiredState(

@@ -72,7 +72,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
-def test_every_recorded_exchange_is_answered_alike(path, folder):
+def test_every_recorded_exchange_has_the_same_response(path, folder):
     unexplained = [
         str(difference)
         for difference in differences(path, folder)
@@ -81,7 +81,7 @@ def test_every_recorded_exchange_is_answered_alike(path, folder):
     assert not unexplained, "\n".join(unexplained)
 
 
-def test_every_difference_in_the_list_is_still_there(folder):
+def test_every_accepted_difference_still_exists(folder):
     found = [(path.stem, each) for path in TRANSCRIPTS for each in differences(path, folder)]
     stale = [
         entry for entry in ACCEPTED if not any(covers(entry, name, each) for name, each in found)
@@ -89,7 +89,7 @@ def test_every_difference_in_the_list_is_still_there(folder):
     assert not stale
 
 
-def test_every_recorded_endpoint_is_replayed_and_answered_with_its_status(folder):
+def test_every_recorded_endpoint_returns_its_status(folder):
     # GIVEN every endpoint of the record, by method and pattern of its path
     recorded, answered = set(), set()
     for path in TRANSCRIPTS:
@@ -130,7 +130,7 @@ def test_unknown_exchange_is_a_difference_and_the_others_are_replayed(tmp_path):
     assert "nobody has said what token 'somebody' has" in str(found[2])
 
 
-def test_the_replay_sees_what_differs(tmp_path):
+def test_replay_reports_differences(tmp_path):
     # GIVEN a transcript with a wrong status, a wrong field, a missing one and one too many
     path = tmp_path / "wrong.json"
     path.write_text(
