@@ -51,7 +51,7 @@ def submit(client):
     )
 
 
-def test_an_editor_works_in_its_namespace_as_the_profiles_service_account(connect, sandbox):
+def test_editor_works_in_its_namespace_as_the_profiles_service_account(connect, sandbox):
     client = connect("token-t")
     run = submit(client)
     assert client.find_experiment("e").experiment_id == run.experiment_id
@@ -61,7 +61,7 @@ def test_an_editor_works_in_its_namespace_as_the_profiles_service_account(connec
     client.terminate_run(run.run_id)
 
 
-def test_a_viewer_reads_and_changes_nothing(connect):
+def test_viewer_can_only_read(connect):
     run = submit(connect("token-t"))
     viewer = connect("token-r")
     assert viewer.get_run(run.run_id) == run
@@ -77,7 +77,7 @@ def test_a_viewer_reads_and_changes_nothing(connect):
         viewer.upload_version(viewer.find_pipeline("p").pipeline_id, "w", SPEC)
 
 
-def test_namespaces_are_apart(connect):
+def test_namespaces_are_isolated(connect):
     run = submit(connect("token-t"))
     other = connect("token-o", "team-b")
     assert other.find_pipeline("p") is None
@@ -95,14 +95,14 @@ def test_namespaces_are_apart(connect):
 
 
 @pytest.mark.parametrize("token", ["", "nonsense"])
-def test_nobody_is_401_and_no_namespace_is_400(connect, token):
+def test_missing_user_is_401_and_missing_namespace_is_400(connect, token):
     with pytest.raises(UnauthorizedError):
         connect(token).find_experiment("e")
     with pytest.raises(RequestError, match="empty namespace"):
         connect("token-t", "").find_experiment("e")
 
 
-def test_recurring_runs_are_guarded_and_carry_their_namespace_to_their_runs(connect, sandbox):
+def test_recurring_runs_are_authorized_and_pass_on_their_namespace(connect, sandbox):
     client = connect("token-t")
     run = submit(client)
     schedule = client.create_recurring_run(
@@ -127,7 +127,7 @@ def test_recurring_runs_are_guarded_and_carry_their_namespace_to_their_runs(conn
     assert {run["namespace"] for run in sandbox.store.select("runs")} == {"team-a"}
 
 
-def test_the_mesh_says_who_it_is_in_a_header(sandbox):
+def test_user_header_of_the_mesh_identifies_the_user(sandbox):
     answer = httpx.get(
         f"{sandbox.api_url}/apis/v2beta1/experiments",
         params={"namespace": "team-a"},
@@ -136,7 +136,7 @@ def test_the_mesh_says_who_it_is_in_a_header(sandbox):
     assert answer.json() == {}
 
 
-def test_from_the_command_line_it_is_multi_user_with_a_file_of_users(tmp_path):
+def test_command_line_is_multi_user_with_a_users_file(tmp_path):
     users = tmp_path / "users.json"
     users.write_text(json.dumps([{"name": "a", "token": "t", "roles": {"n": "edit"}}]))
     options = ["--api-port", "0", "--s3-port", "0", "--users", str(users)]

@@ -98,7 +98,7 @@ def test_config_map_is_created_read_and_replaced(api):
     )
 
 
-def test_replacement_by_the_same_changes_no_version(api):
+def test_unchanged_replacement_keeps_the_version(api):
     version = api.create("a", x="1")["metadata"]["resourceVersion"]
     for given in (version, None):
         response = api.call("PUT", "/a", config_map("a", version=given, x="1"))
@@ -118,7 +118,7 @@ def test_old_version_is_a_conflict(api):
     assert api.call("PUT", "/a", config_map("a", x="4")).json()["data"] == {"x": "4"}
 
 
-def test_one_that_exists_is_not_created(api):
+def test_existing_config_map_is_not_created(api):
     api.create("a", x="1")
     response = api.call("POST", body=config_map("a", x="2"))
     assert refusal(response) == (409, "AlreadyExists")
@@ -155,7 +155,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refusals_are_the_api_servers(api, case):
+def test_rejections_match_the_api_servers(api, case):
     method, path, body, more = REFUSED[case]
     assert refusal(api.call(method, path, body, **more)) == ANSWERS[case]
 
@@ -169,7 +169,7 @@ def test_other_objects_are_forbidden(api):
     assert refusal(response) == (403, "Forbidden")
 
 
-def test_of_many_at_once_each_adds_what_it_read_before(api):
+def test_concurrent_writers_lose_no_update(api):
     api.create("a", n="0")
 
     def add(_):
@@ -187,7 +187,7 @@ def test_of_many_at_once_each_adds_what_it_read_before(api):
     assert api.call("GET", "/a").json()["data"] == {"n": "20"}
 
 
-def test_they_outlive_the_sandbox_and_only_its_owner_has_the_token(tmp_path, monkeypatch):
+def test_config_maps_persist_and_the_kubeconfig_is_private(tmp_path, monkeypatch):
     monkeypatch.delenv("KUBECONFIG", raising=False)
     made = ConfigMap(namespace="kubeflow", name="a", data={"x": "1"})
     for _ in range(2):

@@ -33,7 +33,7 @@ def test_server_answers(kfp_sandbox, kfp_sandbox_databags):
 """
 
 
-def test_package_requires_what_the_repository_tests_it_with():
+def test_package_requirements_match_the_tested_versions():
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     tested = {*groups["training"], *(r for r in groups["sandbox"] if isinstance(r, str))}
     assert set(SANDBOX["project"]["dependencies"]) - tested == {"pyyaml>=6,<7"}
@@ -46,7 +46,7 @@ def test_package_has_every_module_and_the_licence():
     assert (ROOT / "sandbox" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
 
-def test_databags_are_those_of_the_relations(kfp_sandbox, kfp_sandbox_databags):
+def test_databags_match_the_relations(kfp_sandbox, kfp_sandbox_databags):
     for relation, url in (("kfp-api", kfp_sandbox.api_url), ("object-storage", kfp_sandbox.s3_url)):
         assert url.rpartition(":")[2] in kfp_sandbox_databags[relation]["data"]
 

@@ -31,7 +31,7 @@ def experiment_of(client):
     return version, client.create_experiment("e").experiment_id
 
 
-def test_a_thousand_runs_wait_their_turn_and_are_found_quickly(tmp_path):
+def test_thousand_queued_runs_are_listed_quickly(tmp_path):
     # GIVEN a thousand runs that wait, put there as the API does
     with Sandbox(tmp_path, execute=False) as sandbox, Client(sandbox.api_url) as client:
         version, experiment_id = experiment_of(client)
@@ -57,7 +57,7 @@ def test_a_thousand_runs_wait_their_turn_and_are_found_quickly(tmp_path):
         assert sandbox.store.count("runs", "state = 'PENDING'") == 999
 
 
-def test_a_queue_is_worked_off_in_its_order(tmp_path, monkeypatch):
+def test_queue_is_processed_in_order(tmp_path, monkeypatch):
     # GIVEN a hundred runs in a queue, and processes of runs that do nothing
     taken, start = [], subprocess.Popen
 
@@ -84,7 +84,7 @@ def test_a_queue_is_worked_off_in_its_order(tmp_path, monkeypatch):
     assert all(abs(wanted.index(run) - at) < 8 for at, run in enumerate(taken))
 
 
-def test_of_two_clients_that_create_the_same_one_wins(sandbox):
+def test_one_of_two_concurrent_creations_succeeds(sandbox):
     barrier = threading.Barrier(8)
 
     def create(_):
@@ -100,7 +100,7 @@ def test_of_two_clients_that_create_the_same_one_wins(sandbox):
     assert len(made) == 1
 
 
-def test_two_clients_at_once_lose_nothing_and_terminate_once(sandbox):
+def test_concurrent_clients_lose_nothing_and_terminate_once(sandbox):
     with Client(sandbox.api_url) as client:
         version, experiment_id = experiment_of(client)
 
@@ -132,7 +132,7 @@ def test_two_clients_at_once_lose_nothing_and_terminate_once(sandbox):
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux")
-def test_it_listens_on_loopback_only(sandbox):
+def test_sandbox_listens_on_loopback_only(sandbox):
     # GIVEN what listens on this machine, as the kernel tells it: hexadecimal addresses and ports
     lines = [
         line.split()
@@ -161,7 +161,7 @@ def serve(folder, *words, **environment):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
-def test_in_a_pod_it_listens_where_it_is_told_with_the_keys_it_is_given(tmp_path):
+def test_sandbox_in_a_pod_uses_the_given_address_and_keys(tmp_path):
     # GIVEN another address, and keys in the environment as a Secret puts them there
     keys = {"SANDBOX_ACCESS_KEY": "an-access-key", "SANDBOX_SECRET_KEY": "a-s3cr3t-key"}
     process, said = serve(tmp_path, "--host", "127.0.0.2", **keys)
@@ -179,13 +179,13 @@ def test_in_a_pod_it_listens_where_it_is_told_with_the_keys_it_is_given(tmp_path
     assert all(key not in said for key in keys.values())
 
 
-def test_one_key_without_the_other_is_refused(tmp_path):
+def test_one_key_without_the_other_is_rejected(tmp_path):
     process, _ = serve(tmp_path, SANDBOX_ACCESS_KEY="alone")
     with process:
         assert "SANDBOX_SECRET_KEY only one is set" in process.stdout.read()
     assert process.returncode == 2
 
 
-def test_keys_that_are_given_are_those_that_steps_get(tmp_path):
+def test_steps_get_the_given_keys(tmp_path):
     with Sandbox(tmp_path, execute=False, keys=("access", "secret")) as sandbox:
         assert (sandbox.access_key, sandbox.secret_key) == ("access", "secret")

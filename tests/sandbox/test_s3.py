@@ -10,7 +10,7 @@ from obstore.exceptions import AlreadyExistsError, NotModifiedError, Preconditio
 from sandbox import Sandbox
 
 
-def test_objects_survive_a_restart_and_deleted_ones_do_not(tmp_path):
+def test_objects_survive_a_restart(tmp_path):
     with Sandbox(tmp_path / "s", execute=False) as sandbox:
         obstore.put(sandbox.objects(), "a/kept.json", b"kept")
         obstore.put(sandbox.objects(), "a/gone.json", b"gone")
@@ -23,7 +23,7 @@ def test_objects_survive_a_restart_and_deleted_ones_do_not(tmp_path):
 
 
 @pytest.mark.parametrize("ignores", [False, True])
-def test_conditions_of_puts_are_honoured_or_ignored(tmp_path, ignores):
+def test_conditional_puts_are_honoured_or_ignored(tmp_path, ignores):
     with Sandbox(tmp_path / "s", execute=False, s3_without_conditional_writes=ignores) as sandbox:
         store = sandbox.objects()
         obstore.put(store, "a", b"first", mode="create")

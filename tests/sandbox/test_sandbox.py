@@ -159,9 +159,7 @@ def until(condition, seconds=60):
     ("value", "state", "step", "says"),
     [(21, "SUCCEEDED", "SUCCEEDED", "doubling 21"), (-1, "FAILED", "FAILED", "negative")],
 )
-def test_the_official_client_runs_a_pipeline_for_real(
-    sandbox, client, packages, value, state, step, says
-):
+def test_official_client_runs_a_pipeline(sandbox, client, packages, value, state, step, says):
     run_id = submit(client, packages, "doubling", value=value)
     run = client.wait_for_run_completion(run_id, 60, sleep_duration=0.3)
     assert run.state == state
@@ -170,9 +168,7 @@ def test_the_official_client_runs_a_pipeline_for_real(
     assert says in sandbox.run_log(run_id).read_text()
 
 
-def test_settings_for_kubernetes_count_in_a_specification_that_comes_with_the_run(
-    sandbox, client, packages
-):
+def test_kubernetes_settings_apply_in_a_spec_sent_with_the_run(sandbox, client, packages):
     run_id = submit(client, packages, "keyed")
     run = client.wait_for_run_completion(run_id, 60, sleep_duration=0.3)
     assert run.state == "SUCCEEDED"
@@ -185,7 +181,7 @@ def test_settings_for_kubernetes_count_in_a_specification_that_comes_with_the_ru
 
 
 @pytest.mark.parametrize(("fails", "state"), [(False, "SUCCEEDED"), (True, "FAILED")])
-def test_a_volume_is_a_directory_that_goes_with_the_run(sandbox, client, packages, fails, state):
+def test_volume_is_a_directory_deleted_with_the_run(sandbox, client, packages, fails, state):
     # GIVEN a pipeline that makes a volume, writes and reads there, and removes it at its end
     run_id = submit(client, packages, "sharing", text="hello", fails=fails)
     run = client.wait_for_run_completion(run_id, 60, sleep_duration=0.3)
@@ -199,13 +195,13 @@ def test_a_volume_is_a_directory_that_goes_with_the_run(sandbox, client, package
     assert list((folder / "volumes").iterdir()) == []
 
 
-def test_a_volume_that_a_step_names_is_refused_with_words(sandbox, client, packages):
+def test_volume_named_by_a_step_is_rejected_with_a_message(sandbox, client, packages):
     run_id = submit(client, packages, "naming")
     assert client.wait_for_run_completion(run_id, 60, sleep_duration=0.3).state == "FAILED"
     assert "volume whose name another step gives" in sandbox.run_log(run_id).read_text()
 
 
-def test_a_terminated_run_ends_failed_as_on_the_real_server(sandbox, client, packages):
+def test_terminated_run_ends_failed_as_on_the_real_server(sandbox, client, packages):
     run_id = submit(client, packages, "waiting")
     until(
         lambda: (
@@ -221,7 +217,7 @@ def test_a_terminated_run_ends_failed_as_on_the_real_server(sandbox, client, pac
     assert again.status_code == 400
 
 
-def test_runs_survive_a_kill_and_none_is_lost(tmp_path, packages):
+def test_runs_survive_a_kill(tmp_path, packages):
     # GIVEN a sandbox in a process of its own, with one run that goes on and one that waits
     command = [
         sys.executable,
@@ -338,7 +334,7 @@ def test_lists_come_in_pages(tmp_path):
         assert page["total_size"] == 6
 
 
-def test_a_list_that_cannot_be_is_refused(tmp_path):
+def test_invalid_list_request_is_rejected(tmp_path):
     # GIVEN a page's token that somebody else has written, and a field that versions do not have
     token = {"column": "(SELECT 1)", "descending": False, "filter": "", "value": 1, "id": ""}
     written = base64.b64encode(json.dumps(token).encode()).decode()
@@ -383,13 +379,13 @@ def predicates(*each):
     ],
     ids=str,
 )
-def test_a_list_is_asked_for_in_words_that_make_no_sense(tmp_path, query):
+def test_malformed_list_parameters_are_rejected(tmp_path, query):
     with Sandbox(tmp_path, execute=False) as sandbox:
         answer = httpx.get(f"{sandbox.api_url}/apis/v2beta1/experiments", params=query)
         assert answer.status_code == 400, answer.text
 
 
-def test_a_restart_keeps_the_addresses_and_their_ports_unless_they_are_taken(tmp_path):
+def test_restart_keeps_addresses_and_free_ports(tmp_path):
     # GIVEN a sandbox that ran once
     with Sandbox(tmp_path, execute=False) as sandbox:
         first = sandbox.api_url, sandbox.s3_url
@@ -405,14 +401,14 @@ def test_a_restart_keeps_the_addresses_and_their_ports_unless_they_are_taken(tmp
         assert httpx.get(f"{sandbox.api_url}/apis/v2beta1/experiments").status_code == 200
 
 
-def test_a_port_that_is_asked_for_and_taken_is_an_error(tmp_path):
+def test_requested_port_in_use_is_an_error(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         sandbox = Sandbox(tmp_path, api_port=other.getsockname()[1], execute=False)
         with pytest.raises(OSError, match="in use"):
             sandbox.start()
 
 
-def test_what_was_told_of_a_step_stays_when_another_one_goes_on(tmp_path):
+def test_step_state_stays_while_another_step_runs(tmp_path):
     # GIVEN a run of which two steps have ended, at the same time
     now = [datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)]
     with Sandbox(tmp_path, execute=False, clock=lambda: now[0]) as sandbox:
@@ -437,7 +433,7 @@ def test_what_was_told_of_a_step_stays_when_another_one_goes_on(tmp_path):
         assert len({task["task_id"] for task in after}) == len(after)
 
 
-def test_the_process_of_a_run_imports_no_servers():
+def test_run_process_imports_no_servers():
     said = subprocess.run(
         [sys.executable, "-c", "import sandbox.run, sys; print(*sys.modules)"],
         cwd=ROOT,

@@ -72,7 +72,7 @@ def call(sandbox):
     ("method", "verb"),
     [("POST", ":terminate"), ("POST", ":unarchive"), ("POST", ":retry"), ("DELETE", "")],
 )
-def test_run_of_a_deleted_experiment_stays_and_is_beyond_reach(
+def test_run_of_a_deleted_experiment_stays_but_is_inaccessible(
     sandbox, call, submit, experiment_id, method, verb
 ):
     # GIVEN a run that goes on, of an experiment that is deleted
@@ -89,7 +89,7 @@ def test_run_of_a_deleted_experiment_stays_and_is_beyond_reach(
     assert (run["state"], run["storage_state"]) == ("RUNNING", "AVAILABLE")
 
 
-def test_archived_run_goes_on_and_is_unarchived_twice(sandbox, call, submit):
+def test_archived_run_continues_and_can_be_unarchived_twice(sandbox, call, submit):
     run_id = submit()
     sandbox.set_run_state(run_id, "RUNNING")
     for verb, state in (
@@ -119,7 +119,7 @@ def names(call, value, escaped):
     return {row["display_name"] for row in response.json().get("runs", [])}
 
 
-def test_filter_is_unescaped_once_more(call, submit):
+def test_filter_is_unescaped_twice(call, submit):
     submit("50% done")
     message = names(call, "50% done", escaped=False)
     assert message.endswith('invalid URL escape "% d"')

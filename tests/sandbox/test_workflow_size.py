@@ -57,7 +57,7 @@ def pipeline_of(workflow):
 
 @pytest.mark.skipif(not WORKFLOWS, reason="no workflows; KFP_TRANSCRIPTS says where they are")
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name.split(".")[0])
-def test_projection_is_within_a_tenth_of_what_argo_kept(path):
+def test_projection_is_within_a_tenth_of_argos_size(path):
     # GIVEN a workflow as a real Argo left it, with two iterations where it has a loop
     workflow = json.loads(gzip.decompress(path.read_bytes()))
     projection = project(pipeline_of(workflow))
@@ -144,7 +144,7 @@ def copies(compiled, pipeline, **arguments):
     return (large.whole - small.whole) / 10_000
 
 
-def test_step_without_retries_is_there_five_times_and_with_them_six(compiled):
+def test_step_is_stored_five_times_and_six_with_retries(compiled):
     assert copies(compiled, plain) == pytest.approx(5, abs=0.01)
     assert copies(compiled, retried) == pytest.approx(6, abs=0.01)
 
@@ -172,7 +172,9 @@ def test_loop_over_a_known_list_counts_its_items(compiled, pipeline, arguments, 
         (nested, {"iterations": 2}, 6),
     ],
 )
-def test_loop_over_an_unknown_list_counts_what_is_said(compiled, pipeline, arguments, iterations):
+def test_loop_over_an_unknown_list_counts_the_given_items(
+    compiled, pipeline, arguments, iterations
+):
     # The step that makes the list is there five times.
     copied = copies(compiled, pipeline, **arguments)
     assert copied == pytest.approx(5 + 1 + 4 * iterations, abs=0.01)
@@ -182,7 +184,7 @@ def test_importer_is_one_node(compiled):
     assert project(compiled(imported)).whole < project(compiled(plain)).whole
 
 
-def test_text_that_is_no_pipeline_is_refused():
+def test_invalid_pipeline_is_rejected():
     with pytest.raises(ValueError, match="unknown template format"):
         project("a: 1")
 
