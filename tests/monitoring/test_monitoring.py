@@ -197,7 +197,7 @@ def monitoring(tmp_path, rules, monkeypatch):
         yield Monitoring(f"http://{prometheus}")
 
 
-def test_promtool_finds_nothing_wrong_with_the_rules(rules):
+def test_promtool_accepts_the_rules(rules):
     subprocess.run(["promtool", "check", "rules", rules], check=True)
 
 
@@ -251,7 +251,7 @@ def test_promtool_finds_nothing_wrong_with_the_rules(rules):
         ),
     ],
 )
-def test_each_alert_comes_and_goes(monitoring, alert, state, snapshot):
+def test_each_alert_fires_and_resolves(monitoring, alert, state, snapshot):
     # GIVEN a trainer of which all is well
     monitoring.show(FINE)
     until(lambda: not monitoring.alerts(), "the end of TrainerSilent")
@@ -269,14 +269,14 @@ def test_each_alert_comes_and_goes(monitoring, alert, state, snapshot):
     until(lambda: not monitoring.alerts(), "the end of the alert")
 
 
-def test_a_run_that_someone_cancelled_is_no_alert(monitoring):
+def test_cancelled_run_raises_no_alert(monitoring):
     monitoring.show(cancelled(datetime.timedelta(minutes=5)))
     until(lambda: not monitoring.alerts(), "the end of TrainerSilent")
     monitoring.show(cancelled(datetime.timedelta(minutes=6)))
     assert monitoring.alerts() == {}
 
 
-def test_a_trainer_that_never_pushed_is_an_alert(monitoring):
+def test_trainer_without_metrics_raises_an_alert(monitoring):
     # GIVEN a Pushgateway that is empty, as after its restart, THEN the alert comes with its labels
     told = until(monitoring.alerts, "TrainerSilent")
     assert set(told) == {"TrainerSilent"}
@@ -288,7 +288,7 @@ def test_a_trainer_that_never_pushed_is_an_alert(monitoring):
     until(lambda: not monitoring.alerts(), "the end of the alert")
 
 
-def test_three_rejected_candidates_are_an_alert_until_one_is_accepted(monitoring):
+def test_three_rejected_candidates_raise_an_alert_until_one_is_accepted(monitoring):
     for name in ("a", "b"):
         monitoring.show(rejected(name))
     until(lambda: not monitoring.alerts(), "the end of TrainerSilent")
@@ -300,7 +300,7 @@ def test_three_rejected_candidates_are_an_alert_until_one_is_accepted(monitoring
     until(lambda: not monitoring.alerts(), "the end of the alert")
 
 
-def test_runs_that_make_the_champion_again_are_no_alert(monitoring):
+def test_runs_that_reproduce_the_champion_raise_no_alert(monitoring):
     # GIVEN a schedule without new data: each run makes the model that serves
     def again(name):
         result = dataclasses.replace(GOOD.manifest, run_id=name, accepted=False, unchanged=True)
@@ -316,7 +316,7 @@ def test_runs_that_make_the_champion_again_are_no_alert(monitoring):
     assert monitoring.query("fashion_mnist_trainer_run_accepted") == []
 
 
-def test_what_an_outage_hides_keeps_its_last_value(monitoring):
+def test_metrics_keep_their_last_value_during_an_outage(monitoring):
     # GIVEN a trainer whose newest run failed
     monitoring.show(dataclasses.replace(FINE, latest=run(RunState.FAILED)))
     until(monitoring.alerts, "TrainingFailed")
@@ -332,7 +332,7 @@ def test_what_an_outage_hides_keeps_its_last_value(monitoring):
     assert monitoring.query("fashion_mnist_trainer_champion_accuracy") == []
 
 
-def test_what_takes_its_time_is_an_alert_after_it(rules, tmp_path):
+def test_alert_with_a_delay_fires_after_it(rules, tmp_path):
     labels = 'juju_model="kubeflow", juju_model_uuid="11111111", juju_application="trainer"'
 
     def case(alert, minutes, *series):
@@ -382,7 +382,7 @@ def test_what_takes_its_time_is_an_alert_after_it(rules, tmp_path):
     assert told.returncode == 0, told.stdout + told.stderr
 
 
-def test_every_query_of_the_dashboard_has_an_answer(monitoring):
+def test_every_dashboard_query_returns_data(monitoring):
     trouble = RunIssue(step="train", pod="p", reason="ImagePullBackOff")
     monitoring.show(dataclasses.replace(FINE, pod_issue=trouble))
     dashboard = json.loads(Path("src/grafana_dashboards/trainer.json").read_text())
