@@ -105,7 +105,7 @@ def test_charm_is_short():
     assert len((EXAMPLE / "src" / "charm.py").read_text().splitlines()) < 120
 
 
-def test_compiled_pipeline_is_that_of_its_source(tmp_path):
+def test_compiled_pipeline_matches_its_source(tmp_path):
     compiled = EXAMPLE / "src" / "pipelines" / "digits.yaml"
     program = (
         f"import sys; sys.path.insert(0, {str(EXAMPLE)!r}); import pipeline; "
@@ -118,7 +118,7 @@ def test_compiled_pipeline_is_that_of_its_source(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("execute", [True])
-def test_configuration_is_one_run_whose_accuracy_is_shown(ctx, state, kfp_sandbox, runs):
+def test_configuration_makes_one_run_with_its_accuracy_in_the_status(ctx, state, kfp_sandbox, runs):
     # WHEN the same configuration comes more than once
     for event in (ctx.on.config_changed(), ctx.on.update_status(), ctx.on.leader_elected()):
         out = ctx.run(event, state)
@@ -184,7 +184,7 @@ def test_train_on_another_unit_names_the_leader(ctx, state, runs):
 
 
 @pytest.mark.parametrize("phase", ["Pending", "Failed"])
-def test_status_has_the_reason_of_a_failed_or_stuck_run(
+def test_status_shows_the_reason_of_a_failed_or_stuck_run(
     ctx, state, kfp_sandbox, runs, kubernetes, phase
 ):
     ctx.run(ctx.on.config_changed(), state)
@@ -233,13 +233,15 @@ def test_missing_relations_are_named(ctx, state, kfp_api):
     )
 
 
-def test_unreachable_server_is_waited_for(ctx, state, kfp_sandbox):
+def test_unreachable_server_is_waiting(ctx, state, kfp_sandbox):
     kfp_sandbox.stop()
     out = ctx.run(ctx.on.config_changed(), state)
     assert isinstance(out.unit_status, ops.WaitingStatus)
 
 
-def test_removed_relation_takes_schedule_and_runs_along(ctx, configured, kfp_api, runs, schedules):
+def test_removed_relation_deletes_schedule_and_terminates_runs(
+    ctx, configured, kfp_api, runs, schedules
+):
     state = ctx.run(ctx.on.config_changed(), configured(schedule="daily"))
     ctx.run(ctx.on.relation_broken(state.get_relation(kfp_api.id)), state)
     assert schedules() == []
@@ -272,7 +274,7 @@ class TestMultiUser:
         assert "profile team-a" in out.unit_status.message
         assert runs() == []
 
-    def test_removal_takes_schedule_runs_and_rights_along(
+    def test_removal_deletes_schedule_runs_and_role_binding(
         self, ctx, in_profile, kfp_api, kubernetes, runs, schedules
     ):
         state = ctx.run(ctx.on.config_changed(), in_profile)
