@@ -40,7 +40,7 @@ def test_every_image_of_the_charm_and_of_the_pipelines_is_listed(listed):
     assert used <= set(images)
 
 
-def test_what_pipelines_adds_to_a_pod_is_listed_for_the_bundles_channels(listed):
+def test_pipelines_own_images_are_listed_for_the_bundles_channels(listed):
     images, _ = listed
     for application, options in (
         ("kfp-api", ["launcher-image", "driver-image"]),
@@ -62,14 +62,14 @@ def test_every_charm_from_charmhub_is_named_with_its_channel(listed):
             assert command in commands
 
 
-def test_every_image_is_pinned_and_written_in_full(listed):
+def test_every_image_is_pinned_with_its_full_name(listed):
     images, _ = listed
     for image in images:
         assert re.fullmatch(r"[a-z0-9.-]+\.[a-z]+/[\w./-]+:[\w.-]+", image)
         assert not image.endswith(":latest")
 
 
-def test_the_training_image_is_made_from_the_one_that_the_steps_run_in(listed):
+def test_training_image_is_based_on_the_steps_image(listed):
     images, _ = listed
     base = re.search(r"^ARG BASE=(\S+)$", dockerfile("training"), re.MULTILINE).group(1)
     assert "step train of train" in images[base]
@@ -80,7 +80,7 @@ def dockerfile(folder):
 
 
 @pytest.mark.parametrize("folder", ["training", "sandbox"])
-def test_what_an_image_installs_is_held_to_hashes(folder):
+def test_installed_packages_are_pinned_by_hash(folder):
     text = dockerfile(folder).replace("\\\n", " ")
     installs = re.findall(r"pip install[^\n]*", text)
     assert len(installs) == 1
@@ -96,7 +96,7 @@ def test_what_an_image_installs_is_held_to_hashes(folder):
     assert text.strip().splitlines()[-1].startswith(("FROM training", "ENTRYPOINT"))
 
 
-def test_the_sandboxs_pod_is_started_as_its_program_can_be():
+def test_sandbox_pod_uses_valid_arguments():
     deployment, service = yaml.safe_load_all((ROOT / "sandbox" / "kubernetes.yaml").read_text())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     # GIVEN the program's own words for its options
@@ -116,7 +116,7 @@ def test_the_sandboxs_pod_is_started_as_its_program_can_be():
     assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"]
 
 
-def test_the_papers_images_are_those_of_the_list(listed):
+def test_documented_images_match_the_list(listed):
     images, _ = listed
     told = (ROOT / "docs" / "how-to" / "air-gap.md").read_text()
     named = re.findall(r"registry\.example\.com/((?:charmedkubeflow|prom)/\S+:\S+)", told)
