@@ -148,7 +148,7 @@ GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(BUNDLE), BUNDLE
     ],
     ids=["503", "429", "cut off", "chunk cut off", "garbage", "nothing"],
 )
-def test_server_that_is_away_for_a_moment_is_asked_again(start, first):
+def test_unreachable_server_is_retried(start, first):
     server = Server(first, GOOD)
     step = start(f"{server.url}/{DIGEST}")
     assert step.stdout == f'["world", "{DIGEST}"]\n', step.stderr

@@ -101,7 +101,7 @@ def whole(tmp_path_factory):
     [("directory", "boundary"), ("directory", "epoch"), ("s3", "epoch")],
     indirect=["place"],
 )
-def test_a_killed_training_goes_on_to_the_very_same_weights(whole, place, moment, tmp_path):
+def test_resumed_training_ends_with_the_same_weights(whole, place, moment, tmp_path):
     # GIVEN a training that was killed between two epochs, or within one
     killed = process(place, tmp_path / "never.npz", moment)
     assert (killed.returncode, epochs(killed)) == (-signal.SIGKILL, ["1/4", "2/4"]), killed.stderr
@@ -115,7 +115,7 @@ def test_a_killed_training_goes_on_to_the_very_same_weights(whole, place, moment
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_training_that_ended_is_not_done_again(kept):
+def test_finished_training_is_not_repeated(kept):
     # GIVEN a step that was killed after the last epoch, before the model was exported
     first, _ = fit(kept[0])
     # WHEN it is tried again
@@ -139,7 +139,7 @@ def test_a_training_that_ended_is_not_done_again(kept):
     ],
     ids=["seed", "rate", "network", "data"],
 )
-def test_another_training_is_not_taken_up(tmp_path, change):
+def test_checkpoint_of_another_training_is_not_used(tmp_path, change):
     # GIVEN a checkpoint, WHEN something that decides the result is different
     _, said = fit(Checkpoints(str(tmp_path), "run-1", interval=0), **change)
     # THEN it says so, and all epochs are trained
@@ -148,7 +148,7 @@ def test_another_training_is_not_taken_up(tmp_path, change):
 
 
 @pytest.mark.usefixtures("checkpoint")
-def test_another_version_of_tensorflow_is_another_training(tmp_path, monkeypatch):
+def test_checkpoint_of_another_tensorflow_version_is_not_used(tmp_path, monkeypatch):
     import tensorflow as tf
 
     monkeypatch.setattr(tf, "__version__", "3.0.0")
@@ -169,7 +169,7 @@ def test_another_version_of_tensorflow_is_another_training(tmp_path, monkeypatch
     ],
     ids=["empty", "sum cut", "half", "a byte less", "a byte more", "a bit flipped", "zeros"],
 )
-def test_a_damaged_checkpoint_is_told_and_trained_anew(tmp_path, ended, checkpoint, damage):
+def test_damaged_checkpoint_is_reported_and_training_restarts(tmp_path, ended, checkpoint, damage):
     # GIVEN a checkpoint that was damaged
     said: list[str] = []
     kept = Checkpoints(str(tmp_path), "run-1", interval=0, log=said.append)
@@ -186,7 +186,7 @@ def test_a_damaged_checkpoint_is_told_and_trained_anew(tmp_path, ended, checkpoi
     assert kept.load() is not None
 
 
-def test_storage_that_fails_costs_the_checkpoint_and_not_the_training(tmp_path, monkeypatch):
+def test_failed_storage_loses_the_checkpoint_but_not_the_training(tmp_path, monkeypatch):
     # GIVEN an S3 server that is gone
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
@@ -212,12 +212,12 @@ def refuse(*_, **__):
     raise obstore.exceptions.GenericError("connection refused")
 
 
-def test_a_training_of_seconds_keeps_nothing(tmp_path):
+def test_short_training_saves_no_checkpoint(tmp_path):
     fit(Checkpoints(str(tmp_path), "run-1"))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_state_is_kept_no_sooner_than_asked(tmp_path, monkeypatch):
+def test_checkpoint_is_saved_no_sooner_than_the_interval(tmp_path, monkeypatch):
     # GIVEN checkpoints every fifteen seconds
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
@@ -233,7 +233,7 @@ def test_a_state_is_kept_no_sooner_than_asked(tmp_path, monkeypatch):
     assert due == [False, False, True] * 2
 
 
-def test_storage_that_is_waited_for_in_vain_costs_a_tenth_of_the_time(tmp_path, monkeypatch):
+def test_unreachable_storage_costs_a_tenth_of_the_time(tmp_path, monkeypatch):
     # GIVEN checkpoints at each chance, on a server that is gone, which takes five minutes to see
     now = [100.0]
 
@@ -252,7 +252,7 @@ def test_storage_that_is_waited_for_in_vain_costs_a_tenth_of_the_time(tmp_path, 
     assert kept.is_due
 
 
-def test_what_is_done_is_removed_and_what_died_long_ago(place, kept, store, monkeypatch):
+def test_finished_and_old_checkpoints_are_removed(place, kept, store, monkeypatch):
     # GIVEN a checkpoint of this run, and of another that may be going on
     fit(kept[0])
     obstore.put(store, "checkpoints/run-2/state", b"x")

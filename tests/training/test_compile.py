@@ -50,13 +50,13 @@ def test_pipeline_names_the_bundle_by_its_digest(name):
     assert inputs["code"]["defaultValue"] == ""
 
 
-def test_it_is_the_published_format():
+def test_pipeline_has_the_published_format():
     spec = json_format.ParseDict(SPEC, pipeline_spec_pb2.PipelineSpec())
     assert spec.pipeline_info.name == "fashion-mnist-trainer"
     assert set(spec.root.dag.tasks) == {"ingest", "train", "evaluate-and-predict"}
 
 
-def test_a_workspace_is_made_first_and_goes_at_the_end_however_that_was():
+def test_workspace_is_created_first_and_always_deleted_last():
     # GIVEN the variant with a volume: all steps are in an exit handler, but the one that removes it
     tasks = IN_WORKSPACE["root"]["dag"]["tasks"]
     assert set(tasks) == {"exit-handler-1", "deletepvc"}
@@ -76,7 +76,7 @@ def test_a_workspace_is_made_first_and_goes_at_the_end_however_that_was():
     assert not INSIDE["createpvc"]["cachingOptions"]
 
 
-def test_steps_that_mount_the_workspace_come_one_after_another():
+def test_steps_that_mount_the_workspace_run_sequentially():
     executors = ITS_PLATFORM["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     mounting = {
         name.removeprefix("exec-") for name, each in executors.items() if "pvcMount" in each
@@ -108,7 +108,7 @@ def test_both_pipelines_have_the_same_steps_and_parameters():
     assert inputs == SPEC["root"]["inputDefinitions"]["parameters"]
 
 
-def test_a_killed_training_is_tried_again():
+def test_killed_training_step_is_retried():
     tasks = SPEC["root"]["dag"]["tasks"]
     assert tasks["train"]["retryPolicy"]["maxRetryCount"] == 3
     given = tasks["train"]["inputs"]["parameters"]
@@ -190,7 +190,7 @@ def test_only_the_step_that_writes_the_manifest_knows_the_version(name, pipeline
     assert spec["pipelineInfo"]["name"] == pipeline
 
 
-def test_each_step_is_tried_again_and_ended_as_the_table_says(committed):
+def test_each_step_has_the_documented_retries_and_timeout(committed):
     spec, platform = committed
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     found = {}
@@ -202,7 +202,7 @@ def test_each_step_is_tried_again_and_ended_as_the_table_says(committed):
     assert len(found) == len(spec["deploymentSpec"]["executors"])
 
 
-def test_each_step_is_limited_and_begins_with_the_bootstrap(committed):
+def test_each_step_has_limits_and_starts_with_the_bootstrap(committed):
     spec, _ = committed
     for label, executor in spec["deploymentSpec"]["executors"].items():
         container = executor["container"]

@@ -24,7 +24,7 @@ def copy(toy, tmp_path):
     return tmp_path / "idx"
 
 
-def test_the_files_are_read_with_their_checksums(toy):
+def test_files_are_read_with_their_checksums(toy):
     found = data.load(str(toy))
     assert found.train_images.shape == (600, 28, 28)
     assert found.test_labels.shape == (200,)
@@ -41,7 +41,7 @@ def test_plain_files_are_read_like_gzipped_ones(copy):
     assert data.load(str(copy)).sha256 == before.sha256
 
 
-def test_what_is_saved_is_loaded_again(toy, tmp_path):
+def test_saved_data_is_loaded_again(toy, tmp_path):
     found = data.load(str(toy))
     data.save(found, tmp_path / "artifact")
     again = data.load_saved(tmp_path / "artifact")
@@ -79,14 +79,14 @@ def test_each_damage_is_named_with_its_file(copy, file, change, says):
     assert IMAGES in str(caught.value) or LABELS in str(caught.value)
 
 
-def test_a_cut_gzip_file_is_named(copy):
+def test_truncated_gzip_file_is_named(copy):
     path = copy / IMAGES
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(data.DataError, match="fetch it again"):
         data.load(str(copy))
 
 
-def test_a_file_that_decompresses_to_too_much_is_told_and_takes_no_memory(copy):
+def test_oversized_decompression_is_rejected_without_using_memory(copy):
     # GIVEN a file of 1.5 MB that holds 1.5 GB
     with gzip.open(copy / IMAGES, "wb", 6) as file:
         for _ in range(1500):
@@ -113,7 +113,7 @@ def test_a_file_that_decompresses_to_too_much_is_told_and_takes_no_memory(copy):
 
 
 @pytest.mark.parametrize("where", ["directory", "s3", "http"])
-def test_a_file_that_is_too_large_is_not_read(copy, s3, httpserver, monkeypatch, where):
+def test_too_large_file_is_not_read(copy, s3, httpserver, monkeypatch, where):
     # GIVEN the files in a directory, on an S3 server and on a web server
     address, endpoint = s3
     store = open_store(address, endpoint)
@@ -129,13 +129,13 @@ def test_a_file_that_is_too_large_is_not_read(copy, s3, httpserver, monkeypatch,
     assert caught.value.kind == "size"
 
 
-def test_a_file_that_is_not_in_the_bucket_is_told(s3):
+def test_file_missing_in_the_bucket_is_named(s3):
     address, endpoint = s3
     with pytest.raises(data.DataError, match=f"{IMAGES} cannot be read .* upload it there"):
         data.load(f"{address}/nothing", s3_endpoint=endpoint)
 
 
-def test_what_is_in_the_cache_answers_for_the_official_address_only(toy, tmp_path, httpserver):
+def test_cache_is_used_for_the_official_address_only(toy, tmp_path, httpserver):
     # GIVEN a cache with what is not at the address
     for file in data.FILES.values():
         (tmp_path / file).write_bytes((toy / file).read_bytes())
@@ -149,23 +149,23 @@ def test_what_is_in_the_cache_answers_for_the_official_address_only(toy, tmp_pat
     assert caught.value.kind == "checksum"
 
 
-def test_labels_in_place_of_images_are_told(copy):
+def test_labels_in_place_of_images_are_rejected(copy):
     shutil.copy(copy / LABELS, copy / IMAGES)
     with pytest.raises(data.DataError, match="not mixed up"):
         data.load(str(copy))
 
 
-def test_a_missing_file_says_where_to_get_it(tmp_path):
+def test_missing_file_names_its_source(tmp_path):
     with pytest.raises(data.DataError, match="dataset-fashion-mnist"):
         data.load(str(tmp_path))
 
 
-def test_a_missing_artifact_says_what_to_run(tmp_path):
+def test_missing_artifact_names_the_command(tmp_path):
     with pytest.raises(data.DataError, match="ingests the data first"):
         data.load_saved(tmp_path)
 
 
-def test_a_download_is_read_and_one_that_is_missing_is_told(toy, httpserver):
+def test_download_is_read_and_a_missing_one_named(toy, httpserver):
     for file in data.FILES.values():
         httpserver.expect_request(f"/{file}").respond_with_data((toy / file).read_bytes())
     address = httpserver.url_for("/").rstrip("/")
@@ -177,5 +177,5 @@ def test_a_download_is_read_and_one_that_is_missing_is_told(toy, httpserver):
 @pytest.mark.skipif(
     not data.DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed"
 )
-def test_debians_package_is_the_official_data_set():
+def test_debian_package_has_the_official_data():
     assert data.load().is_official

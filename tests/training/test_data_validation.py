@@ -45,11 +45,11 @@ def changed(clean, usual, **arrays):
 # What can be read, and is odd ------------------------------------------------------------------
 
 
-def test_clean_data_have_no_anomalies(clean, usual):
+def test_clean_data_has_no_anomalies(clean, usual):
     assert validate(clean, earlier=usual) == []
 
 
-def test_statistics_say_what_the_data_are_like(clean, usual):
+def test_statistics_describe_the_data(clean, usual):
     train = usual["train"]
     assert train["images"] == 600
     assert train["counts"]["Shirt"] == (clean.train_labels == 6).sum()
@@ -61,7 +61,7 @@ def test_statistics_say_what_the_data_are_like(clean, usual):
     assert json.loads(json.dumps(usual)) == usual
 
 
-def test_statistics_take_little_memory_beside_the_images(clean):
+def test_statistics_use_little_memory(clean):
     # GIVEN many more images than are looked at at once, half of which are copies
     chance = np.random.default_rng(0)
 
@@ -88,7 +88,7 @@ def test_statistics_take_little_memory_beside_the_images(clean):
     assert growth < (more.train_images.nbytes - few.train_images.nbytes) / 2
 
 
-def test_swapped_labels_of_two_classes(clean, usual):
+def test_swapped_labels_of_two_classes_are_an_anomaly(clean, usual):
     swap = np.array([1, 0, 2, 3, 4, 5, 6, 7, 8, 9], np.uint8)
     found = validate(
         dataclasses.replace(clean, train_labels=swap[clean.train_labels]), earlier=usual
@@ -97,19 +97,19 @@ def test_swapped_labels_of_two_classes(clean, usual):
     assert "mean image of T-shirt/top is nearest to Trouser" in str(found[0])
 
 
-def test_some_labels_at_random(clean, usual):
+def test_random_labels_are_an_anomaly(clean, usual):
     labels = clean.train_labels.copy()
     labels[::10] = (labels[::10] + 3) % 10
     assert changed(clean, usual, train_labels=labels) == {("labels", "train")}
 
 
 @pytest.mark.parametrize(("shape", "split"), [((600, 14, 56), "train"), ((600, 784), "train")])
-def test_wrong_shapes(clean, usual, shape, split):
+def test_wrong_shapes_are_anomalies(clean, usual, shape, split):
     images = clean.train_images.reshape(shape)
     assert changed(clean, usual, train_images=images) == {("shape", split)}
 
 
-def test_other_types_labels_out_of_range_and_wrong_counts(clean, usual):
+def test_wrong_types_labels_and_counts_are_anomalies(clean, usual):
     images = clean.test_images.astype(np.float32)
     assert changed(clean, usual, test_images=images) == {("dtype", "test")}
     assert changed(clean, usual, test_labels=clean.test_labels + 1) == {("label-range", "test")}
@@ -138,7 +138,7 @@ def test_many_flipped_bits_are_drift(clean, usual):
     assert ("drift", "train") in found
 
 
-def test_a_missing_class(clean, usual):
+def test_missing_class_is_an_anomaly(clean, usual):
     kept = clean.train_labels != 3
     found = changed(
         clean, usual, train_images=clean.train_images[kept], train_labels=clean.train_labels[kept]
@@ -173,7 +173,7 @@ def only(dataset, kept):
     )
 
 
-def test_data_without_any_class_of_the_reference_have_their_anomalies_told(clean):
+def test_data_without_reference_classes_reports_its_anomalies(clean):
     # GIVEN a reference with the first five classes only
     earlier = compute(only(clean, range(5)))
     # WHEN data have only the other five
@@ -188,13 +188,13 @@ def test_data_without_any_class_of_the_reference_have_their_anomalies_told(clean
     assert "labels" not in {anomaly.kind for anomaly in found}
 
 
-def test_classes_of_other_names_are_other_classes(clean, renamed):
+def test_renamed_classes_are_other_classes(clean, renamed):
     found = validate(clean, earlier=renamed)
     assert kinds(found) == {("missing-class", "train"), ("missing-class", "test")}
     assert "class other Bag, which the reference has" in " ".join(map(str, found))
 
 
-def test_a_class_that_became_rare(clean, usual):
+def test_rare_class_is_an_anomaly(clean, usual):
     kept = (clean.train_labels != 3) | (np.arange(600) % 20 == 3)
     kept[:450] &= clean.train_labels[:450] != 4
     found = changed(
@@ -203,7 +203,7 @@ def test_a_class_that_became_rare(clean, usual):
     assert ("class-balance", "train") in found
 
 
-def test_a_set_in_it_twice(clean, usual):
+def test_duplicated_set_is_an_anomaly(clean, usual):
     found = changed(
         clean,
         usual,
@@ -213,20 +213,20 @@ def test_a_set_in_it_twice(clean, usual):
     assert found == {("duplicates", "train")}
 
 
-def test_test_images_among_the_training_images(clean, usual):
+def test_test_images_among_the_training_images_are_an_anomaly(clean, usual):
     images, labels = clean.test_images.copy(), clean.test_labels.copy()
     images[:20], labels[:20] = clean.train_images[:20], clean.train_labels[:20]
     assert changed(clean, usual, test_images=images, test_labels=labels) == {("leak", "test")}
 
 
-def test_limits_say_what_is_usual(clean, usual):
+def test_limits_can_be_relaxed(clean, usual):
     images, labels = clean.test_images.copy(), clean.test_labels.copy()
     images[:20], labels[:20] = clean.train_images[:20], clean.train_labels[:20]
     leaking = dataclasses.replace(clean, test_images=images, test_labels=labels)
     assert validate(leaking, earlier=usual, limits=Limits(max_duplicates=0.1)) == []
 
 
-def test_the_stability_index():
+def test_population_stability_index():
     assert stability_index([1, 1], [50, 50]) == 0
     # (0.6 - 0.5) ln(0.6 / 0.5) + (0.4 - 0.5) ln(0.4 / 0.5)
     assert stability_index([60, 40], [50, 50]) == pytest.approx(0.04055, abs=1e-5)
@@ -251,7 +251,7 @@ def damage(folder, name, change):
         ("train-labels", lambda raw: raw[:7] + b"\x01" + raw[8:9], ("truncated", "train")),
     ],
 )
-def test_a_damaged_file_is_an_anomaly(toy, tmp_path, name, change, kind):
+def test_damaged_file_is_an_anomaly(toy, tmp_path, name, change, kind):
     shutil.copytree(toy, tmp_path / "idx")
     damage(tmp_path / "idx", name, change)
     said = inspect(str(tmp_path / "idx"))
@@ -259,7 +259,7 @@ def test_a_damaged_file_is_an_anomaly(toy, tmp_path, name, change, kind):
     assert kinds(said.anomalies) == {kind}
 
 
-def test_a_flipped_bit_in_a_compressed_file_is_an_anomaly(toy, tmp_path):
+def test_flipped_bit_in_a_compressed_file_is_an_anomaly(toy, tmp_path):
     shutil.copytree(toy, tmp_path / "idx")
     path = tmp_path / "idx" / data.FILES["train-images"]
     raw = bytearray(path.read_bytes())
@@ -268,7 +268,7 @@ def test_a_flipped_bit_in_a_compressed_file_is_an_anomaly(toy, tmp_path):
     assert kinds(inspect(str(tmp_path / "idx")).anomalies) == {("damaged", "train")}
 
 
-def test_a_missing_file_is_no_anomaly_but_an_error(tmp_path):
+def test_missing_file_is_an_error(tmp_path):
     with pytest.raises(data.DataError, match="dataset-fashion-mnist"):
         inspect(str(tmp_path))
 
@@ -287,7 +287,7 @@ def ingest(tmp_path, source, **options):
     )
 
 
-def test_registry_that_cannot_be_written_is_told_before_data_are_read(tmp_path, monkeypatch):
+def test_unwritable_registry_is_reported_before_reading_data(tmp_path, monkeypatch):
     # GIVEN an S3 server without conditional writes, and no cluster
     with Sandbox(tmp_path / "s", execute=False, s3_without_conditional_writes=True) as sandbox:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
@@ -332,7 +332,7 @@ def registry(registry_of, usual):
     return registry_of(usual)
 
 
-def test_the_step_fails_with_the_list_of_anomalies(tmp_path, toy):
+def test_step_fails_with_the_list_of_anomalies(tmp_path, toy):
     with pytest.raises(data.DataError) as caught:
         ingest(tmp_path, toy)
     said = str(caught.value)
@@ -341,7 +341,7 @@ def test_the_step_fails_with_the_list_of_anomalies(tmp_path, toy):
     assert not (tmp_path / "dataset").exists()
 
 
-def test_the_step_passes_with_the_anomalies_in_its_report(tmp_path, toy):
+def test_step_passes_with_the_anomalies_in_its_report(tmp_path, toy):
     said = ingest(tmp_path, toy, allow_anomalies=True)
     assert "- anomaly: drift in train" in said
     assert "<li>drift in train: " in (tmp_path / "report.html").read_text()
@@ -352,21 +352,19 @@ def test_the_step_passes_with_the_anomalies_in_its_report(tmp_path, toy):
 
 
 @pytest.mark.parametrize("number", [-1, 200])
-def test_a_test_image_that_is_not_there_is_told_before_anything_is_trained(
-    tmp_path, toy, registry, number
-):
+def test_missing_test_image_is_reported_before_training(tmp_path, toy, registry, number):
     with pytest.raises(ValueError, match=f"image_number must be 0 to 199, not {number}"):
         ingest(tmp_path, toy, registry=registry, image_number=number)
     ingest(tmp_path, toy, registry=registry, image_number=199)
 
 
-def test_the_champions_data_are_what_data_are_held_against(tmp_path, toy, registry, usual):
+def test_data_is_compared_with_the_champions_data(tmp_path, toy, registry, usual):
     assert "no anomalies" in ingest(tmp_path, toy, registry=registry)
     assert "the data of version 1" in (tmp_path / "report.html").read_text()
     assert statistics.load_saved(tmp_path / "dataset")["statistics"] == usual
 
 
-def test_a_champion_whose_classes_have_other_names_is_told_and_may_be_let_pass(
+def test_changed_class_names_are_an_anomaly_that_can_be_allowed(
     tmp_path, toy, registry_of, usual, renamed
 ):
     # GIVEN a champion that was trained on other classes
@@ -395,7 +393,7 @@ def published():
 
 
 @official
-def test_the_published_set_has_no_anomalies(published):
+def test_published_set_has_no_anomalies(published):
     found = compute(published)
     for split, known in reference.PUBLISHED.items():
         for name in ("images", "counts", "duplicates", "leaked", "class_images"):
@@ -406,7 +404,7 @@ def test_the_published_set_has_no_anomalies(published):
 
 
 @official
-def test_a_sample_of_the_published_set_has_no_anomalies(published):
+def test_sample_of_the_published_set_has_no_anomalies(published):
     chosen = np.random.default_rng(3).permutation(60000)
     sample = dataclasses.replace(
         published,
@@ -425,7 +423,7 @@ def brighter(images):
 
 @official
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_brightness_that_moves_within_the_bins_of_the_histogram(published, split):
+def test_brightness_shift_within_histogram_bins_is_detected(published, split):
     # GIVEN images brighter by less than a bin, which the stability index does not see
     images = brighter(getattr(published, f"{split}_images"))
     wrong = dataclasses.replace(published, **{f"{split}_images": images}, sha256={})
@@ -436,7 +434,7 @@ def test_brightness_that_moves_within_the_bins_of_the_histogram(published, split
 
 
 @official
-def test_statistics_of_versions_from_before_serve_as_reference(published):
+def test_statistics_of_earlier_versions_are_used_as_reference(published):
     old = {
         split: {name: value for name, value in said.items() if name != "spread"}
         for split, said in reference.PUBLISHED.items()
@@ -460,7 +458,7 @@ def draw(published, seed, train, test):
 
 @official
 @pytest.mark.parametrize(("train", "test"), [(600, 100), (3000, 500), (6000, 1000)])
-def test_a_small_champion_of_the_same_data_gives_no_false_alarm(published, train, test):
+def test_small_champion_of_the_same_data_gives_no_false_alarm(published, train, test):
     found = [
         validate(
             draw(published, seed, train, test),
@@ -500,7 +498,7 @@ def rare(sample, chance):
     ],
     ids=["relabelled", "swapped", "rare", "brighter"],
 )
-def test_what_changed_is_found_against_a_small_champion(published, change, kind, seed):
+def test_change_is_detected_against_a_small_champion(published, change, kind, seed):
     earlier = compute(draw(published, 100 + seed, 6000, 1000))
     sample = draw(published, seed, 6000, 1000)
     more = change(sample, np.random.default_rng(seed))
@@ -508,7 +506,7 @@ def test_what_changed_is_found_against_a_small_champion(published, change, kind,
 
 
 @official
-def test_five_percent_of_wrong_labels_and_a_flipped_bit_in_the_published_set(published):
+def test_wrong_labels_and_a_flipped_bit_are_detected_in_the_published_set(published):
     chance = np.random.default_rng(4)
     labels = published.train_labels.copy()
     hit = chance.choice(60000, 3000, replace=False)

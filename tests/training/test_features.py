@@ -69,11 +69,11 @@ def pipeline(request):
     return spec, (rest[0] if rest else {})
 
 
-def test_there_are_pipelines():
+def test_pipelines_are_found():
     assert COMPILED
 
 
-def test_it_is_the_published_format(pipeline):
+def test_pipeline_has_the_published_format(pipeline):
     spec, platform = pipeline
     parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
     assert parsed.schema_version == "2.1.0"
@@ -97,7 +97,7 @@ def test_every_task_names_a_component_and_every_component_an_executor(pipeline):
         assert label is None or label in spec["deploymentSpec"]["executors"]
 
 
-def test_it_uses_what_every_server_takes(pipeline):
+def test_pipelines_use_only_features_of_every_server(pipeline):
     assert set(outside(*pipeline)) <= set(ACCEPTED)
 
 
@@ -133,7 +133,7 @@ def _security_context(spec, executor, platform):
         (_security_context, "securityContext"),
     ],
 )
-def test_what_is_not_everywhere_is_found(change, found):
+def test_unsupported_feature_is_detected(change, found):
     # GIVEN the real pipeline, with one thing more
     spec, platform = copy.deepcopy(list(yaml.safe_load_all(PLAIN.read_text())))
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]

@@ -30,7 +30,7 @@ def test_evaluation_counts():
     assert said.loss == pytest.approx(-0.1 * math.log(1e-7))
 
 
-def test_a_class_without_images_has_no_recall_and_no_part_in_the_gate():
+def test_class_without_images_has_no_recall_and_is_not_gated():
     labels = LABELS[LABELS != 3]
     said = evaluate_probabilities(np.eye(10, dtype=np.float32)[labels], labels)
     assert "Dress" not in said.recall
@@ -54,14 +54,14 @@ def test_mcnemar_is_exact_for_each_count(changed):
         assert mcnemar(better, changed - better) == tail / 2**changed
 
 
-def test_mcnemar_of_all_test_images_takes_no_time():
+def test_mcnemar_of_all_test_images_is_fast():
     started = time.process_time()
     # Far beyond what a float can hold before the division.
     assert mcnemar(5000, 4900) == pytest.approx(0.16, abs=0.01)
     assert time.process_time() - started < 1
 
 
-def test_a_first_model_needs_the_threshold_only():
+def test_first_model_needs_only_the_threshold():
     assert (
         apply_gate(answers(range(100)), None, LABELS, Gate(min_accuracy=0.9)).status == "accepted"
     )
@@ -71,13 +71,13 @@ def test_a_first_model_needs_the_threshold_only():
     assert (verdict.unchanged, verdict.left_out) == (False, 0)
 
 
-def test_a_clearly_better_model_is_accepted():
+def test_clearly_better_model_is_accepted():
     verdict = apply_gate(answers(range(100)), answers(range(150)), LABELS, Gate(min_accuracy=0.5))
     assert verdict.status == "accepted"
 
 
 @pytest.mark.parametrize("candidate", [range(99), range(1, 101), range(200)])
-def test_worse_and_better_by_noise_are_rejected(candidate):
+def test_worse_and_insignificantly_better_models_are_rejected(candidate):
     verdict = apply_gate(answers(candidate), answers(range(100)), LABELS, Gate(min_accuracy=0.5))
     assert verdict.status == "rejected"
     assert not verdict.unchanged
@@ -87,7 +87,7 @@ def test_worse_and_better_by_noise_are_rejected(candidate):
 @pytest.mark.parametrize(
     ("confidence", "status"), [(0.95, "rejected"), (0.01, "rejected"), (0, "accepted")]
 )
-def test_the_champion_made_again_is_told_as_such(confidence, status):
+def test_reproduced_champion_is_reported(confidence, status):
     gate = Gate(min_accuracy=0.5, min_recall=0, confidence=confidence)
     verdict = apply_gate(answers(range(100)), answers(range(100)), LABELS, gate)
     assert (verdict.status, verdict.unchanged) == (status, True)
@@ -95,14 +95,14 @@ def test_the_champion_made_again_is_told_as_such(confidence, status):
     assert "newly right" not in " ".join(verdict.reasons)
 
 
-def test_the_champion_made_again_is_told_what_else_it_lacks():
+def test_reproduced_champion_lists_other_failed_rules():
     # GIVEN a threshold that was raised since the champion was promoted
     verdict = apply_gate(answers(range(100)), answers(range(100)), LABELS, Gate(min_accuracy=0.95))
     assert verdict.unchanged
     assert [reason.split()[0] for reason in verdict.reasons] == ["accuracy", "the"]
 
 
-def test_a_model_that_is_as_good_and_less_sure_is_not_the_champion():
+def test_equally_accurate_less_confident_model_is_rejected():
     champion = answers(range(100))
     softer = 0.9 * champion.probabilities + 0.01
     verdict = apply_gate(
@@ -116,7 +116,7 @@ def unseen(count):
     return np.arange(len(LABELS)) < count
 
 
-def test_images_that_the_champion_was_trained_on_are_not_compared():
+def test_champions_training_images_are_not_compared():
     # GIVEN a champion that is right in all images that it was trained on, and worse in the others
     champion, candidate = answers(range(200)), answers([*range(100), *range(600, 800)])
     gate = Gate(min_accuracy=0.5)
@@ -130,7 +130,7 @@ def test_images_that_the_champion_was_trained_on_are_not_compared():
 
 
 @pytest.mark.parametrize(("left", "is_few"), [(1000, False), (500, False), (499, True), (10, True)])
-def test_where_fewer_than_half_of_the_images_are_left_it_is_told(left, is_few):
+def test_fewer_than_half_of_the_images_is_reported(left, is_few):
     verdict = apply_gate(answers([]), answers(range(9)), LABELS, Gate(), unseen=unseen(left))
     assert verdict.left_out == 1000 - left
     told = " ".join(verdict.reasons)
@@ -138,7 +138,7 @@ def test_where_fewer_than_half_of_the_images_are_left_it_is_told(left, is_few):
     assert ("not compared" in told) == (left < 1000)
 
 
-def test_a_class_of_which_no_image_is_left_has_no_part_in_the_comparison():
+def test_class_without_remaining_images_is_not_compared():
     champion, candidate = answers(range(0, 1000, 10)), answers(range(5, 1000, 10))
     others = LABELS != 5  # the class that the candidate never finds
     gate = Gate(min_accuracy=0.5, min_recall=0)
@@ -146,7 +146,7 @@ def test_a_class_of_which_no_image_is_left_has_no_part_in_the_comparison():
     assert verdict.status == "accepted"
 
 
-def test_where_no_image_is_left_no_model_is_better():
+def test_no_model_is_better_without_images():
     verdict = apply_gate(answers([]), answers(range(500)), LABELS, Gate(), unseen=unseen(0))
     assert (verdict.status, verdict.left_out) == ("rejected", 1000)
     assert (
@@ -155,7 +155,7 @@ def test_where_no_image_is_left_no_model_is_better():
     )
 
 
-def test_one_ruined_class_is_rejected_however_good_the_rest():
+def test_one_ruined_class_is_rejected():
     champion = answers([n for n in range(1000) if n % 10 and n % 3 == 0])
     candidate = answers([n for n in range(1000) if n % 10 == 0 and n < 500])
     verdict = apply_gate(candidate, champion, LABELS, Gate(min_accuracy=0.5))
@@ -163,7 +163,7 @@ def test_one_ruined_class_is_rejected_however_good_the_rest():
     assert "recall of T-shirt/top changes by -0.5000" in " ".join(verdict.reasons)
 
 
-def test_the_lowest_recall_counts_when_it_is_asked_for():
+def test_minimum_recall_applies_if_set():
     verdict = apply_gate(
         answers(range(0, 1000, 20)), None, LABELS, Gate(min_accuracy=0, min_recall=0.6)
     )
@@ -171,7 +171,7 @@ def test_the_lowest_recall_counts_when_it_is_asked_for():
     assert "T-shirt/top" in verdict.reasons[0]
 
 
-def test_an_accepted_model_tells_why():
+def test_accepted_model_has_reasons():
     gate = Gate(min_accuracy=0.5, min_recall=0.25, confidence=0.75, max_recall_drop=0.125)
     verdict = apply_gate(answers([*range(50, 100), 109]), answers(range(50, 109)), LABELS, gate)
     assert verdict.status == "accepted"
@@ -200,7 +200,7 @@ def test_an_accepted_model_tells_why():
     ],
     ids=["accuracy", "recall", "confidence", "drop"],
 )
-def test_what_is_asked_for_is_enough(gate, candidate, champion):
+def test_metrics_at_their_limits_are_accepted(gate, candidate, champion):
     other = None if champion is None else answers(champion)
     assert apply_gate(answers(candidate), other, LABELS, gate).status == "accepted"
 
@@ -218,13 +218,13 @@ def test_what_is_asked_for_is_enough(gate, candidate, champion):
         ([], "accepted"),
     ],
 )
-def test_eight_bit_integers_may_lose_little(small, status):
+def test_int8_model_may_lose_little_accuracy(small, status):
     gate = Gate(min_accuracy=0, min_recall=0, max_int8_loss=0.003)
     verdict = apply_gate(answers(range(100)), None, LABELS, gate, quantized=answers(small))
     assert verdict.status == status
 
 
-def test_what_eight_bit_integers_lose_is_told():
+def test_int8_accuracy_loss_is_reported():
     gate = Gate(min_accuracy=0, min_recall=0, max_int8_loss=0.0)
     verdict = apply_gate(answers([]), None, LABELS, gate, quantized=answers(range(4)))
     assert verdict.status == "accepted"
@@ -238,13 +238,13 @@ def test_what_eight_bit_integers_lose_is_told():
 
 
 @pytest.mark.parametrize(("right", "count", "share"), [(0, 1, 0.9), (3, 7, 0.5), (880, 1000, 0.9)])
-def test_the_binomial_tail_is_exact(right, count, share):
+def test_binomial_tail_is_exact(right, count, share):
     exact = sum(
         math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(right + 1)
     )
     assert binomial_cdf(right, count, share) == pytest.approx(exact, rel=1e-9)
 
 
-def test_the_binomial_tail_of_many_is_no_error():
+def test_binomial_tail_of_many_trials_does_not_overflow():
     assert binomial_cdf(100_000, 100_000, 0.9) == pytest.approx(1)
     assert binomial_cdf(0, 100_000, 0.9) == 0

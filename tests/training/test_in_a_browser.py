@@ -103,7 +103,7 @@ def open_page(page, folder):
 @pytest.mark.parametrize(
     "make", [hostile_model_report, hostile_data_report, hostile_monitoring_report]
 )
-def test_a_report_opens_without_an_error_and_runs_nothing(make, tmp_path):
+def test_report_opens_without_an_error_and_runs_nothing(make, tmp_path):
     elements, console = open_page(make(), tmp_path)
     assert console == []
     assert "<script" not in elements
@@ -112,6 +112,6 @@ def test_a_report_opens_without_an_error_and_runs_nothing(make, tmp_path):
     assert "nan" not in re.sub(r'src="[^"]*"', "", elements)
 
 
-def test_the_browser_tells_of_what_is_wrong(tmp_path):
+def test_browser_check_detects_errors(tmp_path):
     _, console = open_page("<!doctype html><script>wrong()</script>", tmp_path)
     assert any("wrong is not defined" in line for line in console)

@@ -156,7 +156,7 @@ def registry(tmp_path):
     return open_registry(str(tmp_path / "registry"))
 
 
-def test_a_better_model_is_promoted(judge, registry):
+def test_better_model_is_promoted(judge, registry):
     first = judge("champion")
     assert registry.champion().manifest.run_id == "champion"
     second = judge("better")
@@ -167,9 +167,7 @@ def test_a_better_model_is_promoted(judge, registry):
     assert (champion.version, champion.manifest.run_id) == (2, "better")
 
 
-def test_a_run_without_new_data_or_settings_makes_the_champion_again_and_says_so(
-    judge, registry, images, models, tmp_path
-):
+def test_unchanged_run_reproduces_the_champion(judge, registry, images, models, tmp_path):
     # GIVEN a champion, and a run that trains the same recipe on the same images
     judge("better")
     trained = training.train(
@@ -189,7 +187,7 @@ def test_a_run_without_new_data_or_settings_makes_the_champion_again_and_says_so
     assert judge("worse")["verdict"]["unchanged"] is False
 
 
-def test_the_report_compares_versions_over_time(judge, registry, tmp_path):
+def test_report_compares_versions_over_time(judge, registry, tmp_path):
     judge("champion")
     assert "Version history" not in (tmp_path / "champion.html").read_text()
     judge("better")
@@ -204,7 +202,7 @@ def test_the_report_compares_versions_over_time(judge, registry, tmp_path):
     assert [version.number for version in registry.history(1)] == [2]
 
 
-def test_a_version_keeps_its_answers_to_the_test_images(judge, registry, images, tmp_path):
+def test_version_stores_its_test_predictions(judge, registry, images, tmp_path):
     said = judge("champion")
     registry.fetch(1, tmp_path / "back")
     told = json.loads((tmp_path / "back" / layout.PREDICTIONS).read_text())
@@ -215,7 +213,7 @@ def test_a_version_keeps_its_answers_to_the_test_images(judge, registry, images,
     assert told["classes"] == list(CLASS_NAMES)
 
 
-def test_the_test_images_are_kept_for_all_versions(judge, registry, images, tmp_path):
+def test_test_images_are_stored_once_for_all_versions(judge, registry, images, tmp_path):
     judge("champion")
     judge("better")
     names = {registry.manifest(version).test_images for version in (1, 2)}
@@ -257,9 +255,7 @@ def split_anew(judge, images, models, tmp_path):
     return tmp_path / "new"
 
 
-def test_a_new_split_compares_on_images_that_the_champion_was_not_trained_on(
-    judge, registry, split_anew, images
-):
+def test_new_split_compares_on_images_unseen_by_the_champion(judge, registry, split_anew, images):
     # GIVEN a champion that knows the answers to half of the new test images, and so to more of them all
     said = judge("honest", dataset=split_anew)
     # THEN the better model is told as such, by the other half
@@ -279,7 +275,7 @@ def test_a_new_split_compares_on_images_that_the_champion_was_not_trained_on(
     ]
 
 
-def test_a_version_of_an_earlier_release_is_compared_on_all_test_images(
+def test_version_of_an_earlier_release_is_compared_on_all_test_images(
     judge, registry, split_anew, tmp_path
 ):
     # GIVEN a champion that kept no digests of its training images
@@ -294,7 +290,7 @@ def test_a_version_of_an_earlier_release_is_compared_on_all_test_images(
     assert registry.champion().version == 1
 
 
-def test_digests_that_were_altered_or_are_gone_are_told(judge, registry, split_anew, tmp_path):
+def test_altered_or_missing_digests_are_reported(judge, registry, split_anew, tmp_path):
     name = registry.manifest(1).train_digests
     path = tmp_path / "registry" / "data" / name
     path.write_bytes(path.read_bytes()[:-8])
@@ -305,7 +301,7 @@ def test_digests_that_were_altered_or_are_gone_are_told(judge, registry, split_a
         judge("honest", dataset=split_anew)
 
 
-def test_an_accepted_model_waits_where_an_operator_promotes(judge, registry):
+def test_accepted_model_waits_for_manual_promotion(judge, registry):
     judge("champion")
     judge("better", promote=False)
     assert registry.versions() == [1, 2]
@@ -321,9 +317,7 @@ def rolled_back(judge, registry):
 
 
 @pytest.mark.usefixtures("rolled_back")
-def test_a_model_that_was_rolled_back_from_is_not_promoted_when_it_is_made_again(
-    judge, registry, models
-):
+def test_reproduced_rolled_back_model_is_not_promoted(judge, registry, models):
     # WHEN the next run on the schedule makes the very same model
     models["nightly"] = models["better"]
     said = judge("nightly")
@@ -350,7 +344,7 @@ def test_another_model_is_promoted_after_a_rollback(judge, registry, models, ima
     assert registry.champion().manifest.run_id == "other"
 
 
-def test_a_rollback_while_a_run_goes_on_holds_for_the_model_that_it_made(judge, registry, models):
+def test_rollback_during_a_run_applies_to_its_model(judge, registry, models):
     # GIVEN two runs that make the same model, the first of which is promoted
     judge("champion")
     models["same"] = models["better"]
@@ -367,7 +361,7 @@ def test_a_rollback_while_a_run_goes_on_holds_for_the_model_that_it_made(judge, 
     assert registry.champion().version == 1
 
 
-def test_a_step_publish_that_is_tried_again_leaves_a_rollback(judge, registry, capsys):
+def test_retried_publish_step_keeps_a_rollback(judge, registry, capsys):
     # GIVEN a run whose step publish died after its model was promoted
     judge("champion")
     again = {}
@@ -380,9 +374,7 @@ def test_a_step_publish_that_is_tried_again_leaves_a_rollback(judge, registry, c
 
 
 @pytest.mark.parametrize(("confidence", "serves"), [(0.95, 1), (0.0, 2)])
-def test_a_champion_that_came_meanwhile_is_judged_against_by_the_runs_own_thresholds(
-    judge, registry, confidence, serves
-):
+def test_new_champion_is_compared_by_the_runs_thresholds(judge, registry, confidence, serves):
     # GIVEN a model that was accepted when none served
     gate = dataclasses.replace(GATE, confidence=confidence, max_recall_drop=1)
     # WHEN another serves, which is worse by chance alone, before it is published
@@ -396,7 +388,7 @@ def test_a_champion_that_came_meanwhile_is_judged_against_by_the_runs_own_thresh
     ("name", "reason"),
     [("worse", "newly right"), ("lucky", "newly right"), ("ruined", "Shirt changes by -")],
 )
-def test_worse_better_by_noise_and_ruined_models_are_rejected(judge, registry, name, reason):
+def test_worse_insignificantly_better_and_ruined_models_are_rejected(judge, registry, name, reason):
     champion = judge("champion")
     said = judge(name, dataclasses.replace(GATE, min_recall=0))
     assert said["verdict"]["status"] == "rejected"
@@ -410,7 +402,7 @@ def test_worse_better_by_noise_and_ruined_models_are_rejected(judge, registry, n
         assert "newly right" not in " ".join(said["verdict"]["reasons"])
 
 
-def test_a_ruined_class_is_rejected_without_a_champion_too(judge, registry):
+def test_ruined_class_is_rejected_without_a_champion(judge, registry):
     said = judge("ruined")
     assert said["verdict"]["reasons"] == [
         f"lowest recall (Shirt) {said['metrics']['recall']['Shirt']:.4f} < required 0.3000"
@@ -418,13 +410,13 @@ def test_a_ruined_class_is_rejected_without_a_champion_too(judge, registry):
     assert registry.champion() is None
 
 
-def test_the_manifest_tells_by_what_it_was_judged(judge):
+def test_manifest_has_the_gate_settings(judge):
     said = judge("champion")
     assert said["gate"] == dataclasses.asdict(GATE)
     assert set(said["metrics"]["recall"]) == set(CLASS_NAMES)
 
 
-def test_a_model_that_was_swapped_after_it_was_judged_does_not_serve(judge, registry):
+def test_model_replaced_after_evaluation_is_not_promoted(judge, registry):
     # GIVEN another model in the place of the one that was judged, which has as many answers right
     with pytest.raises(RuntimeError, match=r"answers \d+ of 2000 test images differently"):
         judge("champion", publishes="twin")
@@ -432,7 +424,7 @@ def test_a_model_that_was_swapped_after_it_was_judged_does_not_serve(judge, regi
 
 
 @pytest.mark.parametrize("name", ["champion", "better"])
-def test_the_int8_model_agrees_with_the_saved_model(images, models, name):
+def test_int8_model_agrees_with_the_saved_model(images, models, name):
     whole = evaluation.evaluate(models[name], images.test_images, images.test_labels)
     path = models[name] / lite.FILE
     small = lite.LiteModel(path).probabilities(images.test_images)
@@ -442,7 +434,7 @@ def test_the_int8_model_agrees_with_the_saved_model(images, models, name):
     assert path.stat().st_size < (models[name] / "model.keras").stat().st_size / 2
 
 
-def test_the_manifest_has_what_int8_costs(judge):
+def test_manifest_has_the_int8_accuracy_loss(judge):
     said = judge("better")["metrics"]
     small = said["int8"]
     assert small["file"] == "fashion_mnist.tflite"
@@ -451,9 +443,7 @@ def test_the_manifest_has_what_int8_costs(judge):
     assert small["agreement"] > 0.97
 
 
-def test_a_ruined_int8_model_is_not_promoted_however_good_the_model(
-    judge, registry, models, tmp_path
-):
+def test_ruined_int8_model_is_not_promoted(judge, registry, models, tmp_path):
     # GIVEN a good model with the int8 form of a worse one beside it
     mixed = tmp_path / "mixed"
     shutil.copytree(models["better"], mixed)
@@ -469,7 +459,7 @@ def test_a_ruined_int8_model_is_not_promoted_however_good_the_model(
     assert registry.champion().version == 1
 
 
-def test_a_convolutional_network_in_bfloat16_becomes_int8_too():
+def test_bfloat16_convolutional_network_is_quantized():
     chance = np.random.default_rng(2)
     images = chance.integers(0, 256, (200, 28, 28)).astype(np.uint8)
     model = network.build(recipes.RECIPES["accurate"], seed=3)
@@ -478,7 +468,7 @@ def test_a_convolutional_network_in_bfloat16_becomes_int8_too():
     assert weights < len(content) < 1.2 * weights + 20000
 
 
-def test_a_model_that_does_not_load_is_not_judged(judge, models, tmp_path, registry):
+def test_unloadable_model_is_not_evaluated(judge, models, tmp_path, registry):
     broken = tmp_path / "broken"
     shutil.copytree(models["better"], broken)
     (broken / "serving" / "saved_model.pb").write_bytes(b"not a model")
@@ -488,7 +478,7 @@ def test_a_model_that_does_not_load_is_not_judged(judge, models, tmp_path, regis
     assert registry.champion() is None
 
 
-def test_a_model_that_answers_nonsense_does_not_serve(images, models, tmp_path):
+def test_model_with_invalid_predictions_is_not_promoted(images, models, tmp_path):
     prediction.check(models["champion"], images.test_images)
     trained = training.train(
         images.train_images[:100], images.train_labels[:100], RECIPE, log=lambda _: None

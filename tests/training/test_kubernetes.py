@@ -33,7 +33,7 @@ def answers(httpserver, *responses):
     httpserver.expect_request("/api/v1/namespaces/team/configmaps").respond_with_handler(answer)
 
 
-def test_api_server_that_is_away_for_a_while_is_waited_for(httpserver, cluster):
+def test_temporarily_unreachable_api_server_is_retried(httpserver, cluster):
     answers(httpserver, (503, {"message": "etcd is away"}), (429, {}), (200, STORED))
     pauses = []
     config_maps = ConfigMaps(cluster, pauses.append)
@@ -41,7 +41,7 @@ def test_api_server_that_is_away_for_a_while_is_waited_for(httpserver, cluster):
     assert len(pauses) == 2
 
 
-def test_api_server_that_stays_away_is_told(cluster, httpserver):
+def test_unreachable_api_server_is_reported(cluster, httpserver):
     answers(httpserver, (500, {"message": "etcd is away"}))
     seconds = iter(range(0, 10_000, 100))
     config_maps = ConfigMaps(cluster, lambda _: None, lambda: next(seconds))
@@ -50,13 +50,13 @@ def test_api_server_that_stays_away_is_told(cluster, httpserver):
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_missing_right_is_told_with_what_gives_it(cluster, httpserver, status):
+def test_missing_permission_names_the_command_that_grants_it(cluster, httpserver, status):
     answers(httpserver, (status, {"message": "configmaps is forbidden"}))
     with pytest.raises(UnsafeStoreError, match=r"in namespace team.*kubeflow-edit.*is forbidden"):
         ConfigMaps(cluster).create(WANTED)
 
 
-def test_what_is_wrong_with_a_request_is_told_at_once(cluster, httpserver):
+def test_invalid_request_is_not_retried(cluster, httpserver):
     answers(httpserver, (422, {"message": "is invalid"}))
     with pytest.raises(RefusedError, match="422 is invalid") as refused:
         ConfigMaps(cluster, lambda _: pytest.fail("it waited")).replace(WANTED)
@@ -68,7 +68,7 @@ def test_no_cluster_is_none(monkeypatch, tmp_path):
     assert ConfigMaps.find() is None
 
 
-def test_cluster_around_the_pod_comes_first(monkeypatch, tmp_path):
+def test_in_cluster_configuration_comes_first(monkeypatch, tmp_path):
     # GIVEN a pod with a ServiceAccount, whose image names a kubeconfig as well
     monkeypatch.setattr(kubernetes, "ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
@@ -95,7 +95,7 @@ def test_cluster_around_the_pod_comes_first(monkeypatch, tmp_path):
         ),
     ],
 )
-def test_kubeconfig_of_another_form_is_told(tmp_path, document):
+def test_malformed_kubeconfig_is_reported(tmp_path, document):
     path = tmp_path / "kubeconfig"
     path.write_text(document)
     with pytest.raises(ValueError, match="kubectl config view --raw --flatten --output=json"):

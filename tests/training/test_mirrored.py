@@ -32,7 +32,7 @@ def model(images):
     ).model
 
 
-def test_it_says_the_mean_of_an_image_and_its_mirror_image(model, images):
+def test_prediction_is_the_mean_of_an_image_and_its_mirror_image(model, images):
     # GIVEN the same network without the recipe's mirror
     plain = network.build(dataclasses.replace(RECIPE, mirrored=False), 1)
     plain.set_weights(model.get_weights())
@@ -45,7 +45,7 @@ def test_it_says_the_mean_of_an_image_and_its_mirror_image(model, images):
     np.testing.assert_allclose(said, (there + back) / 2, rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_served_and_the_lite_model_do_so_too(model, images, tmp_path):
+def test_served_and_lite_models_average_mirror_images(model, images, tmp_path):
     export.export(model, tmp_path, "model.keras", images.train_images)
     mirrored = np.ascontiguousarray(images.test_images[:, :, ::-1])
     lite_model = lite.LiteModel(tmp_path / lite.FILE)

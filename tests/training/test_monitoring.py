@@ -97,14 +97,14 @@ def batch(tmp_path):
     return folder
 
 
-def test_the_manifest_says_why_its_run_was_started(champion):
+def test_manifest_has_the_reason_of_its_run(champion):
     assert open_registry(champion).champion().manifest.reason == "drift"
 
 
 # What it says of images ---------------------------------------------------------------------------------
 
 
-def test_images_like_those_that_were_learned_have_not_drifted(look, batch, production, tmp_path):
+def test_images_like_the_training_data_show_no_drift(look, batch, production, tmp_path):
     np.savez(batch / "day.npz", images=production[0])
     said = look(batch)
     assert said["drifted"] == []
@@ -116,7 +116,7 @@ def test_images_like_those_that_were_learned_have_not_drifted(look, batch, produ
     assert "No drift." in (tmp_path / "report.html").read_text()
 
 
-def test_brighter_images_have_drifted_in_their_pixels(look, batch, production, tmp_path):
+def test_brighter_images_show_pixel_drift(look, batch, production, tmp_path):
     images = np.clip(production[0].astype(int) + 60, 0, 255).astype(np.uint8)
     np.save(batch / "images.npy", images)
     said = look(batch)
@@ -128,7 +128,7 @@ def test_brighter_images_have_drifted_in_their_pixels(look, batch, production, t
     assert "data:image/png" in html
 
 
-def test_other_kinds_of_clothing_have_drifted_in_what_is_predicted(look, batch, production):
+def test_other_class_mix_shows_prediction_drift(look, batch, production):
     images, labels = production
     np.save(batch / "images.npy", np.concatenate([images[labels < 3]] * 3))
     said = look(batch)
@@ -137,7 +137,7 @@ def test_other_kinds_of_clothing_have_drifted_in_what_is_predicted(look, batch, 
     assert said["reference"]["predicted"]["Bag"] > 0.05
 
 
-def test_drift_is_told_while_it_is_new_and_not_when_it_is_over(look, batch, production):
+def test_drift_is_reported_only_while_it_lasts(look, batch, production):
     # GIVEN weeks of images as they were, and a day of others
     images, labels = production
     for age, day in enumerate([images[labels < 3], *[images] * 6]):
@@ -151,20 +151,20 @@ def test_drift_is_told_while_it_is_new_and_not_when_it_is_over(look, batch, prod
     assert look(batch, max_images=150)["drifted"] == []
 
 
-def test_a_window_that_is_too_small_for_what_is_needed_is_told(look, batch, production):
+def test_too_small_window_is_rejected(look, batch, production):
     np.save(batch / "images.npy", production[0])
     with pytest.raises(ValueError, match="max_images 400 is less than min_images 500"):
         look(batch, min_images=500, max_images=400)
 
 
-def test_the_limit_is_the_callers(look, batch, production):
+def test_drift_limit_is_a_parameter(look, batch, production):
     images, labels = production
     np.save(batch / "images.npy", images[labels < 5])
     assert look(batch, max_drift=100)["drifted"] == []
     assert look(batch, max_drift=0.5)["drifted"] == ["predictions"]
 
 
-def test_with_labels_it_tells_how_good_the_model_is_by_class(look, batch, production, tmp_path):
+def test_labels_give_recall_by_class(look, batch, production, tmp_path):
     images, labels = production
     wrong = labels.astype(int)
     wrong[labels == 3] = 4  # what is a dress is labelled a coat
@@ -190,7 +190,7 @@ def test_with_labels_it_tells_how_good_the_model_is_by_class(look, batch, produc
         (0, 0, []),
     ],
 )
-def test_labels_that_prove_the_model_wrong_are_told(
+def test_labels_reveal_an_inaccurate_model(
     look, batch, production, tmp_path, count, wrong, drifted
 ):
     # GIVEN images that look as ever, of which so many are labelled, and so many of these as others
@@ -207,14 +207,14 @@ def test_labels_that_prove_the_model_wrong_are_told(
     assert ("Drifted: accuracy" in page) == bool(drifted)
 
 
-def test_how_much_less_accurate_is_the_callers(look, batch, production):
+def test_accuracy_drop_limit_is_a_parameter(look, batch, production):
     images, labels = production
     np.savez(batch / "day.npz", images=images, labels=np.where(np.arange(600) < 90, 0, labels))
     assert look(batch, max_accuracy_drop=0.02)["drifted"] == ["accuracy"]
     assert look(batch, max_accuracy_drop=0.3)["drifted"] == []
 
 
-def test_the_report_is_kept_once_and_nothing_else_moves(
+def test_report_is_written_once_and_nothing_else_changes(
     look, batch, production, champion, tmp_path
 ):
     np.save(batch / "images.npy", production[0])
@@ -255,7 +255,7 @@ def npy(array):
         ("day/images.npy.gz", "day/labels.npy", lambda a: gzip.compress(npy(a))),
     ],
 )
-def test_each_form_is_read_with_its_labels(batch, production, images_name, labels_name, write):
+def test_each_format_is_read_with_its_labels(batch, production, images_name, labels_name, write):
     images, labels = production
     for name, array in ((images_name, images), (labels_name, labels)):
         (batch / name).parent.mkdir(exist_ok=True)
@@ -267,7 +267,7 @@ def test_each_form_is_read_with_its_labels(batch, production, images_name, label
     assert found.files == [images_name]
 
 
-def test_an_npz_is_read_whatever_it_is_called(batch, production):
+def test_npz_is_read_whatever_its_name(batch, production):
     # GIVEN images with their labels, in files that are called so
     images, labels = production
     np.savez(batch / "day-with-labels.npz", images=images, labels=labels)
@@ -281,7 +281,7 @@ def test_an_npz_is_read_whatever_it_is_called(batch, production):
     assert (len(found.images), (found.labels >= 0).sum()) == (700, 600)
 
 
-def test_the_newest_files_are_read_first_and_no_more_than_asked_for(batch):
+def test_newest_files_are_read_first_up_to_the_limit(batch):
     for age, name in enumerate(["new", "old", "older"]):
         np.save(batch / f"{name}.npy", np.full((100, 28, 28), age, np.uint8))
         os.utime(batch / f"{name}.npy", (10**9 - age, 10**9 - age))
@@ -291,7 +291,7 @@ def test_the_newest_files_are_read_first_and_no_more_than_asked_for(batch):
     assert len(found.labels) == 150
 
 
-def test_of_a_file_with_more_than_fit_the_last_are_read(batch, production):
+def test_last_images_of_an_oversized_file_are_read(batch, production):
     # GIVEN one file, to which images are added
     np.savez(batch / "all.npz", images=production[0], labels=production[1])
     found = load(str(batch), max_images=50)
@@ -361,7 +361,7 @@ def announcing(*shape):
         ),
     ],
 )
-def test_what_is_malformed_is_told_with_its_file(batch, files, kind, says):
+def test_malformed_file_is_named(batch, files, kind, says):
     for name, content in files.items():
         (batch / name).write_bytes(content)
     with pytest.raises(DataError, match=says) as caught:
@@ -370,7 +370,7 @@ def test_what_is_malformed_is_told_with_its_file(batch, files, kind, says):
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.npy.gz", "a-idx3-ubyte.gz"])
-def test_what_is_too_large_is_told_before_it_is_read(batch, monkeypatch, name):
+def test_too_large_file_is_rejected_before_reading(batch, monkeypatch, name):
     # GIVEN a file that is small as it lies there, unless nothing compresses it
     images = np.zeros((200, 28, 28), np.uint8)
     content = {
@@ -389,7 +389,7 @@ def test_what_is_too_large_is_told_before_it_is_read(batch, monkeypatch, name):
     assert caught.value.kind == "size"
 
 
-def test_a_bucket_that_is_not_there_is_told(monkeypatch):
+def test_missing_bucket_is_reported(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
@@ -398,21 +398,19 @@ def test_a_bucket_that_is_not_there_is_told(monkeypatch):
         load("s3://not-there", "http://127.0.0.1:1")
 
 
-def test_too_few_images_tell_nothing(look, batch):
+def test_too_few_images_are_rejected(look, batch):
     np.save(batch / "images.npy", GOOD)
     with pytest.raises(DataError, match="has 3 images, but 500 are needed"):
         look(batch, min_images=500)
 
 
-def test_without_a_champion_there_is_nothing_to_hold_them_against(
-    look, batch, production, tmp_path
-):
+def test_monitoring_without_a_champion_fails(look, batch, production, tmp_path):
     np.save(batch / "images.npy", production[0])
     with pytest.raises(RegistryError, match="train a model first"):
         look(batch, registry=str(tmp_path / "empty"))
 
 
-def test_chance_alone_stays_below_the_usual_limit_from_500_images_on():
+def test_random_variation_stays_below_the_limit_from_500_images():
     chance = np.random.default_rng(0)
     usual = chance.multinomial(10000, [0.1] * 10)
 

@@ -18,7 +18,7 @@ X86 = "flags\t\t: fpu sse2 avx2 avx512f{more} xsave\n"
         (None, False),
     ],
 )
-def test_bfloat16_is_for_processors_that_have_it(tmp_path, cpuinfo, has):
+def test_bfloat16_requires_processor_support(tmp_path, cpuinfo, has):
     if cpuinfo is not None:
         (tmp_path / "cpuinfo").write_text(cpuinfo)
     assert network.has_bfloat16(tmp_path / "cpuinfo") is has
@@ -29,11 +29,11 @@ def policies(recipe, **how):
     return {layer.dtype_policy.name for layer in model.layers}
 
 
-def test_a_model_that_is_kept_computes_alike_on_every_machine():
+def test_saved_model_computes_in_float32():
     assert policies("fast") == {"float32"}
 
 
-def test_a_model_that_trains_computes_in_what_this_machine_is_fast_with():
+def test_training_uses_the_fastest_precision():
     expected = "mixed_bfloat16" if network.has_bfloat16() else "float32"
     assert policies("fast", trains=True) == {expected, "float32"}
     assert policies("quick", trains=True) == {"float32"}

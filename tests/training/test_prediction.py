@@ -35,7 +35,7 @@ def model(toy, tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", [0, 7, 199])
-def test_both_runtimes_say_the_same(model, toy, number):
+def test_both_runtimes_predict_the_same(model, toy, number):
     image, label = data.load_test_image(str(toy), number)
     said = {
         runtime: prediction.predict(model, image, label, runtime=runtime)
@@ -46,14 +46,14 @@ def test_both_runtimes_say_the_same(model, toy, number):
     assert prediction.predict(model, image, label) == said["litert"]
 
 
-def test_without_the_lite_model_the_saved_model_answers(model, toy, tmp_path):
+def test_saved_model_predicts_without_the_lite_model(model, toy, tmp_path):
     shutil.copytree(model, tmp_path / "model")
     (tmp_path / "model" / "fashion_mnist.tflite").unlink()
     image, label = data.load_test_image(str(toy), 3)
     assert prediction.predict(tmp_path / "model", image, label).label == label
 
 
-def test_another_form_or_runtime_is_told(model):
+def test_unknown_form_or_runtime_is_rejected(model):
     image = np.zeros((28, 28), np.uint8)
     with pytest.raises(ValueError, match="float64"):
         prediction.predict(model, image / 255)
@@ -61,7 +61,7 @@ def test_another_form_or_runtime_is_told(model):
         prediction.predict(model, image, runtime="onnx")
 
 
-def test_the_command_predicts_without_tensorflow(model, toy):
+def test_command_predicts_without_tensorflow(model, toy):
     code = (
         "import sys; from training import predict; "
         "status = predict.main(sys.argv[1:]); "
@@ -74,7 +74,7 @@ def test_the_command_predicts_without_tensorflow(model, toy):
 
 
 @pytest.mark.parametrize(("number", "says"), [("200", "0 to 199"), ("-1", "0 to 199")])
-def test_the_command_tells_what_images_there_are(model, toy, number, says):
+def test_command_names_the_valid_image_numbers(model, toy, number, says):
     command = [sys.executable, "-m", "training.predict", model, "--data", toy]
     said = subprocess.run(
         [*command, f"--image-number={number}"],
@@ -87,7 +87,7 @@ def test_the_command_tells_what_images_there_are(model, toy, number, says):
     assert says in said.stderr
 
 
-def test_one_test_image_is_that_of_the_whole_set(toy, tmp_path, httpserver):
+def test_single_test_image_matches_the_whole_set(toy, tmp_path, httpserver):
     whole = data.load(str(toy))
     for file in data.FILES.values():
         raw = (toy / file).read_bytes()
@@ -109,7 +109,7 @@ def test_one_test_image_is_that_of_the_whole_set(toy, tmp_path, httpserver):
         (lambda raw: b"\1" + raw[1:], "not an IDX file"),
     ],
 )
-def test_a_damaged_file_of_test_images_is_told(toy, tmp_path, change, says):
+def test_damaged_test_images_are_reported(toy, tmp_path, change, says):
     shutil.copytree(toy, tmp_path / "idx")
     path = tmp_path / "idx" / data.FILES["t10k-images"]
     path.write_bytes(gzip.compress(change(gzip.decompress(path.read_bytes()))))
@@ -132,7 +132,7 @@ def test_a_damaged_file_of_test_images_is_told(toy, tmp_path, change, says):
         ),
     ],
 )
-def test_a_model_whose_answers_are_no_probabilities_does_not_serve(tmp_path, answer, message):
+def test_model_without_probabilities_is_rejected(tmp_path, answer, message):
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec([None, 28, 28], tf.uint8, name="images")])

@@ -124,7 +124,7 @@ def step(cluster):
 DRY = f"{tfjob.TFJOBS}?fieldValidation=Strict&dryRun=All"
 
 
-def test_the_manifest_passes_the_operators_schema(cluster, step):
+def test_tfjob_matches_the_operators_schema(cluster, step):
     environment = {"WORK_ADDRESS": "s3://b"}
     job = tfjob.manifest(
         step, name="train-dry", workers=2, command=["work"], environment=environment
@@ -143,7 +143,7 @@ def test_the_manifest_passes_the_operators_schema(cluster, step):
         (lambda job: job["spec"].pop("tfReplicaSpecs"), "tfReplicaSpecs: Required value"),
     ],
 )
-def test_a_manifest_with_a_wrong_field_does_not_pass(cluster, step, spoil, message):
+def test_tfjob_with_a_wrong_field_is_rejected(cluster, step, spoil, message):
     job = tfjob.manifest(step, name="train-dry", workers=2, command=["work"], environment={})
     spoil(job)
     with pytest.raises(RefusedError, match=message):
@@ -157,7 +157,7 @@ def status(admin, name, kind):
 
 
 @pytest.mark.parametrize("end", ["Succeeded", "Failed"])
-def test_a_real_tfjob_is_made_followed_and_removed(cluster, admin, monkeypatch, end):
+def test_real_tfjob_is_created_followed_and_removed(cluster, admin, monkeypatch, end):
     # GIVEN a TFJob that the step made, owned by the step's pod
     monkeypatch.setenv("KFP_POD_NAME", "step")
     for variable in ("CODE", "CODE_SHA256", "CODE_ENDPOINT"):

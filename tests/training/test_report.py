@@ -73,7 +73,7 @@ class Balanced(html.parser.HTMLParser):
             self.headings.append(data)
 
 
-def test_the_report_is_whole_and_needs_nothing_else():
+def test_report_is_self_contained():
     seen = Balanced(page(champion=CHAMPION, champion_name="version 7"))
     assert seen.headings == [
         "Training",
@@ -89,7 +89,7 @@ def test_the_report_is_whole_and_needs_nothing_else():
     assert "script" not in seen.tags
 
 
-def test_pictures_are_the_first_25_the_mistakes_and_what_changed():
+def test_report_shows_first_images_errors_and_changes():
     alone = page()
     assert "Comparison" not in alone
     assert alone.count("<figure><img") == 25 + 3
@@ -100,7 +100,7 @@ def test_pictures_are_the_first_25_the_mistakes_and_what_changed():
     assert "Accuracy 0.9750 before, 0.9850 now" in compared
 
 
-def test_each_class_has_its_change_against_the_champion():
+def test_each_class_shows_its_change_from_the_champion():
     rows = re.findall(r"<tr><td>(.*?)</tr>", page(champion=CHAMPION))
     cells = {
         row.split("</td>")[0]: re.findall(r"<td[^>]*>(.*?)</td>", "<td>" + row) for row in rows
@@ -112,7 +112,7 @@ def test_each_class_has_its_change_against_the_champion():
     assert set(cells) >= set(CLASS_NAMES)
 
 
-def test_what_comes_from_outside_is_text():
+def test_external_text_is_escaped():
     text = page(champion=CHAMPION, champion_name="<b>")
     assert "<script>" not in text
     assert "Run &lt;1&gt;" in text
@@ -120,7 +120,7 @@ def test_what_comes_from_outside_is_text():
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 2])
-def test_any_number_of_epochs_is_drawn(epochs):
+def test_learning_curve_is_drawn_for_any_number_of_epochs(epochs):
     text = model_report(
         title="x",
         evaluation=CANDIDATE,
@@ -133,7 +133,7 @@ def test_any_number_of_epochs_is_drawn(epochs):
     assert "nan" not in text
 
 
-def test_the_summary_has_verdict_figures_and_the_card():
+def test_summary_has_verdict_figures_and_model_card():
     text = summary(
         title="Run 1",
         evaluation=CANDIDATE,

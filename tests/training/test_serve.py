@@ -111,12 +111,12 @@ def batches(images):
     return [images[at : at + 1000] for at in range(0, len(images), 1000)]
 
 
-def test_before_there_is_a_champion_the_server_says_that_it_is_not_ready(serving):
+def test_server_without_a_champion_is_not_ready(serving):
     assert serving.before == [503]
 
 
 @pytest.mark.parametrize("version", [2, 1])
-def test_all_test_images_get_the_librarys_answers_over_both_protocols(serving, version):
+def test_both_protocols_predict_as_the_library(serving, version):
     # GIVEN a promotion, and then a rollback
     serving.move(version)
     images, labels = serving.images.test_images, serving.images.test_labels
@@ -137,13 +137,13 @@ def test_all_test_images_get_the_librarys_answers_over_both_protocols(serving, v
         assert np.abs(answers - library.probabilities).max() < 1e-6
 
 
-def test_the_two_versions_are_told_apart_by_their_answers(serving):
+def test_two_versions_predict_differently(serving):
     images, labels = serving.images.test_images, serving.images.test_labels
     one, two = (evaluation.evaluate(serving.models[v], images, labels) for v in (1, 2))
     assert (one.predictions != two.predictions).sum() > 100
 
 
-def test_a_version_that_cannot_be_had_leaves_the_one_that_serves(serving, tmp_path):
+def test_unavailable_version_keeps_the_served_one(serving, tmp_path):
     # GIVEN a version whose file was altered after it was published
     broken = serving.registry.publish("run-3", serving.models[1], manifest("3"))
     root = Path(serving.models[1]).parent / "registry" / str(broken)
@@ -176,7 +176,7 @@ def test_a_version_that_cannot_be_had_leaves_the_one_that_serves(serving, tmp_pa
         (json.dumps({"instances": [[["a"] * 28] * 28]}), "must be integers"),
     ],
 )
-def test_what_is_no_image_is_refused_over_v1(serving, body, says):
+def test_v1_rejects_invalid_images(serving, body, says):
     url = f"{serving.url}/v1/models/fashion-mnist:predict"
     answer = httpx.post(url, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400, answer.text
@@ -197,13 +197,13 @@ def test_what_is_no_image_is_refused_over_v1(serving, body, says):
         ({"shape": [1, 28, 28], "data": [[[0] * 28] * 28, [0]]}, "cannot be read"),
     ],
 )
-def test_what_is_no_image_is_refused_over_v2(serving, tensor, says):
+def test_v2_rejects_invalid_images(serving, tensor, says):
     answer = serving.v2(**tensor)
     assert answer.status_code == 400, answer.text
     assert says in answer.json()["error"]
 
 
-def test_normalised_images_are_refused_alike_over_both_protocols(serving):
+def test_both_protocols_reject_normalised_images(serving):
     # GIVEN an image as many a model wants it, of which 0 and 1 alone are left as whole numbers
     image = serving.images.test_images[:1] / 255
     # WHEN it is sent under the name of raw pixels
@@ -213,7 +213,7 @@ def test_normalised_images_are_refused_alike_over_both_protocols(serving):
     assert all("send raw pixels" in answer.json()["error"] for answer in answers)
 
 
-def test_binary_tensors_get_the_answers_that_numbers_get(serving):
+def test_binary_and_json_tensors_predict_the_same(serving):
     # GIVEN the same image as bytes after the JSON, as the protocol's binary extension has it
     image = serving.images.test_images[:1]
     tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 28, 28]}
@@ -232,25 +232,25 @@ def test_binary_tensors_get_the_answers_that_numbers_get(serving):
     assert answer.json()["outputs"] == numbers.json()["outputs"]
 
 
-def test_another_model_is_not_there(serving):
+def test_unknown_model_is_not_found(serving):
     url = f"{serving.url}/v1/models/another:predict"
     assert httpx.post(url, json={"instances": []}).status_code == 404
 
 
-def test_an_instance_may_name_its_input_as_tensorflow_serving_lets_it(serving):
+def test_instance_may_name_its_input(serving):
     image = serving.images.test_images[:1]
     url = f"{serving.url}/v1/models/fashion-mnist:predict"
     named = httpx.post(url, json={"instances": [{"images": image[0].tolist()}]})
     assert named.json() == serving.v1(image).json()
 
 
-def test_the_metadata_are_those_of_the_registry(serving):
+def test_metadata_comes_from_the_registry(serving):
     told = httpx.get(f"{serving.url}/v2/models/fashion-mnist").json()
     assert told["inputs"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, 28, 28]}]
     assert told["outputs"] == [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}]
 
 
-def test_metrics_tell_latency_traffic_and_errors(serving):
+def test_metrics_include_latency_traffic_and_errors(serving):
     def value(line):
         lines = httpx.get(f"{serving.url}/metrics").text.splitlines()
         return next((float(each.split()[-1]) for each in lines if each.startswith(line)), 0.0)
@@ -273,7 +273,7 @@ def test_metrics_tell_latency_traffic_and_errors(serving):
     assert value("fashion_mnist_served_version") == 2
 
 
-def test_an_address_that_is_none_is_told():
+def test_invalid_address_is_rejected():
     said = subprocess.run(
         [sys.executable, "-m", "training.serve", "ftp://somewhere"],
         cwd=ROOT,

@@ -137,7 +137,7 @@ def test_rejected_model_is_not_published_but_predicts(toy, tmp_path, keep, train
     assert echo.startswith("Prediction: ")
 
 
-def test_permanent_error_is_not_repeated(toy, tmp_path, keep, train, capsys):
+def test_permanent_error_is_not_retried(toy, tmp_path, keep, train, capsys):
     # GIVEN a training that diverged
     dataset = keep(data.load(str(toy)))
     diverging = {
@@ -160,20 +160,20 @@ def is_json(value):
     return json.dumps(value, allow_nan=False)
 
 
-def test_a_training_that_diverged_fails_and_says_what_to_do(toy, keep, train):
+def test_diverged_training_fails_with_a_remedy(toy, keep, train):
     dataset = keep(data.load(str(toy)))
     with pytest.raises(export.DivergedError, match=r"loss of epoch 1 of 2 .*lower learning_rate"):
         train(dataset, recipe="notebook", learning_rate=1e36)
 
 
-def test_weights_that_are_no_numbers_are_not_exported(toy, keep, train):
+def test_non_finite_weights_are_not_exported(toy, keep, train):
     # GIVEN one step, whose loss was measured before its gradients spoilt the weights
     dataset = keep(data.load(str(toy)))
     with pytest.raises(export.DivergedError, match=r"last step.*lower learning_rate"):
         train(dataset, recipe="notebook", epochs=1, batch_size=600, learning_rate=float("inf"))
 
 
-def test_a_class_without_test_images_has_no_recall(toy, tmp_path, keep, train, evaluate):
+def test_class_without_test_images_has_no_recall(toy, tmp_path, keep, train, evaluate):
     # GIVEN test images without a class, which were let pass
     whole = data.load(str(toy))
     there = whole.test_labels != 3
@@ -197,7 +197,7 @@ def test_a_class_without_test_images_has_no_recall(toy, tmp_path, keep, train, e
     assert "<td>Dress</td><td>unknown</td>" in (tmp_path / "report").read_text()
 
 
-def test_the_reference_has_every_field_of_the_manifest(toy, tmp_path, keep, train, evaluate):
+def test_reference_documents_every_manifest_field(toy, tmp_path, keep, train, evaluate):
     # GIVEN what comes of a run that tuned, and was published
     dataset = keep(data.load(str(toy)))
     best = {"trials": 1, "best": 0, "val_accuracy": 0.9}

@@ -51,18 +51,18 @@ def starting():
         server.shutdown()
 
 
-def test_a_server_that_is_started_anew_is_waited_for(starting):
+def test_restarting_server_is_retried(starting):
     store = storage.open_store("s3://mlpipeline/models", starting)
     assert bytes(obstore.get(store, "x").bytes()) == b"model"
 
 
 @pytest.mark.parametrize("address", ["", "gs://bucket/models"])
-def test_what_is_no_storage_is_told(address):
+def test_invalid_storage_address_is_rejected(address):
     with pytest.raises(ValueError, match="use s3://BUCKET/PREFIX or a directory"):
         storage.open_store(address)
 
 
-def test_a_server_that_is_gone_is_told_at_last(monkeypatch):
+def test_unreachable_server_is_reported_after_retries(monkeypatch):
     monkeypatch.setattr(storage, "PATIENCE", datetime.timedelta(seconds=1))
     store = storage.open_store("s3://mlpipeline/models", "http://127.0.0.1:1")
     began = time.monotonic()

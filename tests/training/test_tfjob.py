@@ -40,7 +40,7 @@ POD = {
 }
 
 
-def test_the_tfjobs_workers_are_like_the_step_and_go_with_it():
+def test_tfjob_workers_match_the_step_and_are_owned_by_it():
     job = tfjob.manifest(
         POD,
         name="train-1",
@@ -61,7 +61,7 @@ def test_the_tfjobs_workers_are_like_the_step_and_go_with_it():
     assert "value" not in container["env"][0]
 
 
-def test_workers_reach_what_the_step_reaches():
+def test_workers_have_the_steps_endpoints_and_keys():
     # GIVEN a site behind a proxy, with a package index and certificates of its own
     named = {
         "HTTPS_PROXY": "http://proxy:3128",
@@ -168,7 +168,7 @@ class Operator:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_tfjob_is_followed_to_its_success_and_removed(httpserver):
+def test_tfjob_is_followed_until_it_succeeds_and_removed(httpserver):
     operator = Operator(httpserver, [], 503, ["Created"], ["Created", "Running"], ["Succeeded"])
     operator.follow()
     assert operator.calls[-1] == ("DELETE", "Bearer token")
@@ -185,7 +185,7 @@ def test_a_tfjob_is_followed_to_its_success_and_removed(httpserver):
         ([404], "404 made to refuse"),
     ],
 )
-def test_a_tfjob_that_does_not_succeed_is_an_error_and_removed(httpserver, looks, message):
+def test_failed_tfjob_is_an_error_and_removed(httpserver, looks, message):
     operator = Operator(httpserver, *looks)
     with pytest.raises((WorkersError, RefusedError), match=message):
         operator.follow()
@@ -199,7 +199,7 @@ def test_a_tfjob_that_does_not_succeed_is_an_error_and_removed(httpserver, looks
     ("status", "message"),
     [(404, "install Kubeflow's Training Operator"), (403, "tfjobs is forbidden")],
 )
-def test_a_cluster_that_takes_no_tfjob_says_what_to_do(httpserver, monkeypatch, status, message):
+def test_cluster_without_tfjobs_names_the_remedy(httpserver, monkeypatch, status, message):
     httpserver.expect_request("/api/v1/namespaces/team/pods/train-1").respond_with_json(POD)
     monkeypatch.setenv("KFP_POD_NAME", "train-1")
     httpserver.expect_request("/apis/kubeflow.org/v1/namespaces/team/tfjobs").respond_with_json(

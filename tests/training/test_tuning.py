@@ -39,7 +39,7 @@ def drawn(trials, parallelism=1, seed=1, space=SPACE):
     return shares, sorted((t for share in shares for t in share), key=lambda t: t["trial"])
 
 
-def test_the_first_trial_is_what_is_configured_and_the_rest_lie_in_the_space():
+def test_first_trial_uses_the_options_and_others_the_search_space():
     _, trials = drawn(200)
     assert trials[0] == {"trial": 0, **BASE}
     for trial in trials[1:]:
@@ -55,17 +55,17 @@ def test_the_first_trial_is_what_is_configured_and_the_rest_lie_in_the_space():
     assert 70 < low < 130
 
 
-def test_the_same_seed_draws_the_same_whatever_the_parallelism():
+def test_same_seed_draws_the_same_trials_at_any_parallelism():
     assert drawn(7)[1] == drawn(7, parallelism=3)[1]
     assert drawn(7)[1] != drawn(7, seed=2)[1]
 
 
 @pytest.mark.parametrize(("trials", "parallelism", "sizes"), [(7, 3, [3, 2, 2]), (2, 8, [1, 1])])
-def test_shares_are_as_many_as_run_beside_each_other(trials, parallelism, sizes):
+def test_number_of_shards_is_the_parallelism(trials, parallelism, sizes):
     assert [len(share) for share in drawn(trials, parallelism)[0]] == sizes
 
 
-def test_what_is_no_setting_cannot_be_tuned():
+def test_unknown_setting_cannot_be_tuned():
     space = '[{"name": "seed", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "2"}}]'
     with pytest.raises(ValueError, match="'seed' cannot be tuned"):
         drawn(2, space=space)
@@ -88,7 +88,7 @@ def place(tmp_path):
     return put
 
 
-def test_the_best_comes_first(place):
+def test_best_trial_comes_first(place):
     where = place(said(0, 0.8), said(1, 0.9, loss=0.4), said(2, 0.9, loss=0.3), said(3, 0.1))
     ranked = tune.results(4, **where)
     assert [each["trial"] for each in ranked] == [2, 1, 0, 3]
@@ -96,12 +96,12 @@ def test_the_best_comes_first(place):
     assert page.index("<td>2</td><td>0.9</td>") < page.index("<td>0</td><td>0.8</td>")
 
 
-def test_a_trial_without_a_result_is_an_error(place):
+def test_trial_without_a_result_is_an_error(place):
     with pytest.raises(ValueError, match="trials 1, 3 have no result"):
         tune.results(4, **place(said(0, 0.8), said(2, 0.9)))
 
 
-def test_a_trial_is_judged_on_images_that_it_was_not_trained_on_and_not_twice(place, toy, capsys):
+def test_trial_is_evaluated_on_unseen_images_once(place, toy, capsys):
     images = data.load(str(toy))
     where = place(said(0, 0.5))
     share = json.dumps([{"trial": 0, **BASE}, {"trial": 1, **BASE, "batch_size": 50, "epochs": 4}])
@@ -114,7 +114,7 @@ def test_a_trial_is_judged_on_images_that_it_was_not_trained_on_and_not_twice(pl
     assert "trial 0" not in capsys.readouterr().out
 
 
-def test_a_trial_that_diverged_is_the_last_of_its_accuracy(place, toy, tmp_path):
+def test_diverged_trial_ranks_last(place, toy, tmp_path):
     # GIVEN a trial whose loss is no number
     where = place()
     wild = {**BASE, "recipe": "notebook", "epochs": 1, "batch_size": 50, "learning_rate": 1e36}
@@ -130,7 +130,7 @@ def test_a_trial_that_diverged_is_the_last_of_its_accuracy(place, toy, tmp_path)
 
 
 @pytest.mark.slow
-def test_the_pipeline_tunes_trains_on_two_workers_and_publishes_for_real(toy, tmp_path):
+def test_pipeline_tunes_trains_on_two_workers_and_publishes(toy, tmp_path):
     spec = PipelineSpec.load(COMPILED)
     with Sandbox(tmp_path / "sandbox") as sandbox, Client(sandbox.api_url) as client:
         request = RunSpec(

@@ -53,7 +53,7 @@ def split(images, registry, *, workers=2, log=print):
     )
 
 
-def test_two_workers_train_what_one_does_and_leave_nothing_behind(images, tmp_path):
+def test_two_workers_match_one_and_leave_nothing_behind(images, tmp_path):
     one = training.train(images.train_images, images.train_labels, RECIPE, seed=3)
     said = []
     two = split(images, tmp_path, log=said.append)
@@ -68,7 +68,7 @@ def test_two_workers_train_what_one_does_and_leave_nothing_behind(images, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.skipif(not data.DEBIAN.is_dir(), reason="no dataset-fashion-mnist is installed")
-def test_two_workers_train_fast_as_well_as_one_on_the_real_images(tmp_path):
+def test_two_workers_match_one_on_the_real_images(tmp_path):
     real, recipe = data.load(), recipes.RECIPES["fast"]
 
     def trained(count, seed):
@@ -125,7 +125,7 @@ def task(store_path, images, recipe):
 
 
 @pytest.mark.parametrize("killed", [1, pytest.param(0, marks=pytest.mark.slow)])
-def test_a_killed_worker_ends_the_other_with_an_error(images, tmp_path, killed):
+def test_killed_worker_ends_the_other_with_an_error(images, tmp_path, killed):
     # GIVEN two workers in the middle of a training that takes for ever
     task(tmp_path, images, dataclasses.replace(RECIPE, epochs=100000))
     both = pair(tmp_path)
@@ -150,14 +150,14 @@ def test_a_killed_worker_ends_the_other_with_an_error(images, tmp_path, killed):
         assert "WorkersError: worker 0 of 2 lost the others" in rest
 
 
-def test_a_worker_that_fails_ends_them_all_and_the_step_says_why(tmp_path):
+def test_failed_worker_ends_all_and_the_step_reports_why(tmp_path):
     # GIVEN workers for whom there is no task
     environment = {"WORK_ADDRESS": str(tmp_path), "WORK_ENDPOINT": ""}
     with pytest.raises(WorkersError, match=r"a worker ended with 1:\n(.*\n)*.*task.npz"):
         many.run_processes(2, environment, print)
 
 
-def test_a_step_whose_workers_fail_leaves_nothing_behind(images, tmp_path, monkeypatch):
+def test_failed_step_leaves_nothing_behind(images, tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(WorkersError, match="a worker ended with 1"):
@@ -166,13 +166,13 @@ def test_a_step_whose_workers_fail_leaves_nothing_behind(images, tmp_path, monke
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_workers_that_leave_no_model_are_an_error(images, tmp_path, monkeypatch):
+def test_workers_without_a_model_are_an_error(images, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/true")
     with pytest.raises(WorkersError, match="ended without a result"):
         split(images, tmp_path)
 
 
-def test_a_run_that_is_terminated_ends_its_workers(images, tmp_path, monkeypatch):
+def test_terminated_run_ends_its_workers(images, tmp_path, monkeypatch):
     # GIVEN workers that never end, of which one tells the step to
     forever = tmp_path / "forever"
     forever.write_text(
@@ -193,13 +193,13 @@ def test_a_run_that_is_terminated_ends_its_workers(images, tmp_path, monkeypatch
         ({"workers": 51}, "a batch of 50 cannot be split over 51 workers"),
     ],
 )
-def test_what_cannot_be_split_or_shared_is_refused_at_once(images, tmp_path, change, message):
+def test_unusable_worker_settings_are_rejected_at_once(images, tmp_path, change, message):
     how = {"registry": tmp_path, **change}
     with pytest.raises(ValueError, match=message):
         split(images, **how)
 
 
-def test_workers_alone_are_understood(monkeypatch):
+def test_worker_reads_tf_config(monkeypatch):
     assert Worker.from_environment() == Worker(0, 1)
     cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))

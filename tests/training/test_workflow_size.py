@@ -25,7 +25,7 @@ def containers(path):
     return {name: each["container"] for name, each in executors.items() if "container" in each}
 
 
-def test_every_pipeline_is_looked_at():
+def test_every_pipeline_is_checked():
     assert {path.name for path in PIPELINES} >= READABLE | {"tune.yaml"}
 
 
