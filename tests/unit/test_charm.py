@@ -102,7 +102,7 @@ def test_object_storage_without_keys_is_waiting(ctx, state, object_storage, keys
 
 @pytest.mark.parametrize("others", [{}, {"trainer_1": "active"}, {"trainer_1": "dying"}])
 @pytest.mark.parametrize("leader", [True, False])
-def test_leaving_unit_requests_no_relation(ctx, state, kfp_api, goal_state, others, leader):
+def test_leaving_unit_reports_its_removal(ctx, state, kfp_api, goal_state, others, leader):
     goal_state(trainer_0="dying", **others)
     out = ctx.run(ctx.on.relation_broken(kfp_api), dataclasses.replace(state, leader=leader))
     assert out.unit_status == ops.MaintenanceStatus("the unit is being removed")
