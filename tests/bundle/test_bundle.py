@@ -106,18 +106,18 @@ def test_each_relation_joins_a_requirer_and_a_provider_of_one_interface(bundle):
         assert metadata(bundle, provider)["provides"][provided] == interface, relation
 
 
-def test_no_relation_is_there_twice(bundle):
+def test_no_relation_is_repeated(bundle):
     assert max(Counter(map(frozenset, bundle["relations"])).values()) == 1
 
 
-def test_what_a_charm_cannot_do_without_is_related(bundle):
+def test_required_endpoints_are_related(bundle):
     related = {end for ends in bundle["relations"] for end in ends}
     for name, application in bundle["applications"].items():
         needed = NEEDED.get(CHARMCRAFT["name"] if name == "trainer" else application["charm"], ())
         assert {f"{name}:{endpoint}" for endpoint in needed} <= related
 
 
-def test_every_need_that_is_known_is_one_of_a_charm_in_the_bundle():
+def test_every_known_requirement_belongs_to_a_charm_in_the_bundle():
     charms = {each["charm"] for each in merge("kserve", "cos")["applications"].values()}
     assert set(NEEDED) - {CHARMCRAFT["name"]} <= charms
 
@@ -131,11 +131,11 @@ def test_each_application_comes_from_a_stable_channel(bundle):
             assert re.fullmatch(r"[\w.\-]+/stable", application["channel"]), name
 
 
-def test_the_trainer_is_the_charm_that_make_pack_leaves_here(bundle):
+def test_trainer_is_the_packed_charm(bundle):
     assert bundle["applications"]["trainer"]["charm"] == LOCAL
 
 
-def test_options_of_charms_of_this_repository_are_options(bundle):
+def test_options_of_local_charms_exist(bundle):
     for application in bundle["applications"].values():
         if application["charm"].endswith(".charm"):
             path = (ROOT / "overlays" / application["charm"]).resolve().parent
@@ -144,21 +144,21 @@ def test_options_of_charms_of_this_repository_are_options(bundle):
             assert set(application["options"]) <= set(declared["config"]["options"])
 
 
-def test_the_trainers_resources_are_those_of_its_metadata(bundle):
+def test_trainer_resources_match_its_metadata(bundle):
     assert bundle["applications"]["trainer"]["resources"] == {
         name: each["upstream-source"] for name, each in CHARMCRAFT["resources"].items()
     }
 
 
 @pytest.mark.parametrize("paper", ["README.md", "docs/how-to/deploy.md"])
-def test_a_charm_from_a_file_is_deployed_with_its_resources(paper):
+def test_local_charm_is_deployed_with_its_resources(paper):
     # Without --resource Juju refuses to deploy a charm that does not come from Charmhub.
     told = (ROOT / paper).read_text()
     for name, each in CHARMCRAFT["resources"].items():
         assert f"--resource {name}={each['upstream-source']}" in told
 
 
-def test_all_that_act_on_kubernetes_are_trusted(bundle):
+def test_charms_that_use_kubernetes_are_trusted(bundle):
     # `juju deploy --trust` of a bundle reaches only those that ask for it.
     without = {
         name for name, each in bundle["applications"].items() if each.get("trust") is not True
@@ -166,7 +166,7 @@ def test_all_that_act_on_kubernetes_are_trusted(bundle):
     assert without <= {"minio", "pipelines", "object-storage"}
 
 
-def test_the_bundle_holds_no_login(bundle):
+def test_bundle_contains_no_login(bundle):
     words = re.compile(r"password|secret|token|username|public-url|key", re.I)
     options = [
         f"{name} {option}"
@@ -187,7 +187,7 @@ def test_bundle_has_no_name():
 
 
 @pytest.mark.parametrize("name", sorted(OVERLAYS))
-def test_an_overlay_is_one_that_juju_takes(name):
+def test_overlay_is_valid_for_juju(name):
     overlay = OVERLAYS[name]
     assert set(overlay) <= {"applications", "saas", "relations"}
     for app, body in overlay["applications"].items():
@@ -198,7 +198,7 @@ def test_an_overlay_is_one_that_juju_takes(name):
 
 
 @pytest.mark.parametrize("name", sorted(OVERLAYS))
-def test_each_overlay_is_told_of(name):
+def test_each_overlay_is_documented(name):
     told = (ROOT / "docs" / "how-to" / "overlays.md").read_text()
     assert f"--overlay ./overlays/{name}.yaml" in told
 
@@ -211,7 +211,7 @@ def test_each_overlay_is_told_of(name):
         ("logging", "receive-loki-logs"),
     ],
 )
-def test_cos_gets_all_that_there_is_to_observe(endpoint, collector):
+def test_cos_overlay_relates_every_observability_endpoint(endpoint, collector):
     bundle = merge("cos")
     observable = {
         name
@@ -231,7 +231,7 @@ def test_cos_gets_all_that_there_is_to_observe(endpoint, collector):
     assert "trainer" in observed
 
 
-def test_under_juju_2_9_there_is_nothing_of_charmed_kubeflow():
+def test_juju_2_9_overlay_has_no_charmed_kubeflow():
     bundle = merge("juju-2.9")
     assert set(bundle["applications"]) == {"trainer", "pipelines", "object-storage"}
     assert all(each["charm"].endswith(".charm") for each in bundle["applications"].values())
@@ -269,7 +269,7 @@ def copy(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("go"), reason="no Go, which Juju's code is built with")
 @pytest.mark.parametrize("names", MERGES, ids=lambda names: "+".join(names) or "alone")
-def test_juju_verifies_it_and_merges_as_we_do(juju, copy, names):
+def test_juju_verifies_the_bundle_and_merges_overlays_alike(juju, copy, names):
     paths = [copy / "bundle.yaml", *(copy / "overlays" / f"{name}.yaml" for name in names)]
     done = subprocess.run([juju, *paths], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -297,7 +297,7 @@ def test_juju_verifies_it_and_merges_as_we_do(juju, copy, names):
         ("applications: {minio: {num_units: -1}}", "negative number of units"),
     ],
 )
-def test_juju_refuses_what_is_wrong(juju, copy, wrong, told):
+def test_juju_rejects_invalid_bundles(juju, copy, wrong, told):
     (copy / "wrong.yaml").write_text(wrong)
     words = [juju, copy / "bundle.yaml", copy / "wrong.yaml"]
     done = subprocess.run(words, capture_output=True, text=True)

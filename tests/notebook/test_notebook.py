@@ -47,7 +47,7 @@ def executed(tmp_path_factory):
 
 @pytest.mark.slow
 @with_data
-def test_from_a_look_at_the_data_to_a_model_that_serves(executed):
+def test_notebook_leads_from_data_to_a_served_model(executed):
     cells = code(executed)
     # The chapter's exploration
     text, _ = said(cells["load"])
@@ -76,7 +76,7 @@ def test_from_a_look_at_the_data_to_a_model_that_serves(executed):
 
 @pytest.mark.slow
 @with_data
-def test_what_is_committed_is_what_it_says(executed, committed):
+def test_committed_notebook_matches_its_outputs(executed, committed):
     assert [cell.source for cell in committed.cells] == [cell.source for cell in executed.cells]
     for name in EXPLORATION:
         assert said(code(committed)[name]) == said(code(executed)[name]), "make notebook"
@@ -84,7 +84,7 @@ def test_what_is_committed_is_what_it_says(executed, committed):
 
 @pytest.mark.slow
 @with_data
-def test_without_a_server_it_says_how_to_have_one():
+def test_missing_server_shows_how_to_start_one():
     with pytest.raises(CellExecutionError) as caught:
         notebook.execute({"KFP_API_URL": ""})
     assert caught.value.ename == "SystemExit"
@@ -92,7 +92,7 @@ def test_without_a_server_it_says_how_to_have_one():
         assert command in caught.value.evalue
 
 
-def test_people_can_look_without_running_it(committed):
+def test_notebook_is_committed_with_outputs(committed):
     cells = code(committed)
     assert [cell.execution_count for cell in cells.values()] == list(range(1, len(cells) + 1))
     assert [name for name, cell in cells.items() if said(cell)[1]] == [
@@ -104,7 +104,7 @@ def test_people_can_look_without_running_it(committed):
     assert notebook.NOTEBOOK.stat().st_size < 400_000
 
 
-def test_outputs_tell_nothing_of_the_machine_that_made_them(committed):
+def test_outputs_contain_nothing_about_the_machine(committed):
     assert "version" not in committed.metadata["language_info"]
     for cell in code(committed).values():
         text, _ = said(cell)

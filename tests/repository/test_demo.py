@@ -14,7 +14,7 @@ from sandbox import Sandbox
 ROOT = Path(__file__).parents[2]
 
 
-def test_without_data_it_says_how_to_have_them(tmp_path):
+def test_missing_data_shows_how_to_get_it(tmp_path):
     (tmp_path / "data").mkdir()
     command = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / "demo.py")]
     done = subprocess.run(
@@ -35,7 +35,7 @@ PUBLISHED = Path("/usr/share/datasets/fashion-mnist")
 
 @pytest.mark.slow
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="no dataset-fashion-mnist")
-def test_without_conditional_writes_a_model_is_promoted(tmp_path):
+def test_model_is_promoted_without_conditional_writes(tmp_path):
     # GIVEN a kubeconfig of somebody's, which is none of the demo's business
     (tmp_path / "theirs").write_text("apiVersion: v1\nkind: Config\n")
     command = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / "demo.py")]

@@ -67,7 +67,7 @@ def test_every_module_of_the_charm_has_a_layer():
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_of_the_charm_imports_only_those_below(name):
+def test_charm_layer_imports_only_lower_layers(name):
     package = ROOT / "src" / name
     for path in modules_of(package if package.is_dir() else package.with_suffix(".py")):
         wrong = (set(imported(path)) & OURS) - LAYERS[name] - {name}
@@ -75,7 +75,7 @@ def test_a_layer_of_the_charm_imports_only_those_below(name):
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_those_below(room):
+def test_package_imports_only_lower_packages(room):
     folder = ROOT / room
     inner = [other for other in ROOMS if other.startswith(f"{room}/")]
     for path in folder.rglob("*.py"):
@@ -101,14 +101,14 @@ def test_every_module_of_the_training_has_a_layer():
 
 
 @pytest.mark.parametrize("name", TRAINING)
-def test_a_layer_of_the_training_imports_only_those_below(name):
+def test_training_layer_imports_only_lower_layers(name):
     package = ROOT / "training" / "fashion_mnist" / name
     for path in modules_of(package if package.is_dir() else package.with_suffix(".py")):
         wrong = set(imported_from_training(path)) - TRAINING[name] - {name}
         assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
 
 
-def test_the_charm_imports_nothing_that_trains():
+def test_charm_imports_no_training_code():
     names = {name for path in (ROOT / "src").rglob("*.py") for name in imported(path)}
     assert not names & {"kfp", "moto", "numpy", "tensorflow"}
 
@@ -121,7 +121,7 @@ def test_the_charm_imports_nothing_that_trains():
         ("lightkube", {f"kubernetes/_{name}.py" for name in ("cluster", "issues", "profile")}),
     ],
 )
-def test_a_slow_package_is_imported_by_the_modules_that_own_it(package, importers):
+def test_slow_package_is_imported_only_by_its_owners(package, importers):
     library = ROOT / "lib" / "kfp_ops"
     found = {path for path in library.rglob("*.py") if package in set(imported(path))}
     assert {str(path.relative_to(library)) for path in found} == importers

@@ -35,7 +35,7 @@ def steps(workflow):
 
 
 @pytest.mark.parametrize("path", CALLERS, ids=lambda path: path.name)
-def test_what_is_called_is_a_target_of_the_makefile(path):
+def test_called_make_targets_exist(path):
     called = {name for names in A_CALL.findall(code(path)) for name in names.split()}
     assert called <= targets()
     if path.name == "ci.yaml":
@@ -53,11 +53,11 @@ def test_actions_are_pinned_and_may_read_only(path):
         assert action.startswith("./.github/") or re.search(r"@[0-9a-f]{40}$", action), action
 
 
-def test_every_place_tells_the_same_version():
+def test_every_file_has_the_same_version():
     assert kfp_ops.__version__ == VERSION
 
 
-def test_the_changelog_leads_up_to_the_version():
+def test_changelog_has_the_version():
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     said = [
         re.fullmatch(r"(\S+) (?:\(unreleased\)|- (\d{4}-\d\d-\d\d))", heading)
@@ -80,7 +80,7 @@ def test_the_changelog_leads_up_to_the_version():
     ],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
-def test_who_packs_a_charm_needs_no_uv_of_their_own(path):
+def test_charmcraft_parts_with_uv_install_it(path):
     # In charmcraft's build environment there is none
     parts = yaml.safe_load(path.read_text())["parts"].values()
     uv = [part for part in parts if part["plugin"] == "uv"]
@@ -89,5 +89,5 @@ def test_who_packs_a_charm_needs_no_uv_of_their_own(path):
         assert "astral-uv" in part["build-snaps"]
 
 
-def test_the_library_brings_the_licence_along():
+def test_library_includes_the_licence():
     assert (ROOT / "lib/kfp_ops/LICENSE").read_text() == (ROOT / "LICENSE").read_text()

@@ -41,14 +41,14 @@ def run(*words):
 
 
 @pytest.mark.parametrize("driver", ["pytest-operator", "jubilant"])
-def test_the_scenarios_are_collected(driver):
+def test_scenarios_are_collected(driver):
     done = run("--collect-only", "-q", "--driver", driver)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test_trainer.py::test_trains_when_asked" in done.stdout
     assert "7 tests collected" in done.stdout
 
 
-def test_pytest_operator_has_what_is_asked_of_it():
+def test_pytest_operator_has_the_used_interface():
     # GIVEN what the scenarios take from it: a loop for the module, and a client that tells its code
     program = (
         "import inspect, typing, pytest_operator.plugin as plugin\n"
@@ -65,7 +65,7 @@ def test_pytest_operator_has_what_is_asked_of_it():
     assert "ops_test [module scope]" in fixtures
 
 
-def test_jubilant_carries_the_scenarios_out(model, tmp_path):
+def test_jubilant_runs_the_scenarios(model, tmp_path):
     # GIVEN charms, the S3 server's keys, and a Juju that takes its time
     charm = tmp_path / "trainer.charm"
     charm.touch()
@@ -95,7 +95,7 @@ def test_jubilant_carries_the_scenarios_out(model, tmp_path):
         (["--charm-path=README.md"], "--kfp-service is missing"),
     ],
 )
-def test_what_is_not_there_is_told_with_what_to_do(model, words, told):
+def test_missing_prerequisite_names_the_remedy(model, words, told):
     done = run(*words)
     assert done.returncode
     assert told in done.stdout + done.stderr

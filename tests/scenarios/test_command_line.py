@@ -23,7 +23,7 @@ spec.loader.exec_module(deployment)
     ],
 )
 @pytest.mark.parametrize("status", ["completed", "failed"])
-def test_its_words_are_those_of_the_juju_at_hand(version, relate, run, status):
+def test_commands_match_the_juju_version(version, relate, run, status):
     said = []
 
     def juju(*words, minutes):
@@ -51,7 +51,7 @@ def test_its_words_are_those_of_the_juju_at_hand(version, relate, run, status):
     ]
 
 
-def test_a_client_that_cannot_run_an_action_is_no_failed_action():
+def test_client_error_is_not_a_failed_action():
     def juju(*words, minutes):
         assert 0 < minutes < 100
         if words[0] == "version":
@@ -71,7 +71,7 @@ def test_a_client_that_cannot_run_an_action_is_no_failed_action():
         ({"juju-status": {"current": "idle"}, "upgrading-from": "local:trainer-0"}, False),
     ],
 )
-def test_a_unit_is_idle_with_its_applications_charm(unit, idle):
+def test_unit_is_idle_with_its_applications_charm(unit, idle):
     unit = {"workload-status": {"current": "active"}, "leader": True, **unit}
     status = {"applications": {"trainer": {"charm-rev": 3, "units": {"trainer/0": unit}}}}
 

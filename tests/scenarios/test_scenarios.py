@@ -150,7 +150,7 @@ def there(tmp_path, monkeypatch):
         yield Simulated(sandbox)
 
 
-def test_the_scenarios_hold_one_after_another(there):
+def test_scenarios_pass_in_sequence(there):
     api, s3 = (
         url.removeprefix("http://").split(":")
         for url in (there.sandbox.api_url, there.sandbox.s3_url)

@@ -37,7 +37,7 @@ def ctx(name):
 
 
 @pytest.mark.parametrize("leader", [True, False])
-def test_the_leader_publishes_what_the_options_say(ctx, name, leader):
+def test_leader_publishes_the_options(ctx, name, leader):
     relation = ops.testing.Relation(name)
     state = ops.testing.State(leader=leader, relations={relation}, config=OPTIONS[name])
     out = ctx.run(ctx.on.relation_created(relation), state)
@@ -50,7 +50,7 @@ def test_the_leader_publishes_what_the_options_say(ctx, name, leader):
         assert not bag
 
 
-def test_without_a_host_it_blocks_and_publishes_nothing(ctx, name):
+def test_missing_host_blocks_and_publishes_nothing(ctx, name):
     relation = ops.testing.Relation(name)
     out = ctx.run(ctx.on.config_changed(), ops.testing.State(leader=True, relations={relation}))
     assert isinstance(out.unit_status, ops.BlockedStatus)

@@ -60,7 +60,7 @@ def missing(done):
     }
 
 
-def test_with_all_there_nothing_is_missing(complete):
+def test_complete_machine_lacks_nothing(complete):
     done = complete.run("check_machine.py", *SMALL)
     packed = (ROOT / "fashion-mnist-trainer_amd64.charm").exists()
     assert missing(done) == {}, done.stdout + done.stderr
@@ -93,7 +93,7 @@ def test_with_all_there_nothing_is_missing(complete):
         ({"juju models": models("other", "kubeflow", current="other")}, "the current model is kubeflow", "juju switch kubeflow"),
     ],
 )  # fmt: skip
-def test_what_is_missing_is_named_with_its_remedy(complete, answers, what, remedy):
+def test_missing_prerequisite_names_the_remedy(complete, answers, what, remedy):
     complete.answers |= answers
     done = complete.run("check_machine.py", *SMALL)
     assert done.returncode == 1
@@ -105,7 +105,7 @@ def test_what_is_missing_is_named_with_its_remedy(complete, answers, what, remed
     ("name", "remedy"),
     [("microk8s", "sudo snap install microk8s"), ("juju", "sudo snap install juju")],
 )
-def test_a_program_that_is_not_there_is_told_alone(complete, name, remedy):
+def test_missing_program_is_reported_alone(complete, name, remedy):
     complete.commands.remove(name)
     done = complete.run("check_machine.py", *SMALL)
     assert list(missing(done)) == [name]
@@ -121,7 +121,7 @@ def test_a_program_that_is_not_there_is_told_alone(complete, name, remedy):
         ("juju version", {"out": "strange"}),
     ],
 )
-def test_a_command_that_gets_no_answer_is_told_with_its_words(complete, words, answer):
+def test_failed_command_is_reported_with_its_arguments(complete, words, answer):
     complete.answers[words] = answer
     done = complete.run("check_machine.py", *SMALL)
     assert done.returncode == 1
@@ -131,7 +131,7 @@ def test_a_command_that_gets_no_answer_is_told_with_its_words(complete, words, a
     assert not done.stderr
 
 
-def test_a_small_machine_is_told_what_it_has(complete):
+def test_small_machine_reports_its_resources(complete):
     done = complete.run(
         "check_machine.py", "--cores", "999", "--memory", "99999", "--disk", "999999"
     )
@@ -142,7 +142,7 @@ def test_a_small_machine_is_told_what_it_has(complete):
     ]
 
 
-def test_it_only_asks(complete):
+def test_script_only_reads(complete):
     complete.run("check_machine.py", *SMALL)
     asked = [each["words"] for each in complete.calls]
     verbs = {

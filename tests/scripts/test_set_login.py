@@ -28,7 +28,7 @@ def kubeflow(machine):
     return machine
 
 
-def test_the_login_is_set_from_a_file_of_ones_own_that_is_gone_afterwards(kubeflow):
+def test_login_is_set_from_a_private_temporary_file(kubeflow):
     done = kubeflow.run("set_login.py", USER, text=PASSWORD + "\n")
     assert done.returncode == 0, done.stderr
     (asked,) = kubeflow.calls
@@ -43,14 +43,14 @@ def test_the_login_is_set_from_a_file_of_ones_own_that_is_gone_afterwards(kubefl
     assert not list(kubeflow.home.iterdir())
 
 
-def test_the_password_is_in_no_command_and_in_no_output(kubeflow):
+def test_password_is_in_no_command_or_output(kubeflow):
     done = kubeflow.run("set_login.py", USER, "--public-url", URL, text=PASSWORD + "\n")
     assert PASSWORD not in done.stdout + done.stderr
     assert PASSWORD not in str([each["words"] for each in kubeflow.calls])
 
 
 @pytest.mark.parametrize("gatekeeper", [True, False])
-def test_the_address_goes_where_there_is_an_option_for_it(kubeflow, gatekeeper):
+def test_public_url_is_set_where_the_option_exists(kubeflow, gatekeeper):
     if gatekeeper:
         kubeflow.answers["juju config oidc-gatekeeper --format json"] = options("public-url")
     done = kubeflow.run("set_login.py", USER, "--public-url", URL, text=PASSWORD)
@@ -61,14 +61,14 @@ def test_the_address_goes_where_there_is_an_option_for_it(kubeflow, gatekeeper):
     assert urls == dict.fromkeys(apps, URL)
 
 
-def test_another_model_is_named_in_each_command(kubeflow):
+def test_other_model_is_named_in_each_command(kubeflow):
     done = kubeflow.run("set_login.py", USER, "--model", "kf", text=PASSWORD)
     assert done.returncode == 0, done.stderr
     assert [each["words"][:4] for each in kubeflow.calls] == [["juju", "config", "--model", "kf"]]
 
 
 @pytest.mark.parametrize("given", ["", "\n"])
-def test_without_a_password_nothing_is_set(kubeflow, given):
+def test_nothing_is_set_without_a_password(kubeflow, given):
     done = kubeflow.run("set_login.py", USER, text=given)
     assert done.returncode == 1
     assert "the password is empty" in done.stderr
@@ -78,7 +78,7 @@ def test_without_a_password_nothing_is_set(kubeflow, given):
 @pytest.mark.parametrize(
     ("commands", "told"), [([], "sudo snap install juju"), (["juju"], "no such application")]
 )
-def test_juju_that_refuses_is_told_and_leaves_nothing(kubeflow, commands, told):
+def test_juju_error_is_reported_and_leaves_nothing(kubeflow, commands, told):
     kubeflow.commands = commands
     kubeflow.answers = {"juju config": {"rc": 1, "err": "ERROR no such application"}}
     done = kubeflow.run("set_login.py", USER, text=PASSWORD)
@@ -89,7 +89,7 @@ def test_juju_that_refuses_is_told_and_leaves_nothing(kubeflow, commands, told):
 
 
 @pytest.mark.parametrize("again", [PASSWORD, "another"])
-def test_on_a_terminal_it_asks_twice_and_shows_nothing(kubeflow, again):
+def test_terminal_prompts_twice_without_echo(kubeflow, again):
     # GIVEN a terminal of its own, on which getpass asks
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

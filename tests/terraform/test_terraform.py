@@ -59,7 +59,7 @@ def test_each_variable_is_described_typed_and_used(module):
     assert set(re.findall(r"\bvar\.(\w+)", text(module))) == set(variables)
 
 
-def test_the_charms_inputs_are_those_of_the_convention():
+def test_charm_module_inputs_follow_the_convention():
     variables = load("charm")["variable"]
     assert {name: each["type"] for name, each in variables.items()} == INPUTS
     assert [name for name, each in variables.items() if "default" not in each] == ["model_uuid"]
@@ -68,12 +68,12 @@ def test_the_charms_inputs_are_those_of_the_convention():
 
 
 @pytest.mark.parametrize("role", ["provides", "requires"])
-def test_the_endpoints_are_those_of_the_charm(role):
+def test_endpoints_match_the_charm(role):
     endpoints = load("charm")["output"][role]["value"]
     assert endpoints == {name.replace("-", "_"): name for name in CHARMCRAFT[role]}
 
 
-def test_the_application_is_the_charm_trusted():
+def test_application_is_the_charm_with_trust():
     application = load("charm")["resource"]["juju_application"]["trainer"]
     assert application["trust"] is True
     names = [
@@ -82,7 +82,7 @@ def test_the_application_is_the_charm_trusted():
     assert names == [CHARMCRAFT["name"]] * 2
 
 
-def test_a_charm_from_a_file_is_refused_without_its_images():
+def test_local_charm_is_rejected_without_its_images():
     (rule,) = load("charm")["variable"]["resources"]["validation"]
     for name, each in CHARMCRAFT["resources"].items():
         assert f'"{name}"' in rule["condition"]
@@ -90,7 +90,7 @@ def test_a_charm_from_a_file_is_refused_without_its_images():
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_resources_have_only_what_the_providers_schema_has(module):
+def test_resources_match_the_providers_schema(module):
     for kind, resources in load(module)["resource"].items():
         for body in resources.values():
             schema = SCHEMA[kind]
@@ -103,7 +103,7 @@ def test_resources_have_only_what_the_providers_schema_has(module):
                 assert set(contents[0]) <= schema[name]
 
 
-def test_the_plan_reads_the_bundle_and_gives_the_module_what_it_takes():
+def test_plan_reads_the_bundle_and_sets_the_modules_inputs():
     plan = load("bundle")
     (path,) = re.findall(r'file\("\$\{path\.module\}/([^"]+)"\)', text("bundle"))
     assert (MODULES["bundle"] / path).resolve() == ROOT / "bundle.yaml"
@@ -120,18 +120,18 @@ def test_the_plan_reads_the_bundle_and_gives_the_module_what_it_takes():
     assert read == set(trainer) - {"charm", "trust"}
 
 
-def test_what_the_plan_refers_to_is_declared():
+def test_references_of_the_plan_are_declared():
     plan = load("bundle")
     assert set(re.findall(r"\blocal\.(\w+)", text("bundle"))) == set(plan["locals"])
     assert set(re.findall(r"\bmodule\.(\w+)", text("bundle"))) - {"}"} <= set(plan["module"])
 
 
-def test_both_want_the_same_provider():
+def test_both_modules_require_the_same_provider():
     versions = [(each / "versions.tf").read_text() for each in MODULES.values()]
     assert versions[0] == versions[1]
 
 
-def test_the_readme_tells_every_input():
+def test_readme_documents_every_input():
     told = re.findall(r"^\| `(\w+)`", (MODULES["charm"] / "README.md").read_text(), re.MULTILINE)
     assert told == sorted(INPUTS)
 
@@ -159,12 +159,12 @@ def copy(tmp_path):
     return tmp_path / "terraform"
 
 
-def test_its_format_is_terraforms(terraform):
+def test_files_have_terraforms_format(terraform):
     done = terraform(ROOT / "terraform", "fmt", "-check", "-diff", "-recursive")
     assert done.returncode == 0, done.stdout
 
 
-def test_the_plan_finds_in_the_bundle_what_is_there(terraform, copy):
+def test_bundle_lookups_of_the_plan_exist(terraform, copy):
     # GIVEN the plan's locals without the resources, which need the provider
     main = copy / "bundle" / "main.tf"
     (block,) = re.findall(r"^locals \{.*?^\}$", main.read_text(), re.DOTALL | re.MULTILINE)
@@ -184,7 +184,7 @@ def test_the_plan_finds_in_the_bundle_what_is_there(terraform, copy):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
-def test_terraform_finds_it_valid(terraform, copy, module, tmp_path, monkeypatch):
+def test_terraform_validates_the_modules(terraform, copy, module, tmp_path, monkeypatch):
     folder = copy / MODULES[module].relative_to(MODULES["charm"])
     provider = os.environ.get("JUJU_PROVIDER")
     if provider:
