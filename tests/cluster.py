@@ -52,18 +52,18 @@ def connect():
 def until(true, what, seconds=120):
     """What comes to be true of the cluster in time."""
     end = time.monotonic() + seconds
-    while not (found := true()):
+    while not (value := true()):
         assert time.monotonic() < end, f"{what} did not come within {seconds} s"
         time.sleep(0.5)
-    return found
+    return value
 
 
 @contextlib.contextmanager
 def editor(namespace, folder):
     """A profile's namespace; the kubeconfig, in JSON, of its account default-editor."""
     admin = connect()
-    for thing in load_all_yaml(EDITOR.format(namespace=namespace)):
-        admin.apply(thing)
+    for resource in load_all_yaml(EDITOR.format(namespace=namespace)):
+        admin.apply(resource)
     try:
         spec = TokenRequestSpec(audiences=[], expirationSeconds=3600)
         token = admin.create(

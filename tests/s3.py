@@ -82,16 +82,16 @@ class Unconditional:
                     if proxy.answer:
                         return self.say(proxy.answer, {}, b"<Error><Code>No</Code></Error>")
                     headers = resigned(self.command, headers, self.path, body)
-                answer = client.request(
+                response = client.request(
                     self.command, proxy.upstream + self.path, headers=headers, content=body
                 )
-                kept = {
+                kept_headers = {
                     name: text
-                    for name, text in answer.headers.items()
+                    for name, text in response.headers.items()
                     if name.lower() not in ("content-length", "transfer-encoding", "connection")
                     or (name.lower() == "content-length" and self.command == "HEAD")
                 }
-                return self.say(answer.status_code, kept, answer.content)
+                return self.say(response.status_code, kept_headers, response.content)
 
             def say(self, status, headers, content):
                 self.send_response_only(status)
@@ -111,11 +111,14 @@ class Unconditional:
         def resigned(method, headers, path, body):
             """The request's headers without conditions, signed anew for the host that the client named."""
             unsigned = {"authorization", "user-agent", "accept", "content-length", "x-amz-date"}
-            kept = {name: text for name, text in headers.items() if name not in _CONDITIONS}
-            signed = {name: text for name, text in kept.items() if name not in unsigned}
+            kept_headers = {name: text for name, text in headers.items() if name not in _CONDITIONS}
+            signed = {name: text for name, text in kept_headers.items() if name not in unsigned}
             request = AWSRequest(method, f"http://{headers['host']}{path}", signed, body)
             S3SigV4Auth(credentials, "s3", "us-east-1").add_auth(request)
-            return {**kept, **{name.lower(): text for name, text in request.headers.items()}}
+            return {
+                **kept_headers,
+                **{name.lower(): text for name, text in request.headers.items()},
+            }
 
         self._client = client
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -41,7 +41,7 @@ NEEDED = {
     "kubeflow-volumes": {"ingress", "dashboard-links"},
     "oidc-gatekeeper": {"dex-oidc-config", "ingress", "ingress-auth"},
     CHARMCRAFT["name"]: {
-        name for name, each in CHARMCRAFT["requires"].items() if not each.get("optional")
+        name for name, endpoint in CHARMCRAFT["requires"].items() if not endpoint.get("optional")
     },
 }
 
@@ -94,7 +94,7 @@ def metadata(bundle, application):
     declared = yaml.safe_load((path / "charmcraft.yaml").read_text())
     assert Path(charm).name == f"{declared['name']}_amd64.charm"
     return {
-        role: {name: each["interface"] for name, each in declared.get(role, {}).items()}
+        role: {name: endpoint["interface"] for name, endpoint in declared.get(role, {}).items()}
         for role in ("provides", "requires")
     }
 
@@ -118,7 +118,9 @@ def test_required_endpoints_are_related(bundle):
 
 
 def test_every_known_requirement_belongs_to_a_charm_in_the_bundle():
-    charms = {each["charm"] for each in merge("kserve", "cos")["applications"].values()}
+    charms = {
+        application["charm"] for application in merge("kserve", "cos")["applications"].values()
+    }
     assert set(NEEDED) - {CHARMCRAFT["name"]} <= charms
 
 
@@ -146,22 +148,24 @@ def test_options_of_local_charms_exist(bundle):
 
 def test_trainer_resources_match_its_metadata(bundle):
     assert bundle["applications"]["trainer"]["resources"] == {
-        name: each["upstream-source"] for name, each in CHARMCRAFT["resources"].items()
+        name: resource["upstream-source"] for name, resource in CHARMCRAFT["resources"].items()
     }
 
 
 @pytest.mark.parametrize("paper", ["README.md", "docs/how-to/deploy.md"])
 def test_local_charm_is_deployed_with_its_resources(paper):
     # Without --resource Juju refuses to deploy a charm that does not come from Charmhub.
-    told = (ROOT / paper).read_text()
-    for name, each in CHARMCRAFT["resources"].items():
-        assert f"--resource {name}={each['upstream-source']}" in told
+    text = (ROOT / paper).read_text()
+    for name, resource in CHARMCRAFT["resources"].items():
+        assert f"--resource {name}={resource['upstream-source']}" in text
 
 
 def test_charms_that_use_kubernetes_are_trusted(bundle):
     # `juju deploy --trust` of a bundle reaches only those that ask for it.
     without = {
-        name for name, each in bundle["applications"].items() if each.get("trust") is not True
+        name
+        for name, application in bundle["applications"].items()
+        if application.get("trust") is not True
     }
     assert without <= {"minio", "pipelines", "object-storage"}
 
@@ -199,8 +203,8 @@ def test_overlay_is_valid_for_juju(name):
 
 @pytest.mark.parametrize("name", sorted(OVERLAYS))
 def test_each_overlay_is_documented(name):
-    told = (ROOT / "docs" / "how-to" / "overlays.md").read_text()
-    assert f"--overlay ./overlays/{name}.yaml" in told
+    text = (ROOT / "docs" / "how-to" / "overlays.md").read_text()
+    assert f"--overlay ./overlays/{name}.yaml" in text
 
 
 @pytest.mark.parametrize(
@@ -234,7 +238,9 @@ def test_cos_overlay_relates_every_observability_endpoint(endpoint, collector):
 def test_juju_2_9_overlay_has_no_charmed_kubeflow():
     bundle = merge("juju-2.9")
     assert set(bundle["applications"]) == {"trainer", "pipelines", "object-storage"}
-    assert all(each["charm"].endswith(".charm") for each in bundle["applications"].values())
+    assert all(
+        application["charm"].endswith(".charm") for application in bundle["applications"].values()
+    )
 
 
 # Juju's own code ----------------------------------------------------------------------------------
@@ -271,9 +277,9 @@ def copy(tmp_path):
 @pytest.mark.parametrize("names", MERGES, ids=lambda names: "+".join(names) or "alone")
 def test_juju_verifies_the_bundle_and_merges_overlays_alike(juju, copy, names):
     paths = [copy / "bundle.yaml", *(copy / "overlays" / f"{name}.yaml" for name in names)]
-    done = subprocess.run([juju, *paths], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    theirs, ours = yaml.safe_load(done.stdout), merge(*names)
+    process = subprocess.run([juju, *paths], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    theirs, ours = yaml.safe_load(process.stdout), merge(*names)
     assert theirs["relations"] == ours["relations"]
     assert theirs.get("saas", {}) == ours["saas"]
     assert set(theirs["applications"]) == set(ours["applications"])
@@ -290,16 +296,16 @@ def test_juju_verifies_the_bundle_and_merges_overlays_alike(juju, copy, names):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("go"), reason="no Go, which Juju's code is built with")
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ("relations: [[trainer:kfp-api, nobody:kfp-api]]", "nobody"),
         ("saas: {trainer: {url: admin/cos.loki}}", "already exists with SAAS"),
         ("applications: {minio: {num_units: -1}}", "negative number of units"),
     ],
 )
-def test_juju_rejects_invalid_bundles(juju, copy, wrong, told):
+def test_juju_rejects_invalid_bundles(juju, copy, wrong, message):
     (copy / "wrong.yaml").write_text(wrong)
     words = [juju, copy / "bundle.yaml", copy / "wrong.yaml"]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert told in done.stderr
+    process = subprocess.run(words, capture_output=True, text=True)
+    assert process.returncode == 1
+    assert message in process.stderr

@@ -36,18 +36,18 @@ def keys(value, where=""):
     """Every path to a key in an object; what a run is given as parameters is anybody's."""
     if not isinstance(value, dict):
         return set()
-    found = set()
+    paths = set()
     for key, inner in value.items():
-        found.add(f"{where}{key}")
+        paths.add(f"{where}{key}")
         if key != "parameters":
-            found |= keys(inner, f"{where}{key}.")
-    return found
+            paths |= keys(inner, f"{where}{key}.")
+    return paths
 
 
 def operations(query):
     """Which operation a filter applies to which key."""
     predicates = json.loads(query.get("filter", "{}")).get("predicates", [])
-    return {(each["operation"], each["key"]) for each in predicates}
+    return {(predicate["operation"], predicate["key"]) for predicate in predicates}
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +85,9 @@ def test_every_call_of_the_client_is_tried():
 def test_every_call_sends_only_recorded_or_documented_fields(httpserver, accepted, call, namespace):
     # GIVEN a server that answers anything with any object
     lists = {"pipeline_versions", "experiments", "runs", "recurringRuns"}
-    answer = json.dumps({**ROW, **{name: [ROW] for name in lists}})
+    response = json.dumps({**ROW, **{name: [ROW] for name in lists}})
     httpserver.expect_request(re.compile(".*")).respond_with_handler(
-        lambda _: Response(answer, content_type="application/json")
+        lambda _: Response(response, content_type="application/json")
     )
     # WHEN the client calls
     with Client(httpserver.url_for("").rstrip("/"), namespace=namespace) as client:

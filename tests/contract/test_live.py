@@ -76,11 +76,11 @@ class Server:
         return email.utils.parsedate_to_datetime(self.get("/healthz").headers["date"])
 
     def post(self, path, body):
-        answer = self.http.post(path, json=body)
-        if answer.status_code == 200 and ":" not in path:
+        response = self.http.post(path, json=body)
+        if response.status_code == 200 and ":" not in path:
             kind = path.strip("/")
-            self.made.append(f"{path}/{answer.json()[kind_id(kind)]}")
-        return answer
+            self.made.append(f"{path}/{response.json()[kind_id(kind)]}")
+        return response
 
     def listed(self, path, field, *, filters=(), **query):
         """The objects of one page: filters are (key, operation, value)."""
@@ -89,9 +89,9 @@ class Server:
             for key, operation, value in filters
         ]
         said = {"filter": json.dumps({"predicates": predicates})} if predicates else {}
-        answer = self.get(path, **said, **query)
-        assert answer.status_code == 200, answer.text
-        return answer.json().get(field, [])
+        response = self.get(path, **said, **query)
+        assert response.status_code == 200, response.text
+        return response.json().get(field, [])
 
     def clean(self):
         """Delete what was made, runs first: without their experiment they are beyond reach."""
@@ -105,8 +105,8 @@ class Server:
             if path.startswith("/pipelines/"):  # servers before 2.15 know no cascade=true
                 for version in self.get(f"{path}/versions").json().get("pipeline_versions", []):
                     self.http.delete(f"{path}/versions/{version['pipeline_version_id']}")
-            answer = self.http.delete(path)
-            assert answer.status_code in (200, 404), f"{path}: {answer.text}"
+            response = self.http.delete(path)
+            assert response.status_code in (200, 404), f"{path}: {response.text}"
         self.http.close()
 
 
@@ -213,23 +213,23 @@ def submit(server, home, name, parameters=None):
     return server.post("/runs", body(home, name, parameters))
 
 
-def code(answer):
+def code(response):
     """An error of the API proper: its HTTP status and its own code, with the form checked."""
-    said = answer.json()
-    assert isinstance(said["message"], str)
-    assert said["message"]
-    for detail in said.get("details", []):
-        assert detail["code"] == said["code"]
-    return answer.status_code, said["code"]
+    document = response.json()
+    assert isinstance(document["message"], str)
+    assert document["message"]
+    for detail in document.get("details", []):
+        assert detail["code"] == document["code"]
+    return response.status_code, document["code"]
 
 
 # Names --------------------------------------------------------------------------------------
 
 
 def test_server_is_healthy(server):
-    said = server.get("/healthz")
-    assert said.status_code == 200
-    assert isinstance(said.json()["multi_user"], bool)
+    document = server.get("/healthz")
+    assert document.status_code == 200
+    assert isinstance(document.json()["multi_user"], bool)
 
 
 def test_duplicate_name_is_a_conflict_except_for_runs(server, home, package, runs):
@@ -272,36 +272,36 @@ def in_experiment(home):
 
 def test_lists_are_sorted_both_ways(server, home, runs):
     names = [run["run_id"] for run in runs]
-    for order, wanted in (("created_at desc", names[::-1]), ("created_at asc", names)):
-        found = server.listed(
+    for order, expected in (("created_at desc", names[::-1]), ("created_at asc", names)):
+        found_runs = server.listed(
             "/runs", "runs", sort_by=order, page_size=100, **in_experiment(home), **server.scope
         )
-        assert [each["run_id"] for each in found if each["run_id"] in names] == wanted
+        assert [run["run_id"] for run in found_runs if run["run_id"] in names] == expected
     with server.client() as client:
         newest = client.list_runs(home[1].experiment_id, limit=2)
     assert newest[0].created_at >= newest[1].created_at
 
 
 def test_pages_list_everything_once(server, home, runs):
-    seen, token, totals = [], "", set()
+    run_ids, token, totals = [], "", set()
     for _ in range(20):
         page = server.get(
             "/runs", page_size=2, page_token=token, **in_experiment(home), **server.scope
         ).json()
-        seen += [each["run_id"] for each in page["runs"]]
+        run_ids += [run["run_id"] for run in page["runs"]]
         totals.add(page["total_size"])
         token = page.get("next_page_token", "")
         if not token:
             break
-    assert len(seen) == len(set(seen))
-    assert {run["run_id"] for run in runs} <= set(seen)
-    assert totals == {len(seen)}
+    assert len(run_ids) == len(set(run_ids))
+    assert {run["run_id"] for run in runs} <= set(run_ids)
+    assert totals == {len(run_ids)}
 
 
 def test_filters_match_names_or_substrings_and_exclude_archived(server, home, runs):
     listed = lambda *filters: {  # noqa: E731
-        each["run_id"]
-        for each in server.listed(
+        row["run_id"]
+        for row in server.listed(
             "/runs", "runs", filters=filters, page_size=50, **in_experiment(home), **server.scope
         )
     }
@@ -352,8 +352,8 @@ def test_empty_list_is_an_object_with_at_most_its_size(server, home):
     ids=lambda query: next(iter(query.items()))[1][:60],
 )
 def test_invalid_list_request_is_rejected(server, home, query):
-    answer = server.get("/runs", **{**in_experiment(home), **server.scope, **query})
-    assert code(answer) == (400, 3)
+    response = server.get("/runs", **{**in_experiment(home), **server.scope, **query})
+    assert code(response) == (400, 3)
 
 
 # Runs ---------------------------------------------------------------------------------------
@@ -364,9 +364,9 @@ def test_run_has_the_requested_fields(server, home, runs):
     # Right after it was submitted a run's state is RUNTIME_STATE_UNSPECIFIED at times.
     eventually(lambda: server.get(path).json()["state"] in ACTIVE)
     run = server.get(path).json()
-    asked = body(home, "run 0")
+    request = body(home, "run 0")
     for key in ("display_name", "experiment_id", "pipeline_version_reference", "runtime_config"):
-        assert run[key] == asked[key]
+        assert run[key] == request[key]
     assert run["finished_at"].startswith("1970-")
     assert run["state_history"][0]["state"] in {"PENDING", "RUNTIME_STATE_UNSPECIFIED"}
     with server.client() as client:
@@ -439,18 +439,22 @@ def test_recurring_run_is_disabled_enabled_and_deleted(server, home):
             enabled=False,
         )
         server.made.append(f"/recurringruns/{made.recurring_run_id}")
-        ask = lambda: client.list_recurring_runs(  # noqa: E731
+        list_recurring_runs = lambda: client.list_recurring_runs(  # noqa: E731
             experiment.experiment_id, name_contains="schedule"
         )
-        assert ask() == [made]
+        assert list_recurring_runs() == [made]
         assert not made.enabled
         client.enable_recurring_run(made.recurring_run_id)
-        eventually(lambda: [each.enabled for each in ask()] == [True])
+        eventually(
+            lambda: [recurring_run.enabled for recurring_run in list_recurring_runs()] == [True]
+        )
         client.disable_recurring_run(made.recurring_run_id)
         # The controller may report once more what was before.
-        eventually(lambda: [each.enabled for each in ask()] == [False])
+        eventually(
+            lambda: [recurring_run.enabled for recurring_run in list_recurring_runs()] == [False]
+        )
         client.delete_recurring_run(made.recurring_run_id)
-        assert ask() == []
+        assert list_recurring_runs() == []
         for call in (
             client.enable_recurring_run,
             client.disable_recurring_run,
@@ -471,11 +475,11 @@ def test_runs_are_filtered_by_recurring_run_and_state(server, home, runs):
 
 
 def test_recurring_run_has_the_recorded_form(server, home):
-    said = server.post("/recurringruns", recurring(home, "form", no_catchup=True)).json()
-    assert said["max_concurrency"] == "1"
-    assert said["status"] == "DISABLED"
-    assert said["no_catchup"] is True
-    assert said["trigger"] == {"cron_schedule": {"cron": "0 0 3 1 1 *"}}
+    recurring_run = server.post("/recurringruns", recurring(home, "form", no_catchup=True)).json()
+    assert recurring_run["max_concurrency"] == "1"
+    assert recurring_run["status"] == "DISABLED"
+    assert recurring_run["no_catchup"] is True
+    assert recurring_run["trigger"] == {"cron_schedule": {"cron": "0 0 3 1 1 *"}}
 
 
 @pytest.mark.parametrize(
@@ -513,8 +517,8 @@ def test_invalid_bodies_are_rejected(server, home):
         "nonsense",
         "[]",
     ):
-        answer = send(content)
-        assert code(answer) == (400, 3), content
+        response = send(content)
+        assert code(response) == (400, 3), content
 
 
 def test_unknown_paths_and_methods_are_rejected(server):
@@ -525,16 +529,16 @@ def test_unknown_paths_and_methods_are_rejected(server):
 
 def test_invalid_upload_is_rejected_in_the_uploads_error_form(server, home):
     version, _ = home
-    answer = server.http.post(
+    response = server.http.post(
         "/pipelines/upload_version",
         params={"name": "broken", "pipelineid": version.pipeline_id},
         files={"uploadfile": ("pipeline.yaml", b"no: pipeline\n")},
     )
-    assert answer.status_code in (400, 500)
-    assert answer.json()["error_message"]
+    assert response.status_code in (400, 500)
+    assert response.json()["error_message"]
     with server.client() as client, pytest.raises(kfp_ops.ApiError) as caught:
         client.upload_version(version.pipeline_id, "broken", "no: pipeline\n")
-    assert caught.value.message == " ".join(answer.json()["error_message"].split())[:300]
+    assert caught.value.message == " ".join(response.json()["error_message"].split())[:300]
 
 
 def test_pipeline_with_versions_is_not_deleted(server, home):
@@ -556,7 +560,7 @@ def test_multi_user_server_requires_user_and_namespace(server):
 def test_repeated_reconciling_makes_one_run(server, package):
     name = f"{server.word}-wish"
     spec = PipelineSpec.load(package)
-    wanted = DesiredState(
+    desired = DesiredState(
         pipeline=name,
         spec=spec,
         experiment=name,
@@ -564,13 +568,13 @@ def test_repeated_reconciling_makes_one_run(server, package):
     )
     with server.client() as client:
         for _ in range(3):
-            seen = kfp_ops.observe(client, wanted)
-            seen = kfp_ops.apply(client, wanted, seen, kfp_ops.plan(wanted, seen))
-        found = client.list_runs(seen.experiment.experiment_id, limit=10)
+            observed = kfp_ops.observe(client, desired)
+            observed = kfp_ops.apply(client, desired, observed, kfp_ops.plan(desired, observed))
+        listed = client.list_runs(observed.experiment.experiment_id, limit=10)
         pipeline = client.find_pipeline(name)
     server.made += [
         f"/pipelines/{pipeline.pipeline_id}",
-        f"/experiments/{seen.experiment.experiment_id}",
-        *(f"/runs/{run.run_id}" for run in found),
+        f"/experiments/{observed.experiment.experiment_id}",
+        *(f"/runs/{run.run_id}" for run in listed),
     ]
-    assert [run.display_name for run in found] == ["config-1"]
+    assert [run.display_name for run in listed] == ["config-1"]

@@ -82,9 +82,13 @@ def test_every_recorded_exchange_has_the_same_response(path, folder):
 
 
 def test_every_accepted_difference_still_exists(folder):
-    found = [(path.stem, each) for path in TRANSCRIPTS for each in differences(path, folder)]
+    found_differences = [
+        (path.stem, difference) for path in TRANSCRIPTS for difference in differences(path, folder)
+    ]
     stale = [
-        entry for entry in ACCEPTED if not any(covers(entry, name, each) for name, each in found)
+        entry
+        for entry in ACCEPTED
+        if not any(covers(entry, name, each) for name, each in found_differences)
     ]
     assert not stale
 
@@ -93,7 +97,11 @@ def test_every_recorded_endpoint_returns_its_status(folder):
     # GIVEN every endpoint of the record, by method and pattern of its path
     recorded, answered = set(), set()
     for path in TRANSCRIPTS:
-        wrong = {each.exchange for each in differences(path, folder) if each.where == "status"}
+        wrong = {
+            difference.exchange
+            for difference in differences(path, folder)
+            if difference.where == "status"
+        }
         for number, exchange in enumerate(json.loads(path.read_text())["exchanges"]):
             endpoint = template(exchange["request"])
             recorded.add(endpoint)
@@ -107,8 +115,8 @@ def test_every_recorded_endpoint_returns_its_status(folder):
 def test_unknown_exchange_is_a_difference_and_the_others_are_replayed(tmp_path):
     # GIVEN a transcript with exchanges of forms that the replay does not know, and one that it does
     health = {"method": "GET", "path": "/apis/v2beta1/healthz", "query": {}, "headers": {}}
-    answer = {"status": 404, "headers": {"content-type": "application/json"}, "json": {}}
-    known = {"request": health, "response": answer}
+    response = {"status": 404, "headers": {"content-type": "application/json"}, "json": {}}
+    known = {"request": health, "response": response}
     exchanges = [
         {},
         {"request": {"method": "GRPC"}, "response": {}},
@@ -118,16 +126,16 @@ def test_unknown_exchange_is_a_difference_and_the_others_are_replayed(tmp_path):
     path = tmp_path / "unknown.json"
     path.write_text(json.dumps({"exchanges": exchanges}))
     # WHEN it is replayed
-    found = differences(path, tmp_path)
+    found_differences = differences(path, tmp_path)
     # THEN each is told by its number, with the reason
-    assert [(each.exchange, each.where) for each in found] == [
+    assert [(difference.exchange, difference.where) for difference in found_differences] == [
         (0, "exchange"),
         (1, "exchange"),
         (2, "exchange"),
         (3, "status"),
     ]
-    assert "cannot be replayed: KeyError: 'response'" in str(found[0])
-    assert "nobody has said what token 'somebody' has" in str(found[2])
+    assert "cannot be replayed: KeyError: 'response'" in str(found_differences[0])
+    assert "nobody has said what token 'somebody' has" in str(found_differences[2])
 
 
 def test_replay_reports_differences(tmp_path):
@@ -145,7 +153,7 @@ def test_replay_reports_differences(tmp_path):
         ]}"""
     )
     # WHEN it is replayed
-    found = {each.where for each in differences(path, tmp_path)}
+    places = {difference.where for difference in differences(path, tmp_path)}
     # THEN each is seen, and ids and times are not
-    assert {"status", "content-type", "display_name", "colour", "storage_state"} <= found
-    assert not {"experiment_id", "created_at"} & found
+    assert {"status", "content-type", "display_name", "colour", "storage_state"} <= places
+    assert not {"experiment_id", "created_at"} & places

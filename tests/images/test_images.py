@@ -18,8 +18,8 @@ PIPELINES = sorted((ROOT / "src" / "pipelines").glob("*.yaml"))
 def listed():
     """What `make images` prints: the images with their reasons, and the commands."""
     words = [sys.executable, ROOT / "scripts" / "list_images.py", ROOT / "overlays" / "cos.yaml"]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
+    process = subprocess.run(words, capture_output=True, text=True, check=True)
+    lines = process.stdout.splitlines()
     images = dict(line.split("  # ") for line in lines if not line.startswith("#"))
     return images, [line.removeprefix("# ") for line in lines if line.startswith("#")]
 
@@ -35,7 +35,7 @@ def test_every_image_of_the_charm_and_of_the_pipelines_is_listed(listed):
         # The driver's own steps, such as CreatePVC, run in no image.
         if not image.startswith("argostub/")
     }
-    used |= {each["upstream-source"] for each in CHARMCRAFT["resources"].values()}
+    used |= {resource["upstream-source"] for resource in CHARMCRAFT["resources"].values()}
     assert used
     assert used <= set(images)
 
@@ -87,12 +87,12 @@ def test_installed_packages_are_pinned_by_hash(folder):
     assert "--require-hashes" in installs[0]
     assert "--no-deps" in installs[0]
     # The context has what is copied, and a build without a dataset needs no file of one.
-    shown = (ROOT / ".dockerignore").read_text().splitlines()
-    assert shown[0] == "*"
+    patterns = (ROOT / ".dockerignore").read_text().splitlines()
+    assert patterns[0] == "*"
     modules = (ROOT / "sandbox").rglob("*.py")
     code = {f"!{module.parent.relative_to(ROOT)}/*.py" for module in modules}
     bundle = "!src/pipelines/code.tar"
-    assert {"!build/*.txt", *code, bundle, "!*-ubyte.gz"} == set(shown[1:])
+    assert {"!build/*.txt", *code, bundle, "!*-ubyte.gz"} == set(patterns[1:])
     assert text.strip().splitlines()[-1].startswith(("FROM training", "ENTRYPOINT"))
 
 
@@ -101,14 +101,14 @@ def test_sandbox_pod_uses_valid_arguments():
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     # GIVEN the program's own words for its options
     words = [sys.executable, "-m", "sandbox", "--help"]
-    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    help_text = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     # THEN the keys come from a Secret by the names that it reads
     for variable in container["env"]:
-        assert variable["name"] in told
+        assert variable["name"] in help_text
         assert set(variable["valueFrom"]) == {"secretKeyRef"}
     entry = re.search(r"ENTRYPOINT (\[.*\])", dockerfile("sandbox")).group(1)
     options = [word for word in yaml.safe_load(entry) if word.startswith("--")]
-    assert all(option in told for option in options)
+    assert all(option in help_text for option in options)
     # AND the ports are those that it listens on, which the image and the service tell too
     ports = [port["containerPort"] for port in container["ports"]]
     assert ports == [port["port"] for port in service["spec"]["ports"]] == [8888, 9000]
@@ -118,7 +118,7 @@ def test_sandbox_pod_uses_valid_arguments():
 
 def test_documented_images_match_the_list(listed):
     images, _ = listed
-    told = (ROOT / "docs" / "how-to" / "air-gap.md").read_text()
-    named = re.findall(r"registry\.example\.com/((?:charmedkubeflow|prom)/\S+:\S+)", told)
+    text = (ROOT / "docs" / "how-to" / "air-gap.md").read_text()
+    named = re.findall(r"registry\.example\.com/((?:charmedkubeflow|prom)/\S+:\S+)", text)
     assert len(named) == 4
-    assert {f"docker.io/{each}" for each in named} <= set(images)
+    assert {f"docker.io/{name}" for name in named} <= set(images)

@@ -47,13 +47,13 @@ def pod():
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
         created = kubectl("apply", "--filename", "-", text=json.dumps(body))
         assert created.returncode == 0, created.stderr
-        ended = "--for=jsonpath={.status.containerStatuses[0].state.terminated}"
-        waited = kubectl("wait", f"pod/{name}", ended, "--timeout=240s")
+        terminated = "--for=jsonpath={.status.containerStatuses[0].state.terminated}"
+        waited = kubectl("wait", f"pod/{name}", terminated, "--timeout=240s")
         log = kubectl("logs", name).stdout
         assert waited.returncode == 0, waited.stderr + log
         # The phase follows what its containers do.
-        done = kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded")
-        return done.returncode == 0, log
+        process = kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded")
+        return process.returncode == 0, log
 
     yield run
     kubectl("delete", "pod", name, "--grace-period=0", "--force")

@@ -64,7 +64,7 @@ def kit(request):
 
 
 @pytest.fixture(scope="module")
-def there(request, kit):
+def deployed(request, kit):
     option = request.config.getoption
     words = {"kubectl": option("--kubectl").split(), "poll": option("--poll")}
     if option("--driver") == "pytest-operator":
@@ -96,10 +96,10 @@ def _in(client):
         # jubilant's own `cli` takes no timeout.
         model = [] if words[0] == "version" else ["--model", client.model]
         command = [client.cli_binary, words[0], *model, *words[1:]]
-        done = subprocess.run(
+        process = subprocess.run(
             command, check=True, capture_output=True, text=True, timeout=60 * minutes
         )
-        return done.stdout
+        return process.stdout
 
     return juju
 

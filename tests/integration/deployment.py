@@ -103,13 +103,13 @@ class CommandLine:
         verb = "run-action" if self._major < 3 else "run"
         try:
             words = verb, unit, action, *pairs, "--wait=90m", "--format=json"
-            said = self._juju(*words, minutes=95)
+            output = self._juju(*words, minutes=95)
         except subprocess.CalledProcessError as error:
             # From Juju 3 on the client fails when the action does, and says why on its output.
             if not (error.stdout or "").startswith("{"):
                 raise
-            said = error.stdout
-        (task,) = json.loads(said).values()
+            output = error.stdout
+        (task,) = json.loads(output).values()
         if task["status"] != "completed":
             raise ActionFailedError(task.get("message") or task["status"])
         return task.get("results") or {}
@@ -152,18 +152,18 @@ class CommandLine:
         self._juju("refresh", app, "--path", str(charm.resolve()), *_resources(resources))
 
     def remove(self, app):
-        asked = [] if self._major < 3 else ["--no-prompt"]
-        self._juju("remove-application", app, *asked)
+        options = [] if self._major < 3 else ["--no-prompt"]
+        self._juju("remove-application", app, *options)
 
     def _application(self, app: str) -> dict[str, Any]:
         return json.loads(self._juju("status", "--format=json"))["applications"].get(app) or {}
 
     def _pods(self, verb: str, unit: str, *words: str) -> str:
         command = [*self._kubectl, verb, "pod", unit.replace("/", "-"), "--namespace", self._model]
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, *words], check=True, stdout=subprocess.PIPE, text=True, timeout=300
         )
-        return done.stdout
+        return process.stdout
 
 
 def _word(value: object) -> str:

@@ -23,79 +23,79 @@ class Kit:
     bundle: Path | None = None
 
 
-def runs(there):
+def runs(deployed):
     """The ids of the trainer's runs."""
-    said = there.run_action(leader(there), "list-runs", limit=100)
-    return {line.split()[-1] for line in said.get("runs", "").splitlines()}
+    results = deployed.run_action(leader(deployed), "list-runs", limit=100)
+    return {line.split()[-1] for line in results.get("runs", "").splitlines()}
 
 
-def leader(there):
-    (name,) = [unit.name for unit in there.units(APP) if unit.leader]
+def leader(deployed):
+    (name,) = [unit.name for unit in deployed.units(APP) if unit.leader]
     return name
 
 
-def settled(there, units=1):
+def settled(deployed, units=1):
     """Whether so many units are active and idle, one leads, and the newest run has SUCCEEDED."""
-    found = there.units(APP)
+    found = deployed.units(APP)
     return (
         len(found) == units
         and all(unit.status == "active" and unit.idle for unit in found)
         and sum(unit.leader for unit in found) == 1
-        and there.run_action(leader(there), "get-run")["state"] == "SUCCEEDED"
+        and deployed.run_action(leader(deployed), "get-run")["state"] == "SUCCEEDED"
     )
 
 
-def is_deployed(there, kit):
+def is_deployed(deployed, kit):
     if kit.bundle:
-        there.deploy_bundle(kit.bundle)
+        deployed.deploy_bundle(kit.bundle)
     else:
         for app, charm in kit.stand_ins.items():
-            there.deploy(charm, app, config=kit.options[app])
-        there.deploy(kit.trainer, APP, config={"profile": ""}, resources=RESOURCES, trust=True)
+            deployed.deploy(charm, app, config=kit.options[app])
+        deployed.deploy(kit.trainer, APP, config={"profile": ""}, resources=RESOURCES, trust=True)
         for app in kit.stand_ins:
-            there.integrate(f"{APP}:{app}", f"{app}:{app}")
-    there.wait(lambda: settled(there), 90 if kit.bundle else 30)
+            deployed.integrate(f"{APP}:{app}", f"{app}:{app}")
+    deployed.wait(lambda: settled(deployed), 90 if kit.bundle else 30)
 
 
-def trains_when_asked(there):
-    before = runs(there)
-    said = there.run_action(leader(there), "train", wait=True, epochs=1)
-    assert said["state"] == "SUCCEEDED"
-    assert runs(there) - before == {said["run-id"]}
+def trains_when_asked(deployed):
+    before = runs(deployed)
+    results = deployed.run_action(leader(deployed), "train", wait=True, epochs=1)
+    assert results["state"] == "SUCCEEDED"
+    assert runs(deployed) - before == {results["run-id"]}
 
 
-def a_change_is_one_run(there):
-    before = runs(there)
-    there.configure(APP, seed=43)
-    there.wait(lambda: len(runs(there) - before) >= 1, 10)
-    there.wait(lambda: settled(there), 30)
-    assert len(runs(there) - before) == 1
+def a_change_is_one_run(deployed):
+    before = runs(deployed)
+    deployed.configure(APP, seed=43)
+    deployed.wait(lambda: len(runs(deployed) - before) >= 1, 10)
+    deployed.wait(lambda: settled(deployed), 30)
+    assert len(runs(deployed) - before) == 1
 
 
-def one_of_two_leads(there):
-    before = runs(there)
-    there.scale(APP, 2)
-    there.wait(lambda: settled(there, 2), 15)
-    assert runs(there) == before
+def one_of_two_leads(deployed):
+    before = runs(deployed)
+    deployed.scale(APP, 2)
+    deployed.wait(lambda: settled(deployed, 2), 15)
+    assert runs(deployed) == before
 
 
-def the_leaders_pod_may_die(there):
-    before = runs(there)
-    killed = leader(there)
-    pod = there.pod(killed)
-    there.kill(killed)
+def the_leaders_pod_may_die(deployed):
+    before = runs(deployed)
+    killed = leader(deployed)
+    pod = deployed.pod(killed)
+    deployed.kill(killed)
     # The status is the old one until Juju sees that the pod has gone.
-    there.wait(lambda: there.pod(killed) not in ("", pod) and settled(there, 2), 15)
-    assert runs(there) == before
+    deployed.wait(lambda: deployed.pod(killed) not in ("", pod) and settled(deployed, 2), 15)
+    assert runs(deployed) == before
 
 
-def a_refresh_trains_nothing(there, kit):
-    before, revision = runs(there), there.revision(APP)
-    there.refresh(APP, kit.trainer, RESOURCES)
-    there.wait(lambda: there.revision(APP) != revision and settled(there, 2), 15)
-    assert runs(there) == before
+def a_refresh_trains_nothing(deployed, kit):
+    before, revision = runs(deployed), deployed.revision(APP)
+    deployed.refresh(APP, kit.trainer, RESOURCES)
+    deployed.wait(lambda: deployed.revision(APP) != revision and settled(deployed, 2), 15)
+    assert runs(deployed) == before
 
 
-def is_removed(there):
-    there.remove(APP)
-    there.wait(lambda: not there.units(APP), 15)
+def is_removed(deployed):
+    deployed.remove(APP)
+    deployed.wait(lambda: not deployed.units(APP), 15)

@@ -46,14 +46,14 @@ def client(proxy):
         yield client
 
 
-def wanted(**more):
+def desired(**more):
     spec = PipelineSpec.load(ROOT / "examples/digits/src/pipelines/digits.yaml")
     return DesiredState(pipeline="p", spec=spec, experiment="e", **more)
 
 
 def carried_out(client, what):
-    seen = observe(client, what)
-    return apply(client, what, seen, plan(what, seen))
+    observed = observe(client, what)
+    return apply(client, what, observed, plan(what, observed))
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
@@ -63,12 +63,12 @@ def test_gateway_error_is_checked_against_the_server(proxy, client, status):
         status if (moment, method) == ("after", "POST") else None
     )
     # WHEN all is asked for, THEN it is there, once
-    done = carried_out(client, wanted(runs=(ONE,), schedule=NIGHTLY))
+    done = carried_out(client, desired(runs=(ONE,), schedule=NIGHTLY))
     assert done.runs["one"].display_name == "one"
-    there = observe(client, wanted(runs=(ONE,), schedule=NIGHTLY))
-    assert there.runs["one"].run_id == done.runs["one"].run_id
-    assert there.schedules == done.schedules
-    assert len(client.list_runs(there.experiment.experiment_id, limit=9)) == 1
+    observed = observe(client, desired(runs=(ONE,), schedule=NIGHTLY))
+    assert observed.runs["one"].run_id == done.runs["one"].run_id
+    assert observed.schedules == done.schedules
+    assert len(client.list_runs(observed.experiment.experiment_id, limit=9)) == 1
 
 
 def test_failed_change_raises_the_servers_error(proxy, client):
@@ -76,7 +76,7 @@ def test_failed_change_raises_the_servers_error(proxy, client):
         500 if (moment, method) == ("before", "POST") else None
     )
     with pytest.raises(ApplyError) as raised:
-        carried_out(client, wanted(runs=(ONE,)))
+        carried_out(client, desired(runs=(ONE,)))
     assert isinstance(raised.value.error, ServerError)
     assert str(raised.value) == str(raised.value.error)
     assert raised.value.observed.runs == {}
@@ -84,8 +84,8 @@ def test_failed_change_raises_the_servers_error(proxy, client):
 
 def submit_twice(proxy, client, request):
     """Two leaders, of which neither saw the other's run; returns it, the older first."""
-    what = wanted(runs=(request,))
-    carried_out(client, wanted(schedule=NIGHTLY))
+    what = desired(runs=(request,))
+    carried_out(client, desired(schedule=NIGHTLY))
     unseen = observe(client, what)
     return [apply(client, what, unseen, plan(what, unseen)).runs[request.name] for _ in range(2)]
 
@@ -97,24 +97,24 @@ def test_duplicate_run_is_terminated_and_the_other_returned(proxy, client, reque
     # GIVEN one wish that was submitted twice
     submit_twice(proxy, client, request_)
     # WHEN an event comes, and another
-    done = carried_out(client, wanted(runs=(request_,)))
-    again = observe(client, wanted(runs=(request_,)))
+    observed = carried_out(client, desired(runs=(request_,)))
+    again = observe(client, desired(runs=(request_,)))
     # THEN one run goes on, and it is the one that is told
-    named = client.find_runs(done.experiment.experiment_id, request_.name)
+    named = client.find_runs(observed.experiment.experiment_id, request_.name)
     assert sorted(run.state for run in named) == [RunState.CANCELING, RunState.PENDING]
     (stays,) = (run for run in named if run.state is RunState.PENDING)
-    assert done.runs[request_.name].run_id == done.latest.run_id == stays.run_id
+    assert observed.runs[request_.name].run_id == observed.latest.run_id == stays.run_id
     assert again.runs[request_.name].run_id == again.latest.run_id == stays.run_id
-    assert plan(wanted(runs=(request_,)), again) == []
+    assert plan(desired(runs=(request_,)), again) == []
 
 
 def test_search_for_duplicates_needs_no_extra_call(proxy, client):
     def calls():
         before = len(proxy.requests)
-        observe(client, wanted(runs=(ONE,)))
+        observe(client, desired(runs=(ONE,)))
         return len(proxy.requests) - before
 
-    carried_out(client, wanted(runs=(ONE,)))
+    carried_out(client, desired(runs=(ONE,)))
     settled = calls()
     submit_twice(proxy, client, ONE)
     assert calls() == settled
@@ -128,13 +128,13 @@ def overdue(client, after):
     deadline = datetime.datetime.now(datetime.timezone.utc) + after
     return [
         run.run_id
-        for run in observe(client, wanted(runs=(ONE,), started_before=deadline)).timed_out
+        for run in observe(client, desired(runs=(ONE,), started_before=deadline)).timed_out
     ]
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
 def test_running_or_pending_run_is_timed_out(client, sandbox, state):
-    run = carried_out(client, wanted(runs=(ONE,))).runs["one"]
+    run = carried_out(client, desired(runs=(ONE,))).runs["one"]
     sandbox.set_run_state(run.run_id, state)
     assert overdue(client, -AN_HOUR) == []
     assert overdue(client, AN_HOUR) == [run.run_id]
@@ -142,7 +142,7 @@ def test_running_or_pending_run_is_timed_out(client, sandbox, state):
 
 @pytest.mark.parametrize("state", ["CANCELING", "SUCCEEDED", "FAILED"])
 def test_ending_or_ended_run_is_not_timed_out(client, sandbox, state):
-    run = carried_out(client, wanted(runs=(ONE,))).runs["one"]
+    run = carried_out(client, desired(runs=(ONE,))).runs["one"]
     sandbox.set_run_state(run.run_id, state)
     assert overdue(client, AN_HOUR) == []
 
@@ -164,8 +164,8 @@ def test_retried_run_restarts_its_timeout(client, httpserver):
     retried = datetime.datetime(2026, 11, 24, 2, 5, 13, tzinfo=datetime.timezone.utc)
     with Client(httpserver.url_for("/")) as client:
         for deadline, number in ((retried, 0), (retried + datetime.timedelta(seconds=1), 1)):
-            seen = observe(client, wanted(runs=(ONE,), started_before=deadline))
-            assert len(seen.timed_out) == number
+            observed = observe(client, desired(runs=(ONE,), started_before=deadline))
+            assert len(observed.timed_out) == number
 
 
 def test_submitted_run_is_in_the_error_of_a_later_change(proxy, client):
@@ -175,7 +175,7 @@ def test_submitted_run_is_in_the_error_of_a_later_change(proxy, client):
     )
     # WHEN both are asked for, THEN the run is known all the same
     with pytest.raises(ApplyError) as raised:
-        carried_out(client, wanted(runs=(ONE,), schedule=NIGHTLY))
+        carried_out(client, desired(runs=(ONE,), schedule=NIGHTLY))
     submitted = raised.value.observed.runs["one"]
     assert client.get_run(submitted.run_id).display_name == "one"
 
@@ -186,12 +186,14 @@ def test_submitted_run_is_in_the_error_of_a_later_change(proxy, client):
 @pytest.fixture
 def firing(client, sandbox):
     """A schedule whose time has come, and the run of it that goes on."""
-    done = carried_out(client, wanted(schedule=dataclasses.replace(NIGHTLY, name="schedule-o")))
-    (schedule,) = done.schedules
+    observed = carried_out(
+        client, desired(schedule=dataclasses.replace(NIGHTLY, name="schedule-o"))
+    )
+    (schedule,) = observed.schedules
     now = datetime.datetime.now(datetime.timezone.utc)
     sandbox.pass_time(now)  # the server sees the schedule, and later that it is due
     sandbox.pass_time(now + datetime.timedelta(days=2))
-    (run,) = client.list_runs(done.experiment.experiment_id)
+    (run,) = client.list_runs(observed.experiment.experiment_id)
     assert run.recurring_run_id == schedule.recurring_run_id
     return schedule, run
 
@@ -199,27 +201,27 @@ def firing(client, sandbox):
 def test_old_schedule_is_disabled_until_its_run_ends(client, sandbox, firing):
     _, run = firing
     # WHEN another is wanted while a run of the old one goes on
-    seen = carried_out(client, wanted(schedule=NIGHTLY))
+    observed = carried_out(client, desired(schedule=NIGHTLY))
     # THEN the old one is kept, disabled, for as long
     enabled = {NIGHTLY.name: True, "schedule-o": False}
-    assert {each.display_name: each.enabled for each in seen.schedules} == enabled
-    settled = observe(client, wanted(schedule=NIGHTLY))
-    assert {each.display_name: each.enabled for each in settled.schedules} == enabled
-    assert plan(wanted(schedule=NIGHTLY), settled) == []
+    assert {schedule.display_name: schedule.enabled for schedule in observed.schedules} == enabled
+    settled = observe(client, desired(schedule=NIGHTLY))
+    assert {schedule.display_name: schedule.enabled for schedule in settled.schedules} == enabled
+    assert plan(desired(schedule=NIGHTLY), settled) == []
     # AND goes with the next event after that
     sandbox.set_run_state(run.run_id, "SUCCEEDED")
-    (left,) = carried_out(client, wanted(schedule=NIGHTLY)).schedules
+    (left,) = carried_out(client, desired(schedule=NIGHTLY)).schedules
     assert left.display_name == NIGHTLY.name
 
 
 def test_schedule_that_cannot_be_disabled_is_deleted(client, proxy):
     # GIVEN a server whose ScheduledWorkflow is gone, which it asks Kubernetes to change
-    carried_out(client, wanted(schedule=NIGHTLY))
+    carried_out(client, desired(schedule=NIGHTLY))
     proxy.fault = lambda moment, _, __, path: (
         500 if moment == "before" and path.endswith(":disable") else None
     )
-    assert carried_out(client, wanted()).schedules == ()
-    assert observe(client, wanted()).schedules == ()
+    assert carried_out(client, desired()).schedules == ()
+    assert observe(client, desired()).schedules == ()
 
 
 def test_delete_owned_terminates_runs_and_disables_a_schedule_with_a_run(client, sandbox, firing):
@@ -228,8 +230,8 @@ def test_delete_owned_terminates_runs_and_disables_a_schedule_with_a_run(client,
     (left,) = delete_owned(client, "e")
     # THEN the schedule fires no more, and its run goes on
     assert left.recurring_run_id == old.recurring_run_id
-    (there,) = client.list_recurring_runs(run.experiment_id)
-    assert not there.enabled
+    (schedule,) = client.list_recurring_runs(run.experiment_id)
+    assert not schedule.enabled
     assert client.get_run(run.run_id).state is RunState.PENDING
     # AND it goes when that has ended
     sandbox.set_run_state(run.run_id, "FAILED")

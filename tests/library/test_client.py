@@ -148,7 +148,7 @@ def test_run_has_times_and_tasks(httpserver, client):
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize(
-    ("states", "told"),
+    ("states", "expected"),
     [
         (["SUCCEEDED", "RUNNING", "SUCCEEDED"], "RUNNING"),
         (["SUCCEEDED", "RUNNING", "FAILED"], "FAILED"),
@@ -156,12 +156,12 @@ def test_run_has_times_and_tasks(httpserver, client):
         (["SUCCEEDED", "SUCCEEDED", "SUCCEEDED"], "SUCCEEDED"),
     ],
 )
-def test_step_in_a_loop_has_its_most_urgent_state(httpserver, client, states, told, order):
+def test_step_in_a_loop_has_its_most_urgent_state(httpserver, client, states, expected, order):
     rows = [{"display_name": "trial", "state": states[at]} for at in order]
     httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_json(
         {**RUN, "run_details": {"task_details": rows}}
     )
-    assert client.get_run("r").steps(frozenset({"trial"})) == {"trial": RunState(told)}
+    assert client.get_run("r").steps(frozenset({"trial"})) == {"trial": RunState(expected)}
 
 
 def test_unknown_state_reads_as_unspecified(httpserver, client):
@@ -172,20 +172,20 @@ def test_unknown_state_reads_as_unspecified(httpserver, client):
 
 
 @pytest.mark.parametrize(
-    ("history", "told"),
+    ("history", "expected"),
     [
         (["PENDING", "RUNNING", "CANCELING", "FAILED"], RunState.CANCELED),
         (["PENDING", "RUNNING", "FAILED"], RunState.FAILED),
         ([], RunState.FAILED),
     ],
 )
-def test_terminated_run_is_canceled(httpserver, client, history, told):
+def test_terminated_run_is_canceled(httpserver, client, history, expected):
     # The server calls both the same: tests/contract, run-terminated.
     entries = [{"update_time": "2026-11-24T02:05:13Z", "state": state} for state in history]
     httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_json(
         {"run_id": "r", "state": "FAILED", "state_history": entries}
     )
-    assert client.get_run("r").state is told
+    assert client.get_run("r").state is expected
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"])
@@ -257,7 +257,7 @@ def test_unprintable_server_messages_are_replaced(httpserver, client):
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"",
         b"{",
@@ -276,8 +276,8 @@ def test_unprintable_server_messages_are_replaced(httpserver, client):
         b"[" * 100_000,
     ],
 )
-def test_invalid_response_is_a_response_error(httpserver, client, answer):
-    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data(answer)
+def test_invalid_response_is_a_response_error(httpserver, client, response):
+    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_data(response)
     with pytest.raises(kfp_ops.AnswerError):
         client.get_run("r")
 
@@ -379,8 +379,8 @@ def test_interrupted_connection_is_unreachable():
 def test_recurring_run_is_sent_in_the_recorded_form(httpserver, client):
     # GIVEN a server that takes it
     path = "/apis/v2beta1/recurringruns"
-    answer = {"recurring_run_id": "r", "display_name": "schedule-1", "status": "DISABLED"}
-    httpserver.expect_request(path, method="POST").respond_with_json(answer)
+    response = {"recurring_run_id": "r", "display_name": "schedule-1", "status": "DISABLED"}
+    httpserver.expect_request(path, method="POST").respond_with_json(response)
     # WHEN a paused one is created
     version = PipelineVersion(pipeline_id="p", pipeline_version_id="v", display_name="f")
     created = client.create_recurring_run(
@@ -411,8 +411,8 @@ def test_recurring_runs_are_listed_from_their_camel_case_key(httpserver, client)
     httpserver.expect_request("/apis/v2beta1/recurringruns").respond_with_json(
         {"recurringRuns": [row], "total_size": 1}
     )
-    (found,) = client.list_recurring_runs("e", name_contains="schedule-")
-    assert found.enabled
+    (recurring_run,) = client.list_recurring_runs("e", name_contains="schedule-")
+    assert recurring_run.enabled
     (request,) = requests(httpserver)
     assert json.loads(request.args["filter"])["predicates"] == [
         {"key": "display_name", "operation": "IS_SUBSTRING", "string_value": "schedule-"}

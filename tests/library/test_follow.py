@@ -27,9 +27,9 @@ STEPS = frozenset({"ingest", "train"})
 def follow_run():
     """Follow a run that the client gives in these states, or raise what it raises."""
 
-    def run(*answers, **options):
+    def run(*responses, **options):
         lines = []
-        client = mock.Mock(get_run=mock.Mock(side_effect=answers))
+        client = mock.Mock(get_run=mock.Mock(side_effect=responses))
         options = {"timeout": 60, "log": lines.append, "pause": lambda _: None, **options}
         return follow(client, RUN, STEPS, **options), lines
 
@@ -46,9 +46,9 @@ def follow_run():
     ],
 )
 def test_temporary_error_is_logged_once_and_retried(follow_run, error):
-    ended = dataclasses.replace(RUN, state=RunState.SUCCEEDED)
-    run, lines = follow_run(RUN, error, error, ended)
-    assert run == ended
+    ended_run = dataclasses.replace(RUN, state=RunState.SUCCEEDED)
+    run, lines = follow_run(RUN, error, error, ended_run)
+    assert run == ended_run
     assert len(lines) == 3
     assert str(error) in lines[1]
 

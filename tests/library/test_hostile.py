@@ -69,20 +69,20 @@ class RawServer:
                 connection.shutdown(socket.SHUT_WR)
 
     def _read(self, connection):
-        said = b""
-        while b"\r\n\r\n" not in said:
-            more = connection.recv(65536)
-            if not more:
-                return said
-            said += more
-        head, _, rest = said.partition(b"\r\n\r\n")
+        request = b""
+        while b"\r\n\r\n" not in request:
+            chunk = connection.recv(65536)
+            if not chunk:
+                return request
+            request += chunk
+        head, _, rest = request.partition(b"\r\n\r\n")
         length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-le")]
-        wanted = int(length[0].split(b":")[1]) if length else 0
-        while len(rest) < wanted:
-            more = connection.recv(65536)
-            if not more:
+        length_header = int(length[0].split(b":")[1]) if length else 0
+        while len(rest) < length_header:
+            chunk = connection.recv(65536)
+            if not chunk:
                 break
-            rest += more
+            rest += chunk
         return head + b"\r\n\r\n" + rest
 
     def close(self):
@@ -149,8 +149,8 @@ times = st.sampled_from(
 @st.composite
 def wrong_somewhere(draw):
     """An answer in which one value is another."""
-    answer = json.loads(json.dumps(draw(st.sampled_from([ANSWER, ANSWER, ERROR, UPLOAD_ERROR]))))
-    place = answer
+    body = json.loads(json.dumps(draw(st.sampled_from([ANSWER, ANSWER, ERROR, UPLOAD_ERROR]))))
+    place = body
     while True:
         key = draw(st.sampled_from(sorted(place) if isinstance(place, dict) else [0]))
         inner = place[key]
@@ -158,7 +158,7 @@ def wrong_somewhere(draw):
             break
         place = inner
     place[key] = draw(st.one_of(values, times))
-    return json.dumps(answer).encode()
+    return json.dumps(body).encode()
 
 
 @st.composite
@@ -229,8 +229,8 @@ def readable(value):
             if field.name != "parameters":
                 readable(getattr(value, field.name))
     elif isinstance(value, (list, tuple)):
-        for each in value:
-            readable(each)
+        for item in value:
+            readable(item)
     elif isinstance(value, str):
         value.encode()
     elif hasattr(value, "isoformat"):
@@ -240,26 +240,26 @@ def readable(value):
 
 @pytest.mark.exhaustive
 @fuzz(400)
-@given(name=st.sampled_from(sorted(CALLS)), answer=answers())
-@example(name="get_run", answer=ok(json.dumps({**RUN, "display_name": "\ud800"}).encode()))
+@given(name=st.sampled_from(sorted(CALLS)), response=answers())
+@example(name="get_run", response=ok(json.dumps({**RUN, "display_name": "\ud800"}).encode()))
 @example(
-    name="get_run", answer=ok(json.dumps({**RUN, "created_at": "2026-11-24T01:01:01"}).encode())
+    name="get_run", response=ok(json.dumps({**RUN, "created_at": "2026-11-24T01:01:01"}).encode())
 )
-@example(name="find_run", answer=ok(json.dumps(ERROR).encode()))
-@example(name="find_run", answer=ok(b'{"code": 13, "message": "\\ud800"}', status=500))
-def test_only_documented_errors_are_raised(server, elsewhere, client, name, answer):
-    server.answer = [answer.replace(b"ELSEWHERE", elsewhere.url.encode())]
+@example(name="find_run", response=ok(json.dumps(ERROR).encode()))
+@example(name="find_run", response=ok(b'{"code": 13, "message": "\\ud800"}', status=500))
+def test_only_documented_errors_are_raised(server, elsewhere, client, name, response):
+    server.answer = [response.replace(b"ELSEWHERE", elsewhere.url.encode())]
     before = time.monotonic()
     try:
         readable(CALLS[name](client))
         event("it returned")
     except kfp_ops.KfpError as error:
         event(f"{type(error).__name__}")
-        said = str(error)
-        said.encode()
-        assert len(said) < 1000
-        assert "\n" not in said
-        assert TOKEN not in said
+        message = str(error)
+        message.encode()
+        assert len(message) < 1000
+        assert "\n" not in message
+        assert TOKEN not in message
     assert time.monotonic() - before < 5
     assert elsewhere.requests == []
 
@@ -287,7 +287,7 @@ def test_id_from_the_server_is_one_path_segment(server, client, identity):
 @fuzz(1000)
 @given(data=wrong_somewhere())
 def test_objects_are_parsed_or_rejected(data):
-    answer = json.loads(data)
+    body = json.loads(data)
     for kind in (
         kfp_ops.Pipeline,
         kfp_ops.PipelineVersion,
@@ -296,7 +296,7 @@ def test_objects_are_parsed_or_rejected(data):
         kfp_ops.RecurringRun,
     ):
         with contextlib.suppress(kfp_ops.AnswerError):
-            readable(kind.from_json(answer))
+            readable(kind.from_json(body))
 
 
 # What chance does not find --------------------------------------------------------------------

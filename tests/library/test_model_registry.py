@@ -50,10 +50,10 @@ class Faults:
             target = args[1] if isinstance(args[1], str) else ""
             if action := self.before.pop((write.__name__, target), None):
                 action()
-            answer = write(*args, **kwargs)
+            response = write(*args, **kwargs)
             if is_last:
                 raise Killed
-            return answer
+            return response
 
         return call
 
@@ -370,13 +370,13 @@ def test_unknown_record_is_rejected(store, record):
 def test_unreadable_claim_is_rejected(store, cluster):
     writes = open_writes(store)
     writes.check()
-    found = cluster.get("kubeflow", config_map_name(store))
-    data = {**found.data, "claim": "{"}
+    config_map = cluster.get("kubeflow", config_map_name(store))
+    data = {**config_map.data, "claim": "{"}
     changed = ConfigMap(
         namespace="kubeflow",
-        name=found.name,
+        name=config_map.name,
         data=data,
-        resource_version=found.resource_version,
+        resource_version=config_map.resource_version,
     )
     assert cluster.replace(changed)
     with pytest.raises(UnsafeStoreError, match="has no readable claim"):

@@ -219,16 +219,16 @@ def test_champion_moves_only_from_the_observed_sequence(registry, files):
 def test_promotion_compares_again_if_the_champion_moved(registry, files):
     for run in ("a", "b"):
         registry.publish(run, files, manifest(run))
-    asked = []
+    requests = []
 
     def better(champion):
-        asked.append(champion and champion.version)
-        if len(asked) == 1:
+        requests.append(champion and champion.version)
+        if len(requests) == 1:
             registry.move_champion(2, after=0, reason="faster")
         return True
 
     assert registry.promote_if_better(1, better, "why")
-    assert asked == [None, 2]
+    assert requests == [None, 2]
     assert registry.champion().version == 1
 
 
@@ -458,11 +458,11 @@ def test_server_without_conditions_is_rejected_without_a_cluster(place, store, f
     # GIVEN an S3 server that puts objects whether they are there or not
     registry = open_registry(*place)
     # WHEN a run publishes THEN it is told which server that is, and what to use
-    with pytest.raises(UnsafeStoreError, match="ignores If-None-Match") as told:
+    with pytest.raises(UnsafeStoreError, match="ignores If-None-Match") as raised:
         registry.publish("run-1", files, manifest("run-1"))
-    assert place[0] in str(told.value)
-    assert place[1] in str(told.value)
-    assert "MinIO RELEASE.2024-05-07 or later" in str(told.value)
+    assert place[0] in str(raised.value)
+    assert place[1] in str(raised.value)
+    assert "MinIO RELEASE.2024-05-07 or later" in str(raised.value)
     # AND nothing but what it was tried with is there
     assert [entry["path"] for entry in obstore.list(store).collect()] == ["probe.json"]
 
@@ -553,11 +553,11 @@ def test_history_has_serving_times_after_many_moves(registry, store, files):
         registry.move_champion(2 + after % 2, after=after, reason="turns")
     obstore.put(store, "removed/00000003.json", b"{}")
     # THEN it is told of it, nothing of one that never served, and one that goes is left out
-    said = {version.number: version.promoted_at for version in registry.history(3)}
-    assert list(said) == [4, 2, 1]
-    assert said[1].tzinfo
-    assert said[2] >= said[1]
-    assert said[4] is None
+    promoted_at = {version.number: version.promoted_at for version in registry.history(3)}
+    assert list(promoted_at) == [4, 2, 1]
+    assert promoted_at[1].tzinfo
+    assert promoted_at[2] >= promoted_at[1]
+    assert promoted_at[4] is None
 
 
 @pytest.mark.usefixtures("six")
@@ -635,10 +635,10 @@ def test_kill_at_any_write_leaves_one_version_of_a_run(
     while code == -9:
         at += 1
         # WHEN a publisher that removes nothing dies before a write, and is run again
-        code, said = publisher(place, files, f"run-{at}", keep=0, dies_at=at).end(180)
-        assert code in (-9, 0), said
-        again, said = publisher(place, files, f"run-{at}", keep=0).end(180)
-        assert again == 0, said
+        code, output = publisher(place, files, f"run-{at}", keep=0, dies_at=at).end(180)
+        assert code in (-9, 0), output
+        second_code, output = publisher(place, files, f"run-{at}", keep=0).end(180)
+        assert second_code == 0, output
         # THEN each run has one version, which is whole and serves, and no number is lost
         assert whole(registry, tmp_path / str(at)) == at
         made = [registry.manifest(version).run_id for version in registry.versions()]
@@ -663,15 +663,15 @@ def test_kill_during_retention_keeps_a_champion_and_is_completed(
     while at < writes:
         at += 1
         # WHEN a publisher dies before a write THEN the champion is the old one or the new one
-        code, said = publisher(place, files, f"run-{at}", dies_at=at).end(180)
+        code, output = publisher(place, files, f"run-{at}", dies_at=at).end(180)
         if code == 0:  # it had no such write
-            writes = said
+            writes = output
             break
-        assert code == -9, said
+        assert code == -9, output
         assert before <= whole(registry, tmp_path / f"after-{at}")
         # AND the step, run again, ends well: the champion, its predecessor, and nothing in between
-        code, said = publisher(place, files, f"run-{at}").end(180)
-        assert code == 0, said
+        code, output = publisher(place, files, f"run-{at}").end(180)
+        assert code == 0, output
         now = whole(registry, tmp_path / f"again-{at}")
         assert registry.manifest(now).run_id == f"run-{at}"
         assert registry.versions() == [before, now]
@@ -686,8 +686,8 @@ def test_publishers_in_processes_make_one_version_each_and_one_champion(
     meeting = str(tmp_path / "meeting")
     running = [publisher(place, files, f"run-{n}", keep=0, meeting=meeting) for n in range(3)]
     for process in running:
-        code, said = process.end(180)
-        assert code == 0, said
+        code, output = process.end(180)
+        assert code == 0, output
     assert whole(registry, tmp_path / "all") == 3
     assert registry.versions() == [1, 2, 3]
     assert {registry.manifest(n).run_id for n in (1, 2, 3)} == {"run-0", "run-1", "run-2"}

@@ -38,7 +38,7 @@ ONE = RunSpec(name="one", parameters={"a": 1})
 TWO = RunSpec(name="two", parameters={"a": 2})
 
 
-def wanted(*runs):
+def desired(*runs):
     return DesiredState(
         pipeline="pipeline", spec=PipelineSpec("x"), experiment="experiment", runs=runs
     )
@@ -49,11 +49,11 @@ def run(name):
 
 
 def test_version_is_named_by_the_fingerprint():
-    assert wanted().version == PipelineSpec("x").fingerprint
+    assert desired().version == PipelineSpec("x").fingerprint
 
 
 @pytest.mark.parametrize(
-    ("pipeline", "version", "experiment", "there"),
+    ("pipeline", "version", "experiment", "existing"),
     [
         case
         for case in itertools.product(
@@ -63,18 +63,18 @@ def test_version_is_named_by_the_fingerprint():
         if not (case[1] and not case[0]) and not (case[3] and not case[2])
     ],
 )
-def test_missing_objects_are_created_once_in_order(pipeline, version, experiment, there):
+def test_missing_objects_are_created_once_in_order(pipeline, version, experiment, existing):
     # GIVEN two wanted runs, and some of all there is
-    seen = ObservedState(
+    observed = ObservedState(
         pipeline=pipeline,
         version=version,
         experiment=experiment,
-        runs={name: run(name) for name in there},
+        runs={name: run(name) for name in existing},
     )
     # WHEN it is planned
-    steps = plan(wanted(ONE, TWO), seen)
+    steps = plan(desired(ONE, TWO), observed)
     # THEN what is missing is made, parents first, and nothing else
-    missing = [request for request in (ONE, TWO) if request.name not in there]
+    missing = [request for request in (ONE, TWO) if request.name not in existing]
     expected = []
     if missing:
         expected += [CreatePipeline()] if not pipeline else []
@@ -85,12 +85,12 @@ def test_missing_objects_are_created_once_in_order(pipeline, version, experiment
 
 
 def test_empty_desired_state_plans_no_changes():
-    assert plan(wanted(), ObservedState()) == []
+    assert plan(desired(), ObservedState()) == []
 
 
 def test_runs_of_others_are_ignored():
-    seen = ObservedState(experiment=EXPERIMENT, runs={}, latest=run("another"))
-    assert SubmitRun(ONE) in plan(wanted(ONE), seen)
+    observed = ObservedState(experiment=EXPERIMENT, runs={}, latest=run("another"))
+    assert SubmitRun(ONE) in plan(desired(ONE), observed)
 
 
 # The latest of a family wins ---------------------------------------------------------------------
@@ -109,22 +109,22 @@ def family(*runs):
         dataclasses.replace(run, created_at=NOON - datetime.timedelta(seconds=seconds))
         for seconds, run in enumerate(runs)
     )
-    there = {run.display_name: run for run in reversed(runs) if run.display_name == LATEST.name}
+    existing = {run.display_name: run for run in reversed(runs) if run.display_name == LATEST.name}
     return ObservedState(
         pipeline=PIPELINE,
         version=VERSION,
         experiment=EXPERIMENT,
-        runs=there,
+        runs=existing,
         runs_by_prefix={"config-": runs},
     )
 
 
 def test_timed_out_runs_are_terminated_once():
     superseded, stuck = member("config-a", "RUNNING"), member("train-1", "RUNNING")
-    seen = family(superseded)
-    (superseded,) = seen.runs_by_prefix["config-"]
-    seen = dataclasses.replace(seen, timed_out=(superseded, stuck))
-    assert plan(wanted(LATEST), seen) == [
+    observed = family(superseded)
+    (superseded,) = observed.runs_by_prefix["config-"]
+    observed = dataclasses.replace(observed, timed_out=(superseded, stuck))
+    assert plan(desired(LATEST), observed) == [
         TerminateRun(superseded),
         TerminateRun(stuck),
         SubmitRun(LATEST),
@@ -133,44 +133,44 @@ def test_timed_out_runs_are_terminated_once():
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "PAUSED", "RUNTIME_STATE_UNSPECIFIED"])
 def test_active_run_of_an_earlier_configuration_is_terminated_first(state):
-    seen = family(member("config-a", state))
-    (old,) = seen.runs_by_prefix["config-"]
-    assert plan(wanted(LATEST), seen) == [TerminateRun(old), SubmitRun(LATEST)]
+    observed = family(member("config-a", state))
+    (old,) = observed.runs_by_prefix["config-"]
+    assert plan(desired(LATEST), observed) == [TerminateRun(old), SubmitRun(LATEST)]
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "CANCELING"])
 def test_ended_or_ending_run_is_not_terminated(state):
-    assert plan(wanted(LATEST), family(member("config-a", state))) == [SubmitRun(LATEST)]
+    assert plan(desired(LATEST), family(member("config-a", state))) == [SubmitRun(LATEST)]
 
 
 def test_missed_termination_is_repeated():
-    seen = family(member("config-b", "RUNNING"), member("config-a", "RUNNING"))
-    assert plan(wanted(LATEST), seen) == [TerminateRun(seen.runs_by_prefix["config-"][1])]
+    observed = family(member("config-b", "RUNNING"), member("config-a", "RUNNING"))
+    assert plan(desired(LATEST), observed) == [TerminateRun(observed.runs_by_prefix["config-"][1])]
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED", "CANCELING"])
 def test_restored_configuration_repeats_an_unsuccessful_run(state):
-    seen = family(member("config-a", "SUCCEEDED"), member("config-b", state))
-    assert plan(wanted(LATEST), seen) == [SubmitRun(LATEST)]
+    observed = family(member("config-a", "SUCCEEDED"), member("config-b", state))
+    assert plan(desired(LATEST), observed) == [SubmitRun(LATEST)]
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "RUNNING"])
 def test_restored_configuration_reuses_a_successful_run(state):
-    seen = family(member("config-a", "SUCCEEDED"), member("config-b", state))
-    assert plan(wanted(LATEST), seen) == []
+    observed = family(member("config-a", "SUCCEEDED"), member("config-b", state))
+    assert plan(desired(LATEST), observed) == []
 
 
 @pytest.mark.parametrize("state", list(RunState))
 def test_newest_run_of_its_group_is_never_repeated(state):
-    seen = family(member("config-b", state), member("config-a", "SUCCEEDED"))
-    assert plan(wanted(LATEST), seen) == []
+    observed = family(member("config-b", state), member("config-a", "SUCCEEDED"))
+    assert plan(desired(LATEST), observed) == []
 
 
 def test_unsuccessful_run_of_the_same_second_is_repeated():
     ours = dataclasses.replace(member("config-b", "FAILED"), created_at=NOON)
     other = dataclasses.replace(member("config-a", "SUCCEEDED"), created_at=NOON)
     seen = dataclasses.replace(family(ours), runs_by_prefix={"config-": (ours, other)})
-    assert plan(wanted(LATEST), seen) == [SubmitRun(LATEST)]
+    assert plan(desired(LATEST), seen) == [SubmitRun(LATEST)]
 
 
 def test_run_without_created_at_sorts_first():
@@ -179,13 +179,13 @@ def test_run_without_created_at_sorts_first():
     seen = dataclasses.replace(
         family(), runs={"config-b": ours}, runs_by_prefix={"config-": (ours, other)}
     )
-    assert plan(wanted(LATEST), seen) == []
+    assert plan(desired(LATEST), seen) == []
 
 
 @pytest.mark.parametrize("state", list(RunState))
 def test_run_without_a_concurrency_group_is_never_repeated(state):
-    seen = ObservedState(experiment=EXPERIMENT, runs={"one": member("one", state)})
-    assert plan(wanted(ONE), seen) == []
+    observed = ObservedState(experiment=EXPERIMENT, runs={"one": member("one", state)})
+    assert plan(desired(ONE), observed) == []
 
 
 # One wish is one run --------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def twice(request, *states):
         dataclasses.replace(member(request.name, state), run_id=f"id-{number}")
         for number, state in enumerate(states)
     )
-    seen = ObservedState(
+    observed = ObservedState(
         pipeline=PIPELINE,
         version=VERSION,
         experiment=EXPERIMENT,
@@ -209,7 +209,7 @@ def twice(request, *states):
             if family
         },
     )
-    return seen, runs
+    return observed, runs
 
 
 ALONE = pytest.mark.parametrize(
@@ -230,33 +230,35 @@ ALONE = pytest.mark.parametrize(
 @ALONE
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "PAUSED"])
 def test_oldest_active_run_of_a_name_stays(request_, state):
-    seen, (newest, newer, _) = twice(request_, state, "RUNNING", "PENDING")
-    assert plan(wanted(request_), seen) == [TerminateRun(newest), TerminateRun(newer)]
+    observed, (newest, newer, _) = twice(request_, state, "RUNNING", "PENDING")
+    assert plan(desired(request_), observed) == [TerminateRun(newest), TerminateRun(newer)]
 
 
 @ALONE
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "CANCELING"])
 def test_one_active_run_stays_beside_ended_ones(request_, state):
     for states in ([state, "RUNNING"], ["RUNNING", state]):
-        seen, _ = twice(request_, *states)
+        observed, _ = twice(request_, *states)
         assert (
             plan(
-                wanted(request_),
-                dataclasses.replace(seen, runs={request_.name: member(request_.name, "RUNNING")}),
+                desired(request_),
+                dataclasses.replace(
+                    observed, runs={request_.name: member(request_.name, "RUNNING")}
+                ),
             )
             == []
         )
 
 
 def test_timed_out_duplicate_is_terminated_once():
-    seen, (newer, _) = twice(ONE, "RUNNING", "RUNNING")
-    seen = dataclasses.replace(seen, timed_out=(newer,))
-    assert plan(wanted(ONE), seen) == [TerminateRun(newer)]
+    observed, (newer, _) = twice(ONE, "RUNNING", "RUNNING")
+    observed = dataclasses.replace(observed, timed_out=(newer,))
+    assert plan(desired(ONE), observed) == [TerminateRun(newer)]
 
 
 def test_runs_with_other_names_continue():
-    seen, _ = twice(ONE, "RUNNING", "RUNNING")
-    assert plan(wanted(), seen) == []
+    observed, _ = twice(ONE, "RUNNING", "RUNNING")
+    assert plan(desired(), observed) == []
 
 
 # Runs that keep a distance ------------------------------------------------------------------------
@@ -297,7 +299,7 @@ def spaced(*created, **more):
     ],
 )
 def test_run_waits_for_the_cooldown_of_its_group(created, steps):
-    assert plan(wanted(SPACED), spaced(*created)) == steps
+    assert plan(desired(SPACED), spaced(*created)) == steps
 
 
 def test_first_missing_run_of_a_group_is_submitted():
@@ -305,26 +307,26 @@ def test_first_missing_run_of_a_group_is_submitted():
     alone = dataclasses.replace(
         SPACED, name="tune-a", concurrency_group="tune-", concurrency_policy=ConcurrencyPolicy.QUEUE
     )
-    assert plan(wanted(SPACED, other, alone, ONE), spaced()) == [
+    assert plan(desired(SPACED, other, alone, ONE), spaced()) == [
         SubmitRun(SPACED),
         SubmitRun(alone),
         SubmitRun(ONE),
     ]
-    there = spaced(-DAY, runs={SPACED.name: member(SPACED.name, "FAILED")})
-    assert plan(wanted(SPACED, other), there) == [SubmitRun(other)]
+    observed = spaced(-DAY, runs={SPACED.name: member(SPACED.name, "FAILED")})
+    assert plan(desired(SPACED, other), observed) == [SubmitRun(other)]
 
 
 def test_waiting_run_creates_no_objects():
-    seen = dataclasses.replace(spaced(DAY), pipeline=None, version=None)
-    assert plan(wanted(SPACED), seen) == []
+    observed = dataclasses.replace(spaced(DAY), pipeline=None, version=None)
+    assert plan(desired(SPACED), observed) == []
 
 
 @pytest.mark.parametrize("state", list(RunState))
 def test_run_with_cooldown_is_never_repeated_and_terminates_no_other(state):
     going = member("retrain-other", "RUNNING")
-    seen = spaced(runs={SPACED.name: member(SPACED.name, state)})
-    seen = dataclasses.replace(seen, runs_by_prefix={"retrain-": (going,)})
-    assert plan(wanted(SPACED), seen) == []
+    observed = spaced(runs={SPACED.name: member(SPACED.name, state)})
+    observed = dataclasses.replace(observed, runs_by_prefix={"retrain-": (going,)})
+    assert plan(desired(SPACED), observed) == []
 
 
 def test_each_concurrency_group_starts_one_run_at_a_time():
@@ -337,8 +339,8 @@ def test_each_concurrency_group_starts_one_run_at_a_time():
         )
         for name, family in (("a-1", "a-"), ("b-1", "b-"), ("a-2", "a-"))
     )
-    seen = ObservedState(pipeline=PIPELINE, version=VERSION, experiment=EXPERIMENT)
-    assert plan(wanted(one, other, again), seen) == [SubmitRun(one), SubmitRun(other)]
+    observed = ObservedState(pipeline=PIPELINE, version=VERSION, experiment=EXPERIMENT)
+    assert plan(desired(one, other, again), observed) == [SubmitRun(one), SubmitRun(other)]
 
 
 # Schedules ---------------------------------------------------------------------------------------
@@ -353,18 +355,18 @@ def recurring(name, *, enabled=True, number=1):
 
 def scheduled(schedule, *there, active=()):
     """The steps when this schedule is wanted and those are there, newest first."""
-    seen = ObservedState(
+    observed = ObservedState(
         pipeline=PIPELINE,
         version=VERSION,
         experiment=EXPERIMENT,
         schedules=there,
         active_recurring_run_ids=frozenset(active),
     )
-    return plan(dataclasses.replace(wanted(), schedule=schedule), seen)
+    return plan(dataclasses.replace(desired(), schedule=schedule), observed)
 
 
 def test_missing_schedule_is_created_with_its_dependencies():
-    steps = plan(dataclasses.replace(wanted(), schedule=NIGHTLY), ObservedState())
+    steps = plan(dataclasses.replace(desired(), schedule=NIGHTLY), ObservedState())
     assert steps == [CreatePipeline(), UploadVersion(), CreateExperiment(), CreateSchedule()]
 
 
@@ -408,7 +410,7 @@ def test_all_other_schedules_are_deleted_in_any_order():
 
 def test_existing_schedules_are_deleted_if_none_is_desired():
     old = recurring("schedule-o"), recurring("schedule-p")
-    assert scheduled(None, *old) == [DeleteSchedule(each) for each in old]
+    assert scheduled(None, *old) == [DeleteSchedule(schedule_) for schedule_ in old]
 
 
 def test_older_of_two_runs_with_one_name_stays():

@@ -72,7 +72,7 @@ def read(context, endpoint, **databag):
     with context(context.on.update_status(), state) as manager:
         charm = manager.charm
         readers = (charm.kfp_api, charm.object_storage, charm.model_relation)
-        return next(each for each in readers if each.relation_name == endpoint).get()
+        return next(reader for reader in readers if reader.relation_name == endpoint).get()
 
 
 def storage(context, **changed):
@@ -138,7 +138,7 @@ def test_unsendable_key_is_rejected_without_showing_it(context, key, value):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         "port: 2020-99-99",
         "!!int x",
@@ -156,13 +156,13 @@ def test_unsendable_key_is_rejected_without_showing_it(context, key, value):
     ],
 )
 @pytest.mark.parametrize("endpoint", ["kfp-api", "object-storage"])
-def test_invalid_yaml_object_is_rejected(context, endpoint, said):
+def test_invalid_yaml_object_is_rejected(context, endpoint, data):
     with pytest.raises(RelationDataError, match=f"relation {endpoint}: its data is wrong"):
-        read(context, endpoint, data=said)
+        read(context, endpoint, data=data)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         "{",
         "[]",
@@ -174,9 +174,9 @@ def test_invalid_yaml_object_is_rejected(context, endpoint, said):
         '{"name": "n", "version": "' + "x" * 5000 + '", "uri": "u", "format": "f", "accuracy": 1}',
     ],
 )
-def test_invalid_model_is_rejected_with_a_short_message(context, said):
+def test_invalid_model_is_rejected_with_a_short_message(context, data):
     with pytest.raises(RelationDataError, match="its data is wrong") as caught:
-        read(context, "trained-model", model=said)
+        read(context, "trained-model", model=data)
     assert len(str(caught.value)) < 400
 
 
@@ -200,9 +200,11 @@ def test_unknown_application_is_not_read(context, endpoint, monkeypatch):
 def test_accepted_address_never_breaks_the_client(context, host):
     # GIVEN any name that the relation takes
     try:
-        taken = read(context, "kfp-api", data=yaml.safe_dump({**KFP_API, "service-name": host}))
+        connection = read(
+            context, "kfp-api", data=yaml.safe_dump({**KFP_API, "service-name": host})
+        )
     except RelationDataError:
         return
     # WHEN a client of it asks where nobody answers, THEN it says so
-    with Client(taken.url, timeout=1) as client, pytest.raises(UnreachableError):
+    with Client(connection.url, timeout=1) as client, pytest.raises(UnreachableError):
         client.get_run("r")

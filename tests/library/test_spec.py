@@ -98,8 +98,10 @@ def resources(given, step="again"):
 
 def test_resources_are_set_in_their_step_only(spec):
     # GIVEN the same pipeline with other resources for a step inside a condition
-    given = Resources(cpu_limit="1500m", memory_limit="8Gi", memory_request="2G", accelerators=2)
-    other = PipelineSpec(COMPILED, resources={"again": given})
+    resources = Resources(
+        cpu_limit="1500m", memory_limit="8Gi", memory_request="2G", accelerators=2
+    )
+    other = PipelineSpec(COMPILED, resources={"again": resources})
     # WHEN both are read
     before, after = list(yaml.safe_load_all(spec.yaml)), list(yaml.safe_load_all(other.yaml))
     # THEN that step has them, as texts and as the numbers that stand for the same
@@ -133,9 +135,9 @@ def test_step_without_resources_gets_the_given_ones():
 
 
 def test_compiled_request_is_lowered_to_a_smaller_limit():
-    said = resources(Resources(cpu_limit="250m", memory_limit="1Gi"))
-    assert (said["resourceCpuRequest"], said["cpuRequest"]) == ("250m", 0.25)
-    assert (said["resourceMemoryRequest"], said["resourceMemoryLimit"]) == ("1Gi", "1Gi")
+    text = resources(Resources(cpu_limit="250m", memory_limit="1Gi"))
+    assert (text["resourceCpuRequest"], text["cpuRequest"]) == ("250m", 0.25)
+    assert (text["resourceMemoryRequest"], text["resourceMemoryLimit"]) == ("1Gi", "1Gi")
 
 
 def test_image_and_resources_can_be_combined():
@@ -157,7 +159,7 @@ def test_resources_for_an_unknown_step_name_the_steps():
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("resources", "says"),
     [
         ({"cpu_limit": "two"}, "'two' is no Kubernetes quantity"),
         ({"cpu_limit": "0"}, "cpu '0' must be above zero"),
@@ -169,9 +171,9 @@ def test_resources_for_an_unknown_step_name_the_steps():
         ({"accelerators": -1}, "accelerators must not be negative"),
     ],
 )
-def test_invalid_resources_are_rejected(given, says):
+def test_invalid_resources_are_rejected(resources, says):
     with pytest.raises(ValueError, match=says):
-        Resources(**given)
+        Resources(**resources)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ Traceback (most recent call last):
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("message", "reason"),
     [
         (f"downloading\n{TRACEBACK}DataError: no such bucket\n", "DataError: no such bucket"),
         (
@@ -68,8 +68,8 @@ Traceback (most recent call last):
         ("", "failed to execute component: exit status 1"),
     ],
 )
-def test_step_message_is_found_among_platform_messages(said, reason):
-    assert find_reason(STARTED + said + ENDED) == reason
+def test_step_message_is_found_among_platform_messages(message, reason):
+    assert find_reason(STARTED + message + ENDED) == reason
 
 
 def test_launcher_failure_precedes_messages_of_a_successful_step():

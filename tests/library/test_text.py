@@ -14,7 +14,7 @@ ANY = st.text(st.characters() | st.characters(categories=["Cs", "Cc"]), max_size
 
 
 @pytest.mark.parametrize(
-    ("text", "limit", "told"),
+    ("text", "limit", "expected"),
     [
         ("", 5, ""),
         ("plain \u2603\n\tlines", 99, "plain \u2603\n\tlines"),
@@ -25,8 +25,8 @@ ANY = st.text(st.characters() | st.characters(categories=["Cs", "Cc"]), max_size
         ("123456", 5, "1234\u2026"),
     ],
 )
-def test_unprintable_is_replaced_and_long_text_truncated(text, limit, told):
-    assert printable(text, limit) == told
+def test_unprintable_is_replaced_and_long_text_truncated(text, limit, expected):
+    assert printable(text, limit) == expected
 
 
 def test_single_line_has_no_line_breaks():
@@ -37,14 +37,14 @@ def test_single_line_has_no_line_breaks():
 @fuzz(500)
 @given(text=ANY, limit=st.integers(1, 50))
 def test_text_has_no_nul_or_surrogate(text, limit):
-    for told in (printable(text, limit), single_line(text, limit)):
-        assert len(told) <= limit
-        assert "\x00" not in told
-        told.encode()
-        assert printable(told, limit) == told
+    for output in (printable(text, limit), single_line(text, limit)):
+        assert len(output) <= limit
+        assert "\x00" not in output
+        output.encode()
+        assert printable(output, limit) == output
     assert "\n" not in single_line(text, limit)
 
 
 def test_text_is_a_valid_program_argument():
-    told = printable("\x00\ud800\U0001f600" * 100_000, 32_000)
-    subprocess.run([sys.executable, "-c", "", told], check=True)
+    output = printable("\x00\ud800\U0001f600" * 100_000, 32_000)
+    subprocess.run([sys.executable, "-c", "", output], check=True)

@@ -84,9 +84,9 @@ def run(state, name="r4"):
 
 def cancelled(after):
     """A trainer whose newest run was cancelled so long after its begin; run-timeout is an hour."""
-    ended = dataclasses.replace(run(RunState.CANCELED), begun_at=NOW, finished_at=NOW + after)
+    ended_run = dataclasses.replace(run(RunState.CANCELED), begun_at=NOW, finished_at=NOW + after)
     return dataclasses.replace(
-        FINE, latest=ended, config=TrainerConfig(max_drift=0.2, run_timeout=60)
+        FINE, latest=ended_run, config=TrainerConfig(max_drift=0.2, run_timeout=60)
     )
 
 
@@ -103,10 +103,10 @@ def free_port():
 
 def until(true, what, seconds=60):
     end = time.monotonic() + seconds
-    while not (found := true()):
+    while not (value := true()):
         assert time.monotonic() < end, f"{what} did not come within {seconds} s"
         time.sleep(0.1)
-    return found
+    return value
 
 
 @contextlib.contextmanager
@@ -140,9 +140,9 @@ class Monitoring:
         self._http = httpx.Client(base_url=f"{url}/api/v1", trust_env=False)
 
     def query(self, expression):
-        answer = self._http.get("/query", params={"query": expression})
-        assert answer.status_code == 200, f"{expression}: {answer.text}"
-        return answer.json()["data"]["result"]
+        response = self._http.get("/query", params={"query": expression})
+        assert response.status_code == 200, f"{expression}: {response.text}"
+        return response.json()["data"]["result"]
 
     def alerts(self):
         alerts = self._http.get("/alerts").json()["data"]["alerts"]
@@ -259,11 +259,11 @@ def test_each_alert_fires_and_resolves(monitoring, alert, state, snapshot):
     assert monitoring.alerts() == {}
     # WHEN something is wrong, THEN that alert comes, and none else
     monitoring.show(snapshot)
-    told = until(monitoring.alerts, alert)
-    assert set(told) == {alert}
-    assert told[alert]["state"] == state
-    assert told[alert]["labels"]["juju_application"] == "trainer"
-    assert "{{" not in str(told[alert]["annotations"])
+    alerts = until(monitoring.alerts, alert)
+    assert set(alerts) == {alert}
+    assert alerts[alert]["state"] == state
+    assert alerts[alert]["labels"]["juju_application"] == "trainer"
+    assert "{{" not in str(alerts[alert]["annotations"])
     # WHEN all is well again, THEN it goes
     monitoring.show(FINE)
     until(lambda: not monitoring.alerts(), "the end of the alert")
@@ -278,11 +278,11 @@ def test_cancelled_run_raises_no_alert(monitoring):
 
 def test_trainer_without_metrics_raises_an_alert(monitoring):
     # GIVEN a Pushgateway that is empty, as after its restart, THEN the alert comes with its labels
-    told = until(monitoring.alerts, "TrainerSilent")
-    assert set(told) == {"TrainerSilent"}
-    assert told["TrainerSilent"]["state"] == "pending"
-    assert told["TrainerSilent"]["labels"].items() >= TOPOLOGY.labels.items()
-    assert "juju status trainer" in told["TrainerSilent"]["annotations"]["description"]
+    alerts = until(monitoring.alerts, "TrainerSilent")
+    assert set(alerts) == {"TrainerSilent"}
+    assert alerts["TrainerSilent"]["state"] == "pending"
+    assert alerts["TrainerSilent"]["labels"].items() >= TOPOLOGY.labels.items()
+    assert "juju status trainer" in alerts["TrainerSilent"]["annotations"]["description"]
     # WHEN the trainer pushes, THEN it goes
     monitoring.show(FINE)
     until(lambda: not monitoring.alerts(), "the end of the alert")
@@ -378,8 +378,8 @@ def test_alert_with_a_delay_fires_after_it(rules, tmp_path):
     path = tmp_path / "tests.yaml"
     document = {"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": tests}
     path.write_text(yaml.safe_dump(document))
-    told = subprocess.run(["promtool", "test", "rules", path], capture_output=True, text=True)
-    assert told.returncode == 0, told.stdout + told.stderr
+    process = subprocess.run(["promtool", "test", "rules", path], capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
 def test_every_dashboard_query_returns_data(monitoring):

@@ -24,7 +24,7 @@ def code(notebook):
     return {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
 
 
-def said(cell):
+def outputs(cell):
     """The text of a cell's outputs, and how many pictures it shows."""
     text, pictures = "", 0
     for output in cell.outputs:
@@ -50,24 +50,24 @@ def executed(tmp_path_factory):
 def test_notebook_leads_from_data_to_a_served_model(executed):
     cells = code(executed)
     # The chapter's exploration
-    text, _ = said(cells["load"])
+    text, _ = outputs(cells["load"])
     assert "train (60000, 28, 28) uint8 (60000,)" in text
     assert "test  (10000, 28, 28) uint8 (10000,)" in text
-    assert said(cells["first-image"]) == ("0 to 255, Ankle boot\n", 1)
-    assert said(cells["scaling"])[0].startswith("0.0 to 1.0")
-    assert said(cells["grid"])[1] == 1
+    assert outputs(cells["first-image"]) == ("0 to 255, Ankle boot\n", 1)
+    assert outputs(cells["scaling"])[0].startswith("0.0 to 1.0")
+    assert outputs(cells["grid"])[1] == 1
     # The run, which the link shows
-    assert "http://KFP_API_URL/#/runs/details/" in said(cells["submit"])[0]
-    states = dict(line.split() for line in said(cells["wait"])[0].splitlines()[:3])
+    assert "http://KFP_API_URL/#/runs/details/" in outputs(cells["submit"])[0]
+    states = dict(line.split() for line in outputs(cells["wait"])[0].splitlines()[:3])
     assert set(states) == {"ingest", "train", "evaluate-and-predict"}
     assert set(states.values()) == {"SUCCEEDED"}
     # What came of it
-    text, _ = said(cells["manifest"])
+    text, _ = outputs(cells["manifest"])
     (accuracy,) = re.findall(r"([\d.]+) \(test\)", text)
     assert float(accuracy) > 0.87
     assert "verdict  accepted" in text
-    assert said(cells["confusion"])[1] == 1
-    text, _ = said(cells["predict"])
+    assert outputs(cells["confusion"])[1] == 1
+    text, _ = outputs(cells["predict"])
     assert text.startswith(f"version 1, accuracy {accuracy}\n")
     predictions = re.findall(r"Prediction: (.+) \| Confidence: (.+) \| Actual: (.+)", text)
     assert [actual for *_, actual in predictions[:2]] == ["Ankle boot", "Pullover"]
@@ -79,7 +79,7 @@ def test_notebook_leads_from_data_to_a_served_model(executed):
 def test_committed_notebook_matches_its_outputs(executed, committed):
     assert [cell.source for cell in committed.cells] == [cell.source for cell in executed.cells]
     for name in EXPLORATION:
-        assert said(code(committed)[name]) == said(code(executed)[name]), "make notebook"
+        assert outputs(code(committed)[name]) == outputs(code(executed)[name]), "make notebook"
 
 
 @pytest.mark.slow
@@ -95,19 +95,19 @@ def test_missing_server_shows_how_to_start_one():
 def test_notebook_is_committed_with_outputs(committed):
     cells = code(committed)
     assert [cell.execution_count for cell in cells.values()] == list(range(1, len(cells) + 1))
-    assert [name for name, cell in cells.items() if said(cell)[1]] == [
+    assert [name for name, cell in cells.items() if outputs(cell)[1]] == [
         "first-image",
         "grid",
         "confusion",
     ]
-    assert "Prediction: " in said(cells["predict"])[0]
+    assert "Prediction: " in outputs(cells["predict"])[0]
     assert notebook.NOTEBOOK.stat().st_size < 400_000
 
 
 def test_outputs_contain_nothing_about_the_machine(committed):
     assert "version" not in committed.metadata["language_info"]
     for cell in code(committed).values():
-        text, _ = said(cell)
+        text, _ = outputs(cell)
         assert not A_PATH.search(text), cell.id
         assert not A_LOCAL_SERVER.search(text), cell.id
         assert socket.gethostname() not in text

@@ -62,8 +62,8 @@ def modules_of(path):
 
 
 def test_every_module_of_the_charm_has_a_layer():
-    found = {path.stem for path in (ROOT / "src").iterdir() if modules_of(path)}
-    assert found == LAYERS.keys()
+    modules = {path.stem for path in (ROOT / "src").iterdir() if modules_of(path)}
+    assert modules == LAYERS.keys()
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -96,8 +96,8 @@ def imported_from_training(path):
 
 def test_every_module_of_the_training_has_a_layer():
     folder = ROOT / "training" / "fashion_mnist"
-    found = {path.stem for path in folder.iterdir() if modules_of(path)}
-    assert found - {"__init__"} == TRAINING.keys()
+    modules = {path.stem for path in folder.iterdir() if modules_of(path)}
+    assert modules - {"__init__"} == TRAINING.keys()
 
 
 @pytest.mark.parametrize("name", TRAINING)
@@ -123,5 +123,5 @@ def test_charm_imports_no_training_code():
 )
 def test_slow_package_is_imported_only_by_its_owners(package, importers):
     library = ROOT / "lib" / "kfp_ops"
-    found = {path for path in library.rglob("*.py") if package in set(imported(path))}
-    assert {str(path.relative_to(library)) for path in found} == importers
+    paths = {path for path in library.rglob("*.py") if package in set(imported(path))}
+    assert {str(path.relative_to(library)) for path in paths} == importers

@@ -128,12 +128,12 @@ def test_recurring_runs_are_authorized_and_pass_on_their_namespace(connect, sand
 
 
 def test_user_header_of_the_mesh_identifies_the_user(sandbox):
-    answer = httpx.get(
+    response = httpx.get(
         f"{sandbox.api_url}/apis/v2beta1/experiments",
         params={"namespace": "team-a"},
         headers={"kubeflow-userid": TRAINER},
     )
-    assert answer.json() == {}
+    assert response.json() == {}
 
 
 def test_command_line_is_multi_user_with_a_users_file(tmp_path):

@@ -100,8 +100,8 @@ def test_config_map_is_created_read_and_replaced(api):
 
 def test_unchanged_replacement_keeps_the_version(api):
     version = api.create("a", x="1")["metadata"]["resourceVersion"]
-    for given in (version, None):
-        response = api.call("PUT", "/a", config_map("a", version=given, x="1"))
+    for expected_version in (version, None):
+        response = api.call("PUT", "/a", config_map("a", version=expected_version, x="1"))
         assert response.status_code == 200
         assert response.json()["metadata"]["resourceVersion"] == version
 
@@ -194,10 +194,10 @@ def test_config_maps_persist_and_the_kubeconfig_is_private(tmp_path, monkeypatch
         with Sandbox(tmp_path, execute=False, s3_without_conditional_writes=True) as sandbox:
             assert stat.S_IMODE(sandbox.kubeconfig.stat().st_mode) == 0o600
             monkeypatch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
-            found = kubernetes.ConfigMaps.find()
-            stored = found.get("kubeflow", "a") or found.create(made)
+            config_maps = kubernetes.ConfigMaps.find()
+            stored = config_maps.get("kubeflow", "a") or config_maps.create(made)
             assert stored.data == {"x": "1"}
-    assert found.namespace == "kubeflow"
+    assert config_maps.namespace == "kubeflow"
 
 
 def test_profiles_of_a_multi_user_server_are_its_namespaces(tmp_path):

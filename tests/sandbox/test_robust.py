@@ -59,10 +59,10 @@ def test_thousand_queued_runs_are_listed_quickly(tmp_path):
 
 def test_queue_is_processed_in_order(tmp_path, monkeypatch):
     # GIVEN a hundred runs in a queue, and processes of runs that do nothing
-    taken, start = [], subprocess.Popen
+    started, start = [], subprocess.Popen
 
     def do_nothing(program, **how):
-        taken.append(Path(program[3]).name)
+        started.append(Path(program[3]).name)
         return start(["true"], **how)
 
     monkeypatch.setattr(subprocess, "Popen", do_nothing)
@@ -72,7 +72,7 @@ def test_queue_is_processed_in_order(tmp_path, monkeypatch):
         (row,) = sandbox.store.select("runs")
         for _ in range(99):
             sandbox.store.add("runs", **{k: v for k, v in row.items() if k != "id"})
-        wanted = [run["id"] for run in sandbox.store.select("runs")]
+        expected = [run["id"] for run in sandbox.store.select("runs")]
     # WHEN four at a time take from it
     with Sandbox(tmp_path, limit=4) as sandbox:
         end = time.monotonic() + 60
@@ -80,8 +80,8 @@ def test_queue_is_processed_in_order(tmp_path, monkeypatch):
             assert time.monotonic() < end
             time.sleep(0.05)
     # THEN each is taken once, the oldest first but for those who go at once
-    assert sorted(taken) == sorted(wanted)
-    assert all(abs(wanted.index(run) - at) < 8 for at, run in enumerate(taken))
+    assert sorted(started) == sorted(expected)
+    assert all(abs(expected.index(run) - at) < 8 for at, run in enumerate(started))
 
 
 def test_one_of_two_concurrent_creations_succeeds(sandbox):
@@ -96,7 +96,7 @@ def test_one_of_two_concurrent_creations_succeeds(sandbox):
                 return None
 
     with ThreadPoolExecutor(8) as pool:
-        made = [each for each in pool.map(create, range(8)) if each]
+        made = [run_id for run_id in pool.map(create, range(8)) if run_id]
     assert len(made) == 1
 
 
@@ -164,11 +164,11 @@ def serve(folder, *words, **environment):
 def test_sandbox_in_a_pod_uses_the_given_address_and_keys(tmp_path):
     # GIVEN another address, and keys in the environment as a Secret puts them there
     keys = {"SANDBOX_ACCESS_KEY": "an-access-key", "SANDBOX_SECRET_KEY": "a-s3cr3t-key"}
-    process, said = serve(tmp_path, "--host", "127.0.0.2", **keys)
+    process, output = serve(tmp_path, "--host", "127.0.0.2", **keys)
     with process:
         try:
             # THEN it serves there
-            address = re.search(r"http://127\.0\.0\.2:\d+", said).group()
+            address = re.search(r"http://127\.0\.0\.2:\d+", output).group()
             with Client(address) as client:
                 assert client.list_runs(client.create_experiment("e").experiment_id) == []
         finally:
@@ -176,7 +176,7 @@ def test_sandbox_in_a_pod_uses_the_given_address_and_keys(tmp_path):
     # AND writes them nowhere
     assert process.returncode == 0
     assert not (tmp_path / "keys.json").exists()
-    assert all(key not in said for key in keys.values())
+    assert all(key not in output for key in keys.values())
 
 
 def test_one_key_without_the_other_is_rejected(tmp_path):

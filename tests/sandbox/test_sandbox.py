@@ -326,7 +326,7 @@ def test_lists_come_in_pages(tmp_path):
             page = httpx.get(
                 api, params={"page_size": 2, "sort_by": "name", "page_token": token}
             ).json()
-            names += [each["display_name"] for each in page["experiments"]]
+            names += [experiment["display_name"] for experiment in page["experiments"]]
             token = page.get("next_page_token", "")
             if not token:
                 break
@@ -342,12 +342,12 @@ def test_invalid_list_request_is_rejected(tmp_path):
         api = f"{sandbox.api_url}/apis/v2beta1"
         made = httpx.post(f"{api}/pipelines", json={"display_name": "p"}).json()
         # WHEN they are asked for, THEN it is a 400 with the reason
-        answer = httpx.get(f"{api}/pipelines", params={"page_token": written})
-        assert (answer.status_code, "Invalid package token" in answer.text) == (400, True)
-        answer = httpx.get(
+        response = httpx.get(f"{api}/pipelines", params={"page_token": written})
+        assert (response.status_code, "Invalid package token" in response.text) == (400, True)
+        response = httpx.get(
             f"{api}/pipelines/{made['pipeline_id']}/versions", params={"sort_by": "namespace"}
         )
-        assert (answer.status_code, "Invalid sorting field" in answer.text) == (400, True)
+        assert (response.status_code, "Invalid sorting field" in response.text) == (400, True)
 
 
 def encoded(state):
@@ -358,8 +358,8 @@ TOKEN = {"column": "name", "descending": False, "filter": "", "value": "a", "id"
 PREDICATE = {"key": "name", "operation": "IN", "string_values": {"values": ["a"]}}
 
 
-def predicates(*each):
-    return {"filter": json.dumps({"predicates": each})}
+def predicates(*predicates_):
+    return {"filter": json.dumps({"predicates": predicates_})}
 
 
 @pytest.mark.parametrize(
@@ -381,8 +381,8 @@ def predicates(*each):
 )
 def test_malformed_list_parameters_are_rejected(tmp_path, query):
     with Sandbox(tmp_path, execute=False) as sandbox:
-        answer = httpx.get(f"{sandbox.api_url}/apis/v2beta1/experiments", params=query)
-        assert answer.status_code == 400, answer.text
+        response = httpx.get(f"{sandbox.api_url}/apis/v2beta1/experiments", params=query)
+        assert response.status_code == 400, response.text
 
 
 def test_restart_keeps_addresses_and_free_ports(tmp_path):
@@ -434,12 +434,12 @@ def test_step_state_stays_while_another_step_runs(tmp_path):
 
 
 def test_run_process_imports_no_servers():
-    said = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", "import sandbox.run, sys; print(*sys.modules)"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert "sandbox.run" in said.stdout.split()
-    assert {"sandbox.server", "moto", "flask", "werkzeug"}.isdisjoint(said.stdout.split())
+    assert "sandbox.run" in process.stdout.split()
+    assert {"sandbox.server", "moto", "flask", "werkzeug"}.isdisjoint(process.stdout.split())

@@ -243,8 +243,8 @@ def test_schedule_with_catch_up_fires_for_each_time(server):
 def test_names_are_compared_without_case_and_the_client_checks_them(client, submit, experiment_id):
     for name in ("Night", "night"):
         submit(name)
-    found = {name: client.find_run(experiment_id, name).display_name for name in ("Night", "night")}
-    assert found == {"Night": "Night", "night": "night"}
+    names = {name: client.find_run(experiment_id, name).display_name for name in ("Night", "night")}
+    assert names == {"Night": "Night", "night": "night"}
     assert client.find_run(experiment_id, "NIGHT") is None
 
 

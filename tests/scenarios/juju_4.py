@@ -40,8 +40,8 @@ def juju_destroy_model(model, name, *words):
 
 def juju_deploy(model, path, app, *words):
     config = json.loads(Path(words[words.index("--config") + 1]).read_text())
-    there = {"path": path, "trust": "--trust" in words, "config": config[app], "revision": 0}
-    model["applications"][app] = {**there, "related": [], "units": 1, "old": 0, "pods": {}}
+    application = {"path": path, "trust": "--trust" in words, "config": config[app], "revision": 0}
+    model["applications"][app] = {**application, "related": [], "units": 1, "old": 0, "pods": {}}
     assert Path(path).name.endswith(".charm")
     if app == "trainer":
         assert "pushgateway-image=docker.io/prom/pushgateway:v1.11.1" in words
@@ -65,9 +65,9 @@ def juju_scale_application(model, app, units):
 
 
 def juju_refresh(model, app, *words):
-    there = model["applications"][app]
+    application = model["applications"][app]
     assert words[0] == "--path"
-    there |= {"revision": there["revision"] + 1, "old": SLOW}
+    application |= {"revision": application["revision"] + 1, "old": SLOW}
 
 
 def juju_remove_application(model, app, *words):
@@ -77,18 +77,18 @@ def juju_remove_application(model, app, *words):
 
 def juju_status(model, *words):
     told = {}
-    for app, there in model["applications"].items():
+    for app, application in model["applications"].items():
         units = {}
-        for number in range(there["units"]):
-            there["pods"].setdefault(f"{app}-{number}", {"uid": 0, "gone": 0})
+        for number in range(application["units"]):
+            application["pods"].setdefault(f"{app}-{number}", {"uid": 0, "gone": 0})
             settled = not model["pending"]
             status = {"current": "active" if settled else "waiting", "message": ""}
             unit = {"workload-status": status, "juju-status": {"current": "idle"}}
-            if there["old"]:
-                unit["upgrading-from"] = f"local:{app}-{there['revision'] - 1}"
+            if application["old"]:
+                unit["upgrading-from"] = f"local:{app}-{application['revision'] - 1}"
             units[f"{app}/{number}"] = unit | ({"leader": True} if number == 0 else {})
-        there["old"] = max(0, there["old"] - 1)
-        told[app] = {"charm-rev": there["revision"], "units": units}
+        application["old"] = max(0, application["old"] - 1)
+        told[app] = {"charm-rev": application["revision"], "units": units}
     _go_on(model)
     print(json.dumps({"applications": told}))
 
@@ -98,7 +98,7 @@ def juju_run(model, unit, action, *words):
     params = dict(word.split("=") for word in words if not word.startswith("--"))
     task = {"id": "1", "unit": unit, "status": "completed", "results": {}}
     if action == "list-runs":
-        task["results"]["runs"] = "\n".join(f"run SUCCEEDED {each}" for each in model["runs"])
+        task["results"]["runs"] = "\n".join(f"run SUCCEEDED {run}" for run in model["runs"])
     elif action == "get-run":
         task["results"]["state"] = "RUNNING" if model["pending"] else "SUCCEEDED"
     elif params.get("epochs") == "-1":
@@ -114,14 +114,14 @@ def juju_run(model, unit, action, *words):
 
 
 def kubectl_get(model, kind, pod, *words):
-    there = model["applications"]["trainer"]["pods"][pod]
-    print("" if there["gone"] else f"uid-{pod}-{there['uid']}", end="")
-    there["gone"] = max(0, there["gone"] - 1)
+    pod_ = model["applications"]["trainer"]["pods"][pod]
+    print("" if pod_["gone"] else f"uid-{pod}-{pod_['uid']}", end="")
+    pod_["gone"] = max(0, pod_["gone"] - 1)
 
 
 def kubectl_delete(model, kind, pod, *words):
-    there = model["applications"]["trainer"]["pods"][pod]
-    there |= {"uid": there["uid"] + 1, "gone": SLOW}
+    pod_ = model["applications"]["trainer"]["pods"][pod]
+    pod_ |= {"uid": pod_["uid"] + 1, "gone": SLOW}
 
 
 def _go_on(model):

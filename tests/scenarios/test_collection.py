@@ -42,10 +42,10 @@ def run(*words):
 
 @pytest.mark.parametrize("driver", ["pytest-operator", "jubilant"])
 def test_scenarios_are_collected(driver):
-    done = run("--collect-only", "-q", "--driver", driver)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "test_trainer.py::test_trains_when_asked" in done.stdout
-    assert "7 tests collected" in done.stdout
+    process = run("--collect-only", "-q", "--driver", driver)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "test_trainer.py::test_trains_when_asked" in process.stdout
+    assert "7 tests collected" in process.stdout
 
 
 def test_pytest_operator_has_the_used_interface():
@@ -58,8 +58,8 @@ def test_pytest_operator_has_the_used_interface():
         "assert told == typing.Tuple[typing.Optional[int], str, str]\n"
         "assert isinstance(plugin.OpsTest.model_name, property)\n"
     )
-    done = subprocess.run([PYTHON, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([PYTHON, "-c", program], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
     fixtures = run("--fixtures", "-v").stdout
     assert "event_loop [module scope]" in fixtures
     assert "ops_test [module scope]" in fixtures
@@ -75,28 +75,28 @@ def test_jubilant_runs_the_scenarios(model, tmp_path):
     keys.write_text('["access", "s3cr3t"]')
     # WHEN they run
     services = "--kfp-service=sandbox.test", "--s3-service=sandbox.test", f"--s3-keys={keys}"
-    done = run(f"--charm-path={charm}", f"--stand-ins={tmp_path}", "--poll=0.1", *services)
+    process = run(f"--charm-path={charm}", f"--stand-ins={tmp_path}", "--poll=0.1", *services)
     # THEN all hold, the keys were in no command, and the model is gone
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "7 passed" in done.stdout
-    kept = json.loads(model.read_text())
-    assert "s3cr3t" not in str(kept["asked"])
-    assert kept["models"] == []
-    storage = kept["applications"]["object-storage"]
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "7 passed" in process.stdout
+    stored = json.loads(model.read_text())
+    assert "s3cr3t" not in str(stored["asked"])
+    assert stored["models"] == []
+    storage = stored["applications"]["object-storage"]
     assert storage["config"]["secret-key"] == "s3cr3t"
-    assert kept["applications"]["kfp-api"]["config"]["service-name"] == "sandbox.test"
+    assert stored["applications"]["kfp-api"]["config"]["service-name"] == "sandbox.test"
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--bundle", "--charm-path=README.md"], "--juju-model kubeflow"),
         (["--charm-path=none.charm"], "make pack"),
         (["--charm-path=README.md"], "--kfp-service is missing"),
     ],
 )
-def test_missing_prerequisite_names_the_remedy(model, words, told):
-    done = run(*words)
-    assert done.returncode
-    assert told in done.stdout + done.stderr
+def test_missing_prerequisite_names_the_remedy(model, words, message):
+    process = run(*words)
+    assert process.returncode
+    assert message in process.stdout + process.stderr
     assert not model.exists()

@@ -24,11 +24,11 @@ spec.loader.exec_module(deployment)
 )
 @pytest.mark.parametrize("status", ["completed", "failed"])
 def test_commands_match_the_juju_version(version, relate, run, status):
-    said = []
+    commands = []
 
     def juju(*words, minutes):
         assert 0 < minutes < 100
-        said.append(words)
+        commands.append(words)
         task = {"status": status, "results": {"run-id": "r"}, "message": "no"}
         if words[0] == "run" and status == "failed":
             # So does the client from Juju 3 on.
@@ -38,14 +38,14 @@ def test_commands_match_the_juju_version(version, relate, run, status):
             words[0], ""
         )
 
-    there = deployment.CommandLine(juju, "kubeflow", kubectl=["kubectl"])
-    there.integrate("trainer:kfp-api", "kfp-api:kfp-api")
+    deployed = deployment.CommandLine(juju, "kubeflow", kubectl=["kubectl"])
+    deployed.integrate("trainer:kfp-api", "kfp-api:kfp-api")
     if status == "completed":
-        assert there.run_action("trainer/0", "train", wait=True) == {"run-id": "r"}
+        assert deployed.run_action("trainer/0", "train", wait=True) == {"run-id": "r"}
     else:
         with pytest.raises(deployment.ActionFailedError, match="no"):
-            there.run_action("trainer/0", "train", wait=True)
-    assert said[1:] == [
+            deployed.run_action("trainer/0", "train", wait=True)
+    assert commands[1:] == [
         (relate, "trainer:kfp-api", "kfp-api:kfp-api"),
         (run, "trainer/0", "train", "wait=true", "--wait=90m", "--format=json"),
     ]
@@ -58,9 +58,9 @@ def test_client_error_is_not_a_failed_action():
             return "4.0.15"
         raise subprocess.CalledProcessError(1, "juju", "", "ERROR no such unit")
 
-    there = deployment.CommandLine(juju, "kubeflow", kubectl=["kubectl"])
+    deployed = deployment.CommandLine(juju, "kubeflow", kubectl=["kubectl"])
     with pytest.raises(subprocess.CalledProcessError):
-        there.run_action("trainer/0", "train")
+        deployed.run_action("trainer/0", "train")
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_unit_is_idle_with_its_applications_charm(unit, idle):
         assert 0 < minutes < 100
         return "4.0.15" if words[0] == "version" else json.dumps(status)
 
-    there = deployment.CommandLine(juju, "kubeflow", kubectl=["kubectl"])
-    (told,) = there.units("trainer")
+    deployed = deployment.CommandLine(juju, "kubeflow", kubectl=["kubectl"])
+    (told,) = deployed.units("trainer")
     assert told.idle == idle
-    assert there.revision("trainer") == 3
-    assert there.units("minio") == []
+    assert deployed.revision("trainer") == 3
+    assert deployed.units("minio") == []

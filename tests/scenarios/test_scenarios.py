@@ -57,11 +57,15 @@ class Simulated:
         app = other.partition(":")[0]
         path, config = self.options[app]
         module = load(f"simulated_{app.replace('-', '_')}", path / "src" / "charm.py")
-        (charm,) = (each for each in vars(module).values() if isinstance(each, type))
-        there = ops.testing.Relation(app)
+        (charm,) = (value for value in vars(module).values() if isinstance(value, type))
+        relation = ops.testing.Relation(app)
         ctx = ops.testing.Context(charm, charm_root=path)
-        state = ops.testing.State(leader=True, relations={there}, config=config)
-        bag = ctx.run(ctx.on.relation_created(there), state).get_relation(there.id).local_app_data
+        state = ops.testing.State(leader=True, relations={relation}, config=config)
+        bag = (
+            ctx.run(ctx.on.relation_created(relation), state)
+            .get_relation(relation.id)
+            .local_app_data
+        )
         self.relations[app] = ops.testing.Relation(
             app, remote_app_name=app, remote_app_data=dict(bag)
         )
@@ -140,7 +144,7 @@ class Simulated:
 
 
 @pytest.fixture
-def there(tmp_path, monkeypatch):
+def deployed(tmp_path, monkeypatch):
     with Sandbox(tmp_path, execute=False) as sandbox:
 
         def pause(_):
@@ -150,10 +154,10 @@ def there(tmp_path, monkeypatch):
         yield Simulated(sandbox)
 
 
-def test_scenarios_pass_in_sequence(there):
+def test_scenarios_pass_in_sequence(deployed):
     api, s3 = (
         url.removeprefix("http://").split(":")
-        for url in (there.sandbox.api_url, there.sandbox.s3_url)
+        for url in (deployed.sandbox.api_url, deployed.sandbox.s3_url)
     )
     kit = scenarios.Kit(
         trainer=Path("trainer.charm"),
@@ -163,15 +167,15 @@ def test_scenarios_pass_in_sequence(there):
             "object-storage": {
                 "service": s3[0],
                 "port": int(s3[1]),
-                "access-key": there.sandbox.access_key,
-                "secret-key": there.sandbox.secret_key,
+                "access-key": deployed.sandbox.access_key,
+                "secret-key": deployed.sandbox.secret_key,
             },
         },
     )
-    scenarios.is_deployed(there, kit)
-    scenarios.trains_when_asked(there)
-    scenarios.a_change_is_one_run(there)
-    scenarios.one_of_two_leads(there)
-    scenarios.the_leaders_pod_may_die(there)
-    scenarios.a_refresh_trains_nothing(there, kit)
-    scenarios.is_removed(there)
+    scenarios.is_deployed(deployed, kit)
+    scenarios.trains_when_asked(deployed)
+    scenarios.a_change_is_one_run(deployed)
+    scenarios.one_of_two_leads(deployed)
+    scenarios.the_leaders_pod_may_die(deployed)
+    scenarios.a_refresh_trains_nothing(deployed, kit)
+    scenarios.is_removed(deployed)

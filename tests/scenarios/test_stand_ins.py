@@ -32,7 +32,7 @@ def ctx(name):
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    (charm,) = (each for each in vars(module).values() if isinstance(each, type))
+    (charm,) = (value for value in vars(module).values() if isinstance(value, type))
     return ops.testing.Context(charm, charm_root=CHARMS / name)
 
 

@@ -19,16 +19,20 @@ def status(*enabled):
     return {"out": "\n".join(["microk8s is running", "addons:", *lines, "core/gpu: disabled\n"])}
 
 
-def told(value):
+def output(value):
     return {"out": json.dumps(value)}
 
 
 def models(*names, current="kubeflow"):
-    return told({"models": [{"name": f"admin/{name}"} for name in names], "current-model": current})
+    return output(
+        {"models": [{"name": f"admin/{name}"} for name in names], "current-model": current}
+    )
 
 
 def controllers(version):
-    return told({"controllers": {"uk8s": {"agent-version": version}}, "current-controller": "uk8s"})
+    return output(
+        {"controllers": {"uk8s": {"agent-version": version}}, "current-controller": "uk8s"}
+    )
 
 
 @pytest.fixture
@@ -38,11 +42,11 @@ def complete(machine):
     machine.answers = {
         "sysctl -n": {"out": "655360\n"},
         "microk8s status": status(*ADDONS),
-        "microk8s kubectl version --output json": told(
+        "microk8s kubectl version --output json": output(
             {"serverVersion": {"gitVersion": "v1.32.9"}}
         ),
-        POOLS: told({"items": [{"spec": {"addresses": ["10.64.140.43-10.64.140.49"]}}]}),
-        CLASSES: told({"items": [{"metadata": {"annotations": DEFAULT}}]}),
+        POOLS: output({"items": [{"spec": {"addresses": ["10.64.140.43-10.64.140.49"]}}]}),
+        CLASSES: output({"items": [{"metadata": {"annotations": DEFAULT}}]}),
         "juju version": {"out": "3.6.14-ubuntu-amd64\n"},
         "juju controllers": controllers("3.6.12"),
         "juju models": models("controller", "kubeflow"),
@@ -50,9 +54,9 @@ def complete(machine):
     return machine
 
 
-def missing(done):
+def missing(process):
     """What is missing -> the command that puts it right; not the charm, which is this checkout's."""
-    lines = done.stdout.splitlines()
+    lines = process.stdout.splitlines()
     return {
         line.removeprefix("MISSING").strip(): then.strip().removeprefix("-> ")
         for line, then in itertools.pairwise(lines)
@@ -61,15 +65,15 @@ def missing(done):
 
 
 def test_complete_machine_lacks_nothing(complete):
-    done = complete.run("check_machine.py", *SMALL)
+    process = complete.run("check_machine.py", *SMALL)
     packed = (ROOT / "fashion-mnist-trainer_amd64.charm").exists()
-    assert missing(done) == {}, done.stdout + done.stderr
-    assert done.returncode == (0 if packed else 1)
-    assert "ready: juju deploy" in done.stdout if packed else "-> make pack" in done.stdout
+    assert missing(process) == {}, process.stdout + process.stderr
+    assert process.returncode == (0 if packed else 1)
+    assert "ready: juju deploy" in process.stdout if packed else "-> make pack" in process.stdout
 
 
 @pytest.mark.parametrize(
-    ("answers", "what", "remedy"),
+    ("responses", "what", "remedy"),
     [
         ({"sysctl -n": {"out": "128\n"}}, "max_user_instances is 128", "sudo sysctl fs.inotify.max_user_instances=1280"),
         ({"sysctl -n": {"out": "128\n"}}, "max_user_watches is 128", "sudo sysctl fs.inotify.max_user_watches=655360"),
@@ -83,22 +87,22 @@ def test_complete_machine_lacks_nothing(complete):
         ],
         ({"microk8s status": status(*ADDONS, "istio")}, "addon istio is off", "sudo microk8s disable istio"),
         ({"microk8s status": {"out": "microk8s is not running.\n"}}, "microk8s is running", "sudo microk8s start"),
-        ({"microk8s kubectl version --output json": told({"serverVersion": {"gitVersion": "v1.28.1"}})}, "Kubernetes v1.28.1", "sudo snap refresh microk8s"),
-        ({POOLS: told({"items": []})}, "addresses for the gateway: none", "sudo microk8s enable metallb:10."),
-        ({CLASSES: told({"items": [{"metadata": {}}]})}, "a default StorageClass", "microk8s-hostpath"),
+        ({"microk8s kubectl version --output json": output({"serverVersion": {"gitVersion": "v1.28.1"}})}, "Kubernetes v1.28.1", "sudo snap refresh microk8s"),
+        ({POOLS: output({"items": []})}, "addresses for the gateway: none", "sudo microk8s enable metallb:10."),
+        ({CLASSES: output({"items": [{"metadata": {}}]})}, "a default StorageClass", "microk8s-hostpath"),
         ({"juju version": {"out": "2.9.53-ubuntu-amd64\n"}}, "juju 2.9.53", "sudo snap refresh juju --channel=3.6/stable"),
-        ({"juju controllers": told({"controllers": None})}, "controller", "juju bootstrap"),
+        ({"juju controllers": output({"controllers": None})}, "controller", "juju bootstrap"),
         ({"juju controllers": controllers("3.4.6")}, "the controller's version 3.4.6", "juju upgrade-controller"),
         ({"juju models": models("other")}, "model kubeflow", "juju add-model kubeflow"),
         ({"juju models": models("other", "kubeflow", current="other")}, "the current model is kubeflow", "juju switch kubeflow"),
     ],
 )  # fmt: skip
-def test_missing_prerequisite_names_the_remedy(complete, answers, what, remedy):
-    complete.answers |= answers
-    done = complete.run("check_machine.py", *SMALL)
-    assert done.returncode == 1
-    (found,) = [each for each in missing(done) if what in each]
-    assert remedy in missing(done)[found]
+def test_missing_prerequisite_names_the_remedy(complete, responses, what, remedy):
+    complete.answers |= responses
+    process = complete.run("check_machine.py", *SMALL)
+    assert process.returncode == 1
+    (name,) = [line for line in missing(process) if what in line]
+    assert remedy in missing(process)[name]
 
 
 @pytest.mark.parametrize(
@@ -107,13 +111,13 @@ def test_missing_prerequisite_names_the_remedy(complete, answers, what, remedy):
 )
 def test_missing_program_is_reported_alone(complete, name, remedy):
     complete.commands.remove(name)
-    done = complete.run("check_machine.py", *SMALL)
-    assert list(missing(done)) == [name]
-    assert remedy in missing(done)[name]
+    process = complete.run("check_machine.py", *SMALL)
+    assert list(missing(process)) == [name]
+    assert remedy in missing(process)[name]
 
 
 @pytest.mark.parametrize(
-    ("words", "answer"),
+    ("words", "response"),
     [
         ("microk8s status", {"rc": 1, "err": "Insufficient permissions to access MicroK8s.\n"}),
         ("juju models", {"rc": 1, "err": "ERROR cannot connect\n"}),
@@ -121,32 +125,32 @@ def test_missing_program_is_reported_alone(complete, name, remedy):
         ("juju version", {"out": "strange"}),
     ],
 )
-def test_failed_command_is_reported_with_its_arguments(complete, words, answer):
-    complete.answers[words] = answer
-    done = complete.run("check_machine.py", *SMALL)
-    assert done.returncode == 1
-    told = "strange" if words == "juju version" else words
-    assert [each for each in missing(done) if told in each]
-    assert answer.get("err", "").strip() in done.stdout
-    assert not done.stderr
+def test_failed_command_is_reported_with_its_arguments(complete, words, response):
+    complete.answers[words] = response
+    process = complete.run("check_machine.py", *SMALL)
+    assert process.returncode == 1
+    expected = "strange" if words == "juju version" else words
+    assert [line for line in missing(process) if expected in line]
+    assert response.get("err", "").strip() in process.stdout
+    assert not process.stderr
 
 
 def test_small_machine_reports_its_resources(complete):
-    done = complete.run(
+    process = complete.run(
         "check_machine.py", "--cores", "999", "--memory", "99999", "--disk", "999999"
     )
-    assert [what.split(" ", 2)[2] for what in missing(done)] == [
+    assert [what.split(" ", 2)[2] for what in missing(process)] == [
         "999 cores",
         "99999 GiB of memory",
-        next(what.split(" ", 2)[2] for what in missing(done) if "999999 GiB free" in what),
+        next(what.split(" ", 2)[2] for what in missing(process) if "999999 GiB free" in what),
     ]
 
 
 def test_script_only_reads(complete):
     complete.run("check_machine.py", *SMALL)
-    asked = [each["words"] for each in complete.calls]
+    calls = [call["words"] for call in complete.calls]
     verbs = {
-        " ".join(words[:2]) if words[1] != "kubectl" else " ".join(words[:3]) for words in asked
+        " ".join(words[:2]) if words[1] != "kubectl" else " ".join(words[:3]) for words in calls
     }
     assert verbs == {
         "sysctl -n",

@@ -29,14 +29,14 @@ def kubeflow(machine):
 
 
 def test_login_is_set_from_a_private_temporary_file(kubeflow):
-    done = kubeflow.run("set_login.py", USER, text=PASSWORD + "\n")
-    assert done.returncode == 0, done.stderr
-    (asked,) = kubeflow.calls
-    assert asked["words"][:3] == ["juju", "config", "dex-auth"]
-    values = {name: value for name, (_, _, value) in asked["files"].items()}
+    process = kubeflow.run("set_login.py", USER, text=PASSWORD + "\n")
+    assert process.returncode == 0, process.stderr
+    (call,) = kubeflow.calls
+    assert call["words"][:3] == ["juju", "config", "dex-auth"]
+    values = {name: value for name, (_, _, value) in call["files"].items()}
     assert values == {"static-username": USER, "static-password": PASSWORD}
-    assert len(asked["words"]) == 3 + len(values)
-    for path, mode, _ in asked["files"].values():
+    assert len(call["words"]) == 3 + len(values)
+    for path, mode, _ in call["files"].values():
         assert mode == 0o600
         # Juju's snap reads nothing elsewhere, and no hidden folder.
         assert path.startswith(f"{kubeflow.home}/set-login-")
@@ -44,47 +44,47 @@ def test_login_is_set_from_a_private_temporary_file(kubeflow):
 
 
 def test_password_is_in_no_command_or_output(kubeflow):
-    done = kubeflow.run("set_login.py", USER, "--public-url", URL, text=PASSWORD + "\n")
-    assert PASSWORD not in done.stdout + done.stderr
-    assert PASSWORD not in str([each["words"] for each in kubeflow.calls])
+    process = kubeflow.run("set_login.py", USER, "--public-url", URL, text=PASSWORD + "\n")
+    assert PASSWORD not in process.stdout + process.stderr
+    assert PASSWORD not in str([call["words"] for call in kubeflow.calls])
 
 
 @pytest.mark.parametrize("gatekeeper", [True, False])
 def test_public_url_is_set_where_the_option_exists(kubeflow, gatekeeper):
     if gatekeeper:
         kubeflow.answers["juju config oidc-gatekeeper --format json"] = options("public-url")
-    done = kubeflow.run("set_login.py", USER, "--public-url", URL, text=PASSWORD)
-    assert done.returncode == 0, done.stderr
-    calls = [each for each in kubeflow.calls if "files" in each]
-    urls = {each["words"][2]: each["files"]["public-url"][2] for each in calls}
+    process = kubeflow.run("set_login.py", USER, "--public-url", URL, text=PASSWORD)
+    assert process.returncode == 0, process.stderr
+    calls = [call for call in kubeflow.calls if "files" in call]
+    urls = {call["words"][2]: call["files"]["public-url"][2] for call in calls}
     apps = ["dex-auth", "oidc-gatekeeper"] if gatekeeper else ["dex-auth"]
     assert urls == dict.fromkeys(apps, URL)
 
 
 def test_other_model_is_named_in_each_command(kubeflow):
-    done = kubeflow.run("set_login.py", USER, "--model", "kf", text=PASSWORD)
-    assert done.returncode == 0, done.stderr
-    assert [each["words"][:4] for each in kubeflow.calls] == [["juju", "config", "--model", "kf"]]
+    process = kubeflow.run("set_login.py", USER, "--model", "kf", text=PASSWORD)
+    assert process.returncode == 0, process.stderr
+    assert [call["words"][:4] for call in kubeflow.calls] == [["juju", "config", "--model", "kf"]]
 
 
-@pytest.mark.parametrize("given", ["", "\n"])
-def test_nothing_is_set_without_a_password(kubeflow, given):
-    done = kubeflow.run("set_login.py", USER, text=given)
-    assert done.returncode == 1
-    assert "the password is empty" in done.stderr
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_nothing_is_set_without_a_password(kubeflow, text):
+    process = kubeflow.run("set_login.py", USER, text=text)
+    assert process.returncode == 1
+    assert "the password is empty" in process.stderr
     assert not kubeflow.calls
 
 
 @pytest.mark.parametrize(
-    ("commands", "told"), [([], "sudo snap install juju"), (["juju"], "no such application")]
+    ("commands", "message"), [([], "sudo snap install juju"), (["juju"], "no such application")]
 )
-def test_juju_error_is_reported_and_leaves_nothing(kubeflow, commands, told):
+def test_juju_error_is_reported_and_leaves_nothing(kubeflow, commands, message):
     kubeflow.commands = commands
     kubeflow.answers = {"juju config": {"rc": 1, "err": "ERROR no such application"}}
-    done = kubeflow.run("set_login.py", USER, text=PASSWORD)
-    assert done.returncode == 1
-    assert told in done.stderr
-    assert PASSWORD not in done.stderr
+    process = kubeflow.run("set_login.py", USER, text=PASSWORD)
+    assert process.returncode == 1
+    assert message in process.stderr
+    assert PASSWORD not in process.stderr
     assert not list(kubeflow.home.iterdir())
 
 
@@ -102,15 +102,15 @@ def test_terminal_prompts_twice_without_echo(kubeflow, again):
     )
     os.close(theirs)
     # WHEN the password is typed at each question
-    shown = b""
+    output = b""
     for question, typed in (b"Password: ", PASSWORD), (b"The same again: ", again):
-        while question not in shown:
-            shown += os.read(ours, 1024)
+        while question not in output:
+            output += os.read(ours, 1024)
         os.write(ours, f"{typed}\n".encode())
     code = process.wait(timeout=30)
-    shown += os.read(ours, 1024)
+    output += os.read(ours, 1024)
     os.close(ours)
     # THEN it is set if both were the same, and seen nowhere
-    assert PASSWORD.encode() not in shown
+    assert PASSWORD.encode() not in output
     assert code == (0 if again == PASSWORD else 1)
     assert len(kubeflow.calls) == (1 if again == PASSWORD else 0)

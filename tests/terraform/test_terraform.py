@@ -55,14 +55,19 @@ def text(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_each_variable_is_described_typed_and_used(module):
     variables = load(module)["variable"]
-    assert all(each["description"].endswith(".") and each["type"] for each in variables.values())
+    assert all(
+        variable["description"].endswith(".") and variable["type"]
+        for variable in variables.values()
+    )
     assert set(re.findall(r"\bvar\.(\w+)", text(module))) == set(variables)
 
 
 def test_charm_module_inputs_follow_the_convention():
     variables = load("charm")["variable"]
-    assert {name: each["type"] for name, each in variables.items()} == INPUTS
-    assert [name for name, each in variables.items() if "default" not in each] == ["model_uuid"]
+    assert {name: variable["type"] for name, variable in variables.items()} == INPUTS
+    assert [name for name, variable in variables.items() if "default" not in variable] == [
+        "model_uuid"
+    ]
     assert variables["app_name"]["default"] == "trainer"
     assert variables["base"]["default"] == CHARMCRAFT["base"]
 
@@ -84,9 +89,11 @@ def test_application_is_the_charm_with_trust():
 
 def test_local_charm_is_rejected_without_its_images():
     (rule,) = load("charm")["variable"]["resources"]["validation"]
-    for name, each in CHARMCRAFT["resources"].items():
+    for name, resource in CHARMCRAFT["resources"].items():
         assert f'"{name}"' in rule["condition"]
-        assert f'{name} = "{each["upstream-source"]}"' in rule["error_message"].replace("\\", "")
+        assert f'{name} = "{resource["upstream-source"]}"' in rule["error_message"].replace(
+            "\\", ""
+        )
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -113,8 +120,8 @@ def test_plan_reads_the_bundle_and_sets_the_modules_inputs():
     # What it reads of each application is all that bundle.yaml says of one.
     bundle = yaml.safe_load((ROOT / "bundle.yaml").read_text())
     trainer = bundle["applications"].pop("trainer")
-    said = set().union(*bundle["applications"].values())
-    assert set(re.findall(r"each\.value\.(\w+)", text("bundle"))) == said
+    applications = set().union(*bundle["applications"].values())
+    assert set(re.findall(r"each\.value\.(\w+)", text("bundle"))) == applications
     read = set(re.findall(r"local\.trainer\.(\w+)", text("bundle")))
     # The module itself says which charm, and trusts it.
     assert read == set(trainer) - {"charm", "trust"}
@@ -127,13 +134,15 @@ def test_references_of_the_plan_are_declared():
 
 
 def test_both_modules_require_the_same_provider():
-    versions = [(each / "versions.tf").read_text() for each in MODULES.values()]
+    versions = [(folder / "versions.tf").read_text() for folder in MODULES.values()]
     assert versions[0] == versions[1]
 
 
 def test_readme_documents_every_input():
-    told = re.findall(r"^\| `(\w+)`", (MODULES["charm"] / "README.md").read_text(), re.MULTILINE)
-    assert told == sorted(INPUTS)
+    documented = re.findall(
+        r"^\| `(\w+)`", (MODULES["charm"] / "README.md").read_text(), re.MULTILINE
+    )
+    assert documented == sorted(INPUTS)
 
 
 # Terraform itself ---------------------------------------------------------------------------------
@@ -160,8 +169,8 @@ def copy(tmp_path):
 
 
 def test_files_have_terraforms_format(terraform):
-    done = terraform(ROOT / "terraform", "fmt", "-check", "-diff", "-recursive")
-    assert done.returncode == 0, done.stdout
+    process = terraform(ROOT / "terraform", "fmt", "-check", "-diff", "-recursive")
+    assert process.returncode == 0, process.stdout
 
 
 def test_bundle_lookups_of_the_plan_exist(terraform, copy):
@@ -173,8 +182,8 @@ def test_bundle_lookups_of_the_plan_exist(terraform, copy):
     (copy / "bundle" / "outputs.tf").unlink()
     # WHEN Terraform evaluates them
     words = "jsonencode([local.kubeflow, local.relations, local.trainer])"
-    done = terraform(copy / "bundle", "console", text=words)
-    kubeflow, relations, trainer = json.loads(json.loads(done.stdout))
+    process = terraform(copy / "bundle", "console", text=words)
+    kubeflow, relations, trainer = json.loads(json.loads(process.stdout))
     # THEN they say what bundle.yaml says
     bundle = yaml.safe_load((ROOT / "bundle.yaml").read_text())
     assert trainer == bundle["applications"].pop("trainer")
@@ -194,5 +203,5 @@ def test_terraform_validates_the_modules(terraform, copy, module, tmp_path, monk
         assert terraform(folder, "get").returncode == 0
     elif terraform(folder, "init", "-backend=false", "-input=false").returncode:
         pytest.skip("the provider cannot be had; JUJU_PROVIDER may name a folder that has it")
-    done = terraform(folder, "validate", "-no-color")
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = terraform(folder, "validate", "-no-color")
+    assert process.returncode == 0, process.stdout + process.stderr

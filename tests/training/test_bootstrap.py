@@ -39,10 +39,10 @@ def start(tmp_path):
 
     def run(address, digest=DIGEST, endpoint="", source=None, **environment):
         command = [sys.executable, "-c", source or compiling.bootstrap(), address, digest, endpoint]
-        given = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **environment}
+        variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **environment}
         return subprocess.run(
             [*command, sys.executable, "-c", ECHO],
-            env=given,
+            env=variables,
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -119,18 +119,18 @@ def test_image_is_built_with_the_folder_that_the_bootstrap_reads():
 class Server:
     """An HTTP server that gives each request the next of some raw answers."""
 
-    def __init__(self, *answers):
+    def __init__(self, *responses):
         self.requests = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._serve, args=(answers,), daemon=True).start()
+        threading.Thread(target=self._serve, args=(responses,), daemon=True).start()
 
-    def _serve(self, answers):
-        for answer in answers:
+    def _serve(self, responses):
+        for response in responses:
             connection, _ = self._listener.accept()
             with connection:
                 self.requests.append(connection.recv(65536).decode())
-                connection.sendall(answer)
+                connection.sendall(response)
 
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(BUNDLE), BUNDLE)

@@ -41,18 +41,18 @@ def store(place):
 @pytest.fixture
 def kept(place):
     """Checkpoints of run-1 after every epoch, and what they have to say."""
-    said: list[str] = []
+    log: list[str] = []
     address, endpoint = place
-    found = Checkpoints(address, "run-1", endpoint=endpoint, interval=0, log=said.append)
-    return found, said
+    checkpoints = Checkpoints(address, "run-1", endpoint=endpoint, interval=0, log=log.append)
+    return checkpoints, log
 
 
 def fit(checkpoints, *, images=IMAGES, recipe=RECIPE, seed=1):
-    said: list[str] = []
+    log: list[str] = []
     trained = training.train(
-        images, LABELS, recipe, seed=seed, checkpoints=checkpoints, log=said.append
+        images, LABELS, recipe, seed=seed, checkpoints=checkpoints, log=log.append
     )
-    return trained, said
+    return trained, log
 
 
 def process(place, target, *how):
@@ -65,8 +65,8 @@ def weights(path):
         return [arrays[name] for name in arrays.files]
 
 
-def epochs(done):
-    return [line.split()[1] for line in done.stdout.splitlines() if line.startswith("Epoch")]
+def epochs(log):
+    return [line.split()[1] for line in log.stdout.splitlines() if line.startswith("Epoch")]
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +119,9 @@ def test_finished_training_is_not_repeated(kept):
     # GIVEN a step that was killed after the last epoch, before the model was exported
     first, _ = fit(kept[0])
     # WHEN it is tried again
-    second, said = fit(kept[0])
+    second, log = fit(kept[0])
     # THEN no epoch is trained, and the model is the same
-    assert said == ["resuming after epoch 2 of 2 from a checkpoint"]
+    assert log == ["resuming after epoch 2 of 2 from a checkpoint"]
     assert second.history == first.history
     assert second.seconds >= sum(epoch.seconds for epoch in first.history)
     for one, other in zip(first.model.get_weights(), second.model.get_weights(), strict=True):
@@ -141,10 +141,10 @@ def test_finished_training_is_not_repeated(kept):
 )
 def test_checkpoint_of_another_training_is_not_used(tmp_path, change):
     # GIVEN a checkpoint, WHEN something that decides the result is different
-    _, said = fit(Checkpoints(str(tmp_path), "run-1", interval=0), **change)
+    _, log = fit(Checkpoints(str(tmp_path), "run-1", interval=0), **change)
     # THEN it says so, and all epochs are trained
-    assert "belongs to a training with another" in said[0]
-    assert sum(line.startswith("Epoch") for line in said) == 2
+    assert "belongs to a training with another" in log[0]
+    assert sum(line.startswith("Epoch") for line in log) == 2
 
 
 @pytest.mark.usefixtures("checkpoint")
@@ -152,8 +152,8 @@ def test_checkpoint_of_another_tensorflow_version_is_not_used(tmp_path, monkeypa
     import tensorflow as tf
 
     monkeypatch.setattr(tf, "__version__", "3.0.0")
-    _, said = fit(Checkpoints(str(tmp_path), "run-1", interval=0))
-    assert "belongs to a training with another" in said[0]
+    _, log = fit(Checkpoints(str(tmp_path), "run-1", interval=0))
+    assert "belongs to a training with another" in log[0]
 
 
 @pytest.mark.parametrize(
@@ -171,19 +171,19 @@ def test_checkpoint_of_another_tensorflow_version_is_not_used(tmp_path, monkeypa
 )
 def test_damaged_checkpoint_is_reported_and_training_restarts(tmp_path, ended, checkpoint, damage):
     # GIVEN a checkpoint that was damaged
-    said: list[str] = []
-    kept = Checkpoints(str(tmp_path), "run-1", interval=0, log=said.append)
+    log: list[str] = []
+    checkpoints = Checkpoints(str(tmp_path), "run-1", interval=0, log=log.append)
     expected, content = ended
     checkpoint.write_bytes(damage(content))
     # WHEN the training is tried again
-    trained, lines = fit(kept)
+    trained, lines = fit(checkpoints)
     # THEN it warns, trains all epochs to the same end, and leaves a good checkpoint
-    assert len(said) == 1
-    assert "cannot be used, training starts from the beginning" in said[0]
+    assert len(log) == 1
+    assert "cannot be used, training starts from the beginning" in log[0]
     assert sum(line.startswith("Epoch") for line in lines) == 2
     for one, other in zip(expected.model.get_weights(), trained.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert kept.load() is not None
+    assert checkpoints.load() is not None
 
 
 def test_failed_storage_loses_the_checkpoint_but_not_the_training(tmp_path, monkeypatch):
@@ -194,14 +194,14 @@ def test_failed_storage_loses_the_checkpoint_but_not_the_training(tmp_path, monk
     monkeypatch.setattr(obstore, "get", refuse)
     monkeypatch.setattr(obstore, "put", refuse)
     monkeypatch.setattr(obstore, "list", refuse)
-    said: list[str] = []
-    kept = Checkpoints(str(tmp_path), "run-1", interval=0, log=said.append)
+    log: list[str] = []
+    checkpoints = Checkpoints(str(tmp_path), "run-1", interval=0, log=log.append)
     # WHEN something is trained
-    trained, _ = fit(kept)
-    kept.clear()
+    trained, _ = fit(checkpoints)
+    checkpoints.clear()
     # THEN it ends, and every failure is a line
     assert len(trained.history) == 2
-    assert [line.split(":")[0] for line in said] == [
+    assert [line.split(":")[0] for line in log] == [
         "the checkpoint cannot be used, training starts from the beginning",
         *2 * ["the checkpoint was not saved, another attempt would start from the beginning"],
         "a checkpoint was not deleted",
@@ -221,14 +221,14 @@ def test_checkpoint_is_saved_no_sooner_than_the_interval(tmp_path, monkeypatch):
     # GIVEN checkpoints every fifteen seconds
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    kept = Checkpoints(str(tmp_path), "run-1", interval=15)
+    checkpoints = Checkpoints(str(tmp_path), "run-1", interval=15)
     due = []
     # WHEN epochs of six seconds end
     for _ in range(6):
         now[0] += 6
-        due.append(kept.is_due)
-        if kept.is_due:
-            kept.save(State("x", [np.zeros(1)], []))
+        due.append(checkpoints.is_due)
+        if checkpoints.is_due:
+            checkpoints.save(State("x", [np.zeros(1)], []))
     # THEN every third is kept
     assert due == [False, False, True] * 2
 
@@ -243,13 +243,13 @@ def test_unreachable_storage_costs_a_tenth_of_the_time(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(obstore, "put", wait)
-    kept = Checkpoints(str(tmp_path), "run-1", interval=0)
+    checkpoints = Checkpoints(str(tmp_path), "run-1", interval=0)
     # WHEN one could not be kept THEN the training goes on for a while before the next
-    kept.save(State("x", [np.zeros(1)], []))
+    checkpoints.save(State("x", [np.zeros(1)], []))
     now[0] += 2600
-    assert not kept.is_due
+    assert not checkpoints.is_due
     now[0] += 200
-    assert kept.is_due
+    assert checkpoints.is_due
 
 
 def test_finished_and_old_checkpoints_are_removed(place, kept, store, monkeypatch):

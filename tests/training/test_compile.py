@@ -63,15 +63,18 @@ def test_workspace_is_created_first_and_always_deleted_last():
     assert tasks["deletepvc"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
     assert tasks["deletepvc"]["dependentTasks"] == ["exit-handler-1"]
     # THEN the volume is made with a class by name, in the mode that every storage has
-    asked = INSIDE["createpvc"]["inputs"]["parameters"]
-    assert asked["access_modes"]["runtimeValue"]["constant"] == ["ReadWriteOnce"]
-    assert asked["size"]["componentInputParameter"] == "pipelinechannel--workspace_size"
+    parameters = INSIDE["createpvc"]["inputs"]["parameters"]
+    assert parameters["access_modes"]["runtimeValue"]["constant"] == ["ReadWriteOnce"]
+    assert parameters["size"]["componentInputParameter"] == "pipelinechannel--workspace_size"
     assert (
-        asked["storage_class_name"]["componentInputParameter"] == "pipelinechannel--storage_class"
+        parameters["storage_class_name"]["componentInputParameter"]
+        == "pipelinechannel--storage_class"
     )
     # AND it has the run's id for a name wherever it is named
     run_id = {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
-    assert asked["pvc_name"] == tasks["deletepvc"]["inputs"]["parameters"]["pvc_name"] == run_id
+    assert (
+        parameters["pvc_name"] == tasks["deletepvc"]["inputs"]["parameters"]["pvc_name"] == run_id
+    )
     assert not any(tasks[name].get("cachingOptions") for name in ("deletepvc",))
     assert not INSIDE["createpvc"]["cachingOptions"]
 
@@ -79,7 +82,7 @@ def test_workspace_is_created_first_and_always_deleted_last():
 def test_steps_that_mount_the_workspace_run_sequentially():
     executors = ITS_PLATFORM["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     mounting = {
-        name.removeprefix("exec-") for name, each in executors.items() if "pvcMount" in each
+        name.removeprefix("exec-") for name, executor in executors.items() if "pvcMount" in executor
     }
     assert mounting == {"ingest", "train", "evaluate-and-predict"}
     before = {name: set(INSIDE[name]["dependentTasks"]) & mounting for name in mounting}
@@ -89,8 +92,10 @@ def test_steps_that_mount_the_workspace_run_sequentially():
         "evaluate-and-predict": {"ingest", "train"},
     }
     assert all("createpvc" in INSIDE[name]["dependentTasks"] for name in mounting)
-    given = {name: INSIDE[name]["inputs"]["parameters"]["workspace"] for name in mounting}
-    assert {each["runtimeValue"]["constant"] for each in given.values()} == {pipelines.WORKSPACE}
+    volumes = {name: INSIDE[name]["inputs"]["parameters"]["workspace"] for name in mounting}
+    assert {volume["runtimeValue"]["constant"] for volume in volumes.values()} == {
+        pipelines.WORKSPACE
+    }
     assert {
         mount["mountPath"] for name in mounting for mount in executors[f"exec-{name}"]["pvcMount"]
     } == {pipelines.WORKSPACE}
@@ -111,8 +116,8 @@ def test_both_pipelines_have_the_same_steps_and_parameters():
 def test_killed_training_step_is_retried():
     tasks = SPEC["root"]["dag"]["tasks"]
     assert tasks["train"]["retryPolicy"]["maxRetryCount"] == 3
-    given = tasks["train"]["inputs"]["parameters"]
-    assert given["run_id"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
+    parameters = tasks["train"]["inputs"]["parameters"]
+    assert parameters["run_id"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
     executors = PLATFORM["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     (secret,) = executors["exec-train"]["secretAsEnv"]
     assert secret["secretName"] == pipelines.SECRET
@@ -184,22 +189,24 @@ def test_no_step_is_cached(committed):
 def test_only_the_step_that_writes_the_manifest_knows_the_version(name, pipeline):
     # A step of which nothing else changed may come from the server's cache, should it be turned on.
     spec, _ = yaml.safe_load_all((COMMITTED / name).read_text())
-    given = {step: task["inputs"].get("parameters", {}) for step, _, task in tasks_of(spec)}
-    assert [step for step in given if "pipeline_version" in given[step]] == ["evaluate-and-predict"]
-    assert given["evaluate-and-predict"]["pipeline"]["runtimeValue"]["constant"] == pipeline
+    parameters = {step: task["inputs"].get("parameters", {}) for step, _, task in tasks_of(spec)}
+    assert [step for step in parameters if "pipeline_version" in parameters[step]] == [
+        "evaluate-and-predict"
+    ]
+    assert parameters["evaluate-and-predict"]["pipeline"]["runtimeValue"]["constant"] == pipeline
     assert spec["pipelineInfo"]["name"] == pipeline
 
 
 def test_each_step_has_the_documented_retries_and_timeout(committed):
     spec, platform = committed
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    found = {}
+    actual = {}
     for name, executor, task in tasks_of(spec):
         seconds = executors.get(executor, {}).get("activeDeadlineSeconds")
         retries = task.get("retryPolicy", {}).get("maxRetryCount", 0)
-        found[name] = (retries, seconds and int(seconds) / 60)
-    assert found == {name: STEPS[name] for name in found}
-    assert len(found) == len(spec["deploymentSpec"]["executors"])
+        actual[name] = (retries, seconds and int(seconds) / 60)
+    assert actual == {name: STEPS[name] for name in actual}
+    assert len(actual) == len(spec["deploymentSpec"]["executors"])
 
 
 def test_each_step_has_limits_and_starts_with_the_bootstrap(committed):

@@ -25,12 +25,12 @@ def copy(toy, tmp_path):
 
 
 def test_files_are_read_with_their_checksums(toy):
-    found = data.load(str(toy))
-    assert found.train_images.shape == (600, 28, 28)
-    assert found.test_labels.shape == (200,)
-    assert found.train_images.dtype == np.uint8
-    assert set(found.sha256) == set(data.FILES)
-    assert not found.is_official
+    dataset = data.load(str(toy))
+    assert dataset.train_images.shape == (600, 28, 28)
+    assert dataset.test_labels.shape == (200,)
+    assert dataset.train_images.dtype == np.uint8
+    assert set(dataset.sha256) == set(data.FILES)
+    assert not dataset.is_official
 
 
 def test_plain_files_are_read_like_gzipped_ones(copy):
@@ -42,11 +42,11 @@ def test_plain_files_are_read_like_gzipped_ones(copy):
 
 
 def test_saved_data_is_loaded_again(toy, tmp_path):
-    found = data.load(str(toy))
-    data.save(found, tmp_path / "artifact")
+    dataset = data.load(str(toy))
+    data.save(dataset, tmp_path / "artifact")
     again = data.load_saved(tmp_path / "artifact")
-    assert np.array_equal(again.train_images, found.train_images)
-    assert (again.source, again.sha256) == (found.source, found.sha256)
+    assert np.array_equal(again.train_images, dataset.train_images)
+    assert (again.source, again.sha256) == (dataset.source, dataset.sha256)
 
 
 def damage(copy, file, change):
@@ -99,16 +99,16 @@ def test_oversized_decompression_is_rejected_without_using_memory(copy):
         # Not ru_maxrss, in which the process that started this one counts too.
         "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
     )
-    said = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, copy],
         cwd=ROOT / "training",
         capture_output=True,
         text=True,
         check=True,
     )
-    told, kilobytes = said.stdout.splitlines()
-    assert told.startswith("size train ")
-    assert f"{IMAGES}: has more than {idx.MAX_BYTES} bytes" in told
+    message, kilobytes = process.stdout.splitlines()
+    assert message.startswith("size train ")
+    assert f"{IMAGES}: has more than {idx.MAX_BYTES} bytes" in message
     assert int(kilobytes) < 700_000
 
 

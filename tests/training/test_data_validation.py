@@ -73,12 +73,12 @@ def test_statistics_use_little_memory(clean):
 
     def peak(dataset):
         tracemalloc.start()
-        found = compute(dataset)
+        computed = compute(dataset)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         count = len(dataset.train_images)
-        assert found["train"]["duplicates"] == count // 2
-        assert sum(found["train"]["histogram"]) == pytest.approx(1, abs=1e-4)
+        assert computed["train"]["duplicates"] == count // 2
+        assert sum(computed["train"]["histogram"]) == pytest.approx(1, abs=1e-4)
         return most
 
     # THEN each image more costs less than half of itself, so that those of a file of idx.MAX_BYTES,
@@ -90,11 +90,11 @@ def test_statistics_use_little_memory(clean):
 
 def test_swapped_labels_of_two_classes_are_an_anomaly(clean, usual):
     swap = np.array([1, 0, 2, 3, 4, 5, 6, 7, 8, 9], np.uint8)
-    found = validate(
+    anomalies = validate(
         dataclasses.replace(clean, train_labels=swap[clean.train_labels]), earlier=usual
     )
-    assert ("labels", "train") in kinds(found)
-    assert "mean image of T-shirt/top is nearest to Trouser" in str(found[0])
+    assert ("labels", "train") in kinds(anomalies)
+    assert "mean image of T-shirt/top is nearest to Trouser" in str(anomalies[0])
 
 
 def test_random_labels_are_an_anomaly(clean, usual):
@@ -126,24 +126,27 @@ def test_shifted_brightness_in_both_splits_is_drift(clean, usual):
         np.minimum(images.astype(int) + 40, 255).astype(np.uint8)
         for images in (clean.train_images, clean.test_images)
     ]
-    found = changed(clean, usual, train_images=brighter[0], test_images=brighter[1])
-    assert found == {("drift", "train"), ("drift", "test")}
+    anomalies = changed(clean, usual, train_images=brighter[0], test_images=brighter[1])
+    assert anomalies == {("drift", "train"), ("drift", "test")}
 
 
 def test_many_flipped_bits_are_drift(clean, usual):
     chance = np.random.default_rng(1)
     flips = (1 << chance.integers(0, 8, clean.train_images.shape)).astype(np.uint8)
     hit = chance.random(clean.train_images.shape) < 0.3
-    found = changed(clean, usual, train_images=clean.train_images ^ (flips * hit))
-    assert ("drift", "train") in found
+    anomalies = changed(clean, usual, train_images=clean.train_images ^ (flips * hit))
+    assert ("drift", "train") in anomalies
 
 
 def test_missing_class_is_an_anomaly(clean, usual):
-    kept = clean.train_labels != 3
-    found = changed(
-        clean, usual, train_images=clean.train_images[kept], train_labels=clean.train_labels[kept]
+    kept_images = clean.train_labels != 3
+    anomalies = changed(
+        clean,
+        usual,
+        train_images=clean.train_images[kept_images],
+        train_labels=clean.train_labels[kept_images],
     )
-    assert found == {("missing-class", "train")}
+    assert anomalies == {("missing-class", "train")}
 
 
 @pytest.fixture(scope="module")
@@ -151,19 +154,21 @@ def renamed(usual):
     """Statistics of the toy data whose classes have other names."""
     return {
         split: {
-            **said,
+            **statistics_,
             **{
-                part: {f"other {name}": value for name, value in said[part].items()}
+                part: {f"other {name}": value for name, value in statistics_[part].items()}
                 for part in ("counts", "agreement", "class_images")
             },
         }
-        for split, said in usual.items()
+        for split, statistics_ in usual.items()
     }
 
 
-def only(dataset, kept):
+def only(dataset, classes):
     """The images of a data set that have some of the labels."""
-    train, test = (np.isin(each, kept) for each in (dataset.train_labels, dataset.test_labels))
+    train, test = (
+        np.isin(labels, classes) for labels in (dataset.train_labels, dataset.test_labels)
+    )
     return dataclasses.replace(
         dataset,
         train_images=dataset.train_images[train],
@@ -177,40 +182,43 @@ def test_data_without_reference_classes_reports_its_anomalies(clean):
     # GIVEN a reference with the first five classes only
     earlier = compute(only(clean, range(5)))
     # WHEN data have only the other five
-    found = validate(only(clean, range(5, 10)), earlier=earlier)
+    anomalies = validate(only(clean, range(5, 10)), earlier=earlier)
     # THEN each class that went is told
-    gone = [str(anomaly) for anomaly in found if anomaly.kind == "missing-class"]
+    gone = [str(anomaly) for anomaly in anomalies if anomaly.kind == "missing-class"]
     assert len(gone) == 2 * 5
     assert gone[0] == (
         "missing-class in train: no image of class T-shirt/top, which the reference has"
     )
     # AND no labels are said to be swapped with what is not there
-    assert "labels" not in {anomaly.kind for anomaly in found}
+    assert "labels" not in {anomaly.kind for anomaly in anomalies}
 
 
 def test_renamed_classes_are_other_classes(clean, renamed):
-    found = validate(clean, earlier=renamed)
-    assert kinds(found) == {("missing-class", "train"), ("missing-class", "test")}
-    assert "class other Bag, which the reference has" in " ".join(map(str, found))
+    anomalies = validate(clean, earlier=renamed)
+    assert kinds(anomalies) == {("missing-class", "train"), ("missing-class", "test")}
+    assert "class other Bag, which the reference has" in " ".join(map(str, anomalies))
 
 
 def test_rare_class_is_an_anomaly(clean, usual):
-    kept = (clean.train_labels != 3) | (np.arange(600) % 20 == 3)
-    kept[:450] &= clean.train_labels[:450] != 4
-    found = changed(
-        clean, usual, train_images=clean.train_images[kept], train_labels=clean.train_labels[kept]
+    kept_images = (clean.train_labels != 3) | (np.arange(600) % 20 == 3)
+    kept_images[:450] &= clean.train_labels[:450] != 4
+    anomalies = changed(
+        clean,
+        usual,
+        train_images=clean.train_images[kept_images],
+        train_labels=clean.train_labels[kept_images],
     )
-    assert ("class-balance", "train") in found
+    assert ("class-balance", "train") in anomalies
 
 
 def test_duplicated_set_is_an_anomaly(clean, usual):
-    found = changed(
+    anomalies = changed(
         clean,
         usual,
         train_images=np.concatenate([clean.train_images] * 2),
         train_labels=np.concatenate([clean.train_labels] * 2),
     )
-    assert found == {("duplicates", "train")}
+    assert anomalies == {("duplicates", "train")}
 
 
 def test_test_images_among_the_training_images_are_an_anomaly(clean, usual):
@@ -254,9 +262,9 @@ def damage(folder, name, change):
 def test_damaged_file_is_an_anomaly(toy, tmp_path, name, change, kind):
     shutil.copytree(toy, tmp_path / "idx")
     damage(tmp_path / "idx", name, change)
-    said = inspect(str(tmp_path / "idx"))
-    assert said.dataset is None
-    assert kinds(said.anomalies) == {kind}
+    message = inspect(str(tmp_path / "idx"))
+    assert message.dataset is None
+    assert kinds(message.anomalies) == {kind}
 
 
 def test_flipped_bit_in_a_compressed_file_is_an_anomaly(toy, tmp_path):
@@ -277,13 +285,13 @@ def test_missing_file_is_an_error(tmp_path):
 
 
 def ingest(tmp_path, source, **options):
-    given = {"registry": "", "s3_endpoint": "", **options}
-    given = {"limits": Limits(), "allow_anomalies": False, **given}
+    arguments = {"registry": "", "s3_endpoint": "", **options}
+    arguments = {"limits": Limits(), "allow_anomalies": False, **arguments}
     return ingest_data(
         source=str(source),
         dataset=tmp_path / "dataset",
         report=tmp_path / "report.html",
-        **given,
+        **arguments,
     )
 
 
@@ -314,12 +322,12 @@ def test_unwritable_registry_is_reported_before_reading_data(tmp_path, monkeypat
 def registry_of(tmp_path):
     """Makes a registry whose champion was trained on data with given statistics."""
 
-    def make(found):
+    def make(anomalies):
         files = tmp_path / "files"
         files.mkdir()
         (files / "model").write_bytes(b"model")
         registry = open_registry(str(tmp_path / "registry"))
-        facts = manifest("r", data={"statistics": found})
+        facts = manifest("r", data={"statistics": anomalies})
         registry.move_champion(registry.publish("r", files, facts), after=0, reason="first")
         return str(tmp_path / "registry")
 
@@ -335,20 +343,20 @@ def registry(registry_of, usual):
 def test_step_fails_with_the_list_of_anomalies(tmp_path, toy):
     with pytest.raises(data.DataError) as caught:
         ingest(tmp_path, toy)
-    said = str(caught.value)
-    assert "- drift in train" in said
-    assert "- labels in train" in said
+    message = str(caught.value)
+    assert "- drift in train" in message
+    assert "- labels in train" in message
     assert not (tmp_path / "dataset").exists()
 
 
 def test_step_passes_with_the_anomalies_in_its_report(tmp_path, toy):
-    said = ingest(tmp_path, toy, allow_anomalies=True)
-    assert "- anomaly: drift in train" in said
+    output = ingest(tmp_path, toy, allow_anomalies=True)
+    assert "- anomaly: drift in train" in output
     assert "<li>drift in train: " in (tmp_path / "report.html").read_text()
-    kept = statistics.load_saved(tmp_path / "dataset")
-    assert any(sentence.startswith("drift in train") for sentence in kept["anomalies"])
-    assert kept["drift"]["train"] > 0.1
-    assert kept["drift"]["classes"] < 0.1
+    saved = statistics.load_saved(tmp_path / "dataset")
+    assert any(sentence.startswith("drift in train") for sentence in saved["anomalies"])
+    assert saved["drift"]["train"] > 0.1
+    assert saved["drift"]["classes"] < 0.1
 
 
 @pytest.mark.parametrize("number", [-1, 200])
@@ -376,10 +384,10 @@ def test_changed_class_names_are_an_anomaly_that_can_be_allowed(
     assert str(caught.value).startswith("20 anomalies in the data:\n- missing-class in train: ")
     # AND where they are let pass it goes on, with the drift of classes that went
     ingest(tmp_path, toy, registry=registry, allow_anomalies=True)
-    kept = statistics.load_saved(tmp_path / "dataset")
-    assert len(kept["anomalies"]) == 20
-    assert kept["drift"]["classes"] > 1
-    assert kept["drift"]["train"] == 0
+    saved = statistics.load_saved(tmp_path / "dataset")
+    assert len(saved["anomalies"]) == 20
+    assert saved["drift"]["classes"] > 1
+    assert saved["drift"]["train"] == 0
     bags = usual["train"]["counts"]["Bag"]
     assert f"<td>Bag</td><td>{bags} (0)</td>" in (tmp_path / "report.html").read_text()
 
@@ -394,13 +402,13 @@ def published():
 
 @official
 def test_published_set_has_no_anomalies(published):
-    found = compute(published)
+    computed = compute(published)
     for split, known in reference.PUBLISHED.items():
         for name in ("images", "counts", "duplicates", "leaked", "class_images"):
-            assert found[split][name] == known[name]
-        assert found[split]["agreement"] == pytest.approx(known["agreement"], abs=1e-3)
-        assert found[split]["histogram"] == pytest.approx(known["histogram"], abs=1e-5)
-    assert validate(published, found) == []
+            assert computed[split][name] == known[name]
+        assert computed[split]["agreement"] == pytest.approx(known["agreement"], abs=1e-3)
+        assert computed[split]["histogram"] == pytest.approx(known["histogram"], abs=1e-5)
+    assert validate(published, computed) == []
 
 
 @official
@@ -427,17 +435,17 @@ def test_brightness_shift_within_histogram_bins_is_detected(published, split):
     # GIVEN images brighter by less than a bin, which the stability index does not see
     images = brighter(getattr(published, f"{split}_images"))
     wrong = dataclasses.replace(published, **{f"{split}_images": images}, sha256={})
-    found = validate(wrong)
-    assert ("drift", split) in kinds(found)
-    assert {anomaly.kind for anomaly in found} == {"drift", "skew"}
-    assert all("standard deviations of pixels" in str(anomaly) for anomaly in found)
+    anomalies = validate(wrong)
+    assert ("drift", split) in kinds(anomalies)
+    assert {anomaly.kind for anomaly in anomalies} == {"drift", "skew"}
+    assert all("standard deviations of pixels" in str(anomaly) for anomaly in anomalies)
 
 
 @official
 def test_statistics_of_earlier_versions_are_used_as_reference(published):
     old = {
-        split: {name: value for name, value in said.items() if name != "spread"}
-        for split, said in reference.PUBLISHED.items()
+        split: {name: value for name, value in statistics_.items() if name != "spread"}
+        for split, statistics_ in reference.PUBLISHED.items()
     }
     assert validate(published, earlier=old) == []
 
@@ -459,14 +467,14 @@ def draw(published, seed, train, test):
 @official
 @pytest.mark.parametrize(("train", "test"), [(600, 100), (3000, 500), (6000, 1000)])
 def test_small_champion_of_the_same_data_gives_no_false_alarm(published, train, test):
-    found = [
+    anomalies = [
         validate(
             draw(published, seed, train, test),
             earlier=compute(draw(published, 100 + seed, train, test)),
         )
         for seed in range(8)
     ]
-    assert found == [[]] * 8
+    assert anomalies == [[]] * 8
 
 
 def relabelled(sample, chance):
@@ -482,8 +490,11 @@ def swapped(sample, chance):
 
 
 def rare(sample, chance):
-    kept = (sample.train_labels != 3) | (chance.random(len(sample.train_labels)) < 0.1)
-    return {"train_labels": sample.train_labels[kept], "train_images": sample.train_images[kept]}
+    kept_images = (sample.train_labels != 3) | (chance.random(len(sample.train_labels)) < 0.1)
+    return {
+        "train_labels": sample.train_labels[kept_images],
+        "train_images": sample.train_images[kept_images],
+    }
 
 
 @official
@@ -519,5 +530,5 @@ def test_wrong_labels_and_a_flipped_bit_are_detected_in_the_published_set(publis
         test_images=images,
         sha256={**published.sha256, "train-labels": "other", "t10k-images": "other"},
     )
-    found = kinds(validate(wrong))
-    assert found == {("labels", "train"), ("checksum", "train"), ("checksum", "test")}
+    anomalies = kinds(validate(wrong))
+    assert anomalies == {("labels", "train"), ("checksum", "train"), ("checksum", "test")}

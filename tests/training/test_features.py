@@ -124,7 +124,7 @@ def _security_context(spec, executor, platform):
 
 
 @pytest.mark.parametrize(
-    ("change", "found"),
+    ("change", "features"),
     [
         (_sub_path, "sub_path of a volume"),
         (_final_status, "PipelineTaskFinalStatus"),
@@ -133,7 +133,7 @@ def _security_context(spec, executor, platform):
         (_security_context, "securityContext"),
     ],
 )
-def test_unsupported_feature_is_detected(change, found):
+def test_unsupported_feature_is_detected(change, features):
     # GIVEN the real pipeline, with one thing more
     spec, platform = copy.deepcopy(list(yaml.safe_load_all(PLAIN.read_text())))
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
@@ -141,5 +141,5 @@ def test_unsupported_feature_is_detected(change, found):
     assert own == {"retry in a loop"}
     change(spec, executors["exec-train"], platform)
     # THEN the check sees it
-    assert set(outside(spec, platform)) - own == {found}
-    assert found in NOT_EVERYWHERE or found in ACCEPTED or found not in EVERYWHERE
+    assert set(outside(spec, platform)) - own == {features}
+    assert features in NOT_EVERYWHERE or features in ACCEPTED or features not in EVERYWHERE

@@ -19,24 +19,24 @@ def answers(wrong):
 
 
 def test_evaluation_counts():
-    said = answers(range(0, 1000, 10))  # every image of class 0
-    assert said.accuracy == pytest.approx(0.9)
-    assert said.recall["T-shirt/top"] == 0
-    assert said.recall["Trouser"] == 1
-    assert said.confusion[0, 1] == 100
-    assert said.confusion.sum() == 1000
-    assert said.confusion.shape == (10, 10)
+    evaluation = answers(range(0, 1000, 10))  # every image of class 0
+    assert evaluation.accuracy == pytest.approx(0.9)
+    assert evaluation.recall["T-shirt/top"] == 0
+    assert evaluation.recall["Trouser"] == 1
+    assert evaluation.confusion[0, 1] == 100
+    assert evaluation.confusion.sum() == 1000
+    assert evaluation.confusion.shape == (10, 10)
     # A class that is ruled out counts as one in ten millions.
-    assert said.loss == pytest.approx(-0.1 * math.log(1e-7))
+    assert evaluation.loss == pytest.approx(-0.1 * math.log(1e-7))
 
 
 def test_class_without_images_has_no_recall_and_is_not_gated():
     labels = LABELS[LABELS != 3]
-    said = evaluate_probabilities(np.eye(10, dtype=np.float32)[labels], labels)
-    assert "Dress" not in said.recall
-    assert len(said.recall) == 9
+    evaluation = evaluate_probabilities(np.eye(10, dtype=np.float32)[labels], labels)
+    assert "Dress" not in evaluation.recall
+    assert len(evaluation.recall) == 9
     gate = Gate(min_accuracy=1, min_recall=1, confidence=0, max_recall_drop=0)
-    assert apply_gate(said, said, labels, gate).status == "accepted"
+    assert apply_gate(evaluation, evaluation, labels, gate).status == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -124,18 +124,18 @@ def test_champions_training_images_are_not_compared():
     # WHEN those are left out THEN the candidate is better, in the figures too
     verdict = apply_gate(candidate, champion, LABELS, gate, unseen=unseen(600))
     assert (verdict.status, verdict.left_out) == ("accepted", 400)
-    told = " ".join(verdict.reasons)
-    assert "100 images newly right and 0 newly wrong against the champion (accuracy 0.6667)" in told
-    assert told.endswith("trained on 400 of 1000 test images, which are not compared")
+    text = " ".join(verdict.reasons)
+    assert "100 images newly right and 0 newly wrong against the champion (accuracy 0.6667)" in text
+    assert text.endswith("trained on 400 of 1000 test images, which are not compared")
 
 
 @pytest.mark.parametrize(("left", "is_few"), [(1000, False), (500, False), (499, True), (10, True)])
 def test_fewer_than_half_of_the_images_is_reported(left, is_few):
     verdict = apply_gate(answers([]), answers(range(9)), LABELS, Gate(), unseen=unseen(left))
     assert verdict.left_out == 1000 - left
-    told = " ".join(verdict.reasons)
-    assert ("fewer than half remain: keep test images" in told) == is_few
-    assert ("not compared" in told) == (left < 1000)
+    text = " ".join(verdict.reasons)
+    assert ("fewer than half remain: keep test images" in text) == is_few
+    assert ("not compared" in text) == (left < 1000)
 
 
 def test_class_without_remaining_images_is_not_compared():

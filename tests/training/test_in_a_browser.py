@@ -43,14 +43,14 @@ def hostile_model_report():
 
 def hostile_data_report():
     whole = data.Dataset(IMAGES, LABELS, IMAGES, LABELS, source=HOSTILE, sha256={})
-    found = statistics.compute(whole)
+    computed = statistics.compute(whole)
     return data_report(
         title=HOSTILE,
-        statistics=found,
+        statistics=computed,
         anomalies=[HOSTILE],
         images=IMAGES,
         labels=LABELS,
-        earlier=found,
+        earlier=computed,
         earlier_name=HOSTILE,
     )
 
@@ -90,14 +90,14 @@ def open_page(page, folder):
         *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
         *("--enable-logging=stderr", "--v=0", f"--user-data-dir={folder / 'profile'}"),
     ]
-    said = subprocess.run(
+    process = subprocess.run(
         [CHROMIUM, *options, "--dump-dom", (folder / "page.html").as_uri()],
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
-    return said.stdout, [line for line in said.stderr.splitlines() if "CONSOLE" in line]
+    return process.stdout, [line for line in process.stderr.splitlines() if "CONSOLE" in line]
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,8 @@ def shake_to_a_twin(model, images):
     def answers():
         return model(images.test_images).numpy().argmax(axis=1)
 
-    def right(said):
-        return int((said == images.test_labels).sum())
+    def right(manifest):
+        return int((manifest == images.test_labels).sum())
 
     before, weights = answers(), model.get_weights()
     chance = np.random.default_rng(6)
@@ -141,9 +141,9 @@ def judge(models, dataset, tmp_path):
             "report": tmp_path / f"{name}.html",
             "manifest": tmp_path / f"{name}.json",
         }
-        said = evaluate.evaluate_model(**common, gate=gate, seed=1)
+        outcome = evaluate.evaluate_model(**common, gate=gate, seed=1)
         meanwhile()
-        if said.verdict.status == "accepted":
+        if outcome.verdict.status == "accepted":
             publish.publish_model(**{**common, "model": models[publishes or name]}, **how)
         then(common)
         return json.loads((tmp_path / f"{name}.json").read_text())
@@ -194,23 +194,23 @@ def test_report_compares_versions_over_time(judge, registry, tmp_path):
     judge("worse")
     html = (tmp_path / "worse.html").read_text()
     table = html[html.index("Version history") :]
-    found = registry.history()
-    assert [version.number for version in found] == [2, 1]
-    for version in found:
+    history = registry.history()
+    assert [version.number for version in history] == [2, 1]
+    for version in history:
         assert f"<td>{version.manifest.accuracy:.4f}</td>" in table
         assert version.promoted_at.strftime("%Y-%m-%dT%H:%M:%SZ") in table
     assert [version.number for version in registry.history(1)] == [2]
 
 
 def test_version_stores_its_test_predictions(judge, registry, images, tmp_path):
-    said = judge("champion")
+    manifest = judge("champion")
     registry.fetch(1, tmp_path / "back")
-    told = json.loads((tmp_path / "back" / layout.PREDICTIONS).read_text())
-    assert told["label"] == images.test_labels.tolist()
-    right = np.mean(np.array(told["predicted"]) == images.test_labels)
-    assert right == pytest.approx(said["metrics"]["test"]["accuracy"])
-    assert all(0.1 <= share <= 1 for share in told["confidence"])
-    assert told["classes"] == list(CLASS_NAMES)
+    predictions = json.loads((tmp_path / "back" / layout.PREDICTIONS).read_text())
+    assert predictions["label"] == images.test_labels.tolist()
+    right = np.mean(np.array(predictions["predicted"]) == images.test_labels)
+    assert right == pytest.approx(manifest["metrics"]["test"]["accuracy"])
+    assert all(0.1 <= share <= 1 for share in predictions["confidence"])
+    assert predictions["classes"] == list(CLASS_NAMES)
 
 
 def test_test_images_are_stored_once_for_all_versions(judge, registry, images, tmp_path):
@@ -218,10 +218,10 @@ def test_test_images_are_stored_once_for_all_versions(judge, registry, images, t
     judge("better")
     names = {registry.manifest(version).test_images for version in (1, 2)}
     (name,) = names
-    kept = tmp_path / "registry" / "data" / name
-    assert np.array_equal(data.parse_idx(kept.read_bytes(), "", dimensions=3), images.test_images)
+    path = tmp_path / "registry" / "data" / name
+    assert np.array_equal(data.parse_idx(path.read_bytes(), "", dimensions=3), images.test_images)
     # Image 7, as docs/reference/registry.md says where it is.
-    assert kept.read_bytes()[16 + 7 * 784 :][:784] == images.test_images[7].tobytes()
+    assert path.read_bytes()[16 + 7 * 784 :][:784] == images.test_images[7].tobytes()
 
 
 @pytest.fixture
@@ -257,13 +257,13 @@ def split_anew(judge, images, models, tmp_path):
 
 def test_new_split_compares_on_images_unseen_by_the_champion(judge, registry, split_anew, images):
     # GIVEN a champion that knows the answers to half of the new test images, and so to more of them all
-    said = judge("honest", dataset=split_anew)
+    manifest = judge("honest", dataset=split_anew)
     # THEN the better model is told as such, by the other half
-    assert said["verdict"]["status"] == "accepted"
-    assert said["verdict"]["left_out"] == 1000
+    assert manifest["verdict"]["status"] == "accepted"
+    assert manifest["verdict"]["left_out"] == 1000
     assert (
         "trained on 1000 of 2000 test images, which are not compared"
-        in said["verdict"]["reasons"][-1]
+        in manifest["verdict"]["reasons"][-1]
     )
     champion = registry.champion()
     assert champion.manifest.run_id == "honest"
@@ -320,10 +320,10 @@ def rolled_back(judge, registry):
 def test_reproduced_rolled_back_model_is_not_promoted(judge, registry, models):
     # WHEN the next run on the schedule makes the very same model
     models["nightly"] = models["better"]
-    said = judge("nightly")
+    manifest = judge("nightly")
     # THEN it is rejected, with what to do, and the operator's choice stays
-    assert said["verdict"]["status"] == "rejected"
-    (reason,) = said["verdict"]["reasons"]
+    assert manifest["verdict"]["status"] == "rejected"
+    (reason,) = manifest["verdict"]["reasons"]
     assert "all 2000 test images as version 2 does, from which an operator rolled back" in reason
     assert reason.endswith("promote version 2 by hand, or train with other settings or data")
     assert registry.versions() == [1, 2]
@@ -339,8 +339,8 @@ def test_another_model_is_promoted_after_a_rollback(judge, registry, models, ima
     models["other"] = tmp_path / "other"
     shutil.copytree(models["better"], models["other"])
     export.export(trained.model, models["other"], "model.keras", images.train_images)
-    said = judge("other")
-    assert said["verdict"]["status"] == "accepted"
+    manifest = judge("other")
+    assert manifest["verdict"]["status"] == "accepted"
     assert registry.champion().manifest.run_id == "other"
 
 
@@ -354,9 +354,9 @@ def test_rollback_during_a_run_applies_to_its_model(judge, registry, models):
         registry.move_champion(1, after=2, reason="complaints", moved_by="rollback")
 
     # WHEN an operator rolls back from it before the second is published
-    said = judge("same", meanwhile=first_is_promoted_and_rolled_back)
+    manifest = judge("same", meanwhile=first_is_promoted_and_rolled_back)
     # THEN that one was accepted, and is a version that does not serve
-    assert said["verdict"]["status"] == "accepted"
+    assert manifest["verdict"]["status"] == "accepted"
     assert registry.versions() == [1, 2, 3]
     assert registry.champion().version == 1
 
@@ -390,30 +390,30 @@ def test_new_champion_is_compared_by_the_runs_thresholds(judge, registry, confid
 )
 def test_worse_insignificantly_better_and_ruined_models_are_rejected(judge, registry, name, reason):
     champion = judge("champion")
-    said = judge(name, dataclasses.replace(GATE, min_recall=0))
-    assert said["verdict"]["status"] == "rejected"
-    assert reason in " ".join(said["verdict"]["reasons"])
+    manifest = judge(name, dataclasses.replace(GATE, min_recall=0))
+    assert manifest["verdict"]["status"] == "rejected"
+    assert reason in " ".join(manifest["verdict"]["reasons"])
     assert registry.versions() == [1]
     assert registry.champion().version == 1
-    gain = said["metrics"]["test"]["accuracy"] - champion["metrics"]["test"]["accuracy"]
+    gain = manifest["metrics"]["test"]["accuracy"] - champion["metrics"]["test"]["accuracy"]
     assert (gain > 0) == (name != "worse")
     if name == "ruined":
         # It is clearly better in all, which is what the rule by class is for.
-        assert "newly right" not in " ".join(said["verdict"]["reasons"])
+        assert "newly right" not in " ".join(manifest["verdict"]["reasons"])
 
 
 def test_ruined_class_is_rejected_without_a_champion(judge, registry):
-    said = judge("ruined")
-    assert said["verdict"]["reasons"] == [
-        f"lowest recall (Shirt) {said['metrics']['recall']['Shirt']:.4f} < required 0.3000"
+    manifest = judge("ruined")
+    assert manifest["verdict"]["reasons"] == [
+        f"lowest recall (Shirt) {manifest['metrics']['recall']['Shirt']:.4f} < required 0.3000"
     ]
     assert registry.champion() is None
 
 
 def test_manifest_has_the_gate_settings(judge):
-    said = judge("champion")
-    assert said["gate"] == dataclasses.asdict(GATE)
-    assert set(said["metrics"]["recall"]) == set(CLASS_NAMES)
+    manifest = judge("champion")
+    assert manifest["gate"] == dataclasses.asdict(GATE)
+    assert set(manifest["metrics"]["recall"]) == set(CLASS_NAMES)
 
 
 def test_model_replaced_after_evaluation_is_not_promoted(judge, registry):
@@ -435,10 +435,10 @@ def test_int8_model_agrees_with_the_saved_model(images, models, name):
 
 
 def test_manifest_has_the_int8_accuracy_loss(judge):
-    said = judge("better")["metrics"]
-    small = said["int8"]
+    metrics = judge("better")["metrics"]
+    small = metrics["int8"]
     assert small["file"] == "fashion_mnist.tflite"
-    assert small["accuracy_loss"] == pytest.approx(said["test"]["accuracy"] - small["accuracy"])
+    assert small["accuracy_loss"] == pytest.approx(metrics["test"]["accuracy"] - small["accuracy"])
     assert abs(small["accuracy_loss"]) < 0.01
     assert small["agreement"] > 0.97
 
@@ -450,11 +450,11 @@ def test_ruined_int8_model_is_not_promoted(judge, registry, models, tmp_path):
     shutil.copy(models["worse"] / lite.FILE, mixed / lite.FILE)
     models["mixed"] = mixed
     judge("champion")
-    said = judge("mixed")
-    assert said["verdict"]["status"] == "rejected"
-    (reason,) = said["verdict"]["reasons"]
+    manifest = judge("mixed")
+    assert manifest["verdict"]["status"] == "rejected"
+    (reason,) = manifest["verdict"]["reasons"]
     assert reason.startswith(
-        f"int8 quantization loses accuracy {said['metrics']['int8']['accuracy_loss']:.4f}"
+        f"int8 quantization loses accuracy {manifest['metrics']['int8']['accuracy_loss']:.4f}"
     )
     assert registry.champion().version == 1
 

@@ -21,7 +21,7 @@ def cluster(httpserver):
     return Cluster(httpserver.url_for("").rstrip("/"), "team", lambda: "token")
 
 
-def answers(httpserver, *responses):
+def respond_with(httpserver, *responses):
     """Let the API server answer these, one after another, and the last one again."""
     left = list(responses)
 
@@ -34,7 +34,7 @@ def answers(httpserver, *responses):
 
 
 def test_temporarily_unreachable_api_server_is_retried(httpserver, cluster):
-    answers(httpserver, (503, {"message": "etcd is away"}), (429, {}), (200, STORED))
+    respond_with(httpserver, (503, {"message": "etcd is away"}), (429, {}), (200, STORED))
     pauses = []
     config_maps = ConfigMaps(cluster, pauses.append)
     assert config_maps.get("team", "a").resource_version == "7"
@@ -42,7 +42,7 @@ def test_temporarily_unreachable_api_server_is_retried(httpserver, cluster):
 
 
 def test_unreachable_api_server_is_reported(cluster, httpserver):
-    answers(httpserver, (500, {"message": "etcd is away"}))
+    respond_with(httpserver, (500, {"message": "etcd is away"}))
     seconds = iter(range(0, 10_000, 100))
     config_maps = ConfigMaps(cluster, lambda _: None, lambda: next(seconds))
     with pytest.raises(RefusedError, match="500 etcd is away"):
@@ -51,13 +51,13 @@ def test_unreachable_api_server_is_reported(cluster, httpserver):
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_missing_permission_names_the_command_that_grants_it(cluster, httpserver, status):
-    answers(httpserver, (status, {"message": "configmaps is forbidden"}))
+    respond_with(httpserver, (status, {"message": "configmaps is forbidden"}))
     with pytest.raises(UnsafeStoreError, match=r"in namespace team.*kubeflow-edit.*is forbidden"):
         ConfigMaps(cluster).create(WANTED)
 
 
 def test_invalid_request_is_not_retried(cluster, httpserver):
-    answers(httpserver, (422, {"message": "is invalid"}))
+    respond_with(httpserver, (422, {"message": "is invalid"}))
     with pytest.raises(RefusedError, match="422 is invalid") as refused:
         ConfigMaps(cluster, lambda _: pytest.fail("it waited")).replace(WANTED)
     assert not refused.value.is_temporary

@@ -36,23 +36,25 @@ def test_prediction_is_the_mean_of_an_image_and_its_mirror_image(model, images):
     # GIVEN the same network without the recipe's mirror
     plain = network.build(dataclasses.replace(RECIPE, mirrored=False), 1)
     plain.set_weights(model.get_weights())
-    there, back = (
+    probabilities, mirrored_probabilities = (
         plain.predict(some, verbose=0)
         for some in (images.test_images, images.test_images[:, :, ::-1])
     )
-    assert np.abs(there - back).mean() > 0.01
-    said = model.predict(images.test_images, verbose=0)
-    np.testing.assert_allclose(said, (there + back) / 2, rtol=1e-4, atol=1e-4)
+    assert np.abs(probabilities - mirrored_probabilities).mean() > 0.01
+    expected = model.predict(images.test_images, verbose=0)
+    np.testing.assert_allclose(
+        expected, (probabilities + mirrored_probabilities) / 2, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_served_and_lite_models_average_mirror_images(model, images, tmp_path):
     export.export(model, tmp_path, "model.keras", images.train_images)
     mirrored = np.ascontiguousarray(images.test_images[:, :, ::-1])
     lite_model = lite.LiteModel(tmp_path / lite.FILE)
-    for answer in (
+    for predict in (
         lambda some: evaluation.probabilities(tmp_path, some),
         lite_model.probabilities,
     ):
-        there, back = answer(images.test_images), answer(mirrored)
-        np.testing.assert_allclose(there, back, atol=0.02)
-        assert (there.argmax(axis=1) == images.test_labels).mean() > 0.6
+        probabilities, back = predict(images.test_images), predict(mirrored)
+        np.testing.assert_allclose(probabilities, back, atol=0.02)
+        assert (probabilities.argmax(axis=1) == images.test_labels).mean() > 0.6

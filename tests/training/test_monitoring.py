@@ -55,8 +55,8 @@ def champion(toy, tmp_path_factory):
         "manifest": folder / "manifest.json",
     }
     gate = Gate(min_accuracy=0.5, min_recall=0.3)
-    said = evaluate.evaluate_model(**common, gate=gate, seed=1, reason="drift")
-    assert said.verdict.status == "accepted"
+    outcome = evaluate.evaluate_model(**common, gate=gate, seed=1, reason="drift")
+    assert outcome.verdict.status == "accepted"
     publish.publish_model(**common)
     return str(folder / "registry")
 
@@ -106,23 +106,23 @@ def test_manifest_has_the_reason_of_its_run(champion):
 
 def test_images_like_the_training_data_show_no_drift(look, batch, production, tmp_path):
     np.savez(batch / "day.npz", images=production[0])
-    said = look(batch)
-    assert said["drifted"] == []
-    assert 0 <= said["drift"]["pixels"] < 0.01
-    assert 0 <= said["drift"]["predictions"] < 0.1
-    assert (said["version"], said["images"], said["labelled"]) == (1, 600, 0)
-    assert said["accuracy"] is None
-    assert said["recall"] == {}
+    report = look(batch)
+    assert report["drifted"] == []
+    assert 0 <= report["drift"]["pixels"] < 0.01
+    assert 0 <= report["drift"]["predictions"] < 0.1
+    assert (report["version"], report["images"], report["labelled"]) == (1, 600, 0)
+    assert report["accuracy"] is None
+    assert report["recall"] == {}
     assert "No drift." in (tmp_path / "report.html").read_text()
 
 
 def test_brighter_images_show_pixel_drift(look, batch, production, tmp_path):
     images = np.clip(production[0].astype(int) + 60, 0, 255).astype(np.uint8)
     np.save(batch / "images.npy", images)
-    said = look(batch)
-    assert "pixels" in said["drifted"]
-    assert said["drift"]["pixels"] > 1
-    assert said["mean"] > said["reference"]["mean"] + 50
+    report = look(batch)
+    assert "pixels" in report["drifted"]
+    assert report["drift"]["pixels"] > 1
+    assert report["mean"] > report["reference"]["mean"] + 50
     html = (tmp_path / "report.html").read_text()
     assert "Drifted: pixels" in html
     assert "data:image/png" in html
@@ -131,10 +131,10 @@ def test_brighter_images_show_pixel_drift(look, batch, production, tmp_path):
 def test_other_class_mix_shows_prediction_drift(look, batch, production):
     images, labels = production
     np.save(batch / "images.npy", np.concatenate([images[labels < 3]] * 3))
-    said = look(batch)
-    assert said["drifted"] == ["predictions"]
-    assert sum(said["predicted"][name] for name in CLASS_NAMES[:3]) > 0.9
-    assert said["reference"]["predicted"]["Bag"] > 0.05
+    report = look(batch)
+    assert report["drifted"] == ["predictions"]
+    assert sum(report["predicted"][name] for name in CLASS_NAMES[:3]) > 0.9
+    assert report["reference"]["predicted"]["Bag"] > 0.05
 
 
 def test_drift_is_reported_only_while_it_lasts(look, batch, production):
@@ -170,11 +170,11 @@ def test_labels_give_recall_by_class(look, batch, production, tmp_path):
     wrong[labels == 3] = 4  # what is a dress is labelled a coat
     wrong[labels == 5] = -1  # nobody knows
     np.savez(batch / "day.npz", images=images, labels=wrong)
-    said = look(batch)
-    assert said["labelled"] == 540
-    assert said["accuracy"] == pytest.approx(480 / 540, abs=0.02)
-    assert said["recall"]["Coat"] == pytest.approx(0.5, abs=0.05)
-    assert not {"Dress", "Sandal"} & set(said["recall"])
+    report = look(batch)
+    assert report["labelled"] == 540
+    assert report["accuracy"] == pytest.approx(480 / 540, abs=0.02)
+    assert report["recall"]["Coat"] == pytest.approx(0.5, abs=0.05)
+    assert not {"Dress", "Sandal"} & set(report["recall"])
     assert "<td>unknown</td>" in (tmp_path / "report.html").read_text()
 
 
@@ -225,8 +225,8 @@ def test_report_is_written_once_and_nothing_else_changes(
     # A step that is repeated, meanwhile with other images, abides by what it said.
     np.save(batch / "images.npy", 255 - production[0])
     assert monitor.monitor_images(**options) == first
-    kept = tmp_path.joinpath(champion, "monitoring", "twice", "report.json")
-    assert json.loads(kept.read_text()) == first
+    path = tmp_path.joinpath(champion, "monitoring", "twice", "report.json")
+    assert json.loads(path.read_text()) == first
     assert open_registry(champion).champion() == before
     assert open_registry(champion).versions() == [1]
 
@@ -261,10 +261,10 @@ def test_each_format_is_read_with_its_labels(batch, production, images_name, lab
         (batch / name).parent.mkdir(exist_ok=True)
         (batch / name).write_bytes(write(array))
     (batch / "README.md").write_text("not an image")
-    found = load(str(batch))
-    assert np.array_equal(found.images, images)
-    assert np.array_equal(found.labels, labels)
-    assert found.files == [images_name]
+    batch_ = load(str(batch))
+    assert np.array_equal(batch_.images, images)
+    assert np.array_equal(batch_.labels, labels)
+    assert batch_.files == [images_name]
 
 
 def test_npz_is_read_whatever_its_name(batch, production):
@@ -276,27 +276,27 @@ def test_npz_is_read_whatever_its_name(batch, production):
     (batch / "b-labels-idx1-ubyte").write_bytes(to_idx(labels))
     (batch / "labels.npy").write_bytes(npy(labels))
     # THEN all images are read, and labels where they are within
-    found = load(str(batch))
-    assert sorted(found.files) == ["day-with-labels.npz", "images.npz"]
-    assert (len(found.images), (found.labels >= 0).sum()) == (700, 600)
+    batch_ = load(str(batch))
+    assert sorted(batch_.files) == ["day-with-labels.npz", "images.npz"]
+    assert (len(batch_.images), (batch_.labels >= 0).sum()) == (700, 600)
 
 
 def test_newest_files_are_read_first_up_to_the_limit(batch):
     for age, name in enumerate(["new", "old", "older"]):
         np.save(batch / f"{name}.npy", np.full((100, 28, 28), age, np.uint8))
         os.utime(batch / f"{name}.npy", (10**9 - age, 10**9 - age))
-    found = load(str(batch), max_images=150)
-    assert found.files == ["new.npy", "old.npy"]
-    assert found.images[:, 0, 0].tolist() == [0] * 100 + [1] * 50
-    assert len(found.labels) == 150
+    batch_ = load(str(batch), max_images=150)
+    assert batch_.files == ["new.npy", "old.npy"]
+    assert batch_.images[:, 0, 0].tolist() == [0] * 100 + [1] * 50
+    assert len(batch_.labels) == 150
 
 
 def test_last_images_of_an_oversized_file_are_read(batch, production):
     # GIVEN one file, to which images are added
     np.savez(batch / "all.npz", images=production[0], labels=production[1])
-    found = load(str(batch), max_images=50)
-    assert np.array_equal(found.images, production[0][-50:])
-    assert np.array_equal(found.labels, production[1][-50:])
+    batch_ = load(str(batch), max_images=50)
+    assert np.array_equal(batch_.images, production[0][-50:])
+    assert np.array_equal(batch_.labels, production[1][-50:])
 
 
 GOOD = np.zeros((3, 28, 28), np.uint8)
@@ -322,8 +322,8 @@ def flipped(content):
 def announcing(*shape):
     """The head of a .npy file without what it announces."""
     content = io.BytesIO()
-    said = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(content, said)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(content, header)
     return content.getvalue()
 
 

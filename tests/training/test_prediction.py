@@ -25,25 +25,27 @@ RECIPE = Recipe(
 
 @pytest.fixture(scope="module")
 def model(toy, tmp_path_factory):
-    found = data.load(str(toy))
+    dataset = data.load(str(toy))
     trained = training.train(
-        found.train_images, found.train_labels, RECIPE, seed=1, log=lambda _: None
+        dataset.train_images, dataset.train_labels, RECIPE, seed=1, log=lambda _: None
     )
     folder = tmp_path_factory.mktemp("model")
-    export.export(trained.model, folder, "model.keras", found.train_images)
+    export.export(trained.model, folder, "model.keras", dataset.train_images)
     return folder
 
 
 @pytest.mark.parametrize("number", [0, 7, 199])
 def test_both_runtimes_predict_the_same(model, toy, number):
     image, label = data.load_test_image(str(toy), number)
-    said = {
+    predictions = {
         runtime: prediction.predict(model, image, label, runtime=runtime)
         for runtime in prediction.RUNTIMES
     }
-    assert said["litert"].label == said["tensorflow"].label == label
-    assert said["litert"].confidence == pytest.approx(said["tensorflow"].confidence, abs=0.1)
-    assert prediction.predict(model, image, label) == said["litert"]
+    assert predictions["litert"].label == predictions["tensorflow"].label == label
+    assert predictions["litert"].confidence == pytest.approx(
+        predictions["tensorflow"].confidence, abs=0.1
+    )
+    assert prediction.predict(model, image, label) == predictions["litert"]
 
 
 def test_saved_model_predicts_without_the_lite_model(model, toy, tmp_path):
@@ -68,23 +70,23 @@ def test_command_predicts_without_tensorflow(model, toy):
         "sys.exit(status or ('tensorflow' in sys.modules))"
     )
     command = [sys.executable, "-c", code, model, "--data", toy, "--image-number", "4"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert said.stdout.startswith("Prediction: Coat | Confidence: ")
-    assert said.stdout.endswith("| Actual: Coat\n")
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout.startswith("Prediction: Coat | Confidence: ")
+    assert process.stdout.endswith("| Actual: Coat\n")
 
 
 @pytest.mark.parametrize(("number", "says"), [("200", "0 to 199"), ("-1", "0 to 199")])
 def test_command_names_the_valid_image_numbers(model, toy, number, says):
     command = [sys.executable, "-m", "training.predict", model, "--data", toy]
-    said = subprocess.run(
+    process = subprocess.run(
         [*command, f"--image-number={number}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert said.returncode == 1
-    assert says in said.stderr
+    assert process.returncode == 1
+    assert says in process.stderr
 
 
 def test_single_test_image_matches_the_whole_set(toy, tmp_path, httpserver):
@@ -118,7 +120,7 @@ def test_damaged_test_images_are_reported(toy, tmp_path, change, says):
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"),
+    ("output", "message"),
     [
         (lambda tf, images: tf.ones([tf.shape(images)[0], 10]), "export it with its softmax"),
         (
@@ -132,12 +134,12 @@ def test_damaged_test_images_are_reported(toy, tmp_path, change, says):
         ),
     ],
 )
-def test_model_without_probabilities_is_rejected(tmp_path, answer, message):
+def test_model_without_probabilities_is_rejected(tmp_path, output, message):
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec([None, 28, 28], tf.uint8, name="images")])
     def serve(images):
-        return {"probabilities": answer(tf, images)}
+        return {"probabilities": output(tf, images)}
 
     tf.saved_model.save(tf.Module(), str(tmp_path), signatures={"serving_default": serve})
     with pytest.raises(prediction.ServingError, match=message):

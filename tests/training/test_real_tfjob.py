@@ -96,19 +96,19 @@ def cluster(admin, tmp_path_factory):
     until(served, "the kind TFJob")
     admin.apply(Namespace(metadata=ObjectMeta(name=NAMESPACE)))
     admin.apply(ServiceAccount(metadata=ObjectMeta(name="default-editor", namespace=NAMESPACE)))
-    for thing in load_all_yaml(STEP):
-        admin.apply(thing)
+    for resource in load_all_yaml(STEP):
+        admin.apply(resource)
     spec = TokenRequestSpec(audiences=[], expirationSeconds=3600)
     token = admin.create(
         ServiceAccountToken(metadata=ObjectMeta(), spec=spec), "default-editor", namespace=NAMESPACE
     ).status.token
-    said = yaml.safe_load(Path(CLUSTER).read_text())["clusters"][0]["cluster"]
+    cluster_config = yaml.safe_load(Path(CLUSTER).read_text())["clusters"][0]["cluster"]
     authority = tmp_path_factory.mktemp("tls") / "ca.crt"
-    if "certificate-authority" in said:
-        authority = Path(said["certificate-authority"])
+    if "certificate-authority" in cluster_config:
+        authority = Path(cluster_config["certificate-authority"])
     else:
-        authority.write_bytes(base64.b64decode(said["certificate-authority-data"]))
-    yield tfjob.Cluster(said["server"], NAMESPACE, lambda: token, authority)
+        authority.write_bytes(base64.b64decode(cluster_config["certificate-authority-data"]))
+    yield tfjob.Cluster(cluster_config["server"], NAMESPACE, lambda: token, authority)
     admin.delete(Namespace, NAMESPACE)
     if theirs is None:
         admin.delete(CustomResourceDefinition, "tfjobs.kubeflow.org")
@@ -168,18 +168,18 @@ def test_real_tfjob_is_created_followed_and_removed(cluster, admin, monkeypatch,
     pod = admin.get(Pod, "step", namespace=NAMESPACE)
     assert job.metadata.ownerReferences[0].uid == pod.metadata.uid
     # WHEN the operator moves it
-    failed, said = [], []
+    failed, messages = [], []
 
     def follow():
         try:
-            tfjob.follow(cluster, name, said.append)
+            tfjob.follow(cluster, name, messages.append)
         except WorkersError as error:
             failed.append(str(error))
 
     thread = threading.Thread(target=follow)
     thread.start()
     status(admin, name, "Running")
-    until(lambda: any("Running" in line for line in said), "the step's word")
+    until(lambda: any("Running" in line for line in messages), "the step's word")
     status(admin, name, end)
     thread.join(60)
     # THEN the step has seen it, and it is gone

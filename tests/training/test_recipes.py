@@ -10,12 +10,12 @@ from fashion_mnist.model import network, recipes
 def test_given_settings_override_the_recipe():
     fast = recipes.RECIPES["fast"]
     assert recipes.resolve("fast") == fast
-    given = recipes.resolve("fast", epochs=7, batch_size=32)
-    assert given == dataclasses.replace(fast, epochs=7, batch_size=32)
+    recipe = recipes.resolve("fast", epochs=7, batch_size=32)
+    assert recipe == dataclasses.replace(fast, epochs=7, batch_size=32)
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "message"),
+    ("name", "settings", "message"),
     [
         (
             "slow",
@@ -26,9 +26,9 @@ def test_given_settings_override_the_recipe():
         ("fast", {"learning_rate": -0.1}, "learning_rate must not be negative, not -0.1"),
     ],
 )
-def test_invalid_setting_is_rejected(name, given, message):
+def test_invalid_setting_is_rejected(name, settings, message):
     with pytest.raises(ValueError, match=message):
-        recipes.resolve(name, **given)
+        recipes.resolve(name, **settings)
 
 
 def test_unknown_layer_is_rejected():

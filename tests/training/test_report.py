@@ -23,10 +23,10 @@ HISTORY = [
 
 def answers(*wrong):
     """A model that is right but for these images, which it takes for the next class, nine to one."""
-    said = LABELS.copy()
-    said[list(wrong)] = (said[list(wrong)] + 1) % 10
+    predictions = LABELS.copy()
+    predictions[list(wrong)] = (predictions[list(wrong)] + 1) % 10
     probabilities = np.full((COUNT, 10), 0.1 / 9, np.float32)
-    probabilities[np.arange(COUNT), said] = 0.9
+    probabilities[np.arange(COUNT), predictions] = 0.9
     return evaluation.evaluate_probabilities(probabilities, LABELS)
 
 
@@ -74,8 +74,8 @@ class Balanced(html.parser.HTMLParser):
 
 
 def test_report_is_self_contained():
-    seen = Balanced(page(champion=CHAMPION, champion_name="version 7"))
-    assert seen.headings == [
+    parser = Balanced(page(champion=CHAMPION, champion_name="version 7"))
+    assert parser.headings == [
         "Training",
         "Confusion matrix",
         "By class",
@@ -84,9 +84,9 @@ def test_report_is_self_contained():
         "Most confident errors",
         "Model card",
     ]
-    assert all(source.startswith("data:image/png;base64,") for source in seen.sources)
-    assert seen.tags.count("svg") == 2
-    assert "script" not in seen.tags
+    assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
+    assert parser.tags.count("svg") == 2
+    assert "script" not in parser.tags
 
 
 def test_report_shows_first_images_errors_and_changes():

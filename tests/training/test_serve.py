@@ -56,10 +56,10 @@ class Serving:
         return httpx.post(url, json={"inputs": [tensor]}, timeout=60)
 
 
-def until(said, expected, seconds=60):
+def until(read, expected, seconds=60):
     end = time.monotonic() + seconds
-    while (found := said()) != str(expected):
-        assert time.monotonic() < end, f"{found!r} and not {expected} after {seconds} s"
+    while (value := read()) != str(expected):
+        assert time.monotonic() < end, f"{value!r} and not {expected} after {seconds} s"
         time.sleep(0.1)
 
 
@@ -126,15 +126,15 @@ def test_both_protocols_predict_as_the_library(serving, version):
     v1, v2 = [], []
     for batch in batches(images):
         v1 += serving.v1(batch).json()["predictions"]
-        said = serving.v2(shape=list(batch.shape), data=batch.ravel().tolist()).json()
-        assert said["model_version"] == str(version)
-        (output,) = said["outputs"]
+        response = serving.v2(shape=list(batch.shape), data=batch.ravel().tolist()).json()
+        assert response["model_version"] == str(version)
+        (output,) = response["outputs"]
         assert (output["name"], output["datatype"]) == ("probabilities", "FP32")
         v2.append(np.reshape(output["data"], output["shape"]))
     assert len(v1) == len(images) == 10_000
-    for answers in (np.array(v1), np.concatenate(v2)):
-        assert np.array_equal(answers.argmax(axis=1), library.predictions)
-        assert np.abs(answers - library.probabilities).max() < 1e-6
+    for predictions in (np.array(v1), np.concatenate(v2)):
+        assert np.array_equal(predictions.argmax(axis=1), library.predictions)
+        assert np.abs(predictions - library.probabilities).max() < 1e-6
 
 
 def test_two_versions_predict_differently(serving):
@@ -154,8 +154,8 @@ def test_unavailable_version_keeps_the_served_one(serving, tmp_path):
     serving.registry.move_champion(broken, after=champion.sequence, reason="for a test")
     log = root.parents[1] / "log"
     until(lambda: str("altered after it was published" in log.read_text()), True)
-    answer = serving.v1(serving.images.test_images[:1])
-    assert (answer.status_code, answer.headers["model-version"]) == (200, "1")
+    response = serving.v1(serving.images.test_images[:1])
+    assert (response.status_code, response.headers["model-version"]) == (200, "1")
     # AND follows again when there is one that can be had
     serving.move(2)
 
@@ -178,9 +178,9 @@ def test_unavailable_version_keeps_the_served_one(serving, tmp_path):
 )
 def test_v1_rejects_invalid_images(serving, body, says):
     url = f"{serving.url}/v1/models/fashion-mnist:predict"
-    answer = httpx.post(url, content=body, headers={"content-type": "application/json"})
-    assert answer.status_code == 400, answer.text
-    assert says in answer.json()["error"]
+    response = httpx.post(url, content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 400, response.text
+    assert says in response.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -198,19 +198,19 @@ def test_v1_rejects_invalid_images(serving, body, says):
     ],
 )
 def test_v2_rejects_invalid_images(serving, tensor, says):
-    answer = serving.v2(**tensor)
-    assert answer.status_code == 400, answer.text
-    assert says in answer.json()["error"]
+    response = serving.v2(**tensor)
+    assert response.status_code == 400, response.text
+    assert says in response.json()["error"]
 
 
 def test_both_protocols_reject_normalised_images(serving):
     # GIVEN an image as many a model wants it, of which 0 and 1 alone are left as whole numbers
     image = serving.images.test_images[:1] / 255
     # WHEN it is sent under the name of raw pixels
-    answers = [serving.v1(image), serving.v2(shape=[1, 28, 28], data=image.ravel().tolist())]
+    responses = [serving.v1(image), serving.v2(shape=[1, 28, 28], data=image.ravel().tolist())]
     # THEN it gets no answer of the model, and is told what to send
-    assert [answer.status_code for answer in answers] == [400, 400]
-    assert all("send raw pixels" in answer.json()["error"] for answer in answers)
+    assert [answer.status_code for answer in responses] == [400, 400]
+    assert all("send raw pixels" in answer.json()["error"] for answer in responses)
 
 
 def test_binary_and_json_tensors_predict_the_same(serving):
@@ -219,7 +219,7 @@ def test_binary_and_json_tensors_predict_the_same(serving):
     tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 28, 28]}
     tensor["parameters"] = {"binary_data_size": image.size}
     header = json.dumps({"inputs": [tensor]}).encode()
-    answer = httpx.post(
+    response = httpx.post(
         f"{serving.url}/v2/models/fashion-mnist/infer",
         content=header + image.tobytes(),
         headers={
@@ -227,9 +227,9 @@ def test_binary_and_json_tensors_predict_the_same(serving):
             "inference-header-content-length": str(len(header)),
         },
     )
-    assert answer.status_code == 200, answer.text
+    assert response.status_code == 200, response.text
     numbers = serving.v2(shape=[1, 28, 28], data=image.ravel().tolist())
-    assert answer.json()["outputs"] == numbers.json()["outputs"]
+    assert response.json()["outputs"] == numbers.json()["outputs"]
 
 
 def test_unknown_model_is_not_found(serving):
@@ -245,15 +245,15 @@ def test_instance_may_name_its_input(serving):
 
 
 def test_metadata_comes_from_the_registry(serving):
-    told = httpx.get(f"{serving.url}/v2/models/fashion-mnist").json()
-    assert told["inputs"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, 28, 28]}]
-    assert told["outputs"] == [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}]
+    metadata = httpx.get(f"{serving.url}/v2/models/fashion-mnist").json()
+    assert metadata["inputs"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, 28, 28]}]
+    assert metadata["outputs"] == [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}]
 
 
 def test_metrics_include_latency_traffic_and_errors(serving):
     def value(line):
         lines = httpx.get(f"{serving.url}/metrics").text.splitlines()
-        return next((float(each.split()[-1]) for each in lines if each.startswith(line)), 0.0)
+        return next((float(line_.split()[-1]) for line_ in lines if line_.startswith(line)), 0.0)
 
     lines = {
         "asked": 'request_predict_seconds_count{model_name="fashion-mnist"}',
@@ -274,12 +274,12 @@ def test_metrics_include_latency_traffic_and_errors(serving):
 
 
 def test_invalid_address_is_rejected():
-    said = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "training.serve", "ftp://somewhere"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert said.returncode == 1
-    assert "s3://BUCKET/PREFIX or a directory" in said.stderr
+    assert process.returncode == 1
+    assert "s3://BUCKET/PREFIX or a directory" in process.stderr

@@ -48,7 +48,7 @@ def train(artifact):
     """Trains as the step does; returns its artifacts."""
 
     def run(dataset, **settings):
-        given = {
+        arguments = {
             "recipe": "quick",
             "epochs": 2,
             "batch_size": 50,
@@ -60,7 +60,7 @@ def train(artifact):
         }
         model, metrics = artifact(dsl.Model, "model"), artifact(dsl.Metrics, "metrics")
         components.train.python_func(
-            **given,
+            **arguments,
             **BUNDLE,
             seed=1,
             model_file="model.keras",
@@ -176,9 +176,11 @@ def test_non_finite_weights_are_not_exported(toy, keep, train):
 def test_class_without_test_images_has_no_recall(toy, tmp_path, keep, train, evaluate):
     # GIVEN test images without a class, which were let pass
     whole = data.load(str(toy))
-    there = whole.test_labels != 3
+    kept_images = whole.test_labels != 3
     some = dataclasses.replace(
-        whole, test_images=whole.test_images[there], test_labels=whole.test_labels[there]
+        whole,
+        test_images=whole.test_images[kept_images],
+        test_labels=whole.test_labels[kept_images],
     )
     dataset = keep(some)
     # WHEN a model is judged by them
@@ -212,10 +214,10 @@ def test_reference_documents_every_manifest_field(toy, tmp_path, keep, train, ev
     assert "| pipeline | tuner, version 0a1b2c3d4e5f |" in (tmp_path / "summary").read_text()
     # THEN each field has a row, and each within it is named in that row
     text = REFERENCE.read_text()
-    told = text[
+    table = text[
         text.index("The manifest (`schema_version` 1)") : text.index("The report of a monitoring")
     ]
-    rows = [line.split("|")[1:3] for line in told.splitlines() if line.startswith("| `")]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
     names = {name for first, _ in rows for name in re.findall(r"`([^`]+)`", first)}
     assert {name for name in names if "." not in name} == facts.keys() - {"schema_version"}
     for field in ("pipeline", "environment", "tuning", "gate", "verdict", "metrics", "data"):

@@ -57,7 +57,10 @@ def test_tfjob_workers_match_the_step_and_are_owned_by_it():
     assert replicas["template"]["spec"]["serviceAccountName"] == "default-editor"
     assert replicas["template"]["spec"]["imagePullSecrets"] == [{"name": "regcred"}]
     # AND the keys are references
-    assert [each["name"] for each in container["env"]] == ["AWS_SECRET_ACCESS_KEY", "WORK_ADDRESS"]
+    assert [variable["name"] for variable in container["env"]] == [
+        "AWS_SECRET_ACCESS_KEY",
+        "WORK_ADDRESS",
+    ]
     assert "value" not in container["env"][0]
 
 
@@ -99,8 +102,8 @@ def test_workers_have_the_steps_endpoints_and_keys():
     )
     worker = job["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]
     (container,) = worker["containers"]
-    given = {each["name"]: each["value"] for each in container["env"]}
-    assert given == {**named, "WORK_ADDRESS": "s3://b/p"}
+    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert variables == {**named, "WORK_ADDRESS": "s3://b/p"}
     # AND the certificates are there, by a mount that any number of pods can have
     assert [mount["name"] for mount in container["volumeMounts"]] == ["certificates"]
     assert worker["volumes"] == [volumes[0]]
@@ -120,8 +123,10 @@ def test_worker_fetches_the_bundle_that_its_step_runs(tmp_path, monkeypatch):
         "CODE_ENDPOINT": "",
     }
     source = "import json; from fashion_mnist.distributed import tfjob; print(json.dumps(tfjob.worker_command()))"
-    told = subprocess.run([sys.executable, "-c", source], env=step, capture_output=True, text=True)
-    command = json.loads(told.stdout)
+    process = subprocess.run(
+        [sys.executable, "-c", source], env=step, capture_output=True, text=True
+    )
+    command = json.loads(process.stdout)
     # THEN its workers' command stays far below what Linux takes, 128 KiB for an argument
     assert max(len(argument) for argument in command) < 32 * 1024
     # WHEN a worker executes it THEN it runs the bundle's code, and misses only its task
@@ -156,10 +161,10 @@ class Operator:
         self.calls.append((request.method, request.headers["authorization"]))
         if request.method == "DELETE":
             return Response("{}")
-        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
-        if isinstance(look, int):
-            return Response(json.dumps({"message": "made to refuse"}), look)
-        conditions = [{"type": kind, "status": "True", "message": "so"} for kind in look]
+        status = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        if isinstance(status, int):
+            return Response(json.dumps({"message": "made to refuse"}), status)
+        conditions = [{"type": kind, "status": "True", "message": "so"} for kind in status]
         return Response(json.dumps({"status": {"conditions": conditions}}))
 
     def follow(self):
@@ -172,9 +177,9 @@ def test_tfjob_is_followed_until_it_succeeds_and_removed(httpserver):
     operator = Operator(httpserver, [], 503, ["Created"], ["Created", "Running"], ["Succeeded"])
     operator.follow()
     assert operator.calls[-1] == ("DELETE", "Bearer token")
-    said = "\n".join(operator.log)
-    assert "503 made to refuse" in said
-    assert said.index("Created") < said.index("Running") < said.index("Succeeded")
+    log = "\n".join(operator.log)
+    assert "503 made to refuse" in log
+    assert log.index("Created") < log.index("Running") < log.index("Succeeded")
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_unknown_setting_cannot_be_tuned():
         drawn(2, space=space)
 
 
-def said(number, accuracy, loss=0.5):
+def result(number, accuracy, loss=0.5):
     return {"trial": number, **BASE, "val_accuracy": accuracy, "loss": loss, "fit_seconds": 1.0}
 
 
@@ -81,29 +81,31 @@ def place(tmp_path):
 
     def put(*results):
         store = open_store(str(tmp_path / "tuning" / "r1"))
-        for each in results:
-            obstore.put(store, f"{each['trial']}.json", json.dumps(each).encode())
+        for result_ in results:
+            obstore.put(store, f"{result_['trial']}.json", json.dumps(result_).encode())
         return {"registry": str(tmp_path), "s3_endpoint": "", "run_id": "r1"}
 
     return put
 
 
 def test_best_trial_comes_first(place):
-    where = place(said(0, 0.8), said(1, 0.9, loss=0.4), said(2, 0.9, loss=0.3), said(3, 0.1))
+    where = place(
+        result(0, 0.8), result(1, 0.9, loss=0.4), result(2, 0.9, loss=0.3), result(3, 0.1)
+    )
     ranked = tune.results(4, **where)
-    assert [each["trial"] for each in ranked] == [2, 1, 0, 3]
+    assert [trial["trial"] for trial in ranked] == [2, 1, 0, 3]
     page = tune.table(ranked)
     assert page.index("<td>2</td><td>0.9</td>") < page.index("<td>0</td><td>0.8</td>")
 
 
 def test_trial_without_a_result_is_an_error(place):
     with pytest.raises(ValueError, match="trials 1, 3 have no result"):
-        tune.results(4, **place(said(0, 0.8), said(2, 0.9)))
+        tune.results(4, **place(result(0, 0.8), result(2, 0.9)))
 
 
 def test_trial_is_evaluated_on_unseen_images_once(place, toy, capsys):
     images = data.load(str(toy))
-    where = place(said(0, 0.5))
+    where = place(result(0, 0.5))
     share = json.dumps([{"trial": 0, **BASE}, {"trial": 1, **BASE, "batch_size": 50, "epochs": 4}])
     tune.run_trials(share, images, seed=1, **where)
     # 550 images make eleven batches of 50; the other fifty were held out.
@@ -120,12 +122,12 @@ def test_diverged_trial_ranks_last(place, toy, tmp_path):
     wild = {**BASE, "recipe": "notebook", "epochs": 1, "batch_size": 50, "learning_rate": 1e36}
     share = json.dumps([{"trial": 1, **wild}])
     tune.run_trials(share, data.load(str(toy)), seed=1, **where)
-    kept = json.loads((tmp_path / "tuning" / "r1" / "1.json").read_text())
-    assert kept["loss"] is None
+    stored = json.loads((tmp_path / "tuning" / "r1" / "1.json").read_text())
+    assert stored["loss"] is None
     # THEN it is ranked by its accuracy, and behind any that is as good
-    place(said(0, kept["val_accuracy"], loss=9.0))
+    place(result(0, stored["val_accuracy"], loss=9.0))
     ranked = tune.results(2, **where)
-    assert [each["trial"] for each in ranked] == [0, 1]
+    assert [trial["trial"] for trial in ranked] == [0, 1]
     assert "<td>diverged</td>" in tune.table(ranked)
 
 
@@ -152,9 +154,9 @@ def test_pipeline_tunes_trains_on_two_workers_and_publishes(toy, tmp_path):
                 "workers": 2,
             },
         )
-        wanted = DesiredState(pipeline="tuner", spec=spec, experiment="tests", runs=(request,))
-        seen = observe(client, wanted)
-        run = apply(client, wanted, seen, plan(wanted, seen)).runs["tune-1"]
+        desired = DesiredState(pipeline="tuner", spec=spec, experiment="tests", runs=(request,))
+        observed = observe(client, desired)
+        run = apply(client, desired, observed, plan(desired, observed)).runs["tune-1"]
         end = datetime.datetime.now() + datetime.timedelta(minutes=20)
         while not run.state.is_final:
             assert datetime.datetime.now() < end

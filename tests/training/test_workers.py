@@ -55,14 +55,14 @@ def split(images, registry, *, workers=2, log=print):
 
 def test_two_workers_match_one_and_leave_nothing_behind(images, tmp_path):
     one = training.train(images.train_images, images.train_labels, RECIPE, seed=3)
-    said = []
-    two = split(images, tmp_path, log=said.append)
+    messages = []
+    two = split(images, tmp_path, log=messages.append)
     # Each normalises its half of a batch by itself; the first step's loss is of the same weights.
     assert accuracy(two.model, images) == pytest.approx(accuracy(one.model, images), abs=0.02)
     assert len(two.history) == RECIPE.epochs
     assert two.history[-1].loss == pytest.approx(one.history[-1].loss, abs=0.1)
-    assert "2 processes are the workers" in said[0]
-    assert "Epoch 3/3" in said[-1]
+    assert "2 processes are the workers" in messages[0]
+    assert "Epoch 3/3" in messages[-1]
     assert [path for path in (tmp_path / "work").rglob("*") if path.is_file()] == []
 
 
@@ -95,7 +95,7 @@ def test_two_workers_match_one_on_the_real_images(tmp_path):
 def pair(store_path):
     """Two workers in processes of their own."""
     with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
-        hosts = [f"127.0.0.1:{each.getsockname()[1]}" for each in (a, b)]
+        hosts = [f"127.0.0.1:{socket_.getsockname()[1]}" for socket_ in (a, b)]
     return [
         subprocess.Popen(
             [sys.executable, "-u", "-m", "fashion_mnist.distributed.workers"],
@@ -119,8 +119,8 @@ def pair(store_path):
 def task(store_path, images, recipe):
     """Leave the workers a task, as the step does."""
     content = io.BytesIO()
-    said = json.dumps({"recipe": dataclasses.asdict(recipe), "seed": 1})
-    np.savez(content, metadata=said, images=images.train_images, labels=images.train_labels)
+    settings = json.dumps({"recipe": dataclasses.asdict(recipe), "seed": 1})
+    np.savez(content, metadata=settings, images=images.train_images, labels=images.train_labels)
     obstore.put(open_store(str(store_path)), "task.npz", content.getvalue())
 
 
@@ -130,12 +130,12 @@ def test_killed_worker_ends_the_other_with_an_error(images, tmp_path, killed):
     task(tmp_path, images, dataclasses.replace(RECIPE, epochs=100000))
     both = pair(tmp_path)
     try:
-        said = []
+        messages = []
         for line in both[1 - killed].stdout:
-            said.append(line)
+            messages.append(line)
             if line.startswith("Epoch 2/"):
                 break
-        assert said[-1].startswith("Epoch 2/"), "".join(said)
+        assert messages[-1].startswith("Epoch 2/"), "".join(messages)
         # WHEN one is killed
         both[killed].send_signal(signal.SIGKILL)
         # THEN the other ends by itself, and says why

@@ -22,7 +22,11 @@ TRIALS = 16
 
 def containers(path):
     executors = next(yaml.safe_load_all(path.read_text()))["deploymentSpec"]["executors"]
-    return {name: each["container"] for name, each in executors.items() if "container" in each}
+    return {
+        name: executor["container"]
+        for name, executor in executors.items()
+        if "container" in executor
+    }
 
 
 def test_every_pipeline_is_checked():
@@ -45,7 +49,10 @@ def test_arguments_and_variables_fit_linux_many_times(path):
         for text in (
             *container.get("command", []),
             *container.get("args", []),
-            *(f"{each['name']}={each.get('value', '')}" for each in container.get("env", [])),
+            *(
+                f"{variable['name']}={variable.get('value', '')}"
+                for variable in container.get("env", [])
+            ),
         )
         if len(text.encode()) > ARGUMENT
     ]

@@ -7,17 +7,21 @@ import itertools
 import json
 import os
 import random
+import re
 import uuid
 
 import httpx
 import obstore
 import ops.testing
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from werkzeug import Response
 
 from sandbox import Sandbox
 from tests.builders import PUSHGATEWAY, sdi, trainer
 from tests.fakes.fault_proxy import FaultProxy
 from tests.fakes.kserve import KEYS, PROFILE_SECRET, SERVICE
+from workload import pushgateway
 
 
 @pytest.fixture
@@ -256,3 +260,23 @@ def served(kubernetes, httpserver):
 def serving(ctx, on_kserve, three_versions):
     """The state of a trainer whose champion KServe serves."""
     return ctx.run(ctx.on.config_changed(), on_kserve)
+
+
+@pytest.fixture
+def gateway(monkeypatch, httpserver):
+    """Requests to a fake Pushgateway: method, path and samples of each."""
+    pushes = []
+
+    def take(request):
+        families = text_string_to_metric_families(request.data.decode())
+        samples = {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+        }
+        pushes.append((request.method, request.path, samples))
+        return Response("")
+
+    httpserver.expect_request(re.compile("/metrics/.*")).respond_with_handler(take)
+    monkeypatch.setattr(pushgateway, "URL", httpserver.url_for("").rstrip("/"))
+    return pushes

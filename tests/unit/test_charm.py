@@ -132,16 +132,18 @@ def test_failed_action_does_not_promise_a_retry(ctx, state, sandbox):
 
 
 @pytest.mark.parametrize(
-    ("moment", "thing"), [("after", "/runs"), ("before", "/recurringruns")], ids=["lost", "later"]
+    ("moment", "resource"),
+    [("after", "/runs"), ("before", "/recurringruns")],
+    ids=["lost", "later"],
 )
 def test_submitted_run_is_returned_despite_a_later_error(
-    ctx, configured, proxy, runs, moment, thing
+    ctx, configured, proxy, runs, moment, resource
 ):
     # GIVEN a proxy that loses the answer to the run, or a server that takes no schedule
     state = configured(schedule="@daily", train_on_change=False)
-    failing = (moment, "POST", thing)
+    failing = (moment, "POST", resource)
     proxy.fault = lambda when, _, method, path: (
-        504 if (when, method, path[-len(thing) :]) == failing else None
+        504 if (when, method, path[-len(resource) :]) == failing else None
     )
     # WHEN a run is asked for, THEN it is told
     ctx.run(ctx.on.action("train"), state)
@@ -201,9 +203,9 @@ def test_registry_texts_are_made_printable(ctx, state, run_action, runs, registr
     (run,) = runs()
     registry(run["run_id"], accuracy=0.5, reasons=["a\x00b\ud800", "x" * 200_000])
     sandbox.set_run_state(run["run_id"], "SUCCEEDED")
-    told = run_action("get-run")["verdict-reasons"]
-    assert told.startswith("a\ufffdb\ufffd; xxx")
-    assert len(told) < 1000
+    reasons = run_action("get-run")["verdict-reasons"]
+    assert reasons.startswith("a\ufffdb\ufffd; xxx")
+    assert len(reasons) < 1000
 
 
 @pytest.mark.parametrize("action", ["train", "get-run", "cancel-run"])
@@ -225,16 +227,16 @@ def test_results_are_truncated_to_jujus_limit(run_action, registry):
     for version in range(1, 101):
         registry.put(f"{version}/manifest.json", wide)
     # WHEN they are listed, THEN the newest are told, and that there are more
-    told = run_action("list-models", limit=100)
-    assert told["count"] == "100"
-    assert told["models"].startswith("v100  0.9000  ")
-    assert told["models"].endswith("\u2026")
-    assert len(told["models"].encode()) < 128 * 1024
+    results = run_action("list-models", limit=100)
+    assert results["count"] == "100"
+    assert results["models"].startswith("v100  0.9000  ")
+    assert results["models"].endswith("\u2026")
+    assert len(results["models"].encode()) < 128 * 1024
 
 
 def test_storage_keys_are_not_shown(ctx, state, sandbox, runs):
     out = ctx.run(ctx.on.config_changed(), state)
-    said = json.dumps(
+    text = json.dumps(
         [
             runs(),
             [log.message for log in ctx.juju_log],
@@ -242,5 +244,5 @@ def test_storage_keys_are_not_shown(ctx, state, sandbox, runs):
             [dict(relation.local_app_data) for relation in out.relations],
         ]
     )
-    assert sandbox.secret_key not in said
-    assert sandbox.access_key not in said
+    assert sandbox.secret_key not in text
+    assert sandbox.access_key not in text

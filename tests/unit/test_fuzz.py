@@ -20,7 +20,7 @@ pytestmark = pytest.mark.exhaustive
 CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
 OPTIONS = CHARMCRAFT["config"]["options"]
 ACTIONS = {
-    name: {key: said["type"] for key, said in action.get("params", {}).items()}
+    name: {key: parameter["type"] for key, parameter in action.get("params", {}).items()}
     for name, action in CHARMCRAFT["actions"].items()
 }
 REQUIRED = {name: action.get("required", []) for name, action in CHARMCRAFT["actions"].items()}
@@ -158,7 +158,7 @@ def test_any_profile_is_rejected_or_requested(context, nowhere, profile, owner):
 
 
 @st.composite
-def asked(draw):
+def requests(draw):
     """An action with parameters of the declared types, as Juju lets through."""
     name = draw(st.sampled_from(sorted(ACTIONS)))
     kinds = {key: KINDS[kind] for key, kind in ACTIONS[name].items()}
@@ -167,7 +167,7 @@ def asked(draw):
 
 
 @fuzz(80)
-@given(action=asked())
+@given(action=requests())
 @example(action=("get-run", {"run-id": "../x"}))
 @example(action=("train", {"note": "n" * 1001}))
 @example(action=("promote", {"version": -1}))
@@ -233,9 +233,9 @@ def test_accepted_options_are_submitted(context, servers, config, note):
 @example(host="127.0.0.1", namespace=None, key="k\n")
 @example(host="127.0.0.1", namespace=None, key="k\x00")
 def test_any_object_storage_data_is_rejected_or_used(context, servers, host, namespace, key):
-    api = next(each for each in servers if each.endpoint == "kfp-api")
-    told = related(1, 1, key, key, service=host, namespace=namespace)
-    storage = next(each for each in told if each.endpoint == "object-storage")
+    api = next(relation for relation in servers if relation.endpoint == "kfp-api")
+    relations = related(1, 1, key, key, service=host, namespace=namespace)
+    storage = next(relation for relation in relations if relation.endpoint == "object-storage")
     out = context.run(context.on.update_status(), state({api, storage}, {}))
     kinds = (ops.testing.BlockedStatus, ops.testing.WaitingStatus)
     assert isinstance(out.unit_status, kinds)

@@ -219,63 +219,65 @@ class Trainer(RuleBasedStateMachine):
         self.check_schedules()
 
     def check_runs(self):
-        mine = [run for run in self.runs() if run["display_name"].startswith("config-")]
-        active = [run for run in mine if run["state"] in ACTIVE]
+        config_runs = [run for run in self.runs() if run["display_name"].startswith("config-")]
+        active = [run for run in config_runs if run["state"] in ACTIVE]
         if self.state.config.get("train-on-change", True):
             epochs = self.state.config.get("epochs", 0)
-            wanted = [
-                run for run in mine if run["runtime_config"]["parameters"]["epochs"] == epochs
+            expected_runs = [
+                run
+                for run in config_runs
+                if run["runtime_config"]["parameters"]["epochs"] == epochs
             ]
-            assert wanted, "the configuration has a run"
-            assert {run["run_id"] for run in active} <= {run["run_id"] for run in wanted}
+            assert expected_runs, "the configuration has a run"
+            assert {run["run_id"] for run in active} <= {run["run_id"] for run in expected_runs}
             assert len(active) <= 1
             message = self.state.unit_status.message
             latest = max(run["created_at"] for run in self.runs())
             newest = [run for run in self.runs() if run["created_at"] == latest]
             # A long remedy of something else leaves room for the state only.
-            told = [(run["display_name"], f"run {run['state']}") for run in newest]
-            assert any(text in message for texts in told for text in texts), message
+            expected = [(run["display_name"], f"run {run['state']}") for run in newest]
+            assert any(text in message for texts in expected for text in texts), message
 
     def check_schedules(self):
         url = f"{self.sandbox.api_url}/apis/v2beta1/recurringruns"
-        answer = self.direct.get(url, params={"page_size": 100}).json()
-        told = [
+        response = self.direct.get(url, params={"page_size": 100}).json()
+        actual = [
             (row["trigger"]["cron_schedule"]["cron"], row["status"])
-            for row in answer.get("recurringRuns", [])
+            for row in response.get("recurringRuns", [])
         ]
         cron = {"": "", "@daily": "0 0 0 * * *", "0 3 * * 0": "0 0 3 * * 0"}[
             self.state.config.get("schedule", "")
         ]
         status = "DISABLED" if self.state.config.get("schedule-paused") else "ENABLED"
-        assert told == ([(cron, status)] if cron else [])
+        assert actual == ([(cron, status)] if cron else [])
 
     @invariant()
     def no_wish_is_lost_and_none_is_done_twice(self):
         if not hasattr(self, "state"):
             return
         names = [run["display_name"] for run in self.runs()]
-        asked = [name for name in names if name.startswith("train-")]
-        assert len(asked) == len(set(asked)) <= self.asked
-        assert self.promised <= set(asked)
+        requested = [name for name in names if name.startswith("train-")]
+        assert len(requested) == len(set(requested)) <= self.asked
+        assert self.promised <= set(requested)
         assert sum(name.startswith("config-") for name in names) <= self.configurations
 
     @invariant()
     def runs_of_triggers_keep_their_distance(self):
         if not hasattr(self, "state"):
             return
-        mine = [run for run in self.runs() if run["display_name"].startswith("retrain-")]
-        assert len({run["display_name"] for run in mine}) == len(mine)
+        retrain_runs = [run for run in self.runs() if run["display_name"].startswith("retrain-")]
+        assert len({run["display_name"] for run in retrain_runs}) == len(retrain_runs)
         created = sorted(
             datetime.datetime.fromisoformat(run["created_at"].replace("Z", "+00:00"))
-            for run in mine
+            for run in retrain_runs
         )
         gaps = [later - earlier for earlier, later in itertools.pairwise(created)]
         assert all(gap >= INTERVAL for gap in gaps), gaps
 
     def runs(self):
         url = f"{self.sandbox.api_url}/apis/v2beta1/runs"
-        answer = self.direct.get(url, params={"page_size": 200})
-        return answer.raise_for_status().json().get("runs", [])
+        response = self.direct.get(url, params={"page_size": 200})
+        return response.raise_for_status().json().get("runs", [])
 
 
 TestTrainer = pytest.mark.exhaustive(Trainer.TestCase)

@@ -120,7 +120,7 @@ class TestThroughKubernetes:
             "juju config trainer registry-prefix=VALUE"
         )
         assert len(out.unit_status.message) <= 120
-        assert run["run_id"] in {each["run_id"] for each in runs()}
+        assert run["run_id"] in {row["run_id"] for row in runs()}
         assert len(runs()) == 1
 
     def test_missing_permissions_show_the_command_that_grants_them(self, ctx, state, runs, sandbox):
@@ -170,7 +170,7 @@ def test_unreachable_registry_fails_the_action(state, run_action, object_storage
         object_storage,
         remote_app_data={**object_storage.remote_app_data, "data": yaml.safe_dump(data)},
     )
-    others = [each for each in state.relations if each.endpoint != "object-storage"]
+    others = [relation for relation in state.relations if relation.endpoint != "object-storage"]
     with pytest.raises(ops.testing.ActionFailed, match=r"object storage .* cannot be read"):
         run_action(
             action, state=dataclasses.replace(state, relations=[*others, elsewhere]), **params
@@ -236,7 +236,7 @@ def test_object_storage_refusal_shows_the_remedy(
     address = yaml.safe_load(object_storage.remote_app_data["data"]) | {"port": httpserver.port}
     data = {**object_storage.remote_app_data, "data": yaml.safe_dump(address)}
     theirs = dataclasses.replace(object_storage, remote_app_data=data)
-    relations = {theirs if each is object_storage else each for each in state.relations}
+    relations = {theirs if relation is object_storage else relation for relation in state.relations}
     out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=relations))
     # THEN the status tells, and no run is submitted, which could not even fetch its code
     assert isinstance(out.unit_status, kind)
@@ -301,6 +301,6 @@ def test_schedules_and_runs_stop_while_the_registry_is_unwritable(
     changed = dataclasses.replace(state, config={**state.config, "epochs": 3})
     ctx.run(ctx.on.config_changed(), changed)
     # THEN the run is terminated, and nothing is submitted or scheduled in the place of what there is
-    (ended,) = runs()
-    assert (ended["run_id"], ended["state"]) == (run["run_id"], "CANCELING")
+    (ended_run,) = runs()
+    assert (ended_run["run_id"], ended_run["state"]) == (run["run_id"], "CANCELING")
     assert {schedule["recurring_run_id"] for schedule in schedules()} == before

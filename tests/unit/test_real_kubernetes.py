@@ -109,10 +109,10 @@ def admin():
 
 @pytest.fixture(scope="module", autouse=True)
 def kubeflow(admin):
-    for thing in load_all_yaml(KUBEFLOW):
+    for resource in load_all_yaml(KUBEFLOW):
         # A Kubeflow that is there has its own.
-        if not exists(admin, type(thing), thing.metadata.name):
-            admin.apply(thing)
+        if not exists(admin, type(resource), resource.metadata.name):
+            admin.apply(resource)
 
     def served():
         with contextlib.suppress(Exception):
@@ -170,8 +170,8 @@ def untrusted(admin, tmp_path, monkeypatch):
 
 @pytest.fixture
 def trusted(admin, untrusted):
-    for thing in load_all_yaml(TRUST):
-        admin.apply(thing)
+    for resource in load_all_yaml(TRUST):
+        admin.apply(resource)
     yield
     for kind in (ClusterRoleBinding, ClusterRole):
         gone(admin, kind, BINDING)
@@ -326,8 +326,8 @@ Workflow = create_namespaced_resource("argoproj.io", "v1alpha1", "Workflow", "wo
 def argo(admin):
     """The kind Workflow, where the cluster has no Argo."""
     (crd,) = load_all_yaml(ARGO)
-    there = exists(admin, CustomResourceDefinition, crd.metadata.name)
-    if not there:
+    existing = exists(admin, CustomResourceDefinition, crd.metadata.name)
+    if not existing:
         admin.create(crd)
 
     def served():
@@ -336,7 +336,7 @@ def argo(admin):
 
     until(served, "the kind Workflow")
     yield
-    if not there:
+    if not existing:
         gone(admin, CustomResourceDefinition, crd.metadata.name)
 
 
@@ -359,14 +359,14 @@ def mounted(admin, workspace, runs):
     No image is needed: Kubernetes ends a pod past its deadline.
     """
     run_id = runs()[0]["run_id"]
-    things = f"""
+    manifests = f"""
     apiVersion: v1
     kind: PersistentVolumeClaim
     metadata: {{name: {run_id}, namespace: {PROFILE}}}
     spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Mi}}}}}}
     """
     for name in ("train-1", "train-2"):
-        things += f"""
+        manifests += f"""
     ---
     apiVersion: v1
     kind: Pod
@@ -386,8 +386,8 @@ def mounted(admin, workspace, runs):
         volumeMounts: [{{name: workspace, mountPath: /workspace}}]
       volumes: [{{name: workspace, persistentVolumeClaim: {{claimName: {run_id}}}}}]
     """
-    for thing in load_all_yaml(textwrap.dedent(things)):
-        admin.create(thing)
+    for resource in load_all_yaml(textwrap.dedent(manifests)):
+        admin.create(resource)
 
     def ended():
         claim = admin.get(PersistentVolumeClaim, run_id, namespace=PROFILE)
@@ -401,7 +401,7 @@ def mounted(admin, workspace, runs):
 
 def claims(admin):
     return {
-        each.metadata.name: each for each in admin.list(PersistentVolumeClaim, namespace=PROFILE)
+        claim.metadata.name: claim for claim in admin.list(PersistentVolumeClaim, namespace=PROFILE)
     }
 
 
@@ -526,7 +526,7 @@ def left(admin, kinds=OURS):
     return [
         kind.__name__
         for kind in kinds
-        if any(each.metadata.name == SERVICE for each in admin.list(kind, namespace=PROFILE))
+        if any(item.metadata.name == SERVICE for item in admin.list(kind, namespace=PROFILE))
     ]
 
 
@@ -567,8 +567,8 @@ def test_kserve_schema_accepts_every_field_of_the_service(ctx, admin, in_kserve)
     assert predictor["model"]["modelFormat"] == {"name": "tensorflow", "version": "2"}
     assert predictor["model"]["storageUri"] == "s3://mlpipeline/models/fashion-mnist/3/serving"
     (secret,) = admin.get(ServiceAccount, SERVICE, namespace=PROFILE).secrets
-    kept = admin.get(Secret, secret.name, namespace=PROFILE)
-    assert base64.b64decode(kept.data["AWS_SECRET_ACCESS_KEY"]) == b"profiles-secret"
+    kept_secret = admin.get(Secret, secret.name, namespace=PROFILE)
+    assert base64.b64decode(kept_secret.data["AWS_SECRET_ACCESS_KEY"]) == b"profiles-secret"
     # AND taking the option back takes the field back
     out = ctx.run(ctx.on.config_changed(), in_kserve)
     assert "canaryTrafficPercent" not in service(admin)["spec"]["predictor"]

@@ -66,8 +66,8 @@ def places_with(secrets, texts):
 
 def test_secret_search_finds_a_planted_secret(tmp_path, sandbox):
     (tmp_path / "leak").write_text(f"key={sandbox.secret_key};")
-    found = places_with({"secret": sandbox.secret_key}, written(tmp_path))
-    assert found == [("secret", str(tmp_path / "leak"))]
+    places = places_with({"secret": sandbox.secret_key}, written(tmp_path))
+    assert places == [("secret", str(tmp_path / "leak"))]
 
 
 def test_charm_output_contains_no_secret(ctx, state, sandbox, proxy, kubernetes, caplog):
@@ -80,19 +80,21 @@ def test_charm_output_contains_no_secret(ctx, state, sandbox, proxy, kubernetes,
         "the pod's token": "the-charms-own",
     }
     state = dataclasses.replace(state, config={})
-    said = []
+    texts = []
 
     def run(event, before):
         try:
             after = ctx.run(event, before)
         except ops.testing.ActionFailed as failed:
-            said.append(("failure", failed.message))
+            texts.append(("failure", failed.message))
             after = before
-        said.append(("status", after.unit_status))
-        said.append(("results", ctx.action_results))
-        said.append(("relations", [each.local_app_data for each in after.relations]))
-        said.append(("relations of units", [each.local_unit_data for each in after.relations]))
-        said.append(("stored", after.stored_states))
+        texts.append(("status", after.unit_status))
+        texts.append(("results", ctx.action_results))
+        texts.append(("relations", [relation.local_app_data for relation in after.relations]))
+        texts.append(
+            ("relations of units", [relation.local_unit_data for relation in after.relations])
+        )
+        texts.append(("stored", after.stored_states))
         return after
 
     # WHEN it goes through a run, its actions, and a server in trouble
@@ -110,15 +112,15 @@ def test_charm_output_contains_no_secret(ctx, state, sandbox, proxy, kubernetes,
     run(ctx.on.remove(), after)
     # THEN what was said, logged and submitted has no secret in it
     assert {headers["authorization"] for headers in proxy.headers} == {f"Bearer {TOKEN}"}
-    said += [("juju log", [line.message for line in ctx.juju_log])]
-    said += [("log", caplog.text), ("history", ctx.unit_status_history)]
-    said += [
+    texts += [("juju log", [line.message for line in ctx.juju_log])]
+    texts += [("log", caplog.text), ("history", ctx.unit_status_history)]
+    texts += [
         ("kubernetes", kubernetes.objects),
         ("requests", [*proxy.requests, kubernetes.requests]),
     ]
-    said += [("database", rows(sandbox.root / "kfp.sqlite")), *written(sandbox.root)]
+    texts += [("database", rows(sandbox.root / "kfp.sqlite")), *written(sandbox.root)]
     assert sandbox.store.count("runs") == 2
-    assert places_with(secrets, said) == []
+    assert places_with(secrets, texts) == []
 
 
 def test_run_output_contains_no_keys(tmp_path, capfd):
@@ -143,8 +145,8 @@ def test_run_output_contains_no_keys(tmp_path, capfd):
             time.sleep(0.1)
         assert "the step has its keys" in sandbox.run_log(run["run_id"]).read_text()
         secrets = {"access key": sandbox.access_key, "secret key": sandbox.secret_key}
-        told = [("API", httpx.get(f"{api}{path}").text) for path in ("/runs", "/pipelines")]
-        told += [("output", part) for part in capfd.readouterr()]
+        texts = [("API", httpx.get(f"{api}{path}").text) for path in ("/runs", "/pipelines")]
+        texts += [("output", part) for part in capfd.readouterr()]
         # THEN files and answers have them nowhere, and their own file is the owner's alone
-        assert places_with(secrets, [*told, *written(tmp_path)]) == []
+        assert places_with(secrets, [*texts, *written(tmp_path)]) == []
         assert (sandbox.root / "keys.json").stat().st_mode & 0o077 == 0

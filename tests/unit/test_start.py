@@ -33,7 +33,7 @@ def imported(then=""):
     """What is imported of LATER, and the names of all packages outside the standard library."""
     program = PROGRAM.format(then=then, later=LATER)
     paths = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'lib'}", "PATH": "/usr/bin:/bin"}
-    said = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program],
         env=paths,
         cwd=ROOT,
@@ -41,7 +41,7 @@ def imported(then=""):
         text=True,
         check=True,
     )
-    late, packages = said.stdout.splitlines()
+    late, packages = process.stdout.splitlines()
     return late.split(), set(packages.split())
 
 

@@ -17,10 +17,10 @@ from tests.fakes.fault_proxy import FaultProxy
 
 
 def test_list_models_lists_newest_first_and_marks_the_champion(run_action, three_versions):
-    told = run_action("list-models", limit=2)
-    assert told["count"] == "2"
-    assert told["champion"] == "3"
-    assert [re.split(" {2,}", line) for line in told["models"].splitlines()] == [
+    results = run_action("list-models", limit=2)
+    assert results["count"] == "2"
+    assert results["champion"] == "3"
+    assert [re.split(" {2,}", line) for line in results["models"].splitlines()] == [
         ["v3", "0.9300", "Shirt 0.8000", "-", "2026-01-01T00:00:00+00:00", "run-3", "serves"],
         ["v2", "0.9200", "Shirt 0.8000", "-", "2026-01-01T00:00:00+00:00", "run-2"],
     ]
@@ -39,9 +39,13 @@ def test_list_models_sends_no_requests_for_removed_versions(
     data = yaml.safe_load(object_storage.remote_app_data["data"])
     with FaultProxy(f"http://{data['service']}:{data['port']}") as proxy:
         requests = proxy.requests
-        there = sdi("object-storage", "minio", {**data, "port": proxy.port})
-        others = {each for each in state.relations if each is not object_storage}
-        watched = dataclasses.replace(state, relations={there, *others})
+        relation = sdi("object-storage", "minio", {**data, "port": proxy.port})
+        others = {
+            other_relation
+            for other_relation in state.relations
+            if other_relation is not object_storage
+        }
+        watched = dataclasses.replace(state, relations={relation, *others})
         before = asked()
         for number in range(100, 130):
             registry.put(f"claims/{number:08d}.json", {"run_id": "gone"})
@@ -85,8 +89,8 @@ def test_predict_returns_the_published_prediction_and_label(run_action, three_ve
         "confidence": "0.7500",
         "actual": "Bag",
     }
-    told = run_action("predict", image_number=1, version=2)
-    assert (told["version"], told["prediction"], told["actual"]) == ("2", "Shirt", "Bag")
+    results = run_action("predict", image_number=1, version=2)
+    assert (results["version"], results["prediction"], results["actual"]) == ("2", "Shirt", "Bag")
 
 
 @pytest.mark.parametrize(
@@ -125,8 +129,8 @@ def test_predict_without_a_champion_fails(run_action):
 
 
 def test_promote_moves_the_champion_and_updates_the_status(ctx, state, run_action, three_versions):
-    told = run_action("promote", version=1, reason="it is smaller")
-    assert told == {"champion": "1", "accuracy": "0.9100", "run-id": "run-1"}
+    results = run_action("promote", version=1, reason="it is smaller")
+    assert results == {"champion": "1", "accuracy": "0.9100", "run-id": "run-1"}
     out = ctx.run(ctx.on.update_status(), state)
     assert "v1 serves, accuracy 0.9100" in out.unit_status.message
     # AND the same again leaves it at that

@@ -19,8 +19,8 @@ def test_predict_sends_the_test_image_to_the_served_model(run_action, serving, s
         "actual": "Bag",
     }
     # It was given the raw pixels of that very image.
-    asked = [request for request, _ in httpserver.log if ":predict" in request.path]
-    ((image,),) = [request.get_json()["instances"] for request in asked]
+    requests = [request for request, _ in httpserver.log if ":predict" in request.path]
+    ((image,),) = [request.get_json()["instances"] for request in requests]
     assert [len(row) for row in image] == [28] * 28
     assert [pixel for row in image for pixel in row] == [*range(256), *[0] * 528]
 
@@ -29,8 +29,8 @@ def test_predict_uses_the_unversioned_path_during_a_canary(run_action, ctx, serv
     config = {**serving.config, "canary-traffic": 20}
     state = ctx.run(ctx.on.config_changed(), dataclasses.replace(serving, config=config))
     served(path="/v1/models/kubeflow--trainer:predict")
-    told = run_action("predict", state=state)
-    assert (told["served-by"], told["canary-traffic"]) == ("kserve", "20")
+    results = run_action("predict", state=state)
+    assert (results["served-by"], results["canary-traffic"]) == ("kserve", "20")
     out = ctx.run(ctx.on.update_status(), state)
     assert "KServe ready with 20 % of requests" in out.unit_status.message
 

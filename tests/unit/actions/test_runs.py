@@ -39,18 +39,18 @@ def test_get_run_returns_steps_parameters_and_results(
     metrics = {"test": {"accuracy": 0.9213, "loss": 0.25}, "recall": recall}
     registry(run["run_id"], accuracy=0.9213, version=1, metrics=metrics)
     # WHEN the newest run is asked for, and the same by its id
-    told = run_action("get-run")
-    assert run_action("get-run", run_id=run["run_id"]) == told
+    results = run_action("get-run")
+    assert run_action("get-run", run_id=run["run_id"]) == results
     # THEN all is there
-    assert told["run-name"] == run["display_name"]
-    assert told["state"] == "SUCCEEDED"
-    assert "train SUCCEEDED" in told["steps"]
-    assert json.loads(told["parameters"])["recipe"] == "fast"
-    assert (told["accuracy"], told["loss"]) == ("0.9213", "0.2500")
-    assert told["recall"] == "Bag 0.9900, T-shirt/top 0.8512"
-    assert told["verdict"] == "accepted"
-    assert told["created-at"].startswith("20")
-    assert run["run_id"] in told["run-url"]
+    assert results["run-name"] == run["display_name"]
+    assert results["state"] == "SUCCEEDED"
+    assert "train SUCCEEDED" in results["steps"]
+    assert json.loads(results["parameters"])["recipe"] == "fast"
+    assert (results["accuracy"], results["loss"]) == ("0.9213", "0.2500")
+    assert results["recall"] == "Bag 0.9900, T-shirt/top 0.8512"
+    assert results["verdict"] == "accepted"
+    assert results["created-at"].startswith("20")
+    assert run["run_id"] in results["run-url"]
 
 
 def test_get_run_omits_results_of_a_running_run(ctx, state, run_action):
@@ -62,16 +62,16 @@ def test_cancelled_run_is_terminated_and_not_submitted_again(ctx, state, run_act
     # GIVEN a run of the configuration
     ctx.run(ctx.on.config_changed(), state)
     # WHEN it is cancelled
-    told = run_action("cancel-run")
+    results = run_action("cancel-run")
     # THEN the server stops it, and the next events leave it at that
-    assert told["state"] == "CANCELING"
+    assert results["state"] == "CANCELING"
     for reported in ("CANCELING", "FAILED"):
-        sandbox.set_run_state(told["run-id"], reported)
+        sandbox.set_run_state(results["run-id"], reported)
     out = ctx.run(ctx.on.update_status(), state)
-    assert [run["run_id"] for run in runs()] == [told["run-id"]]
+    assert [run["run_id"] for run in runs()] == [results["run-id"]]
     # AND what the operator asked for is no failure, though the server calls it one
     assert out.unit_status == ops.ActiveStatus(
-        f"run {told['run-name']} CANCELED; train again: juju run trainer/leader train"
+        f"run {results['run-name']} CANCELED; train again: juju run trainer/leader train"
     )
     # AND a second time there is nothing to cancel
     with pytest.raises(

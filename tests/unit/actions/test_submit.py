@@ -20,10 +20,10 @@ def test_train_submits_one_run_per_call_with_its_parameters(ctx, state, runs):
         ctx.run(ctx.on.action("train", params={"epochs": 2, "note": "by hand"}), state)
         names.append(ctx.action_results["run-name"])
     # THEN each wish has a run of its own
-    asked = [run for run in runs() if run["display_name"].startswith("train-")]
-    assert sorted(names) == sorted(run["display_name"] for run in asked)
+    requested = [run for run in runs() if run["display_name"].startswith("train-")]
+    assert sorted(names) == sorted(run["display_name"] for run in requested)
     assert len(set(names)) == 2
-    for run in asked:
+    for run in requested:
         assert run["runtime_config"]["parameters"]["epochs"] == 2
         assert run["description"] == "by hand"
     assert len(runs()) == 3
@@ -51,10 +51,10 @@ def test_names_of_requested_runs_differ_between_juju_models(ctx, state, runs):
         state,
         model=ops.testing.Model(name="kubeflow", uuid="99999999-2222-4333-8444-555555555555"),
     )
-    for each in (state, other):
-        ctx.run(ctx.on.action("train"), each)
-    asked = {run["display_name"][:14] for run in runs() if run["display_name"][0] == "t"}
-    assert asked == {"train-11111111", "train-99999999"}
+    for juju_state in (state, other):
+        ctx.run(ctx.on.action("train"), juju_state)
+    prefixes = {run["display_name"][:14] for run in runs() if run["display_name"][0] == "t"}
+    assert prefixes == {"train-11111111", "train-99999999"}
 
 
 @pytest.mark.parametrize(
@@ -128,17 +128,17 @@ def test_train_with_wait_follows_the_run_until_it_ends(
 ):
     # GIVEN a server that cannot be reached for a moment while the run goes on
     run_lifecycle("PENDING", "RUNNING", 503, "RUNNING", "SUCCEEDED")
-    told = run_action("train", state=configured(train_on_change=False), wait=True)
+    results = run_action("train", state=configured(train_on_change=False), wait=True)
     # THEN the action returns what get-run does, and its log tells each change once
-    assert told["state"] == "SUCCEEDED"
-    assert told["run-name"].startswith("train-")
-    said = [line.split(" ", 2)[2] for line in ctx.action_logs]
-    assert said[0] == "PENDING"
-    assert said[1] == "RUNNING (1 of 3 steps done)"
-    assert "503" in said[2]
-    assert said[3] == said[1]
-    assert said[-1].startswith("SUCCEEDED")
-    assert len(said) == 5
+    assert results["state"] == "SUCCEEDED"
+    assert results["run-name"].startswith("train-")
+    messages = [line.split(" ", 2)[2] for line in ctx.action_logs]
+    assert messages[0] == "PENDING"
+    assert messages[1] == "RUNNING (1 of 3 steps done)"
+    assert "503" in messages[2]
+    assert messages[3] == messages[1]
+    assert messages[-1].startswith("SUCCEEDED")
+    assert len(messages) == 5
 
 
 @pytest.mark.parametrize(

@@ -35,21 +35,21 @@ def test_tune_submits_one_run_of_the_tuning_pipeline_with_the_options(
     assert ctx.action_results["run-id"] == run["run_id"]
     assert run["display_name"].startswith("tune-11111111-")
     assert run["description"] == "by hand"
-    given = run["runtime_config"]["parameters"]
-    assert given["trials"] == 3
-    assert given["parallelism"] == 2
-    assert given["space"] == search_space.DEFAULT
-    assert (given["seed"], given["epochs"], given["workers"]) == (7, 3, 2)
-    asked = httpx.get(
+    parameters = run["runtime_config"]["parameters"]
+    assert parameters["trials"] == 3
+    assert parameters["parallelism"] == 2
+    assert parameters["space"] == search_space.DEFAULT
+    assert (parameters["seed"], parameters["epochs"], parameters["workers"]) == (7, 3, 2)
+    response = httpx.get(
         f"{sandbox.api_url}/apis/v2beta1/pipelines/names/fashion-mnist-tuner", trust_env=False
     )
-    assert run["pipeline_version_reference"]["pipeline_id"] == asked.json()["pipeline_id"]
+    assert run["pipeline_version_reference"]["pipeline_id"] == response.json()["pipeline_id"]
 
 
 def test_arguments_match_the_tuning_pipelines_parameters(ctx, configured, runs):
     ctx.run(ctx.on.action("tune"), configured(train_on_change=False))
-    given = runs()[0]["runtime_config"]["parameters"]
-    SPEC.check(given)
+    parameters = runs()[0]["runtime_config"]["parameters"]
+    SPEC.check(parameters)
 
 
 def test_tune_keeps_the_configuration_run_and_schedule(ctx, configured, runs, sandbox):
@@ -144,9 +144,9 @@ def test_tuning_runs_are_listed_described_and_cancelled(ctx, configured, run_act
     # GIVEN a run in whose loop one share is done and another goes on
     sandbox.set_run_state(run["run_id"], "RUNNING", {"suggest": "SUCCEEDED", "trial": "RUNNING"})
     assert "tune-11111111" in run_action("list-runs", state=state)["runs"]
-    told = run_action("get-run", state=state)
-    assert told["run-id"] == run["run_id"]
-    assert "suggest SUCCEEDED, trial RUNNING" in told["steps"]
+    results = run_action("get-run", state=state)
+    assert results["run-id"] == run["run_id"]
+    assert "suggest SUCCEEDED, trial RUNNING" in results["steps"]
     out = ctx.run(ctx.on.update_status(), state)
     assert f"of {len(SPEC.steps)} steps done" in out.unit_status.message
     assert run_action("cancel-run", state=state)["state"] in ("CANCELING", "CANCELED")
@@ -166,7 +166,7 @@ def test_tune_succeeds_if_the_schedule_fails_afterwards(ctx, configured, proxy, 
 def test_action_parameters_match_the_dataclass():
     declared = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())["actions"]["tune"]["params"]
     fields = {field.name: field.default for field in dataclasses.fields(TuneParams)}
-    assert {name: said.get("default") for name, said in declared.items()} == {
+    assert {name: parameter.get("default") for name, parameter in declared.items()} == {
         **fields,
         "note": None,
     }

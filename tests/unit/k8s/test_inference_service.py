@@ -61,10 +61,10 @@ def test_champion_is_served_with_the_profiles_keys(ctx, kubernetes, on_kserve, s
 @pytest.mark.usefixtures("three_versions")
 def test_keys_are_neither_logged_nor_in_the_service(ctx, kubernetes, on_kserve, sandbox):
     ctx.run(ctx.on.config_changed(), on_kserve)
-    told = json.dumps([kubernetes.objects[SERVICE], kubernetes.objects[ACCOUNT]])
-    told += "".join(log.message for log in ctx.juju_log)
+    text = json.dumps([kubernetes.objects[SERVICE], kubernetes.objects[ACCOUNT]])
+    text += "".join(log.message for log in ctx.juju_log)
     for key in (*KEYS.values(), *map(encoded, KEYS.values())):
-        assert key not in told
+        assert key not in text
     assert sandbox.secret_key not in json.dumps(kubernetes.objects)
 
 
@@ -152,8 +152,8 @@ def test_status_shows_kserves_reason_until_ready(ctx, kubernetes, on_kserve, ser
     served(**status)
     out = ctx.run(ctx.on.update_status(), state)
     assert isinstance(out.unit_status, ops.WaitingStatus)
-    shown = f"v3 serves, accuracy 0.9300, KServe not ready: {says}"
-    assert out.unit_status.message.startswith((f"{shown}; ", "v3 serves; "))
+    expected = f"v3 serves, accuracy 0.9300, KServe not ready: {says}"
+    assert out.unit_status.message.startswith((f"{expected}; ", "v3 serves; "))
     assert len(out.unit_status.message) <= 120
 
 

@@ -25,10 +25,8 @@ NOTHING = Signals()
 COMPILED = Path(pipelines.__file__).parents[1] / "pipelines"
 
 
-def wanted(config=DEFAULTS, storage=STORAGE, evidence=NOTHING, **requested):
-    *_, own = desired_state.training(
-        config, storage, "kubeflow--trainer", requested, evidence, NOON
-    )
+def build(config=DEFAULTS, storage=STORAGE, signals=NOTHING, **requested):
+    *_, own = desired_state.training(config, storage, "kubeflow--trainer", requested, signals, NOON)
     return own
 
 
@@ -38,25 +36,25 @@ def changed(**options):
 
 def test_configuration_run_uses_the_compiled_pipeline():
     # WHEN all options have their defaults
-    said = wanted()
+    desired = build()
     # THEN there is one run, with all that they decide
-    assert said.pipeline == pipelines.PIPELINE
-    assert said.experiment == "kubeflow--trainer"
-    assert said.version == PipelineSpec.load(COMPILED / "train.yaml").fingerprint
-    (run,) = said.runs
+    assert desired.pipeline == pipelines.PIPELINE
+    assert desired.experiment == "kubeflow--trainer"
+    assert desired.version == PipelineSpec.load(COMPILED / "train.yaml").fingerprint
+    (run,) = desired.runs
     assert run.parameters == {
         **DEFAULTS.arguments,
         "s3_endpoint": STORAGE.url,
         "reason": "configuration",
-        "pipeline_version": said.version,
+        "pipeline_version": desired.version,
         "code": f"{DEFAULTS.registry}/{code_bundle.path()}",
     }
-    said.spec.check(run.parameters)
+    desired.spec.check(run.parameters)
     assert run.description == "The charm's configuration"
     # AND it takes the place of those of earlier configurations
     assert run.concurrency_group == "config-"
     assert run.name.startswith(run.concurrency_group)
-    assert said.schedule is None
+    assert desired.schedule is None
 
 
 def test_same_options_make_the_same_run_at_any_time():
@@ -85,25 +83,25 @@ def test_same_options_make_the_same_run_at_any_time():
     ],
 )
 def test_changed_options_storage_or_image_make_another_run(other):
-    (before,), (after,) = wanted().runs, wanted(**other).runs
+    (before,), (after,) = build().runs, build(**other).runs
     assert before.name != after.name
 
 
 @pytest.mark.parametrize("options", [{"schedule_paused": True}, {"run_timeout": 5}])
 def test_options_unrelated_to_training_keep_the_run(options):
-    assert wanted(changed(**options)).runs == wanted().runs
+    assert build(changed(**options)).runs == build().runs
 
 
 def test_storage_keys_are_not_submitted():
-    said = wanted(changed(schedule="@daily"), train=TrainParams())
-    for parameters in (*(run.parameters for run in said.runs), said.schedule.parameters):
+    desired = build(changed(schedule="@daily"), train=TrainParams())
+    for parameters in (*(run.parameters for run in desired.runs), desired.schedule.parameters):
         assert not {STORAGE.access_key, STORAGE.secret_key} & set(map(str, parameters.values()))
 
 
 def test_image_comes_from_the_option():
-    said = wanted(changed(training_image="site.example/tensorflow:1"))
+    desired = build(changed(training_image="site.example/tensorflow:1"))
     assert (
-        said.version
+        desired.version
         == PipelineSpec.load(COMPILED / "train.yaml", image="site.example/tensorflow:1").fingerprint
     )
 
@@ -119,25 +117,30 @@ def test_every_run_names_the_uploaded_version():
     made = Manifest(
         run_id="r", accuracy=0.9, accepted=True, created_at=NOON - datetime.timedelta(days=8)
     )
-    said = wanted(
+    desired = build(
         options,
-        evidence=Signals(champion=Champion(version=3, manifest=made)),
+        signals=Signals(champion=Champion(version=3, manifest=made)),
         **{"train-1": TrainParams(epochs=2)},
     )
     # THEN all of them are told it
-    given = [*(run.parameters for run in said.runs), said.schedule.parameters]
-    assert [each["reason"] for each in given] == ["configuration", "action", "age", "schedule"]
-    assert {each["pipeline_version"] for each in given} == {said.version}
-    assert said.version != wanted().version
+    parameters = [*(run.parameters for run in desired.runs), desired.schedule.parameters]
+    assert [arguments["reason"] for arguments in parameters] == [
+        "configuration",
+        "action",
+        "age",
+        "schedule",
+    ]
+    assert {arguments["pipeline_version"] for arguments in parameters} == {desired.version}
+    assert desired.version != build().version
 
 
 def test_each_request_is_a_separate_run_that_overrides_options():
     config = changed(recipe="balanced", epochs=7)
-    _, one, two = wanted(
+    _, one, two = build(
         config, one=TrainParams(epochs=2, note="try two"), two=TrainParams(recipe="quick")
     ).runs
     assert (one.name, two.name) == ("one", "two")
-    options = {**wanted(config).runs[0].parameters, "reason": "action"}
+    options = {**build(config).runs[0].parameters, "reason": "action"}
     assert one.parameters == {**options, "epochs": 2}
     assert two.parameters == {**options, "recipe": "quick"}
     assert one.description == "try two"
@@ -148,23 +151,23 @@ def test_each_request_is_a_separate_run_that_overrides_options():
 
 def test_invalid_request_is_rejected():
     with pytest.raises(OptionError):
-        wanted(one=TrainParams(epochs=-1))
+        build(one=TrainParams(epochs=-1))
 
 
 def test_only_requested_runs_without_train_on_change():
-    assert wanted(changed(train_on_change=False)).runs == ()
-    (run,) = wanted(changed(train_on_change=False), one=TrainParams()).runs
+    assert build(changed(train_on_change=False)).runs == ()
+    (run,) = build(changed(train_on_change=False), one=TrainParams()).runs
     assert run.name == "one"
 
 
 def test_schedule_has_the_options_as_arguments():
     config = changed(schedule="@daily", epochs=3)
-    said = wanted(config)
-    assert said.schedule.cron == "0 0 0 * * *"
-    assert said.schedule.parameters == {**said.runs[0].parameters, "reason": "schedule"}
-    assert said.schedule.description == "The charm's schedule: @daily"
-    assert said.schedule.enabled
-    assert said.schedule.name.startswith(said.schedule_prefix)
+    desired = build(config)
+    assert desired.schedule.cron == "0 0 0 * * *"
+    assert desired.schedule.parameters == {**desired.runs[0].parameters, "reason": "schedule"}
+    assert desired.schedule.description == "The charm's schedule: @daily"
+    assert desired.schedule.enabled
+    assert desired.schedule.name.startswith(desired.schedule_prefix)
 
 
 @pytest.mark.parametrize(
@@ -178,29 +181,29 @@ def test_schedule_has_the_options_as_arguments():
     ],
 )
 def test_schedule_name_depends_on_cron_and_arguments(options, same):
-    before = wanted(changed(schedule="@daily")).schedule
-    after = wanted(changed(**{"schedule": "@daily", **options})).schedule
+    before = build(changed(schedule="@daily")).schedule
+    after = build(changed(**{"schedule": "@daily", **options})).schedule
     assert (before.name == after.name) is same
 
 
 def test_paused_schedule_keeps_its_name():
-    going = wanted(changed(schedule="@daily")).schedule
-    paused = wanted(changed(schedule="@daily", schedule_paused=True)).schedule
+    going = build(changed(schedule="@daily")).schedule
+    paused = build(changed(schedule="@daily", schedule_paused=True)).schedule
     assert paused == dataclasses.replace(going, enabled=False)
 
 
 def test_runs_have_the_configured_timeout():
-    assert wanted(changed(run_timeout=90)).started_before == NOON - datetime.timedelta(minutes=90)
-    assert wanted(changed(run_timeout=0)).started_before is None
+    assert build(changed(run_timeout=90)).started_before == NOON - datetime.timedelta(minutes=90)
+    assert build(changed(run_timeout=0)).started_before is None
 
 
 def test_trigger_requests_a_run_with_a_cooldown():
     made = Manifest(
         run_id="r", accuracy=0.9, accepted=True, created_at=NOON - datetime.timedelta(days=8)
     )
-    evidence = Signals(champion=Champion(version=3, manifest=made))
+    signals = Signals(champion=Champion(version=3, manifest=made))
     options = changed(retrain_after=7, retrain_cooldown=12)
-    configured, run = wanted(options, evidence=evidence).runs
+    configured, run = build(options, signals=signals).runs
     assert run.name.startswith(run.concurrency_group)
     assert run.concurrency_group == "retrain-"
     assert run.parameters == {**configured.parameters, "reason": "age"}
@@ -211,18 +214,18 @@ def test_trigger_requests_a_run_with_a_cooldown():
 
 def test_workspace_option_selects_the_workspace_pipeline():
     options = changed(workspace_size="1Gi", storage_class="fast")
-    said = wanted(options)
-    assert said.version == PipelineSpec.load(COMPILED / "train-workspace.yaml").fingerprint
-    said.spec.check(said.runs[0].parameters)
-    assert pipelines.steps(said.runs[0].parameters) == said.spec.steps
-    assert pipelines.steps(wanted().runs[0].parameters) == wanted().spec.steps != said.spec.steps
+    desired = build(options)
+    assert desired.version == PipelineSpec.load(COMPILED / "train-workspace.yaml").fingerprint
+    desired.spec.check(desired.runs[0].parameters)
+    assert pipelines.steps(desired.runs[0].parameters) == desired.spec.steps
+    assert pipelines.steps(build().runs[0].parameters) == build().spec.steps != desired.spec.steps
 
 
 def test_resources_apply_to_the_training_step():
-    said = wanted(changed(train_cpu="8", train_memory="16Gi", train_gpu=1))
+    desired = build(changed(train_cpu="8", train_memory="16Gi", train_gpu=1))
     resources = {"train": changed(train_cpu="8", train_memory="16Gi", train_gpu=1).resources}
     compiled = PipelineSpec.load(COMPILED / "train.yaml", resources=resources)
-    assert said.version == compiled.fingerprint != wanted().version
+    assert desired.version == compiled.fingerprint != build().version
 
 
 def test_application_has_a_training_and_a_monitoring_experiment():
@@ -243,22 +246,22 @@ def test_tuning_pipeline_comes_before_the_training_pipeline():
         config, STORAGE, "kubeflow--trainer", requested, NOTHING, NOON
     )
     # THEN the trainer's runs and schedule are what they are without it
-    alone = wanted(config, **{"train-1": TrainParams()})
+    alone = build(config, **{"train-1": TrainParams()})
     assert (own.runs, own.schedule, own.version) == (alone.runs, alone.schedule, alone.version)
     # AND trials, which run beside each other, share no volume
     (request,) = tuning.runs
     assert (request.name, request.description) == ("tune-1", "better?")
     assert "workspace_size" not in request.parameters
     tuning.spec.check(request.parameters)
-    given = request.parameters
-    assert (given["trials"], given["seed"], given["reason"]) == (3, 7, "action")
+    parameters = request.parameters
+    assert (parameters["trials"], parameters["seed"], parameters["reason"]) == (3, 7, "action")
     # AND its runs are told the version of this pipeline, not of the trainer's
-    assert given["pipeline_version"] == tuning.version != own.version
+    assert parameters["pipeline_version"] == tuning.version != own.version
     # AND both steps that train have the resources
     resources = dict.fromkeys(("train", "trial"), config.resources)
     compiled = PipelineSpec.load(COMPILED / "tune.yaml", resources=resources)
     assert tuning.version == compiled.fingerprint
-    assert pipelines.steps(given) == tuning.spec.steps != own.spec.steps
+    assert pipelines.steps(parameters) == tuning.spec.steps != own.spec.steps
     # AND the schedules in their experiment are not this pipeline's to delete
     assert tuning.experiment == own.experiment
     assert tuning.schedule is None
@@ -271,17 +274,17 @@ def monitoring(config=DEFAULTS, **requested):
 
 def test_monitoring_runs_on_schedule_and_on_request():
     config = changed(monitor_data="s3://bucket/seen", monitor_schedule="0 4 * * *", run_timeout=90)
-    said = monitoring(config, one=MonitorParams(monitor_data="s3://other"), two=TrainParams())
-    assert said.experiment == "kubeflow--trainer.monitor"
-    assert said.pipeline == "fashion-mnist-monitor"
-    assert said.started_before == NOON - datetime.timedelta(minutes=90)
-    (request,) = said.runs
+    desired = monitoring(config, one=MonitorParams(monitor_data="s3://other"), two=TrainParams())
+    assert desired.experiment == "kubeflow--trainer.monitor"
+    assert desired.pipeline == "fashion-mnist-monitor"
+    assert desired.started_before == NOON - datetime.timedelta(minutes=90)
+    (request,) = desired.runs
     assert (request.name, request.parameters["monitor_data"]) == ("one", "s3://other")
-    assert said.schedule.parameters == {**request.parameters, "monitor_data": "s3://bucket/seen"}
-    assert said.schedule.cron == "0 0 4 * * *"
-    assert said.schedule.enabled
-    said.spec.check(request.parameters)
-    assert pipelines.steps(request.parameters) == said.spec.steps == {"monitor"}
+    assert desired.schedule.parameters == {**request.parameters, "monitor_data": "s3://bucket/seen"}
+    assert desired.schedule.cron == "0 0 4 * * *"
+    assert desired.schedule.enabled
+    desired.spec.check(request.parameters)
+    assert pipelines.steps(request.parameters) == desired.spec.steps == {"monitor"}
 
 
 def test_monitoring_is_empty_without_its_options():

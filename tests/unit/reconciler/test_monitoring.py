@@ -61,7 +61,7 @@ def report(run_id, *, version=1, drift=None, **more):
 
 
 @pytest.fixture
-def looked(run_action, watching, sandbox, registry):
+def monitored(run_action, watching, sandbox, registry):
     """Has production looked at, with this report; returns the run's id."""
 
     def look(ends="SUCCEEDED", **what):
@@ -149,8 +149,10 @@ def test_monitor_submits_one_run_per_call(run_action, watching, runs, ask):
     first = run_action("monitor", watching())
     second = run_action("monitor", watching(), monitor_data="s3://other/day")
     assert first["run-id"] != second["run-id"]
-    told = {run["run_id"]: run["runtime_config"]["parameters"]["monitor_data"] for run in runs()}
-    assert told == {first["run-id"]: DATA, second["run-id"]: "s3://other/day"}
+    data_by_run = {
+        run["run_id"]: run["runtime_config"]["parameters"]["monitor_data"] for run in runs()
+    }
+    assert data_by_run == {first["run-id"]: DATA, second["run-id"]: "s3://other/day"}
     assert all(run["display_name"].startswith("monitor-11111111-") for run in runs())
 
 
@@ -197,20 +199,20 @@ def test_run_timeout_applies_to_monitoring(
     assert [run["state"] for run in runs()] == ["CANCELING" if minutes else "RUNNING"]
 
 
-def test_get_run_returns_the_monitoring_report(run_action, looked, registry):
+def test_get_run_returns_the_monitoring_report(run_action, monitored, registry):
     registry("run-1", accuracy=0.9, version=1)
     drift = {"pixels": 0.3125, "predictions": 0.02}
-    run_id = looked(drift=drift, accuracy=0.75, recall={"Shirt": 0.5, "Bag": 1})
-    told = run_action("get-run", run_id=run_id)
-    assert told["state"] == "SUCCEEDED"
-    assert told["drift"] == "pixels 0.312, predictions 0.020"
-    assert (told["version"], told["images"], told["accuracy"]) == ("1", "1000", "0.7500")
-    assert told["recall"] == "Bag 1.0000, Shirt 0.5000"
+    run_id = monitored(drift=drift, accuracy=0.75, recall={"Shirt": 0.5, "Bag": 1})
+    results = run_action("get-run", run_id=run_id)
+    assert results["state"] == "SUCCEEDED"
+    assert results["drift"] == "pixels 0.312, predictions 0.020"
+    assert (results["version"], results["images"], results["accuracy"]) == ("1", "1000", "0.7500")
+    assert results["recall"] == "Bag 1.0000, Shirt 0.5000"
 
 
-def test_status_shows_drift_above_the_limit(ctx, watching, looked, registry):
+def test_status_shows_drift_above_the_limit(ctx, watching, monitored, registry):
     registry("run-1", accuracy=0.9, version=1)
-    looked(drift={"pixels": 0.3, "predictions": 0.02})
+    monitored(drift={"pixels": 0.3, "predictions": 0.02})
     out = ctx.run(ctx.on.update_status(), watching())
     assert isinstance(out.unit_status, ops.ActiveStatus)
     assert "production drifted: pixels 0.300" in out.unit_status.message
@@ -218,25 +220,25 @@ def test_status_shows_drift_above_the_limit(ctx, watching, looked, registry):
     assert "drifted" not in out.unit_status.message
 
 
-def test_newest_report_is_used(ctx, watching, looked, registry, sandbox):
+def test_newest_report_is_used(ctx, watching, monitored, registry, sandbox):
     registry("run-1", accuracy=0.9, version=1)
-    looked(drift={"pixels": 0.3})
+    monitored(drift={"pixels": 0.3})
     assert "drifted" in ctx.run(ctx.on.update_status(), watching()).unit_status.message
     time.sleep(1.1)  # the server's times are whole seconds
-    looked(drift={"pixels": 0.01})
+    monitored(drift={"pixels": 0.01})
     assert "drifted" not in ctx.run(ctx.on.update_status(), watching()).unit_status.message
 
 
-def test_drift_of_another_version_is_ignored(ctx, watching, looked, registry):
+def test_drift_of_another_version_is_ignored(ctx, watching, monitored, registry):
     registry("run-1", accuracy=0.9, version=1)
-    looked(drift={"pixels": 0.3})
+    monitored(drift={"pixels": 0.3})
     registry("run-2", accuracy=0.92, version=2)
     out = ctx.run(ctx.on.update_status(), watching(retrain_on_drift=True))
     assert "drifted" not in out.unit_status.message
 
 
-def test_status_shows_failed_monitoring(ctx, watching, looked):
-    looked("FAILED")
+def test_status_shows_failed_monitoring(ctx, watching, monitored):
+    monitored("FAILED")
     out = ctx.run(ctx.on.update_status(), watching())
     assert "monitoring failed" in out.unit_status.message
 
@@ -257,9 +259,9 @@ def test_invalid_report_shows_in_the_status_and_training_continues(
     assert len(runs()) == 2
 
 
-def test_drift_starts_one_run_for_each_report(ctx, watching, looked, registry, runs):
+def test_drift_starts_one_run_for_each_report(ctx, watching, monitored, registry, runs):
     registry("run-1", accuracy=0.9, version=1)
-    looked(drift={"pixels": 0.3})
+    monitored(drift={"pixels": 0.3})
     state = watching(retrain_on_drift=True)
     for leader in (True, False, True):
         ctx.run(ctx.on.update_status(), dataclasses.replace(state, leader=leader))
@@ -268,7 +270,9 @@ def test_drift_starts_one_run_for_each_report(ctx, watching, looked, registry, r
     assert "pixels 0.300" in run["description"]
 
 
-def test_request_count_does_not_grow_with_monitoring_runs(ctx, watching, looked, registry, proxy):
+def test_request_count_does_not_grow_with_monitoring_runs(
+    ctx, watching, monitored, registry, proxy
+):
     def calls():
         before = len(proxy.requests)
         ctx.run(ctx.on.update_status(), watching())
@@ -276,10 +280,10 @@ def test_request_count_does_not_grow_with_monitoring_runs(ctx, watching, looked,
 
     registry("run-1", accuracy=0.9, version=1)
     ctx.run(ctx.on.config_changed(), watching())
-    looked()
+    monitored()
     settled = calls()
     for _ in range(12):
-        looked()
+        monitored()
     assert calls() == settled
 
 
@@ -342,10 +346,10 @@ def test_shifted_images_start_a_retraining_run(ctx, tmp_path, monkeypatch):
         np.savez(tmp_path / "day.npz", images=bright, labels=labels)
         obstore.put(store, "production/day.npz", (tmp_path / "day.npz").read_bytes())
         out = ctx.run(ctx.on.action("monitor", params={"wait": True, "timeout": 5}), state)
-        told = dict(ctx.action_results)
+        results = dict(ctx.action_results)
         # THEN drift is told, and a run starts for it
-        assert told["state"] == "SUCCEEDED"
-        assert told["images"] == "600"
+        assert results["state"] == "SUCCEEDED"
+        assert results["images"] == "600"
         assert "production drifted: pixels" in out.unit_status.message
         ctx.run(ctx.on.update_status(), out)
         second = [run for run in sandbox.store.select("runs") if run["name"].startswith("retrain-")]
@@ -372,8 +376,8 @@ def bars(count, seed):
     return images, labels
 
 
-def test_run_actions_select_the_newest_monitoring_run_by_name(run_action, looked):
+def test_run_actions_select_the_newest_monitoring_run_by_name(run_action, monitored):
     with pytest.raises(ops.testing.ActionFailed, match="there is no run yet"):
         run_action("get-run", run_id="monitor")
-    run_id = looked("FAILED")
+    run_id = monitored("FAILED")
     assert run_action("get-run", run_id="monitor")["run-id"] == run_id

@@ -18,10 +18,10 @@ TOKEN = "/api/v1/namespaces/kubeflow/serviceaccounts/trainer/token"
 
 def test_profile_is_created_bound_and_used_with_a_token(ctx, kubernetes, in_profile, proxy):
     # GIVEN a multi-user server that writes down what comes, and refuses it
-    asked = []
+    requests = []
 
     def refuse(moment, _number, _method, path):
-        asked.append(path)
+        requests.append(path)
         return 403 if moment == "before" else None
 
     proxy.fault = refuse
@@ -38,7 +38,7 @@ def test_profile_is_created_bound_and_used_with_a_token(ctx, kubernetes, in_prof
     ]
     # AND what Kubeflow is asked carries the token and the namespace; a refusal says what to grant
     assert proxy.headers[-1]["authorization"] == "Bearer token for pipelines.kubeflow.org"
-    assert "namespace=team-a" in asked[0]
+    assert "namespace=team-a" in requests[0]
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "kubeflow-pipelines-edit" in out.unit_status.message
 
@@ -133,11 +133,13 @@ def test_token_is_not_logged(ctx, kubernetes, in_profile):
     assert not [log for log in ctx.juju_log if "token for pipelines" in log.message]
 
 
-@pytest.mark.parametrize(("age", "asked"), [(0, 1), (545, 2)])
-def test_token_is_renewed_shortly_before_it_expires(ctx, kubernetes, in_profile, age, asked):
+@pytest.mark.parametrize(("age", "request_count"), [(0, 1), (545, 2)])
+def test_token_is_renewed_shortly_before_it_expires(
+    ctx, kubernetes, in_profile, age, request_count
+):
     kubernetes.token_age = datetime.timedelta(seconds=age)
     state = dataclasses.replace(in_profile, leader=False)
     ctx.run(ctx.on.update_status(), state)
     tokens = [line for line, _ in kubernetes.requests if line == f"POST {TOKEN}"]
-    assert len(tokens) >= asked
-    assert (len(tokens) == 1) == (asked == 1)
+    assert len(tokens) >= request_count
+    assert (len(tokens) == 1) == (request_count == 1)

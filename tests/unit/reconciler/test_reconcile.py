@@ -73,9 +73,9 @@ def test_changed_option_submits_exactly_one_run(ctx, state, configured, change, 
     assert newest["display_name"] != first["display_name"]
     (name, value), *_ = change.items()
     if name != "training_image":
-        given = [run["runtime_config"]["parameters"][name] for run in (newest, first)]
-        assert value in given
-        assert given[0] != given[1]
+        values = [run["runtime_config"]["parameters"][name] for run in (newest, first)]
+        assert value in values
+        assert values[0] != values[1]
 
 
 def test_restored_configuration_reuses_its_run(ctx, state, configured, sandbox, runs):
@@ -191,8 +191,8 @@ def test_request_count_is_constant_with_ten_thousand_runs(ctx, state, sandbox, p
     for number in range(10_000):
         sandbox.store.add("runs", **{**old, "name": f"train-{number}"})
     # THEN an event asks as often as before, and sees the same
-    asked, status = update()
-    assert asked == calls
+    later_calls, status = update()
+    assert later_calls == calls
     assert len(calls) == 6
     assert row["name"] in status.message
 

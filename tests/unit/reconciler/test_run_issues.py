@@ -130,10 +130,10 @@ def test_pod_messages_are_made_printable(run_action, kubernetes, submitted, pod,
     kubernetes.logs["train-1"] = "a line\n" * 100_000 + "\x1b[31mred\x00 \u2603\n"
     sandbox.set_run_state(submitted, "FAILED")
     # WHEN an operator asks, THEN its end is told without what cannot be shown
-    told = run_action("get-run")
-    assert told["log"].endswith("a line\n\ufffd[31mred\ufffd \u2603\n")
-    assert "Err\ufffdor (exit code 1): \ufffd[31mred\ufffd \u2603" in told["issue"]
-    assert max(len(text.encode()) for text in told.values()) < 100_000
+    results = run_action("get-run")
+    assert results["log"].endswith("a line\n\ufffd[31mred\ufffd \u2603\n")
+    assert "Err\ufffdor (exit code 1): \ufffd[31mred\ufffd \u2603" in results["issue"]
+    assert max(len(text.encode()) for text in results.values()) < 100_000
 
 
 def test_status_falls_back_to_kubeflows_without_permission(

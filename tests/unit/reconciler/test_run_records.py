@@ -140,14 +140,14 @@ def out_peers(out):
 
 def test_records_are_bounded_and_tolerate_invalid_data(ctx, with_peers, kubernetes, submitted, pod):
     # GIVEN records of many runs before, or something else altogether
-    for kept in (
+    for records_text in (
         json.dumps({f"run-{n}": {"terminated": True, "reason": "x" * 300} for n in range(60)}),
         "[",
         "[1]",
         '{"a": 1}',
         json.dumps({submitted: {"begun": "then", "terminated": True}}),
     ):
-        peers = dataclasses.replace(out_peers(with_peers), local_app_data={"runs": kept})
+        peers = dataclasses.replace(out_peers(with_peers), local_app_data={"runs": records_text})
         relations = {*with_peers.relations} - {out_peers(with_peers)} | {peers}
         state = dataclasses.replace(with_peers, relations=relations)
         # WHEN one more comes

@@ -72,9 +72,9 @@ def test_former_profile_keeps_neither_schedule_nor_role_binding(
     assert BINDING in kubernetes.objects
     before = len(proxy.requests)
     ctx.run(ctx.on.config_changed(), configured(profile="team-b"))
-    asked = [path for _, path in proxy.requests[before:] if "namespace=team-a" in path]
+    paths = [path for _, path in proxy.requests[before:] if "namespace=team-a" in path]
     for experiment in ("-trainer%22", "-trainer.monitor%22"):
-        assert any(experiment in path for path in asked), "the schedules there are looked for"
+        assert any(experiment in path for path in paths), "the schedules there are looked for"
     assert BINDING not in kubernetes.objects
     assert BINDING.replace("team-a", "team-b") in kubernetes.objects
 
@@ -90,7 +90,7 @@ def test_configuration_run_is_terminated_in_a_former_profile(
     ctx, kubernetes, configured, kfp_api, pipelines
 ):
     # GIVEN a multi-user server, which keeps each profile's apart, with runs in both
-    ended = []
+    terminated = []
     api = "/apis/v2beta1"
 
     def runs(request):
@@ -104,11 +104,11 @@ def test_configuration_run_is_terminated_in_a_former_profile(
     def experiments(request):
         rows = [{"experiment_id": request.args["namespace"]}]
         monitoring = ".monitor" in request.args["filter"]
-        answer = {} if monitoring else {"experiments": rows}
-        return Response(json.dumps(answer), content_type="application/json")
+        response = {} if monitoring else {"experiments": rows}
+        return Response(json.dumps(response), content_type="application/json")
 
     def end(request):
-        ended.append(unquote(request.path.split("/")[-1]))
+        terminated.append(unquote(request.path.split("/")[-1]))
         return Response("{}", content_type="application/json")
 
     pipelines.expect_request(f"{api}/experiments").respond_with_handler(experiments)
@@ -120,8 +120,8 @@ def test_configuration_run_is_terminated_in_a_former_profile(
         dataclasses.replace(
             state,
             relations={
-                sdi("kfp-api", "kfp-api", server) if each is kfp_api else each
-                for each in state.relations
+                sdi("kfp-api", "kfp-api", server) if relation is kfp_api else relation
+                for relation in state.relations
             },
         )
         for state in (
@@ -129,11 +129,11 @@ def test_configuration_run_is_terminated_in_a_former_profile(
         )
     )
     ctx.run(ctx.on.config_changed(), before)
-    assert ended == []
+    assert terminated == []
     # WHEN the former one is left
     ctx.run(ctx.on.config_changed(), after)
     # THEN its configuration's run ends, and no other
-    assert ended == ["team-a config-1:terminate"]
+    assert terminated == ["team-a config-1:terminate"]
 
 
 def test_refusal_in_a_former_profile_does_not_block(ctx, kubernetes, in_profile, configured):
@@ -226,7 +226,7 @@ def test_former_profile_stays_bound_until_its_scheduled_run_ends(
     moved = configured(profile="team-b")
     ctx.run(ctx.on.config_changed(), moved)
     assert BINDING in kubernetes.objects
-    assert [each["status"] for each in schedules()] == ["DISABLED"]
+    assert [schedule_row["status"] for schedule_row in schedules()] == ["DISABLED"]
     sandbox.set_run_state(run["id"], "SUCCEEDED")
     ctx.run(ctx.on.update_status(), moved)
     assert BINDING not in kubernetes.objects

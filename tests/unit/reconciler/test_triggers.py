@@ -33,13 +33,13 @@ def report(version=3, run_id="m1", **drift):
 INACCURATE = dataclasses.replace(report(pixels=0.01), accuracy=0.6, is_inaccurate=True)
 
 
-def reasons(config, **evidence):
-    evidence = Signals(**{"champion": champion(source=S3, etags=ETAGS), **evidence})
-    return [trigger.reason for trigger in due(TrainerConfig(**config), evidence, NOW)]
+def reasons(config, **signals):
+    signals = Signals(**{"champion": champion(source=S3, etags=ETAGS), **signals})
+    return [trigger.reason for trigger in due(TrainerConfig(**config), signals, NOW)]
 
 
 @pytest.mark.parametrize(
-    ("config", "evidence", "told"),
+    ("config", "signals", "expected"),
     [
         ({"retrain_after": 10}, {}, ["age"]),
         ({"retrain_after": 11}, {}, []),
@@ -66,31 +66,31 @@ def reasons(config, **evidence):
         ({"retrain_on_data": True, "data_path": S3 + "2"}, {"etags": {FILES[0]: '"new"'}}, []),
     ],
 )
-def test_each_trigger_has_its_reason(config, evidence, told):
-    assert reasons(config, **evidence) == told
+def test_each_trigger_has_its_reason(config, signals, expected):
+    assert reasons(config, **signals) == expected
 
 
 def test_reasons_are_ordered_and_described():
     config = TrainerConfig(
         retrain_on_data=True, retrain_on_drift=True, retrain_after=3, data_path=S3
     )
-    evidence = Signals(
+    signals = Signals(
         champion=champion(source=S3, etags=ETAGS),
         etags={**ETAGS, FILES[0]: '"new"'},
         report=report(pixels=0.25, predictions=0.5, other=0.01),
     )
-    told = due(config, evidence, NOW)
-    assert [trigger.reason for trigger in told] == ["new data", "drift", "age"]
-    assert FILES[0] in told[0].description
-    assert "pixels 0.250, predictions 0.500 (version 3)" in told[1].description
-    assert "older than 9 days" in told[2].description
-    assert len({trigger.name for trigger in told}) == 3
+    triggers = due(config, signals, NOW)
+    assert [trigger.reason for trigger in triggers] == ["new data", "drift", "age"]
+    assert FILES[0] in triggers[0].description
+    assert "pixels 0.250, predictions 0.500 (version 3)" in triggers[1].description
+    assert "older than 9 days" in triggers[2].description
+    assert len({trigger.name for trigger in triggers}) == 3
     # The same is seen an hour later: the same runs are wanted.
-    assert due(config, evidence, NOW + DAY / 24) == told
+    assert due(config, signals, NOW + DAY / 24) == triggers
 
 
-def names(config, **evidence):
-    return {trigger.name for trigger in due(TrainerConfig(**config), Signals(**evidence), NOW)}
+def names(config, **signals):
+    return {trigger.name for trigger in due(TrainerConfig(**config), Signals(**signals), NOW)}
 
 
 @pytest.mark.parametrize(
@@ -152,11 +152,11 @@ def test_triggered_run_names_its_reason(ctx, aged, runs):
 def test_every_kind_of_run_names_its_reason(ctx, configured, runs, sandbox):
     ctx.run(ctx.on.config_changed(), configured(schedule="@daily"))
     ctx.run(ctx.on.action("train"), configured(schedule="@daily"))
-    told = {
+    reasons_by_kind = {
         run["display_name"].split("-")[0]: run["runtime_config"]["parameters"]["reason"]
         for run in runs()
     }
-    assert told == {"config": "configuration", "train": "action"}
+    assert reasons_by_kind == {"config": "configuration", "train": "action"}
     url = f"{sandbox.api_url}/apis/v2beta1/recurringruns"
     (schedule,) = httpx.get(url, trust_env=False).json()["recurringRuns"]
     assert schedule["runtime_config"]["parameters"]["reason"] == "schedule"
@@ -195,8 +195,8 @@ def test_simultaneous_triggers_start_one_run_at_a_time(
     clock.now += 1.1 * DAY
     ctx.run(ctx.on.update_status(), state)
     # THEN each has its run, in its turn
-    told = [run["runtime_config"]["parameters"]["reason"] for run in retrained(runs)]
-    assert (first, sorted(told)) == (["new data"], ["age", "new data"])
+    run_reasons = [run["runtime_config"]["parameters"]["reason"] for run in retrained(runs)]
+    assert (first, sorted(run_reasons)) == (["new data"], ["age", "new data"])
 
 
 def test_changed_data_starts_one_run_per_change(

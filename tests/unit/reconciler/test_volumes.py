@@ -69,11 +69,11 @@ def test_resources_apply_to_the_training_step_only(ctx, configured, runs, upload
     # THEN one more run is of a version whose step train has them
     assert len(runs()) == 2
     after = uploaded()["deploymentSpec"]["executors"]
-    given = after["exec-train"]["container"].pop("resources")
-    assert (given["resourceCpuLimit"], given["cpuLimit"]) == ("8", 8)
-    assert (given["resourceMemoryLimit"], given["memoryLimit"]) == ("16Gi", 17.179869184)
-    assert given["accelerator"]["resourceType"] == "nvidia.com/gpu"
-    assert given["accelerator"]["resourceCount"] == "1"
+    resources = after["exec-train"]["container"].pop("resources")
+    assert (resources["resourceCpuLimit"], resources["cpuLimit"]) == ("8", 8)
+    assert (resources["resourceMemoryLimit"], resources["memoryLimit"]) == ("16Gi", 17.179869184)
+    assert resources["accelerator"]["resourceType"] == "nvidia.com/gpu"
+    assert resources["accelerator"]["resourceCount"] == "1"
     # AND no other step changes
     del before["exec-train"]["container"]["resources"]
     assert after == before
@@ -96,9 +96,9 @@ def test_resources_apply_to_the_training_step_only(ctx, configured, runs, upload
     ],
 )
 def test_invalid_quantity_blocks_the_unit(ctx, configured, option, value, says, runs):
-    seen = status(ctx, configured(**{option: value}))
-    assert isinstance(seen, ops.BlockedStatus)
-    assert says in seen.message
+    unit_status = status(ctx, configured(**{option: value}))
+    assert isinstance(unit_status, ops.BlockedStatus)
+    assert says in unit_status.message
     assert runs() == []
 
 
@@ -107,8 +107,8 @@ def test_workspace_uses_the_pipeline_with_a_volume(ctx, configured, runs, upload
     ctx.run(ctx.on.config_changed(), configured(workspace_size="2Gi", storage_class="fast-disk"))
     # THEN the run has both, and is of the pipeline that makes a volume and removes it
     (run,) = runs()
-    given = run["runtime_config"]["parameters"]
-    assert (given["workspace_size"], given["storage_class"]) == ("2Gi", "fast-disk")
+    parameters = run["runtime_config"]["parameters"]
+    assert (parameters["workspace_size"], parameters["storage_class"]) == ("2Gi", "fast-disk")
     assert "exec-createpvc" in uploaded()["deploymentSpec"]["executors"]
 
 
@@ -129,17 +129,17 @@ def test_default_storage_class_is_used_without_the_option(ctx, configured, runs,
 
 def test_missing_default_storage_class_blocks_with_the_option(ctx, configured, runs, classes):
     classes(("slow", False, 1))
-    seen = status(ctx, configured(workspace_size="1Gi"))
-    assert isinstance(seen, ops.BlockedStatus)
-    assert "storage-class must be set, as this cluster has no default" in seen.message
+    unit_status = status(ctx, configured(workspace_size="1Gi"))
+    assert isinstance(unit_status, ops.BlockedStatus)
+    assert "storage-class must be set, as this cluster has no default" in unit_status.message
     assert runs() == []
 
 
 def test_forbidden_storage_classes_block_the_unit(ctx, configured, runs, kubernetes):
     kubernetes.refuse[f"GET {CLASSES}"] = 403
-    seen = status(ctx, configured(workspace_size="1Gi"))
-    assert isinstance(seen, ops.BlockedStatus)
-    assert "juju trust" in seen.message
+    unit_status = status(ctx, configured(workspace_size="1Gi"))
+    assert isinstance(unit_status, ops.BlockedStatus)
+    assert "juju trust" in unit_status.message
     assert runs() == []
 
 
@@ -154,8 +154,8 @@ def test_step_count_is_that_of_the_runs_pipeline(ctx, configured, run_action, sa
     # AND once the option is taken back, that run is told as what it was
     changed = configured(train_on_change=False)
     assert "1 of 5 steps done" in status(ctx, changed).message
-    told = run_action("get-run", state=changed)
-    assert told["steps"] == "createpvc SUCCEEDED, ingest RUNNING"
+    results = run_action("get-run", state=changed)
+    assert results["steps"] == "createpvc SUCCEEDED, ingest RUNNING"
 
 
 CLAIMS = "/api/v1/namespaces/kubeflow/persistentvolumeclaims"
@@ -307,14 +307,18 @@ def test_claims_of_the_charms_scheduled_runs_are_deleted(
 
 def test_claims_are_listed_only_if_volumes_are_used(ctx, configured, kubernetes, sandbox, runs):
     with_volume = configured(workspace_size="1Gi", storage_class="fast")
-    for state, asks in ((configured(), False), (with_volume, True), (configured(epochs=3), True)):
+    for state, lists_claims in (
+        (configured(), False),
+        (with_volume, True),
+        (configured(epochs=3), True),
+    ):
         ctx.run(ctx.on.config_changed(), state)
         for run in runs():
             sandbox.set_run_state(run["run_id"], "SUCCEEDED")
         before = len(kubernetes.requests)
         ctx.run(ctx.on.update_status(), state)
         lines = [line for line, _ in kubernetes.requests[before:]]
-        assert lines == ([f"GET {CLAIMS}"] if asks else [])
+        assert lines == ([f"GET {CLAIMS}"] if lists_claims else [])
 
 
 def test_failed_volume_removal_does_not_block(ctx, workspace, kubernetes, sandbox, run_id, claim):

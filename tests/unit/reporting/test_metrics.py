@@ -114,7 +114,7 @@ def test_monitoring_report_of_the_champion_is_pushed(
 
     samples = gateway[-1][2]
     name = "fashion_mnist_trainer_production"
-    told = {
+    expected = {
         (f"{name}_drift", ("part", "pixels")): 0.3,
         (f"{name}_recall", ("class", "Bag")): 0.5,
         (f"{name}_images",): 1000,
@@ -123,7 +123,7 @@ def test_monitoring_report_of_the_champion_is_pushed(
         (f"{name}_checked_seconds",): 1769904000,
     }
     pushed = {key: value for key, value in samples.items() if key[0].startswith(name)}
-    assert pushed == (told if known else {})
+    assert pushed == (expected if known else {})
     assert samples[("fashion_mnist_trainer_max_drift",)] == 0.2
     assert samples[("fashion_mnist_trainer_monitoring_failed",)] == 0
 
@@ -145,8 +145,8 @@ def test_dashboard_uses_existing_metrics(ctx, state):
     relation = ops.testing.Relation("grafana-dashboard", remote_app_name="grafana")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     out = ctx.run(ctx.on.relation_created(relation), state)
-    told = json.loads(out.get_relation(relation.id).local_app_data["dashboards"])
-    template = told["templates"]["file:trainer"]
+    dashboards = json.loads(out.get_relation(relation.id).local_app_data["dashboards"])
+    template = dashboards["templates"]["file:trainer"]
     assert template["charm"] == "fashion-mnist-trainer"
     dashboard = json.loads(lzma.decompress(base64.b64decode(template["content"])))
     # Each panel asks for something, but the one with the alerts
@@ -154,14 +154,16 @@ def test_dashboard_uses_existing_metrics(ctx, state):
         panel["title"]: [target["expr"] for target in panel["targets"]]
         for panel in dashboard["panels"]
     }
-    assert [title for title, asked in queries.items() if not asked] == ["Alerts"]
+    assert [title for title, expressions in queries.items() if not expressions] == ["Alerts"]
     made = metrics_made()
-    for asked in queries.values():
-        for query in asked:
-            assert (shown := metrics_in(query))
-            assert shown <= made
-    shown = metrics_in(json.dumps(dashboard))
-    assert shown >= {f"fashion_mnist_trainer_{name}" for name in ("run_state", "champion_version")}
+    for expressions in queries.values():
+        for query in expressions:
+            assert (metrics := metrics_in(query))
+            assert metrics <= made
+    metrics = metrics_in(json.dumps(dashboard))
+    assert metrics >= {
+        f"fashion_mnist_trainer_{name}" for name in ("run_state", "champion_version")
+    }
 
 
 def test_alert_rules_use_existing_metrics():
@@ -170,6 +172,6 @@ def test_alert_rules_use_existing_metrics():
     made = metrics_made()
     assert len({rule["alert"] for rule in rules}) == len(rules) >= 9
     for rule in rules:
-        assert (asked := metrics_in(rule["expr"])), rule["alert"]
-        assert asked <= made
+        assert (metrics := metrics_in(rule["expr"])), rule["alert"]
+        assert metrics <= made
         assert rule["annotations"]["summary"]

@@ -24,11 +24,11 @@ def test_dashboard_link_stays_while_the_server_is_unreachable(ctx, state, proxy)
     relation = ops.testing.Relation("dashboard-links", remote_app_name="kubeflow-dashboard")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     state = ctx.run(ctx.on.relation_created(relation), state)
-    told = state.get_relation(relation.id).local_app_data
+    data = state.get_relation(relation.id).local_app_data
     # WHEN the server answers nothing, THEN the dashboard is not woken
     proxy.fault = lambda *_: 503
     state = ctx.run(ctx.on.update_status(), state)
-    assert state.get_relation(relation.id).local_app_data == told
+    assert state.get_relation(relation.id).local_app_data == data
 
 
 class Server(ops.CharmBase):
@@ -62,16 +62,16 @@ def test_requirer_reads_the_champion_and_its_moves(ctx, state, run_action, three
     relation = ops.testing.Relation("trained-model", remote_app_name="server")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     out = ctx.run(ctx.on.relation_created(relation), state)
-    told = out.get_relation(relation.id).local_app_data
-    read = serve(told).unit_status.message
-    assert read == repr(TrainedModel(**json.loads(told["model"])))
+    data = out.get_relation(relation.id).local_app_data
+    read = serve(data).unit_status.message
+    assert read == repr(TrainedModel(**json.loads(data["model"])))
     assert "version=3" in read
     assert "uri='s3://mlpipeline/models/fashion-mnist/3/serving'" in read
     assert "'shape': [-1, 28, 28]" in read
     # WHEN an operator goes back, THEN the relation tells
     out = ctx.run(ctx.on.action("rollback"), out)
-    told = out.get_relation(relation.id).local_app_data
-    assert json.loads(told["model"])["version"] == 2
+    data = out.get_relation(relation.id).local_app_data
+    assert json.loads(data["model"])["version"] == 2
 
 
 def test_champion_is_published_while_the_pipelines_api_is_unreachable(
@@ -82,8 +82,8 @@ def test_champion_is_published_while_the_pipelines_api_is_unreachable(
     state = ctx.run(ctx.on.relation_created(relation), state)
     proxy.fault = lambda *_: 503
     out = ctx.run(ctx.on.action("rollback"), state)
-    told = out.get_relation(relation.id).local_app_data
-    assert json.loads(told["model"])["version"] == 2
+    data = out.get_relation(relation.id).local_app_data
+    assert json.loads(data["model"])["version"] == 2
 
 
 def test_model_is_withdrawn_after_a_change_of_registry(ctx, state, three_versions, proxy):
@@ -113,10 +113,10 @@ def test_no_model_is_published_without_a_champion(ctx, state, serve):
     assert serve(None).unit_status.message == "None"
 
 
-@pytest.mark.parametrize("said", ["{", "[]", "null", '{"name": "m", "version": "three"}'])
-def test_requirer_rejects_invalid_data_with_the_relation_name(serve, said):
+@pytest.mark.parametrize("content", ["{", "[]", "null", '{"name": "m", "version": "three"}'])
+def test_requirer_rejects_invalid_data_with_the_relation_name(serve, content):
     with pytest.raises(ops.testing.errors.UncaughtCharmError) as raised:
-        serve({"model": said})
+        serve({"model": content})
     assert isinstance(raised.value.__cause__, RelationDataError)
     assert "relation trained-model" in str(raised.value.__cause__)
 
@@ -128,8 +128,8 @@ def test_relation_data_contains_no_secret(ctx, state, sandbox, three_versions):
     state = dataclasses.replace(state, relations={*state.relations, *relations})
     out = ctx.run(ctx.on.config_changed(), state)
     for relation in relations:
-        told = out.get_relation(relation.id)
-        assert told.local_app_data, relation.endpoint
-        said = f"{told.local_app_data} {told.local_unit_data}"
-        assert sandbox.secret_key not in said
-        assert sandbox.access_key not in said
+        databags = out.get_relation(relation.id)
+        assert databags.local_app_data, relation.endpoint
+        text = f"{databags.local_app_data} {databags.local_unit_data}"
+        assert sandbox.secret_key not in text
+        assert sandbox.access_key not in text

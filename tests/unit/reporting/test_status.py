@@ -103,7 +103,9 @@ def run(state, **tasks):
         run_id="new",
         display_name="config-1",
         state=state,
-        tasks=tuple(Task(name=name, state=RunState(each)) for name, each in tasks.items()),
+        tasks=tuple(
+            Task(name=name, state=RunState(task_state)) for name, task_state in tasks.items()
+        ),
     )
 
 
@@ -442,10 +444,10 @@ def api_error(kind, code):
     ],
 )
 def test_each_error_shows_its_remedy(error, kind, says):
-    seen = status.problem(error, JUJU)
-    assert isinstance(seen, kind)
+    unit_status = status.problem(error, JUJU)
+    assert isinstance(unit_status, kind)
     for words in says:
-        assert words in seen.message
+        assert words in unit_status.message
 
 
 @pytest.mark.parametrize(
@@ -502,15 +504,15 @@ def lengthened(snapshot):
 @pytest.mark.parametrize("snapshot", [lengthened(snapshot) for snapshot in SITUATIONS])
 def test_juju_status_shows_state_and_command_untruncated(snapshot, juju, app):
     commands = Commands(app=app, juju=juju)
-    for shown in (
+    for text in (
         status.unit_status(snapshot, commands),
         status.standby_status(snapshot, commands),
     ):
-        assert len(shown.message) <= 120
+        assert len(text.message) <= 120
         # At most one command, which is at the end, and nothing of it is cut off.
-        assert shown.message.count("juju ") <= 1
-        command = shown.message.rpartition("juju ")[2]
-        if "juju " in shown.message:
+        assert text.message.count("juju ") <= 1
+        command = text.message.rpartition("juju ")[2]
+        if "juju " in text.message:
             assert "\u2026" not in command
             assert re.search(rf"{app}\b", command)
 
@@ -560,7 +562,7 @@ def test_follower_shows_no_progress():
 
 
 def subclasses(kind):
-    return [kind, *(each for child in kind.__subclasses__() for each in subclasses(child))]
+    return [kind, *(subclass for child in kind.__subclasses__() for subclass in subclasses(child))]
 
 
 @pytest.mark.parametrize("kind", subclasses(errors.CharmError))

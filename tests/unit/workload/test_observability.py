@@ -96,7 +96,7 @@ def test_departed_loki_unit_receives_no_logs(state, gateway):
     assert sent(out) == {"loki/0": ["all"], "loki/1": ["all"]}
     # WHEN one departs
     left = dataclasses.replace(out.get_relation(relation.id), remote_units_data={0: units[0]})
-    others = {each for each in out.relations if each.id != left.id}
+    others = {relation_ for relation_ in out.relations if relation_.id != left.id}
     out = dataclasses.replace(out, relations={*others, left})
     out = ctx.run(ctx.on.relation_departed(left, remote_unit=1, departing_unit=1), out)
     # THEN the log goes to the other alone

@@ -7,31 +7,9 @@ import re
 import ops
 import ops.testing
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
-from werkzeug import Response
 
 from tests.builders import PUSHGATEWAY, unrelated_state
 from workload import pushgateway
-
-
-@pytest.fixture
-def gateway(monkeypatch, httpserver):
-    """What a Pushgateway was given last: (method, path, samples)."""
-    got = []
-
-    def take(request):
-        families = text_string_to_metric_families(request.data.decode())
-        samples = {
-            (sample.name, *sorted(sample.labels.items())): sample.value
-            for family in families
-            for sample in family.samples
-        }
-        got.append((request.method, request.path, samples))
-        return Response("")
-
-    httpserver.expect_request(re.compile("/metrics/.*")).respond_with_handler(take)
-    monkeypatch.setattr(pushgateway, "URL", httpserver.url_for("").rstrip("/"))
-    return got
 
 
 def with_container(state, **more):
@@ -114,9 +92,9 @@ def test_failed_pushgateway_does_not_hide_another_problem(ctx, gateway, broken):
 def test_ended_pushgateway_is_restarted(ctx, state, gateway):
     up = with_container(state)
     out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
-    ended = {"pushgateway": ops.pebble.ServiceStatus.ERROR}
+    statuses = {"pushgateway": ops.pebble.ServiceStatus.ERROR}
     out = dataclasses.replace(
-        out, containers={dataclasses.replace(container_of(out), service_statuses=ended)}
+        out, containers={dataclasses.replace(container_of(out), service_statuses=statuses)}
     )
     out = ctx.run(ctx.on.update_status(), out)
     assert isinstance(out.unit_status, ops.ActiveStatus)
