@@ -49,11 +49,11 @@ def connect():
     return lightkube.Client(KubeConfig.from_file(CLUSTER), field_manager="test", trust_env=False)
 
 
-def until(true, what, seconds=120):
+def until(true, description, seconds=120):
     """What comes to be true of the cluster in time."""
     end = time.monotonic() + seconds
     while not (value := true()):
-        assert time.monotonic() < end, f"{what} did not come within {seconds} s"
+        assert time.monotonic() < end, f"{description} did not come within {seconds} s"
         time.sleep(0.5)
     return value
 

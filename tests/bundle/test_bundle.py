@@ -61,17 +61,17 @@ def merge(*overlays):
     for name in overlays:
         overlay = OVERLAYS[name]
         for kind in ("applications", "saas"):
-            there = merged[kind]
+            existing = merged[kind]
             for app, body in overlay.get(kind, {}).items():
                 if body is None:
-                    del there[app]
+                    del existing[app]
                     merged["relations"] = [
                         ends
                         for ends in merged["relations"]
                         if app not in {end.partition(":")[0] for end in ends}
                     ]
                     continue
-                old = there.setdefault(app, {})
+                old = existing.setdefault(app, {})
                 options = {**old.get("options", {}), **body.get("options", {})}
                 old |= body | ({"options": options} if options else {})
         merged["relations"] += overlay.get("relations", [])
@@ -279,32 +279,35 @@ def test_juju_verifies_the_bundle_and_merges_overlays_alike(juju, copy, names):
     paths = [copy / "bundle.yaml", *(copy / "overlays" / f"{name}.yaml" for name in names)]
     process = subprocess.run([juju, *paths], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
-    theirs, ours = yaml.safe_load(process.stdout), merge(*names)
-    assert theirs["relations"] == ours["relations"]
-    assert theirs.get("saas", {}) == ours["saas"]
-    assert set(theirs["applications"]) == set(ours["applications"])
-    for name, application in ours["applications"].items():
+    merged_by_juju, merged_here = yaml.safe_load(process.stdout), merge(*names)
+    assert merged_by_juju["relations"] == merged_here["relations"]
+    assert merged_by_juju.get("saas", {}) == merged_here["saas"]
+    assert set(merged_by_juju["applications"]) == set(merged_here["applications"])
+    for name, application in merged_here["applications"].items():
         for key in ("channel", "options", "resources", "trust", "constraints", "storage"):
-            assert theirs["applications"][name].get(key) == application.get(key), (name, key)
+            assert merged_by_juju["applications"][name].get(key) == application.get(key), (
+                name,
+                key,
+            )
         charm = application["charm"]
         if charm.endswith(".charm"):
             base = copy if charm == LOCAL else copy / "overlays"
             charm = str((base / charm).resolve())
-        assert theirs["applications"][name]["charm"] == charm
+        assert merged_by_juju["applications"][name]["charm"] == charm
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("go"), reason="no Go, which Juju's code is built with")
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("text", "message"),
     [
         ("relations: [[trainer:kfp-api, nobody:kfp-api]]", "nobody"),
         ("saas: {trainer: {url: admin/cos.loki}}", "already exists with SAAS"),
         ("applications: {minio: {num_units: -1}}", "negative number of units"),
     ],
 )
-def test_juju_rejects_invalid_bundles(juju, copy, wrong, message):
-    (copy / "wrong.yaml").write_text(wrong)
+def test_juju_rejects_invalid_bundles(juju, copy, text, message):
+    (copy / "wrong.yaml").write_text(text)
     words = [juju, copy / "bundle.yaml", copy / "wrong.yaml"]
     process = subprocess.run(words, capture_output=True, text=True)
     assert process.returncode == 1

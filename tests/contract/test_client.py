@@ -55,20 +55,20 @@ def accepted():
     """What the record shows answered with 200: request -> keys of queries, bodies, and filters."""
     if not TRANSCRIPTS:
         pytest.skip("no transcripts; KFP_TRANSCRIPTS says where they are")
-    seen = {}
+    recorded = {}
     for path in TRANSCRIPTS:
         for exchange in json.loads(path.read_text())["exchanges"]:
             request = exchange["request"]
             if exchange["response"]["status"] != 200:
                 continue
-            queries, bodies, filters = seen.setdefault(template(request), (set(), set(), set()))
+            queries, bodies, filters = recorded.setdefault(template(request), (set(), set(), set()))
             queries |= set(request["query"])
             bodies |= keys(request.get("json"))
             try:
                 filters |= operations(request["query"])
             except (ValueError, KeyError, TypeError):
                 continue  # a filter of the old form, which we never send
-    return seen
+    return recorded
 
 
 def test_every_call_of_the_client_is_tried():
@@ -94,8 +94,8 @@ def test_every_call_sends_only_recorded_or_documented_fields(httpserver, accepte
         call(client)
     # THEN method, path, fields and filters are recorded ones
     ((request, _),) = httpserver.log
-    what = template({"method": request.method, "path": request.path})
-    recorded, documented = accepted[what], DOCUMENTED.get(what, (set(), set(), set()))
+    endpoint = template({"method": request.method, "path": request.path})
+    recorded, documented = accepted[endpoint], DOCUMENTED.get(endpoint, (set(), set(), set()))
     queries, bodies, filters = (a | b for a, b in zip(recorded, documented, strict=True))
     assert set(request.args) <= queries
     assert operations(request.args) <= filters

@@ -88,20 +88,20 @@ class Server:
             {"key": key, "operation": operation, "string_value": value}
             for key, operation, value in filters
         ]
-        said = {"filter": json.dumps({"predicates": predicates})} if predicates else {}
-        response = self.get(path, **said, **query)
+        filter_query = {"filter": json.dumps({"predicates": predicates})} if predicates else {}
+        response = self.get(path, **filter_query, **query)
         assert response.status_code == 200, response.text
         return response.json().get(field, [])
 
     def clean(self):
         """Delete what was made, runs first: without their experiment they are beyond reach."""
         order = ("/runs", "/recurringruns", "/pipelines", "/experiments")
-        left = sorted(self.made, key=lambda path: order.index(path.rsplit("/", 1)[0]))
+        remaining = sorted(self.made, key=lambda path: order.index(path.rsplit("/", 1)[0]))
         # A run that waits would begin when the one before it ends, hence the newest first.
-        runs = [path for path in left if path.startswith("/runs")][::-1]
+        runs = [path for path in remaining if path.startswith("/runs")][::-1]
         for path in runs:
             self.http.post(f"{path}:terminate")
-        for path in runs + [path for path in left if path not in runs]:
+        for path in runs + [path for path in remaining if path not in runs]:
             if path.startswith("/pipelines/"):  # servers before 2.15 know no cascade=true
                 for version in self.get(f"{path}/versions").json().get("pipeline_versions", []):
                     self.http.delete(f"{path}/versions/{version['pipeline_version_id']}")
@@ -134,22 +134,22 @@ def sandbox(folder, *options):
 def server(request, tmp_path_factory):
     with contextlib.ExitStack() as stack:
         if request.param == "live":
-            found = Server(
+            live_server = Server(
                 LIVE.rstrip("/"),
                 os.environ.get("KFP_TOKEN", ""),
                 os.environ.get("KFP_NAMESPACE", ""),
             )
         elif request.param == "single-user":
             folder = tmp_path_factory.mktemp("single")
-            found = Server(stack.enter_context(sandbox(folder)), "", "")
+            live_server = Server(stack.enter_context(sandbox(folder)), "", "")
         else:
             folder = tmp_path_factory.mktemp("multi")
             (folder / "users.json").write_text(json.dumps(TEAM))
             options = ["--no-execute", "--users", str(folder / "users.json")]
             url = stack.enter_context(sandbox(folder / "state", *options))
-            found = Server(url, "live-token", "team-a")
-        stack.callback(found.clean)
-        yield found
+            live_server = Server(url, "live-token", "team-a")
+        stack.callback(live_server.clean)
+        yield live_server
 
 
 @pytest.fixture(scope="module")
@@ -174,13 +174,13 @@ def home(server, package):
 @pytest.fixture(scope="module")
 def runs(server, home):
     """Five runs, each in a second of its own on the server's clock, oldest first."""
-    made = []
+    run_ids = []
     for number in range(5):
         run = submit(server, home, f"run {number}").json()
         created = datetime.datetime.fromisoformat(run["created_at"].replace("Z", "+00:00"))
         eventually(lambda created=created: server.now() > created)
-        made.append(run)
-    return made
+        run_ids.append(run)
+    return run_ids
 
 
 def eventually(condition, seconds=60):
@@ -195,7 +195,7 @@ def eventually(condition, seconds=60):
         time.sleep(0.2)
 
 
-def body(home, name, parameters=None, **more):
+def body(home, name, parameters=None, **fields):
     version, experiment = home
     return {
         "display_name": name,
@@ -205,7 +205,7 @@ def body(home, name, parameters=None, **more):
             "pipeline_version_id": version.pipeline_version_id,
         },
         "runtime_config": {"parameters": {"note": "n"} if parameters is None else parameters},
-        **more,
+        **fields,
     }
 
 
@@ -422,15 +422,17 @@ def test_run_without_a_pipeline_is_rejected(server, home):
 # Recurring runs -----------------------------------------------------------------------------
 
 
-def recurring(home, name, **more):
+def recurring(home, name, **fields):
     trigger = {"cron_schedule": {"cron": "0 0 3 1 1 *"}}
-    return body(home, name, **{"max_concurrency": 1, "mode": "DISABLE", "trigger": trigger, **more})
+    return body(
+        home, name, **{"max_concurrency": 1, "mode": "DISABLE", "trigger": trigger, **fields}
+    )
 
 
 def test_recurring_run_is_disabled_enabled_and_deleted(server, home):
     version, experiment = home
     with server.client() as client:
-        made = client.create_recurring_run(
+        created = client.create_recurring_run(
             name=f"{server.word} schedule",
             experiment_id=experiment.experiment_id,
             version=version,
@@ -438,22 +440,22 @@ def test_recurring_run_is_disabled_enabled_and_deleted(server, home):
             parameters={"note": "n"},
             enabled=False,
         )
-        server.made.append(f"/recurringruns/{made.recurring_run_id}")
+        server.made.append(f"/recurringruns/{created.recurring_run_id}")
         list_recurring_runs = lambda: client.list_recurring_runs(  # noqa: E731
             experiment.experiment_id, name_contains="schedule"
         )
-        assert list_recurring_runs() == [made]
-        assert not made.enabled
-        client.enable_recurring_run(made.recurring_run_id)
+        assert list_recurring_runs() == [created]
+        assert not created.enabled
+        client.enable_recurring_run(created.recurring_run_id)
         eventually(
             lambda: [recurring_run.enabled for recurring_run in list_recurring_runs()] == [True]
         )
-        client.disable_recurring_run(made.recurring_run_id)
+        client.disable_recurring_run(created.recurring_run_id)
         # The controller may report once more what was before.
         eventually(
             lambda: [recurring_run.enabled for recurring_run in list_recurring_runs()] == [False]
         )
-        client.delete_recurring_run(made.recurring_run_id)
+        client.delete_recurring_run(created.recurring_run_id)
         assert list_recurring_runs() == []
         for call in (
             client.enable_recurring_run,
@@ -461,7 +463,7 @@ def test_recurring_run_is_disabled_enabled_and_deleted(server, home):
             client.delete_recurring_run,
         ):
             with pytest.raises(kfp_ops.NotFoundError):
-                call(made.recurring_run_id)
+                call(created.recurring_run_id)
 
 
 def test_runs_are_filtered_by_recurring_run_and_state(server, home, runs):

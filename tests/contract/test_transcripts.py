@@ -88,7 +88,7 @@ def test_every_accepted_difference_still_exists(folder):
     stale = [
         entry
         for entry in ACCEPTED
-        if not any(covers(entry, name, each) for name, each in found_differences)
+        if not any(covers(entry, name, difference) for name, difference in found_differences)
     ]
     assert not stale
 
@@ -97,7 +97,7 @@ def test_every_recorded_endpoint_returns_its_status(folder):
     # GIVEN every endpoint of the record, by method and pattern of its path
     recorded, answered = set(), set()
     for path in TRANSCRIPTS:
-        wrong = {
+        mismatched = {
             difference.exchange
             for difference in differences(path, folder)
             if difference.where == "status"
@@ -105,7 +105,7 @@ def test_every_recorded_endpoint_returns_its_status(folder):
         for number, exchange in enumerate(json.loads(path.read_text())["exchanges"]):
             endpoint = template(exchange["request"])
             recorded.add(endpoint)
-            if number not in wrong:
+            if number not in mismatched:
                 answered.add(endpoint)
     # THEN the sandbox has all of them
     assert len(recorded) >= 40

@@ -112,8 +112,8 @@ def test_compiled_pipeline_matches_its_source(tmp_path):
         f"pipeline.compiler.Compiler().compile(pipeline.digits, {str(tmp_path / 'made.yaml')!r})"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
-    made = list(yaml.safe_load_all((tmp_path / "made.yaml").read_text()))
-    assert made == list(yaml.safe_load_all(compiled.read_text()))
+    documents = list(yaml.safe_load_all((tmp_path / "made.yaml").read_text()))
+    assert documents == list(yaml.safe_load_all(compiled.read_text()))
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ class CommandLine:
         return task.get("results") or {}
 
     def units(self, app):
-        found = self._application(app).get("units") or {}
+        units_ = self._application(app).get("units") or {}
         return [
             Unit(
                 name=name,
@@ -124,7 +124,7 @@ class CommandLine:
                 leader=unit.get("leader", False),
                 idle=unit["juju-status"]["current"] == "idle" and "upgrading-from" not in unit,
             )
-            for name, unit in sorted(found.items())
+            for name, unit in sorted(units_.items())
         ]
 
     def wait(self, until, minutes):

@@ -36,11 +36,11 @@ def leader(deployed):
 
 def settled(deployed, units=1):
     """Whether so many units are active and idle, one leads, and the newest run has SUCCEEDED."""
-    found = deployed.units(APP)
+    trainer_units = deployed.units(APP)
     return (
-        len(found) == units
-        and all(unit.status == "active" and unit.idle for unit in found)
-        and sum(unit.leader for unit in found) == 1
+        len(trainer_units) == units
+        and all(unit.status == "active" and unit.idle for unit in trainer_units)
+        and sum(unit.leader for unit in trainer_units) == 1
         and deployed.run_action(leader(deployed), "get-run")["state"] == "SUCCEEDED"
     )
 

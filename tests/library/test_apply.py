@@ -46,14 +46,14 @@ def client(proxy):
         yield client
 
 
-def desired(**more):
+def desired(**fields):
     spec = PipelineSpec.load(ROOT / "examples/digits/src/pipelines/digits.yaml")
-    return DesiredState(pipeline="p", spec=spec, experiment="e", **more)
+    return DesiredState(pipeline="p", spec=spec, experiment="e", **fields)
 
 
-def carried_out(client, what):
-    observed = observe(client, what)
-    return apply(client, what, observed, plan(what, observed))
+def carried_out(client, desired_state):
+    observed = observe(client, desired_state)
+    return apply(client, desired_state, observed, plan(desired_state, observed))
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
@@ -84,10 +84,13 @@ def test_failed_change_raises_the_servers_error(proxy, client):
 
 def submit_twice(proxy, client, request):
     """Two leaders, of which neither saw the other's run; returns it, the older first."""
-    what = desired(runs=(request,))
+    desired_state = desired(runs=(request,))
     carried_out(client, desired(schedule=NIGHTLY))
-    unseen = observe(client, what)
-    return [apply(client, what, unseen, plan(what, unseen)).runs[request.name] for _ in range(2)]
+    unseen = observe(client, desired_state)
+    return [
+        apply(client, desired_state, unseen, plan(desired_state, unseen)).runs[request.name]
+        for _ in range(2)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -98,14 +101,14 @@ def test_duplicate_run_is_terminated_and_the_other_returned(proxy, client, reque
     submit_twice(proxy, client, request_)
     # WHEN an event comes, and another
     observed = carried_out(client, desired(runs=(request_,)))
-    again = observe(client, desired(runs=(request_,)))
+    observed_again = observe(client, desired(runs=(request_,)))
     # THEN one run goes on, and it is the one that is told
     named = client.find_runs(observed.experiment.experiment_id, request_.name)
     assert sorted(run.state for run in named) == [RunState.CANCELING, RunState.PENDING]
     (stays,) = (run for run in named if run.state is RunState.PENDING)
     assert observed.runs[request_.name].run_id == observed.latest.run_id == stays.run_id
-    assert again.runs[request_.name].run_id == again.latest.run_id == stays.run_id
-    assert plan(desired(runs=(request_,)), again) == []
+    assert observed_again.runs[request_.name].run_id == observed_again.latest.run_id == stays.run_id
+    assert plan(desired(runs=(request_,)), observed_again) == []
 
 
 def test_search_for_duplicates_needs_no_extra_call(proxy, client):
@@ -210,8 +213,8 @@ def test_old_schedule_is_disabled_until_its_run_ends(client, sandbox, firing):
     assert plan(desired(schedule=NIGHTLY), settled) == []
     # AND goes with the next event after that
     sandbox.set_run_state(run.run_id, "SUCCEEDED")
-    (left,) = carried_out(client, desired(schedule=NIGHTLY)).schedules
-    assert left.display_name == NIGHTLY.name
+    (remaining,) = carried_out(client, desired(schedule=NIGHTLY)).schedules
+    assert remaining.display_name == NIGHTLY.name
 
 
 def test_schedule_that_cannot_be_disabled_is_deleted(client, proxy):
@@ -227,9 +230,9 @@ def test_schedule_that_cannot_be_disabled_is_deleted(client, proxy):
 def test_delete_owned_terminates_runs_and_disables_a_schedule_with_a_run(client, sandbox, firing):
     old, run = firing
     # WHEN all is deleted
-    (left,) = delete_owned(client, "e")
+    (remaining,) = delete_owned(client, "e")
     # THEN the schedule fires no more, and its run goes on
-    assert left.recurring_run_id == old.recurring_run_id
+    assert remaining.recurring_run_id == old.recurring_run_id
     (schedule,) = client.list_recurring_runs(run.experiment_id)
     assert not schedule.enabled
     assert client.get_run(run.run_id).state is RunState.PENDING

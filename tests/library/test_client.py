@@ -419,12 +419,12 @@ def test_recurring_runs_are_listed_from_their_camel_case_key(httpserver, client)
     ]
 
 
-@pytest.mark.parametrize("how", ["enable", "disable"])
-def test_recurring_run_is_enabled_and_disabled_by_id(httpserver, client, how):
+@pytest.mark.parametrize("method", ["enable", "disable"])
+def test_recurring_run_is_enabled_and_disabled_by_id(httpserver, client, method):
     httpserver.expect_request(
-        f"/apis/v2beta1/recurringruns/r:{how}", method="POST"
+        f"/apis/v2beta1/recurringruns/r:{method}", method="POST"
     ).respond_with_json({})
-    getattr(client, f"{how}_recurring_run")("r")
+    getattr(client, f"{method}_recurring_run")("r")
     assert len(requests(httpserver)) == 1
 
 

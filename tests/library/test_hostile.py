@@ -101,7 +101,7 @@ def server():
 
 
 @pytest.fixture(scope="module")
-def elsewhere():
+def other_server():
     """Where a redirect would lead."""
     server = RawServer()
     yield server
@@ -202,7 +202,7 @@ def answers(draw):
     elif framing != "none":
         length = len(body) + {"longer": 7, "shorter": -3}.get(framing, 0)
         headers.append(b"content-length: %d" % max(0, length))
-    more = [
+    extra_fields = [
         b"content-encoding: gzip",
         b"content-encoding: deflate",
         b"content-type: text/html; charset=\xff",
@@ -213,7 +213,7 @@ def answers(draw):
         b"no header at all",
         b"x: " + b"y" * 5000,
     ]
-    headers += draw(st.lists(st.sampled_from(more), max_size=2))
+    headers += draw(st.lists(st.sampled_from(extra_fields), max_size=2))
     return b"HTTP/1.1 %d Any\r\n%s\r\n\r\n%s" % (status, b"\r\n".join(headers), body)
 
 
@@ -247,8 +247,8 @@ def readable(value):
 )
 @example(name="find_run", response=ok(json.dumps(ERROR).encode()))
 @example(name="find_run", response=ok(b'{"code": 13, "message": "\\ud800"}', status=500))
-def test_only_documented_errors_are_raised(server, elsewhere, client, name, response):
-    server.answer = [response.replace(b"ELSEWHERE", elsewhere.url.encode())]
+def test_only_documented_errors_are_raised(server, other_server, client, name, response):
+    server.answer = [response.replace(b"ELSEWHERE", other_server.url.encode())]
     before = time.monotonic()
     try:
         readable(CALLS[name](client))
@@ -261,7 +261,7 @@ def test_only_documented_errors_are_raised(server, elsewhere, client, name, resp
         assert "\n" not in message
         assert TOKEN not in message
     assert time.monotonic() - before < 5
-    assert elsewhere.requests == []
+    assert other_server.requests == []
 
 
 @fuzz(300)
@@ -319,12 +319,12 @@ def test_empty_list_is_empty(server, client, body):
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirect_is_not_followed_with_a_token(server, elsewhere, client, status):
-    location = b"location: " + elsewhere.url.encode()
+def test_redirect_is_not_followed_with_a_token(server, other_server, client, status):
+    location = b"location: " + other_server.url.encode()
     server.answer = [ok(b"", location, status=status)]
     with pytest.raises(kfp_ops.AnswerError, match=f"unexpected status {status}"):
         client.get_run(ID)
-    assert elsewhere.requests == []
+    assert other_server.requests == []
 
 
 def test_compression_bomb_is_not_decompressed(server, client):

@@ -311,10 +311,10 @@ def test_registry_of_another_namespace_is_not_safe(registry, put, store):
     registry.ensure_safe("kubeflow")
     record = {"method": "kubernetes", "namespace": "old", "config_map": "c", "id": "i"}
     put("writes.json", {"schema_version": 1, **record})
-    elsewhere = Registry(store)
-    elsewhere.ensure_safe("old")
+    other_registry = Registry(store)
+    other_registry.ensure_safe("old")
     with pytest.raises(RegistryElsewhereError, match="is in namespace old, runs in new"):
-        elsewhere.ensure_safe("new")
+        other_registry.ensure_safe("new")
 
 
 def test_unreachable_server_is_reported_with_its_location():

@@ -60,8 +60,8 @@ def profile(tmp_path_factory):
         yield path
 
 
-def unless(condition, name, why, **more):
-    return pytest.param(name, marks=pytest.mark.skipif(not condition, reason=why), **more)
+def unless(condition, name, why, **options):
+    return pytest.param(name, marks=pytest.mark.skipif(not condition, reason=why), **options)
 
 
 NO_MINIO, NO_OLD_MINIO = "no MinIO: MINIO is not set", "no MinIO of 2021: OLD_MINIO is not set"
@@ -161,9 +161,9 @@ def test_empty_registry_has_no_versions(registry):
 
 def test_published_version_is_read_completely(registry, files, tmp_path):
     version = registry.publish("run-1", files, manifest("run-1"))
-    said = registry.fetch(version, tmp_path / "back")
+    fetched = registry.fetch(version, tmp_path / "back")
     assert (tmp_path / "back/serving/1/variables/data").read_bytes() == b"weights"
-    assert (said.document["version"], said.run_id) == (1, "run-1")
+    assert (fetched.document["version"], fetched.run_id) == (1, "run-1")
     assert registry.versions() == [1]
 
 
@@ -283,14 +283,14 @@ MOVES = {
 }
 
 
-@pytest.mark.parametrize(("moves", "left"), MOVES.values(), ids=MOVES)
-def test_moves_name_rolled_back_versions(registry, store, files, moves, left):
+@pytest.mark.parametrize(("moves", "rolled_back"), MOVES.values(), ids=MOVES)
+def test_moves_name_rolled_back_versions(registry, store, files, moves, rolled_back):
     for run in "abc":
         registry.publish(run, files, manifest(run))
     for number, (version, moved_by) in enumerate(moves, 1):
         move = {"version": version, **({"moved_by": moved_by} if moved_by else {})}
         obstore.put(store, f"champion/{number:08d}.json", json.dumps(move).encode())
-    assert registry.rolled_back() == left
+    assert registry.rolled_back() == rolled_back
 
 
 def test_altered_file_is_detected(registry, store, files, tmp_path):
@@ -577,10 +577,10 @@ def test_version_promoted_during_removal_keeps_the_old_champion(registry, monkey
     read = Registry.manifest
 
     def then_prune(self, version):
-        said = read(self, version)
+        result = read(self, version)
         monkeypatch.setattr(Registry, "manifest", read)
         assert registry.prune(2, older_than=NOW) == [2, 4]
-        return said
+        return result
 
     monkeypatch.setattr(Registry, "manifest", then_prune)
     # WHEN version 4 is promoted THEN that fails, and the champion is who it was
@@ -619,7 +619,7 @@ def publisher(place, files, run, *, keep=1, dies_at=0, meeting=""):
     return Process(publish, *place, run, files, keep, dies_at, meeting)
 
 
-def whole(registry, folder):
+def read_complete(registry, folder):
     """The champion's number; every version that counts has been fetched and is what it was."""
     for version in registry.versions():
         registry.fetch(version, folder / str(version))
@@ -640,11 +640,11 @@ def test_kill_at_any_write_leaves_one_version_of_a_run(
         second_code, output = publisher(place, files, f"run-{at}", keep=0).end(180)
         assert second_code == 0, output
         # THEN each run has one version, which is whole and serves, and no number is lost
-        assert whole(registry, tmp_path / str(at)) == at
-        made = [registry.manifest(version).run_id for version in registry.versions()]
-        assert made == [f"run-{n + 1}" for n in range(at)]
-        begun = obstore.list_with_delimiter(store)["common_prefixes"]
-        assert sum(path.strip("/").isdigit() for path in begun) == at
+        assert read_complete(registry, tmp_path / str(at)) == at
+        run_ids = [registry.manifest(version).run_id for version in registry.versions()]
+        assert run_ids == [f"run-{n + 1}" for n in range(at)]
+        prefixes = obstore.list_with_delimiter(store)["common_prefixes"]
+        assert sum(path.strip("/").isdigit() for path in prefixes) == at
         assert len(obstore.list(store, "claims").collect()) == at
     # Two files, claim, manifest, version, move, each one write, or three: claim it, put it, and cancel
     # the claim. Before them the server is tried with one.
@@ -668,11 +668,11 @@ def test_kill_during_retention_keeps_a_champion_and_is_completed(
             writes = output
             break
         assert code == -9, output
-        assert before <= whole(registry, tmp_path / f"after-{at}")
+        assert before <= read_complete(registry, tmp_path / f"after-{at}")
         # AND the step, run again, ends well: the champion, its predecessor, and nothing in between
         code, output = publisher(place, files, f"run-{at}").end(180)
         assert code == 0, output
-        now = whole(registry, tmp_path / f"again-{at}")
+        now = read_complete(registry, tmp_path / f"again-{at}")
         assert registry.manifest(now).run_id == f"run-{at}"
         assert registry.versions() == [before, now]
         before = now
@@ -688,6 +688,6 @@ def test_publishers_in_processes_make_one_version_each_and_one_champion(
     for process in running:
         code, output = process.end(180)
         assert code == 0, output
-    assert whole(registry, tmp_path / "all") == 3
+    assert read_complete(registry, tmp_path / "all") == 3
     assert registry.versions() == [1, 2, 3]
     assert {registry.manifest(n).run_id for n in (1, 2, 3)} == {"run-0", "run-1", "run-2"}

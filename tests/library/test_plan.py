@@ -167,19 +167,19 @@ def test_newest_run_of_its_group_is_never_repeated(state):
 
 
 def test_unsuccessful_run_of_the_same_second_is_repeated():
-    ours = dataclasses.replace(member("config-b", "FAILED"), created_at=NOON)
+    latest = dataclasses.replace(member("config-b", "FAILED"), created_at=NOON)
     other = dataclasses.replace(member("config-a", "SUCCEEDED"), created_at=NOON)
-    seen = dataclasses.replace(family(ours), runs_by_prefix={"config-": (ours, other)})
-    assert plan(desired(LATEST), seen) == [SubmitRun(LATEST)]
+    observed = dataclasses.replace(family(latest), runs_by_prefix={"config-": (latest, other)})
+    assert plan(desired(LATEST), observed) == [SubmitRun(LATEST)]
 
 
 def test_run_without_created_at_sorts_first():
-    ours = dataclasses.replace(member("config-b", "FAILED"), created_at=NOON)
+    latest = dataclasses.replace(member("config-b", "FAILED"), created_at=NOON)
     other = member("config-a", "SUCCEEDED")
-    seen = dataclasses.replace(
-        family(), runs={"config-b": ours}, runs_by_prefix={"config-": (ours, other)}
+    observed = dataclasses.replace(
+        family(), runs={"config-b": latest}, runs_by_prefix={"config-": (latest, other)}
     )
-    assert plan(desired(LATEST), seen) == []
+    assert plan(desired(LATEST), observed) == []
 
 
 @pytest.mark.parametrize("state", list(RunState))
@@ -273,7 +273,7 @@ SPACED = RunSpec(
 )
 
 
-def spaced(*created, **more):
+def spaced(*created, **fields):
     """All is there, and of the family runs that were created so long after its quiet moment."""
     runs = tuple(
         dataclasses.replace(member(f"retrain-{number}", "FAILED"), created_at=NOON + after)
@@ -284,7 +284,7 @@ def spaced(*created, **more):
         version=VERSION,
         experiment=EXPERIMENT,
         runs_by_prefix={"retrain-": runs},
-        **more,
+        **fields,
     )
 
 
@@ -353,13 +353,13 @@ def recurring(name, *, enabled=True, number=1):
     return RecurringRun(recurring_run_id=f"{name}{number}", display_name=name, enabled=enabled)
 
 
-def scheduled(schedule, *there, active=()):
+def scheduled(schedule, *existing, active=()):
     """The steps when this schedule is wanted and those are there, newest first."""
     observed = ObservedState(
         pipeline=PIPELINE,
         version=VERSION,
         experiment=EXPERIMENT,
-        schedules=there,
+        schedules=existing,
         active_recurring_run_ids=frozenset(active),
     )
     return plan(dataclasses.replace(desired(), schedule=schedule), observed)
@@ -376,8 +376,8 @@ def test_existing_schedule_stays():
 
 @pytest.mark.parametrize(("schedule", "enabled"), [(NIGHTLY, False), (PAUSED, True)])
 def test_schedule_is_enabled_or_disabled(schedule, enabled):
-    there = recurring("schedule-n", enabled=enabled)
-    assert scheduled(schedule, there) == [SetEnabled(there, schedule.enabled)]
+    existing = recurring("schedule-n", enabled=enabled)
+    assert scheduled(schedule, existing) == [SetEnabled(existing, schedule.enabled)]
 
 
 def test_changed_schedule_is_created_before_the_old_one_is_deleted():

@@ -90,9 +90,9 @@ def test_server_side_step_keeps_its_image():
     assert "image: argostub/createpvc" in PipelineSpec(compiled, image="tf:1").yaml
 
 
-def resources(given, step="again"):
+def resources(given_resources, step="again"):
     """What a step's container may use, in the text that is uploaded."""
-    spec, _ = yaml.safe_load_all(PipelineSpec(COMPILED, resources={step: given}).yaml)
+    spec, _ = yaml.safe_load_all(PipelineSpec(COMPILED, resources={step: given_resources}).yaml)
     return spec["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"]
 
 
@@ -159,7 +159,7 @@ def test_resources_for_an_unknown_step_name_the_steps():
 
 
 @pytest.mark.parametrize(
-    ("resources", "says"),
+    ("resources", "message"),
     [
         ({"cpu_limit": "two"}, "'two' is no Kubernetes quantity"),
         ({"cpu_limit": "0"}, "cpu '0' must be above zero"),
@@ -171,8 +171,8 @@ def test_resources_for_an_unknown_step_name_the_steps():
         ({"accelerators": -1}, "accelerators must not be negative"),
     ],
 )
-def test_invalid_resources_are_rejected(resources, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_resources_are_rejected(resources, message):
+    with pytest.raises(ValueError, match=message):
         Resources(**resources)
 
 
@@ -239,7 +239,7 @@ def test_arguments_of_the_right_types_are_accepted(spec, arguments):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ({}, "text: pipeline doubling needs a value"),
         ({"text": 5}, "text: 5 is int, where pipeline doubling takes STRING"),
@@ -255,8 +255,8 @@ def test_arguments_of_the_right_types_are_accepted(spec, arguments):
         ({"text": None}, "text: None is NoneType"),
     ],
 )
-def test_invalid_argument_names_the_parameter(spec, arguments, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_argument_names_the_parameter(spec, arguments, message):
+    with pytest.raises(ValueError, match=message):
         spec.check(arguments)
 
 

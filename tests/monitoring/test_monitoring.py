@@ -101,10 +101,10 @@ def free_port():
         return listening.getsockname()[1]
 
 
-def until(true, what, seconds=60):
+def until(true, description, seconds=60):
     end = time.monotonic() + seconds
     while not (value := true()):
-        assert time.monotonic() < end, f"{what} did not come within {seconds} s"
+        assert time.monotonic() < end, f"{description} did not come within {seconds} s"
         time.sleep(0.1)
     return value
 

@@ -116,14 +116,14 @@ def test_archive_has_no_interpreter_tests_or_bytecode():
     assert any(name.endswith("LICENSE") for name in names if "dist-info" in name)
 
 
-@pytest.mark.parametrize("left", [None, "/nowhere/python3"], ids=["cut off before", "broken"])
-def test_start_after_a_broken_start(root, left):
+@pytest.mark.parametrize("leftover", [None, "/nowhere/python3"], ids=["cut off before", "broken"])
+def test_start_after_a_broken_start(root, leftover):
     # GIVEN a start that was cut off before its rename, or a link to what is gone
     juju = Agent(root, CHARM, "3.6.14")
     link = juju.folder / LINK
     link.with_name("python.new").symlink_to("/usr/bin/python3")
-    if left:
-        link.symlink_to(left)
+    if leftover:
+        link.symlink_to(leftover)
     # WHEN Juju starts the charm, twice
     for _ in range(2):
         juju.dispatch("hooks/update-status")

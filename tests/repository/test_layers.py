@@ -70,8 +70,8 @@ def test_every_module_of_the_charm_has_a_layer():
 def test_charm_layer_imports_only_lower_layers(name):
     package = ROOT / "src" / name
     for path in modules_of(package if package.is_dir() else package.with_suffix(".py")):
-        wrong = (set(imported(path)) & OURS) - LAYERS[name] - {name}
-        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+        forbidden = (set(imported(path)) & OURS) - LAYERS[name] - {name}
+        assert not forbidden, f"{path.relative_to(ROOT)} imports {sorted(forbidden)}"
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -81,8 +81,8 @@ def test_package_imports_only_lower_packages(room):
     for path in folder.rglob("*.py"):
         if any(path.is_relative_to(ROOT / other) for other in inner) or "tests" in path.parts:
             continue
-        wrong = (set(imported(path)) & OURS) - ROOMS[room] - {folder.name}
-        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+        forbidden = (set(imported(path)) & OURS) - ROOMS[room] - {folder.name}
+        assert not forbidden, f"{path.relative_to(ROOT)} imports {sorted(forbidden)}"
 
 
 def imported_from_training(path):
@@ -104,8 +104,8 @@ def test_every_module_of_the_training_has_a_layer():
 def test_training_layer_imports_only_lower_layers(name):
     package = ROOT / "training" / "fashion_mnist" / name
     for path in modules_of(package if package.is_dir() else package.with_suffix(".py")):
-        wrong = set(imported_from_training(path)) - TRAINING[name] - {name}
-        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+        forbidden = set(imported_from_training(path)) - TRAINING[name] - {name}
+        assert not forbidden, f"{path.relative_to(ROOT)} imports {sorted(forbidden)}"
 
 
 def test_charm_imports_no_training_code():

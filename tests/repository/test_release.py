@@ -59,12 +59,12 @@ def test_every_file_has_the_same_version():
 
 def test_changelog_has_the_version():
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    said = [
+    found_versions = [
         re.fullmatch(r"(\S+) (?:\(unreleased\)|- (\d{4}-\d\d-\d\d))", heading)
         for heading in headings
     ]
-    assert all(said), headings
-    versions, days = zip(*(match.groups() for match in said), strict=True)
+    assert all(found_versions), headings
+    versions, days = zip(*(match.groups() for match in found_versions), strict=True)
     assert versions[0] == VERSION
     assert all(Version(newer) > Version(older) for newer, older in pairwise(versions))
     # Only the version to come has no day yet

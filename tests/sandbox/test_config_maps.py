@@ -91,8 +91,8 @@ def test_config_map_is_created_read_and_replaced(api):
     replaced = api.call("PUT", "/a", config_map("a", version=version, x="2")).json()
     assert replaced["metadata"]["resourceVersion"] != version
     assert replaced["metadata"]["uid"] == created["metadata"]["uid"]
-    found = api.call("GET", "/a").json()
-    assert (found["data"], found["metadata"]["resourceVersion"]) == (
+    stored = api.call("GET", "/a").json()
+    assert (stored["data"], stored["metadata"]["resourceVersion"]) == (
         {"x": "2"},
         replaced["metadata"]["resourceVersion"],
     )
@@ -156,8 +156,8 @@ ANSWERS = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_rejections_match_the_api_servers(api, case):
-    method, path, body, more = REFUSED[case]
-    assert refusal(api.call(method, path, body, **more)) == ANSWERS[case]
+    method, path, body, headers = REFUSED[case]
+    assert refusal(api.call(method, path, body, **headers)) == ANSWERS[case]
 
 
 def test_other_objects_are_forbidden(api):
@@ -174,9 +174,9 @@ def test_concurrent_writers_lose_no_update(api):
 
     def add(_):
         while True:
-            found = api.call("GET", "/a").json()
-            count = str(int(found["data"]["n"]) + 1)
-            version = found["metadata"]["resourceVersion"]
+            stored = api.call("GET", "/a").json()
+            count = str(int(stored["data"]["n"]) + 1)
+            version = stored["metadata"]["resourceVersion"]
             response = api.call("PUT", "/a", config_map("a", version=version, n=count))
             if response.status_code == 200:
                 return
@@ -189,13 +189,13 @@ def test_concurrent_writers_lose_no_update(api):
 
 def test_config_maps_persist_and_the_kubeconfig_is_private(tmp_path, monkeypatch):
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    made = ConfigMap(namespace="kubeflow", name="a", data={"x": "1"})
+    config_map = ConfigMap(namespace="kubeflow", name="a", data={"x": "1"})
     for _ in range(2):
         with Sandbox(tmp_path, execute=False, s3_without_conditional_writes=True) as sandbox:
             assert stat.S_IMODE(sandbox.kubeconfig.stat().st_mode) == 0o600
             monkeypatch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
             config_maps = kubernetes.ConfigMaps.find()
-            stored = config_maps.get("kubeflow", "a") or config_maps.create(made)
+            stored = config_maps.get("kubeflow", "a") or config_maps.create(config_map)
             assert stored.data == {"x": "1"}
     assert config_maps.namespace == "kubeflow"
 

@@ -61,9 +61,9 @@ def test_queue_is_processed_in_order(tmp_path, monkeypatch):
     # GIVEN a hundred runs in a queue, and processes of runs that do nothing
     started, start = [], subprocess.Popen
 
-    def do_nothing(program, **how):
+    def do_nothing(program, **options):
         started.append(Path(program[3]).name)
-        return start(["true"], **how)
+        return start(["true"], **options)
 
     monkeypatch.setattr(subprocess, "Popen", do_nothing)
     with Sandbox(tmp_path, execute=False) as sandbox, Client(sandbox.api_url) as client:
@@ -96,8 +96,8 @@ def test_one_of_two_concurrent_creations_succeeds(sandbox):
                 return None
 
     with ThreadPoolExecutor(8) as pool:
-        made = [run_id for run_id in pool.map(create, range(8)) if run_id]
-    assert len(made) == 1
+        run_ids = [run_id for run_id in pool.map(create, range(8)) if run_id]
+    assert len(run_ids) == 1
 
 
 def test_concurrent_clients_lose_nothing_and_terminate_once(sandbox):

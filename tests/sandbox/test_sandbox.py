@@ -156,16 +156,16 @@ def until(condition, seconds=60):
 
 
 @pytest.mark.parametrize(
-    ("value", "state", "step", "says"),
+    ("value", "state", "step", "message"),
     [(21, "SUCCEEDED", "SUCCEEDED", "doubling 21"), (-1, "FAILED", "FAILED", "negative")],
 )
-def test_official_client_runs_a_pipeline(sandbox, client, packages, value, state, step, says):
+def test_official_client_runs_a_pipeline(sandbox, client, packages, value, state, step, message):
     run_id = submit(client, packages, "doubling", value=value)
     run = client.wait_for_run_completion(run_id, 60, sleep_duration=0.3)
     assert run.state == state
     tasks = {task.display_name: task.state for task in run.run_details.task_details}
     assert tasks["double"] == step
-    assert says in sandbox.run_log(run_id).read_text()
+    assert message in sandbox.run_log(run_id).read_text()
 
 
 def test_kubernetes_settings_apply_in_a_spec_sent_with_the_run(sandbox, client, packages):
@@ -213,8 +213,8 @@ def test_terminated_run_ends_failed_as_on_the_real_server(sandbox, client, packa
     history = [entry.state for entry in client.get_run(run_id).state_history]
     # CANCELING is not in the history of a run that ends before its workflow is reported once more.
     assert history == ["PENDING", "RUNNING", "FAILED"]
-    again = httpx.post(f"{sandbox.api_url}/apis/v2beta1/runs/{run_id}:terminate")
-    assert again.status_code == 400
+    response = httpx.post(f"{sandbox.api_url}/apis/v2beta1/runs/{run_id}:terminate")
+    assert response.status_code == 400
 
 
 def test_runs_survive_a_kill(tmp_path, packages):
@@ -263,7 +263,7 @@ def test_schedules_fire_once_at_a_time(sandbox, packages):
     pipeline = httpx.post(
         f"{api}/pipelines/upload", params={"name": "w"}, files={"uploadfile": ("w.yaml", spec)}
     ).json()
-    made = httpx.post(
+    response = httpx.post(
         f"{api}/recurringruns",
         json={
             "display_name": "each second",
@@ -275,13 +275,13 @@ def test_schedules_fire_once_at_a_time(sandbox, packages):
         },
     ).json()
     until(lambda: sandbox.store.count("runs", "state = 'RUNNING'") == 1)
-    httpx.post(f"{api}/recurringruns/{made['recurring_run_id']}:disable")
+    httpx.post(f"{api}/recurringruns/{response['recurring_run_id']}:disable")
     assert sandbox.store.count("runs") == 1
     (run,) = sandbox.store.select("runs")
-    assert run["recurring_run_id"] == made["recurring_run_id"]
+    assert run["recurring_run_id"] == response["recurring_run_id"]
     assert re.fullmatch(r"eachsecond[0-9a-f]{5}-1-\d+", run["name"])
     # WHEN it is deleted, THEN the run that goes on loses its workflow, and nobody hears of it again
-    httpx.delete(f"{api}/recurringruns/{made['recurring_run_id']}")
+    httpx.delete(f"{api}/recurringruns/{response['recurring_run_id']}")
     httpx.post(f"{api}/runs/{run['id']}:terminate")
     reference = {"pipeline_id": pipeline["pipeline_id"]}
     settings = {"parameters": {"seconds": 0}}
@@ -310,10 +310,10 @@ def test_errors_have_the_recorded_forms(tmp_path):
         name = {"display_name": "twice"}
         assert httpx.post(f"{api}/experiments", json=name).status_code == 200
         assert httpx.post(f"{api}/experiments", json=name).status_code == 409
-        wrong = json.dumps(
+        token = json.dumps(
             {"predicates": [{"key": "colour", "operation": "EQUALS", "string_value": "x"}]}
         )
-        assert httpx.get(f"{api}/runs", params={"filter": wrong}).status_code == 400
+        assert httpx.get(f"{api}/runs", params={"filter": token}).status_code == 400
 
 
 def test_lists_come_in_pages(tmp_path):
@@ -340,12 +340,12 @@ def test_invalid_list_request_is_rejected(tmp_path):
     written = base64.b64encode(json.dumps(token).encode()).decode()
     with Sandbox(tmp_path, execute=False) as sandbox:
         api = f"{sandbox.api_url}/apis/v2beta1"
-        made = httpx.post(f"{api}/pipelines", json={"display_name": "p"}).json()
+        pipeline = httpx.post(f"{api}/pipelines", json={"display_name": "p"}).json()
         # WHEN they are asked for, THEN it is a 400 with the reason
         response = httpx.get(f"{api}/pipelines", params={"page_token": written})
         assert (response.status_code, "Invalid package token" in response.text) == (400, True)
         response = httpx.get(
-            f"{api}/pipelines/{made['pipeline_id']}/versions", params={"sort_by": "namespace"}
+            f"{api}/pipelines/{pipeline['pipeline_id']}/versions", params={"sort_by": "namespace"}
         )
         assert (response.status_code, "Invalid sorting field" in response.text) == (400, True)
 
@@ -413,14 +413,14 @@ def test_step_state_stays_while_another_step_runs(tmp_path):
     now = [datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)]
     with Sandbox(tmp_path, execute=False, clock=lambda: now[0]) as sandbox:
         train = (ROOT / "src" / "pipelines" / "train.yaml").read_text()
-        made = httpx.post(
+        response = httpx.post(
             f"{sandbox.api_url}/apis/v2beta1/runs",
             json={"display_name": "r", "pipeline_spec": next(yaml.safe_load_all(train))},
         ).json()
 
         def tell(**states):
-            sandbox.set_run_state(made["run_id"], "RUNNING", states)
-            url = f"{sandbox.api_url}/apis/v2beta1/runs/{made['run_id']}"
+            sandbox.set_run_state(response["run_id"], "RUNNING", states)
+            url = f"{sandbox.api_url}/apis/v2beta1/runs/{response['run_id']}"
             return httpx.get(url).json()["run_details"]["task_details"]
 
         before = tell(ingest="SUCCEEDED", train="SUCCEEDED")

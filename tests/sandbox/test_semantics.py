@@ -151,8 +151,8 @@ class Server:
         self.http = create_app(self.store, Authorizer(None), lambda *_: None).test_client()
         self.tick = Scheduler(self.store, lambda *_: None).tick
         upload = {"uploadfile": (io.BytesIO(SPEC.encode()), "p.yaml")}
-        made = self.call("POST", "/pipelines/upload?name=p", data=upload)
-        self.pipeline_id = made["pipeline_id"]
+        pipeline = self.call("POST", "/pipelines/upload?name=p", data=upload)
+        self.pipeline_id = pipeline["pipeline_id"]
 
     def call(self, method, path, **arguments):
         response = self.http.open(f"/apis/v2beta1{path}", method=method, **arguments)

@@ -76,7 +76,7 @@ def juju_remove_application(model, app, *words):
 
 
 def juju_status(model, *words):
-    told = {}
+    applications = {}
     for app, application in model["applications"].items():
         units = {}
         for number in range(application["units"]):
@@ -88,9 +88,9 @@ def juju_status(model, *words):
                 unit["upgrading-from"] = f"local:{app}-{application['revision'] - 1}"
             units[f"{app}/{number}"] = unit | ({"leader": True} if number == 0 else {})
         application["old"] = max(0, application["old"] - 1)
-        told[app] = {"charm-rev": application["revision"], "units": units}
+        applications[app] = {"charm-rev": application["revision"], "units": units}
     _go_on(model)
-    print(json.dumps({"applications": told}))
+    print(json.dumps({"applications": applications}))
 
 
 def juju_run(model, unit, action, *words):

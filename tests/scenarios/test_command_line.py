@@ -80,7 +80,7 @@ def test_unit_is_idle_with_its_applications_charm(unit, idle):
         return "4.0.15" if words[0] == "version" else json.dumps(status)
 
     deployed = deployment.CommandLine(juju, "kubeflow", kubectl=["kubectl"])
-    (told,) = deployed.units("trainer")
-    assert told.idle == idle
+    (unit_,) = deployed.units("trainer")
+    assert unit_.idle == idle
     assert deployed.revision("trainer") == 3
     assert deployed.units("minio") == []

@@ -73,7 +73,7 @@ def test_complete_machine_lacks_nothing(complete):
 
 
 @pytest.mark.parametrize(
-    ("responses", "what", "remedy"),
+    ("responses", "item", "remedy"),
     [
         ({"sysctl -n": {"out": "128\n"}}, "max_user_instances is 128", "sudo sysctl fs.inotify.max_user_instances=1280"),
         ({"sysctl -n": {"out": "128\n"}}, "max_user_watches is 128", "sudo sysctl fs.inotify.max_user_watches=655360"),
@@ -97,11 +97,11 @@ def test_complete_machine_lacks_nothing(complete):
         ({"juju models": models("other", "kubeflow", current="other")}, "the current model is kubeflow", "juju switch kubeflow"),
     ],
 )  # fmt: skip
-def test_missing_prerequisite_names_the_remedy(complete, responses, what, remedy):
+def test_missing_prerequisite_names_the_remedy(complete, responses, item, remedy):
     complete.answers |= responses
     process = complete.run("check_machine.py", *SMALL)
     assert process.returncode == 1
-    (name,) = [line for line in missing(process) if what in line]
+    (name,) = [line for line in missing(process) if item in line]
     assert remedy in missing(process)[name]
 
 
@@ -139,7 +139,7 @@ def test_small_machine_reports_its_resources(complete):
     process = complete.run(
         "check_machine.py", "--cores", "999", "--memory", "99999", "--disk", "999999"
     )
-    assert [what.split(" ", 2)[2] for what in missing(process)] == [
+    assert [line.split(" ", 2)[2] for line in missing(process)] == [
         "999 cores",
         "99999 GiB of memory",
         next(what.split(" ", 2)[2] for what in missing(process) if "999999 GiB free" in what),

@@ -88,29 +88,29 @@ def test_juju_error_is_reported_and_leaves_nothing(kubeflow, commands, message):
     assert not list(kubeflow.home.iterdir())
 
 
-@pytest.mark.parametrize("again", [PASSWORD, "another"])
-def test_terminal_prompts_twice_without_echo(kubeflow, again):
+@pytest.mark.parametrize("repeated", [PASSWORD, "another"])
+def test_terminal_prompts_twice_without_echo(kubeflow, repeated):
     # GIVEN a terminal of its own, on which getpass asks
-    ours, theirs = pty.openpty()
+    master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, SCRIPT, USER],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
         env=kubeflow.environment(),
         start_new_session=True,
     )
-    os.close(theirs)
+    os.close(slave)
     # WHEN the password is typed at each question
     output = b""
-    for question, typed in (b"Password: ", PASSWORD), (b"The same again: ", again):
+    for question, typed in (b"Password: ", PASSWORD), (b"The same again: ", repeated):
         while question not in output:
-            output += os.read(ours, 1024)
-        os.write(ours, f"{typed}\n".encode())
+            output += os.read(master, 1024)
+        os.write(master, f"{typed}\n".encode())
     code = process.wait(timeout=30)
-    output += os.read(ours, 1024)
-    os.close(ours)
+    output += os.read(master, 1024)
+    os.close(master)
     # THEN it is set if both were the same, and seen nowhere
     assert PASSWORD.encode() not in output
-    assert code == (0 if again == PASSWORD else 1)
-    assert len(kubeflow.calls) == (1 if again == PASSWORD else 0)
+    assert code == (0 if repeated == PASSWORD else 1)
+    assert len(kubeflow.calls) == (1 if repeated == PASSWORD else 0)

@@ -82,7 +82,9 @@ def test_application_is_the_charm_with_trust():
     application = load("charm")["resource"]["juju_application"]["trainer"]
     assert application["trust"] is True
     names = [
-        each["content"][0]["name"] for block in application["dynamic"] for each in block.values()
+        content["content"][0]["name"]
+        for block in application["dynamic"]
+        for content in block.values()
     ]
     assert names == [CHARMCRAFT["name"]] * 2
 
@@ -104,7 +106,9 @@ def test_resources_match_the_providers_schema(module):
             assert set(body) - {"dynamic"} - META <= set(schema)
             blocks = [(name, body[name]) for name in schema if schema[name] and name in body]
             for dynamic in body.get("dynamic", []):
-                blocks += [(name, each["content"]) for name, each in dynamic.items()]
+                blocks += [
+                    (name, dynamic_block["content"]) for name, dynamic_block in dynamic.items()
+                ]
             assert blocks
             for name, contents in blocks:
                 assert set(contents[0]) <= schema[name]

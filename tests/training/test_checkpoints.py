@@ -55,8 +55,8 @@ def fit(checkpoints, *, images=IMAGES, recipe=RECIPE, seed=1):
     return trained, log
 
 
-def process(place, target, *how):
-    command = [sys.executable, str(TRAINER), *place, str(target), *how]
+def process(place, target, *arguments):
+    command = [sys.executable, str(TRAINER), *place, str(target), *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
 
 
@@ -87,7 +87,7 @@ def checkpoint(ended, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def uninterrupted(tmp_path_factory):
     """The weights of a training that nothing cut off."""
     folder = tmp_path_factory.mktemp("whole")
     done = process((str(folder), ""), folder / "weights.npz")
@@ -101,17 +101,17 @@ def whole(tmp_path_factory):
     [("directory", "boundary"), ("directory", "epoch"), ("s3", "epoch")],
     indirect=["place"],
 )
-def test_resumed_training_ends_with_the_same_weights(whole, place, moment, tmp_path):
+def test_resumed_training_ends_with_the_same_weights(uninterrupted, place, moment, tmp_path):
     # GIVEN a training that was killed between two epochs, or within one
     killed = process(place, tmp_path / "never.npz", moment)
     assert (killed.returncode, epochs(killed)) == (-signal.SIGKILL, ["1/4", "2/4"]), killed.stderr
     assert not (tmp_path / "never.npz").exists()
     # WHEN it is tried again
-    again = process(place, tmp_path / "again.npz")
+    resumed = process(place, tmp_path / "again.npz")
     # THEN it does the rest alone, and comes to the same bits as one that was left alone
-    assert (again.returncode, epochs(again)) == (0, ["3/4", "4/4"]), again.stderr
-    assert "resuming after epoch 2 of 4" in again.stdout
-    for one, other in zip(weights(tmp_path / "again.npz"), whole, strict=True):
+    assert (resumed.returncode, epochs(resumed)) == (0, ["3/4", "4/4"]), resumed.stderr
+    assert "resuming after epoch 2 of 4" in resumed.stdout
+    for one, other in zip(weights(tmp_path / "again.npz"), uninterrupted, strict=True):
         np.testing.assert_array_equal(one, other)
 
 

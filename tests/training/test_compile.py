@@ -108,8 +108,8 @@ def test_both_pipelines_have_the_same_steps_and_parameters():
     for name in both:
         assert executors[name] == SPEC["deploymentSpec"]["executors"][name]
     inputs = IN_WORKSPACE["root"]["inputDefinitions"]["parameters"]
-    own = {name: inputs.pop(name) for name in ("workspace_size", "storage_class")}
-    assert own == {name: {"parameterType": "STRING"} for name in own}
+    workspace_inputs = {name: inputs.pop(name) for name in ("workspace_size", "storage_class")}
+    assert workspace_inputs == {name: {"parameterType": "STRING"} for name in workspace_inputs}
     assert inputs == SPEC["root"]["inputDefinitions"]["parameters"]
 
 
@@ -217,11 +217,11 @@ def test_each_step_has_limits_and_starts_with_the_bootstrap(committed):
             assert label in ("exec-createpvc", "exec-deletepvc")
             continue
         assert {"resourceCpuLimit", "resourceMemoryLimit"} <= container["resources"].keys()
-        python, option, source, *where = container["command"][:6]
+        python, option, source, *arguments = container["command"][:6]
         assert (python, option) == ("python3", "-c")
         assert compile(source, label, "exec")
         names = ("code", "code_sha256", "s3_endpoint")
-        assert where == [f"{{{{$.inputs.parameters['{name}']}}}}" for name in names]
+        assert arguments == [f"{{{{$.inputs.parameters['{name}']}}}}" for name in names]
         inputs = spec["components"][label.replace("exec-", "comp-", 1)]["inputDefinitions"]
         assert inputs["parameters"].keys() >= set(names)
         assert "AWS_SECRET_ACCESS_KEY" not in str(container.get("env", ""))

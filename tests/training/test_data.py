@@ -44,9 +44,9 @@ def test_plain_files_are_read_like_gzipped_ones(copy):
 def test_saved_data_is_loaded_again(toy, tmp_path):
     dataset = data.load(str(toy))
     data.save(dataset, tmp_path / "artifact")
-    again = data.load_saved(tmp_path / "artifact")
-    assert np.array_equal(again.train_images, dataset.train_images)
-    assert (again.source, again.sha256) == (dataset.source, dataset.sha256)
+    reloaded = data.load_saved(tmp_path / "artifact")
+    assert np.array_equal(reloaded.train_images, dataset.train_images)
+    assert (reloaded.source, reloaded.sha256) == (dataset.source, dataset.sha256)
 
 
 def damage(copy, file, change):
@@ -56,7 +56,7 @@ def damage(copy, file, change):
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "says"),
+    ("file", "change", "message"),
     [
         (IMAGES, lambda raw: raw[:-100], "truncated or damaged"),
         (IMAGES, lambda raw: raw + b"x", "truncated or damaged"),
@@ -72,9 +72,9 @@ def damage(copy, file, change):
         ),
     ],
 )
-def test_each_damage_is_named_with_its_file(copy, file, change, says):
+def test_each_damage_is_named_with_its_file(copy, file, change, message):
     damage(copy, file, change)
-    with pytest.raises(data.DataError, match=says) as caught:
+    with pytest.raises(data.DataError, match=message) as caught:
         data.load(str(copy))
     assert IMAGES in str(caught.value) or LABELS in str(caught.value)
 

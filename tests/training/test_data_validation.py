@@ -184,9 +184,9 @@ def test_data_without_reference_classes_reports_its_anomalies(clean):
     # WHEN data have only the other five
     anomalies = validate(only(clean, range(5, 10)), earlier=earlier)
     # THEN each class that went is told
-    gone = [str(anomaly) for anomaly in anomalies if anomaly.kind == "missing-class"]
-    assert len(gone) == 2 * 5
-    assert gone[0] == (
+    missing = [str(anomaly) for anomaly in anomalies if anomaly.kind == "missing-class"]
+    assert len(missing) == 2 * 5
+    assert missing[0] == (
         "missing-class in train: no image of class T-shirt/top, which the reference has"
     )
     # AND no labels are said to be swapped with what is not there
@@ -434,8 +434,8 @@ def brighter(images):
 def test_brightness_shift_within_histogram_bins_is_detected(published, split):
     # GIVEN images brighter by less than a bin, which the stability index does not see
     images = brighter(getattr(published, f"{split}_images"))
-    wrong = dataclasses.replace(published, **{f"{split}_images": images}, sha256={})
-    anomalies = validate(wrong)
+    altered = dataclasses.replace(published, **{f"{split}_images": images}, sha256={})
+    anomalies = validate(altered)
     assert ("drift", split) in kinds(anomalies)
     assert {anomaly.kind for anomaly in anomalies} == {"drift", "skew"}
     assert all("standard deviations of pixels" in str(anomaly) for anomaly in anomalies)
@@ -512,8 +512,10 @@ def rare(sample, chance):
 def test_change_is_detected_against_a_small_champion(published, change, kind, seed):
     earlier = compute(draw(published, 100 + seed, 6000, 1000))
     sample = draw(published, seed, 6000, 1000)
-    more = change(sample, np.random.default_rng(seed))
-    assert (kind, "train") in kinds(validate(dataclasses.replace(sample, **more), earlier=earlier))
+    further = change(sample, np.random.default_rng(seed))
+    assert (kind, "train") in kinds(
+        validate(dataclasses.replace(sample, **further), earlier=earlier)
+    )
 
 
 @official
@@ -524,11 +526,11 @@ def test_wrong_labels_and_a_flipped_bit_are_detected_in_the_published_set(publis
     labels[hit] = (labels[hit] + chance.integers(1, 10, 3000)) % 10
     images = published.test_images.copy()
     images[17, 3, 3] ^= 1
-    wrong = dataclasses.replace(
+    altered = dataclasses.replace(
         published,
         train_labels=labels,
         test_images=images,
         sha256={**published.sha256, "train-labels": "other", "t10k-images": "other"},
     )
-    anomalies = kinds(validate(wrong))
+    anomalies = kinds(validate(altered))
     assert anomalies == {("labels", "train"), ("checksum", "train"), ("checksum", "test")}

@@ -59,8 +59,8 @@ def outside(spec: dict, platform: dict) -> Iterator[str]:
         # Nested in the root are the bodies of loops and exit handlers.
         for task in component.get("dag", {}).get("tasks", {}).values():
             if "retryPolicy" in task:
-                where = "an ExitHandler" if name.startswith("comp-exit-handler") else "a loop"
-                yield f"retry in {where}"
+                location = "an ExitHandler" if name.startswith("comp-exit-handler") else "a loop"
+                yield f"retry in {location}"
 
 
 @pytest.fixture(params=COMPILED, ids=lambda path: path.name)
@@ -137,9 +137,9 @@ def test_unsupported_feature_is_detected(change, features):
     # GIVEN the real pipeline, with one thing more
     spec, platform = copy.deepcopy(list(yaml.safe_load_all(PLAIN.read_text())))
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    own = set(outside(spec, platform))
-    assert own == {"retry in a loop"}
+    unsupported = set(outside(spec, platform))
+    assert unsupported == {"retry in a loop"}
     change(spec, executors["exec-train"], platform)
     # THEN the check sees it
-    assert set(outside(spec, platform)) - own == {features}
+    assert set(outside(spec, platform)) - unsupported == {features}
     assert features in NOT_EVERYWHERE or features in ACCEPTED or features not in EVERYWHERE

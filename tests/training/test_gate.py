@@ -11,10 +11,10 @@ from fashion_mnist.evaluation import Gate, apply_gate, binomial_cdf, evaluate_pr
 LABELS = (np.arange(1000) % 10).astype(np.uint8)
 
 
-def answers(wrong):
+def answers(wrong_images):
     """Answers to 1000 images, of which these are wrong."""
     predictions = LABELS.copy()
-    predictions[list(wrong)] = (predictions[list(wrong)] + 1) % 10
+    predictions[list(wrong_images)] = (predictions[list(wrong_images)] + 1) % 10
     return evaluate_probabilities(np.eye(10, dtype=np.float32)[predictions], LABELS)
 
 
@@ -129,20 +129,22 @@ def test_champions_training_images_are_not_compared():
     assert text.endswith("trained on 400 of 1000 test images, which are not compared")
 
 
-@pytest.mark.parametrize(("left", "is_few"), [(1000, False), (500, False), (499, True), (10, True)])
-def test_fewer_than_half_of_the_images_is_reported(left, is_few):
-    verdict = apply_gate(answers([]), answers(range(9)), LABELS, Gate(), unseen=unseen(left))
-    assert verdict.left_out == 1000 - left
+@pytest.mark.parametrize(
+    ("remaining", "is_few"), [(1000, False), (500, False), (499, True), (10, True)]
+)
+def test_fewer_than_half_of_the_images_is_reported(remaining, is_few):
+    verdict = apply_gate(answers([]), answers(range(9)), LABELS, Gate(), unseen=unseen(remaining))
+    assert verdict.left_out == 1000 - remaining
     text = " ".join(verdict.reasons)
     assert ("fewer than half remain: keep test images" in text) == is_few
-    assert ("not compared" in text) == (left < 1000)
+    assert ("not compared" in text) == (remaining < 1000)
 
 
 def test_class_without_remaining_images_is_not_compared():
     champion, candidate = answers(range(0, 1000, 10)), answers(range(5, 1000, 10))
-    others = LABELS != 5  # the class that the candidate never finds
+    other_classes = LABELS != 5  # the class that the candidate never finds
     gate = Gate(min_accuracy=0.5, min_recall=0)
-    verdict = apply_gate(candidate, champion, LABELS, gate, unseen=others)
+    verdict = apply_gate(candidate, champion, LABELS, gate, unseen=other_classes)
     assert verdict.status == "accepted"
 
 

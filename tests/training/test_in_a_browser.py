@@ -42,8 +42,8 @@ def hostile_model_report():
 
 
 def hostile_data_report():
-    whole = data.Dataset(IMAGES, LABELS, IMAGES, LABELS, source=HOSTILE, sha256={})
-    computed = statistics.compute(whole)
+    dataset = data.Dataset(IMAGES, LABELS, IMAGES, LABELS, source=HOSTILE, sha256={})
+    computed = statistics.compute(dataset)
     return data_report(
         title=HOSTILE,
         statistics=computed,

@@ -130,7 +130,7 @@ def judge(models, dataset, tmp_path):
         dataset=dataset,
         meanwhile=lambda: None,
         then=lambda _: None,
-        **how,
+        **options,
     ):
         common = {
             "model": models[name],
@@ -144,7 +144,7 @@ def judge(models, dataset, tmp_path):
         outcome = evaluate.evaluate_model(**common, gate=gate, seed=1)
         meanwhile()
         if outcome.verdict.status == "accepted":
-            publish.publish_model(**{**common, "model": models[publishes or name]}, **how)
+            publish.publish_model(**{**common, "model": models[publishes or name]}, **options)
         then(common)
         return json.loads((tmp_path / f"{name}.json").read_text())
 
@@ -284,9 +284,9 @@ def test_version_of_an_earlier_release_is_compared_on_all_test_images(
     del manifest["data"]["train_digests"]
     path.write_text(json.dumps(manifest))
     # THEN what it learned by heart counts, as it did before
-    said = judge("honest", dataset=split_anew)
-    assert said["verdict"]["status"] == "rejected"
-    assert said["verdict"]["left_out"] == 0
+    candidate_manifest = judge("honest", dataset=split_anew)
+    assert candidate_manifest["verdict"]["status"] == "rejected"
+    assert candidate_manifest["verdict"]["left_out"] == 0
     assert registry.champion().version == 1
 
 
@@ -364,11 +364,11 @@ def test_rollback_during_a_run_applies_to_its_model(judge, registry, models):
 def test_retried_publish_step_keeps_a_rollback(judge, registry, capsys):
     # GIVEN a run whose step publish died after its model was promoted
     judge("champion")
-    again = {}
-    judge("better", then=again.update)
+    reproduced = {}
+    judge("better", then=reproduced.update)
     registry.move_champion(1, after=2, reason="complaints", moved_by="rollback")
     # WHEN it is tried again THEN the operator's choice stays
-    publish.publish_model(**again)
+    publish.publish_model(**reproduced)
     assert registry.champion().version == 1
     assert "version 2 is not promoted: it served before and was replaced" in capsys.readouterr().out
 
@@ -425,11 +425,11 @@ def test_model_replaced_after_evaluation_is_not_promoted(judge, registry):
 
 @pytest.mark.parametrize("name", ["champion", "better"])
 def test_int8_model_agrees_with_the_saved_model(images, models, name):
-    whole = evaluation.evaluate(models[name], images.test_images, images.test_labels)
+    saved_evaluation = evaluation.evaluate(models[name], images.test_images, images.test_labels)
     path = models[name] / lite.FILE
     small = lite.LiteModel(path).probabilities(images.test_images)
-    assert (small.argmax(axis=1) == whole.predictions).mean() > 0.97
-    assert np.abs(small - whole.probabilities).mean() < 0.02
+    assert (small.argmax(axis=1) == saved_evaluation.predictions).mean() > 0.97
+    assert np.abs(small - saved_evaluation.probabilities).mean() < 0.02
     assert small.sum(axis=1) == pytest.approx(1, abs=0.05)
     assert path.stat().st_size < (models[name] / "model.keras").stat().st_size / 2
 

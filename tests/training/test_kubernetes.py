@@ -23,10 +23,10 @@ def cluster(httpserver):
 
 def respond_with(httpserver, *responses):
     """Let the API server answer these, one after another, and the last one again."""
-    left = list(responses)
+    remaining = list(responses)
 
     def answer(_):
-        status, body = left.pop(0) if len(left) > 1 else left[0]
+        status, body = remaining.pop(0) if len(remaining) > 1 else remaining[0]
         return Response(json.dumps(body), status, content_type="application/json")
 
     httpserver.expect_request("/api/v1/namespaces/team/configmaps/a").respond_with_handler(answer)

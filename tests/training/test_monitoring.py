@@ -73,7 +73,7 @@ def production():
 
 
 @pytest.fixture
-def look(champion, tmp_path):
+def monitor_batch(champion, tmp_path):
     """Monitors what lies in a folder; returns what is kept."""
     names = iter(range(100))
 
@@ -104,9 +104,9 @@ def test_manifest_has_the_reason_of_its_run(champion):
 # What it says of images ---------------------------------------------------------------------------------
 
 
-def test_images_like_the_training_data_show_no_drift(look, batch, production, tmp_path):
+def test_images_like_the_training_data_show_no_drift(monitor_batch, batch, production, tmp_path):
     np.savez(batch / "day.npz", images=production[0])
-    report = look(batch)
+    report = monitor_batch(batch)
     assert report["drifted"] == []
     assert 0 <= report["drift"]["pixels"] < 0.01
     assert 0 <= report["drift"]["predictions"] < 0.1
@@ -116,10 +116,10 @@ def test_images_like_the_training_data_show_no_drift(look, batch, production, tm
     assert "No drift." in (tmp_path / "report.html").read_text()
 
 
-def test_brighter_images_show_pixel_drift(look, batch, production, tmp_path):
+def test_brighter_images_show_pixel_drift(monitor_batch, batch, production, tmp_path):
     images = np.clip(production[0].astype(int) + 60, 0, 255).astype(np.uint8)
     np.save(batch / "images.npy", images)
-    report = look(batch)
+    report = monitor_batch(batch)
     assert "pixels" in report["drifted"]
     assert report["drift"]["pixels"] > 1
     assert report["mean"] > report["reference"]["mean"] + 50
@@ -128,49 +128,49 @@ def test_brighter_images_show_pixel_drift(look, batch, production, tmp_path):
     assert "data:image/png" in html
 
 
-def test_other_class_mix_shows_prediction_drift(look, batch, production):
+def test_other_class_mix_shows_prediction_drift(monitor_batch, batch, production):
     images, labels = production
     np.save(batch / "images.npy", np.concatenate([images[labels < 3]] * 3))
-    report = look(batch)
+    report = monitor_batch(batch)
     assert report["drifted"] == ["predictions"]
     assert sum(report["predicted"][name] for name in CLASS_NAMES[:3]) > 0.9
     assert report["reference"]["predicted"]["Bag"] > 0.05
 
 
-def test_drift_is_reported_only_while_it_lasts(look, batch, production):
+def test_drift_is_reported_only_while_it_lasts(monitor_batch, batch, production):
     # GIVEN weeks of images as they were, and a day of others
     images, labels = production
     for age, day in enumerate([images[labels < 3], *[images] * 6]):
         np.save(batch / f"{age}.npy", day)
         os.utime(batch / f"{age}.npy", (10**9 - age, 10**9 - age))
     # WHEN about a day is looked at THEN it has drifted, which all of them together hide
-    assert look(batch, max_images=150)["drifted"] == ["predictions"]
-    assert look(batch, max_images=4000)["drifted"] == []
+    assert monitor_batch(batch, max_images=150)["drifted"] == ["predictions"]
+    assert monitor_batch(batch, max_images=4000)["drifted"] == []
     # AND when images are as they were again, those of that day are not looked at any more
     np.save(batch / "today.npy", images)
-    assert look(batch, max_images=150)["drifted"] == []
+    assert monitor_batch(batch, max_images=150)["drifted"] == []
 
 
-def test_too_small_window_is_rejected(look, batch, production):
+def test_too_small_window_is_rejected(monitor_batch, batch, production):
     np.save(batch / "images.npy", production[0])
     with pytest.raises(ValueError, match="max_images 400 is less than min_images 500"):
-        look(batch, min_images=500, max_images=400)
+        monitor_batch(batch, min_images=500, max_images=400)
 
 
-def test_drift_limit_is_a_parameter(look, batch, production):
+def test_drift_limit_is_a_parameter(monitor_batch, batch, production):
     images, labels = production
     np.save(batch / "images.npy", images[labels < 5])
-    assert look(batch, max_drift=100)["drifted"] == []
-    assert look(batch, max_drift=0.5)["drifted"] == ["predictions"]
+    assert monitor_batch(batch, max_drift=100)["drifted"] == []
+    assert monitor_batch(batch, max_drift=0.5)["drifted"] == ["predictions"]
 
 
-def test_labels_give_recall_by_class(look, batch, production, tmp_path):
+def test_labels_give_recall_by_class(monitor_batch, batch, production, tmp_path):
     images, labels = production
-    wrong = labels.astype(int)
-    wrong[labels == 3] = 4  # what is a dress is labelled a coat
-    wrong[labels == 5] = -1  # nobody knows
-    np.savez(batch / "day.npz", images=images, labels=wrong)
-    report = look(batch)
+    wrong_labels = labels.astype(int)
+    wrong_labels[labels == 3] = 4  # what is a dress is labelled a coat
+    wrong_labels[labels == 5] = -1  # nobody knows
+    np.savez(batch / "day.npz", images=images, labels=wrong_labels)
+    report = monitor_batch(batch)
     assert report["labelled"] == 540
     assert report["accuracy"] == pytest.approx(480 / 540, abs=0.02)
     assert report["recall"]["Coat"] == pytest.approx(0.5, abs=0.05)
@@ -191,7 +191,7 @@ def test_labels_give_recall_by_class(look, batch, production, tmp_path):
     ],
 )
 def test_labels_reveal_an_inaccurate_model(
-    look, batch, production, tmp_path, count, wrong, drifted
+    monitor_batch, batch, production, tmp_path, count, wrong, drifted
 ):
     # GIVEN images that look as ever, of which so many are labelled, and so many of these as others
     images, labels = production
@@ -200,22 +200,22 @@ def test_labels_reveal_an_inaccurate_model(
     labels[count:] = -1
     np.savez(batch / "day.npz", images=images, labels=labels)
     # WHEN they are looked at, THEN it is told where that is more than chance, with its limit
-    report = look(batch)
+    report = monitor_batch(batch)
     assert report["drifted"] == drifted
     assert report["max_accuracy_drop"] == 0.05
     page = (tmp_path / "report.html").read_text()
     assert ("Drifted: accuracy" in page) == bool(drifted)
 
 
-def test_accuracy_drop_limit_is_a_parameter(look, batch, production):
+def test_accuracy_drop_limit_is_a_parameter(monitor_batch, batch, production):
     images, labels = production
     np.savez(batch / "day.npz", images=images, labels=np.where(np.arange(600) < 90, 0, labels))
-    assert look(batch, max_accuracy_drop=0.02)["drifted"] == ["accuracy"]
-    assert look(batch, max_accuracy_drop=0.3)["drifted"] == []
+    assert monitor_batch(batch, max_accuracy_drop=0.02)["drifted"] == ["accuracy"]
+    assert monitor_batch(batch, max_accuracy_drop=0.3)["drifted"] == []
 
 
 def test_report_is_written_once_and_nothing_else_changes(
-    look, batch, production, champion, tmp_path
+    monitor_batch, batch, production, champion, tmp_path
 ):
     np.save(batch / "images.npy", production[0])
     before = open_registry(champion).champion()
@@ -328,7 +328,7 @@ def announcing(*shape):
 
 
 @pytest.mark.parametrize(
-    ("files", "kind", "says"),
+    ("files", "kind", "message"),
     [
         ({}, "counts", "has no images"),
         ({"labels.npy": npy(np.zeros(3, np.uint8))}, "counts", "has no images"),
@@ -361,10 +361,10 @@ def announcing(*shape):
         ),
     ],
 )
-def test_malformed_file_is_named(batch, files, kind, says):
+def test_malformed_file_is_named(batch, files, kind, message):
     for name, content in files.items():
         (batch / name).write_bytes(content)
-    with pytest.raises(DataError, match=says) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         load(str(batch))
     assert caught.value.kind == kind
 
@@ -398,16 +398,16 @@ def test_missing_bucket_is_reported(monkeypatch):
         load("s3://not-there", "http://127.0.0.1:1")
 
 
-def test_too_few_images_are_rejected(look, batch):
+def test_too_few_images_are_rejected(monitor_batch, batch):
     np.save(batch / "images.npy", GOOD)
     with pytest.raises(DataError, match="has 3 images, but 500 are needed"):
-        look(batch, min_images=500)
+        monitor_batch(batch, min_images=500)
 
 
-def test_monitoring_without_a_champion_fails(look, batch, production, tmp_path):
+def test_monitoring_without_a_champion_fails(monitor_batch, batch, production, tmp_path):
     np.save(batch / "images.npy", production[0])
     with pytest.raises(RegistryError, match="train a model first"):
-        look(batch, registry=str(tmp_path / "empty"))
+        monitor_batch(batch, registry=str(tmp_path / "empty"))
 
 
 def test_random_variation_stays_below_the_limit_from_500_images():

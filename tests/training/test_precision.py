@@ -24,8 +24,8 @@ def test_bfloat16_requires_processor_support(tmp_path, cpuinfo, has):
     assert network.has_bfloat16(tmp_path / "cpuinfo") is has
 
 
-def policies(recipe, **how):
-    model = network.build(recipes.RECIPES[recipe], 1, **how)
+def policies(recipe, **options):
+    model = network.build(recipes.RECIPES[recipe], 1, **options)
     return {layer.dtype_policy.name for layer in model.layers}
 
 

@@ -75,8 +75,8 @@ def test_command_predicts_without_tensorflow(model, toy):
     assert process.stdout.endswith("| Actual: Coat\n")
 
 
-@pytest.mark.parametrize(("number", "says"), [("200", "0 to 199"), ("-1", "0 to 199")])
-def test_command_names_the_valid_image_numbers(model, toy, number, says):
+@pytest.mark.parametrize(("number", "message"), [("200", "0 to 199"), ("-1", "0 to 199")])
+def test_command_names_the_valid_image_numbers(model, toy, number, message):
     command = [sys.executable, "-m", "training.predict", model, "--data", toy]
     process = subprocess.run(
         [*command, f"--image-number={number}"],
@@ -86,36 +86,36 @@ def test_command_names_the_valid_image_numbers(model, toy, number, says):
         check=False,
     )
     assert process.returncode == 1
-    assert says in process.stderr
+    assert message in process.stderr
 
 
 def test_single_test_image_matches_the_whole_set(toy, tmp_path, httpserver):
-    whole = data.load(str(toy))
+    dataset = data.load(str(toy))
     for file in data.FILES.values():
         raw = (toy / file).read_bytes()
         (tmp_path / file.removesuffix(".gz")).write_bytes(gzip.decompress(raw))
         httpserver.expect_request(f"/{file}").respond_with_data(raw)
     for source in (toy, tmp_path, httpserver.url_for("/").rstrip("/")):
         image, label = data.load_test_image(str(source), 150)
-        assert np.array_equal(image, whole.test_images[150])
-        assert label == whole.test_labels[150]
+        assert np.array_equal(image, dataset.test_images[150])
+        assert label == dataset.test_labels[150]
         with pytest.raises(ValueError, match="0 to 199"):
             data.load_test_image(str(source), 200)
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda raw: raw[:5000], "truncated"),
         (lambda raw: raw[:6], "not an IDX file"),
         (lambda raw: b"\1" + raw[1:], "not an IDX file"),
     ],
 )
-def test_damaged_test_images_are_reported(toy, tmp_path, change, says):
+def test_damaged_test_images_are_reported(toy, tmp_path, change, message):
     shutil.copytree(toy, tmp_path / "idx")
     path = tmp_path / "idx" / data.FILES["t10k-images"]
     path.write_bytes(gzip.compress(change(gzip.decompress(path.read_bytes()))))
-    with pytest.raises(data.DataError, match=says):
+    with pytest.raises(data.DataError, match=message):
         data.load_test_image(str(tmp_path / "idx"), 100)
 
 

@@ -82,10 +82,10 @@ def admin():
 def cluster(admin, tmp_path_factory):
     """The namespace as a step of ours sees it, with its account's token."""
     (definition,) = load_all_yaml(Path(CRDS).read_text())
-    theirs = None
+    existing = None
     with contextlib.suppress(ApiError):
-        theirs = admin.get(CustomResourceDefinition, "tfjobs.kubeflow.org")
-    if theirs is None:
+        existing = admin.get(CustomResourceDefinition, "tfjobs.kubeflow.org")
+    if existing is None:
         admin.apply(definition)
 
     def served():
@@ -110,7 +110,7 @@ def cluster(admin, tmp_path_factory):
         authority.write_bytes(base64.b64decode(cluster_config["certificate-authority-data"]))
     yield tfjob.Cluster(cluster_config["server"], NAMESPACE, lambda: token, authority)
     admin.delete(Namespace, NAMESPACE)
-    if theirs is None:
+    if existing is None:
         admin.delete(CustomResourceDefinition, "tfjobs.kubeflow.org")
 
 

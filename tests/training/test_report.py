@@ -21,10 +21,10 @@ HISTORY = [
 ]
 
 
-def answers(*wrong):
+def answers(*wrong_images):
     """A model that is right but for these images, which it takes for the next class, nine to one."""
     predictions = LABELS.copy()
-    predictions[list(wrong)] = (predictions[list(wrong)] + 1) % 10
+    predictions[list(wrong_images)] = (predictions[list(wrong_images)] + 1) % 10
     probabilities = np.full((COUNT, 10), 0.1 / 9, np.float32)
     probabilities[np.arange(COUNT), predictions] = 0.9
     return evaluation.evaluate_probabilities(probabilities, LABELS)
@@ -33,7 +33,7 @@ def answers(*wrong):
 CANDIDATE, CHAMPION = answers(0, 1, 2), answers(2, 30, 40, 50, 60)
 
 
-def page(**more):
+def page(**options):
     return model_report(
         title="Run <1>",
         evaluation=CANDIDATE,
@@ -42,7 +42,7 @@ def page(**more):
         history=HISTORY,
         verdict=VERDICT,
         facts=FACTS,
-        **more,
+        **options,
     )
 
 

@@ -161,7 +161,7 @@ def test_unavailable_version_keeps_the_served_one(serving, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "message"),
     [
         (b"not json", "Unrecognized request format"),
         (b"[1, 2]", "instances"),
@@ -176,15 +176,15 @@ def test_unavailable_version_keeps_the_served_one(serving, tmp_path):
         (json.dumps({"instances": [[["a"] * 28] * 28]}), "must be integers"),
     ],
 )
-def test_v1_rejects_invalid_images(serving, body, says):
+def test_v1_rejects_invalid_images(serving, body, message):
     url = f"{serving.url}/v1/models/fashion-mnist:predict"
     response = httpx.post(url, content=body, headers={"content-type": "application/json"})
     assert response.status_code == 400, response.text
-    assert says in response.json()["error"]
+    assert message in response.json()["error"]
 
 
 @pytest.mark.parametrize(
-    ("tensor", "says"),
+    ("tensor", "message"),
     [
         ({"name": "pixels", "shape": [1, 28, 28], "data": [0] * 784}, "one tensor named images"),
         ({"datatype": "FP32", "shape": [1, 28, 28], "data": [0.5] * 784}, "FP32"),
@@ -197,10 +197,10 @@ def test_v1_rejects_invalid_images(serving, body, says):
         ({"shape": [1, 28, 28], "data": [[[0] * 28] * 28, [0]]}, "cannot be read"),
     ],
 )
-def test_v2_rejects_invalid_images(serving, tensor, says):
+def test_v2_rejects_invalid_images(serving, tensor, message):
     response = serving.v2(**tensor)
     assert response.status_code == 400, response.text
-    assert says in response.json()["error"]
+    assert message in response.json()["error"]
 
 
 def test_both_protocols_reject_normalised_images(serving):

@@ -87,7 +87,7 @@ def evaluate(artifact):
     }
 
     def run(dataset, model, registry="", **thresholds):
-        made = {name: artifact(kind, name) for name, kind in kinds.items()}
+        artifacts = {name: artifact(kind, name) for name, kind in kinds.items()}
         gate = dataclasses.asdict(Gate(**{"min_accuracy": 0, "min_recall": 0, **thresholds}))
         outcome = components.evaluate_and_predict.python_func(
             **gate,
@@ -105,9 +105,9 @@ def evaluate(artifact):
             pipeline_version="0a1b2c3d4e5f",
             dataset=dataset,
             model=model,
-            **made,
+            **artifacts,
         )
-        return made, outcome
+        return artifacts, outcome
 
     return run
 
@@ -184,16 +184,16 @@ def test_class_without_test_images_has_no_recall(toy, tmp_path, keep, train, eva
     )
     dataset = keep(some)
     # WHEN a model is judged by them
-    made, _ = evaluate(dataset, train(dataset)[0], registry=str(tmp_path / "registry"))
+    manifest, _ = evaluate(dataset, train(dataset)[0], registry=str(tmp_path / "registry"))
     # THEN nothing that is handed on has what is no number
     for name in ("metrics", "confusion"):
-        is_json(made[name].metadata)
+        is_json(manifest[name].metadata)
     facts = json.loads((tmp_path / "registry" / "runs" / "r" / "manifest.json").read_text())
     assert is_json(facts)
     assert facts["environment"].keys() == {"python", "tensorflow", "keras", "numpy", "threads"}
     assert len(facts["metrics"]["recall"]) == 9
     assert "Dress" not in facts["metrics"]["recall"]
-    assert "recall Dress" not in made["metrics"].metadata
+    assert "recall Dress" not in manifest["metrics"].metadata
     # AND who reads it is told
     assert "| Dress | unknown |" in (tmp_path / "summary").read_text()
     assert "<td>Dress</td><td>unknown</td>" in (tmp_path / "report").read_text()
@@ -221,6 +221,6 @@ def test_reference_documents_every_manifest_field(toy, tmp_path, keep, train, ev
     names = {name for first, _ in rows for name in re.findall(r"`([^`]+)`", first)}
     assert {name for name in names if "." not in name} == facts.keys() - {"schema_version"}
     for field in ("pipeline", "environment", "tuning", "gate", "verdict", "metrics", "data"):
-        own = " ".join(first + what for first, what in rows if f"`{field}" in first)
-        words = {word.removeprefix(f"{field}.") for word in re.findall(r"`([^`]+)`", own)}
+        descriptions = " ".join(first + what for first, what in rows if f"`{field}" in first)
+        words = {word.removeprefix(f"{field}.") for word in re.findall(r"`([^`]+)`", descriptions)}
         assert facts[field].keys() <= words, field

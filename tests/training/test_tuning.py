@@ -89,10 +89,10 @@ def place(tmp_path):
 
 
 def test_best_trial_comes_first(place):
-    where = place(
+    location = place(
         result(0, 0.8), result(1, 0.9, loss=0.4), result(2, 0.9, loss=0.3), result(3, 0.1)
     )
-    ranked = tune.results(4, **where)
+    ranked = tune.results(4, **location)
     assert [trial["trial"] for trial in ranked] == [2, 1, 0, 3]
     page = tune.table(ranked)
     assert page.index("<td>2</td><td>0.9</td>") < page.index("<td>0</td><td>0.8</td>")
@@ -105,11 +105,11 @@ def test_trial_without_a_result_is_an_error(place):
 
 def test_trial_is_evaluated_on_unseen_images_once(place, toy, capsys):
     images = data.load(str(toy))
-    where = place(result(0, 0.5))
+    location = place(result(0, 0.5))
     share = json.dumps([{"trial": 0, **BASE}, {"trial": 1, **BASE, "batch_size": 50, "epochs": 4}])
-    tune.run_trials(share, images, seed=1, **where)
+    tune.run_trials(share, images, seed=1, **location)
     # 550 images make eleven batches of 50; the other fifty were held out.
-    best, first = tune.results(2, **where)
+    best, first = tune.results(2, **location)
     assert first["val_accuracy"] == 0.5
     assert best["val_accuracy"] * 50 == pytest.approx(round(best["val_accuracy"] * 50))
     assert best["val_accuracy"] > 0.8
@@ -118,15 +118,15 @@ def test_trial_is_evaluated_on_unseen_images_once(place, toy, capsys):
 
 def test_diverged_trial_ranks_last(place, toy, tmp_path):
     # GIVEN a trial whose loss is no number
-    where = place()
+    location = place()
     wild = {**BASE, "recipe": "notebook", "epochs": 1, "batch_size": 50, "learning_rate": 1e36}
     share = json.dumps([{"trial": 1, **wild}])
-    tune.run_trials(share, data.load(str(toy)), seed=1, **where)
+    tune.run_trials(share, data.load(str(toy)), seed=1, **location)
     stored = json.loads((tmp_path / "tuning" / "r1" / "1.json").read_text())
     assert stored["loss"] is None
     # THEN it is ranked by its accuracy, and behind any that is as good
     place(result(0, stored["val_accuracy"], loss=9.0))
-    ranked = tune.results(2, **where)
+    ranked = tune.results(2, **location)
     assert [trial["trial"] for trial in ranked] == [0, 1]
     assert "<td>diverged</td>" in tune.table(ranked)
 
@@ -185,5 +185,5 @@ def test_pipeline_tunes_trains_on_two_workers_and_publishes(toy, tmp_path):
             assert manifest["parameters"][name] == best[name] or not best[name]
         assert manifest["verdict"]["status"] == "accepted"
         assert "2 processes are the workers" in log
-        left = [entry["path"] for page in obstore.list(store, "work") for entry in page]
-        assert left == []
+        remaining = [entry["path"] for page in obstore.list(store, "work") for entry in page]
+        assert remaining == []

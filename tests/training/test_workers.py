@@ -54,13 +54,15 @@ def split(images, registry, *, workers=2, log=print):
 
 
 def test_two_workers_match_one_and_leave_nothing_behind(images, tmp_path):
-    one = training.train(images.train_images, images.train_labels, RECIPE, seed=3)
+    single = training.train(images.train_images, images.train_labels, RECIPE, seed=3)
     messages = []
-    two = split(images, tmp_path, log=messages.append)
+    split_training = split(images, tmp_path, log=messages.append)
     # Each normalises its half of a batch by itself; the first step's loss is of the same weights.
-    assert accuracy(two.model, images) == pytest.approx(accuracy(one.model, images), abs=0.02)
-    assert len(two.history) == RECIPE.epochs
-    assert two.history[-1].loss == pytest.approx(one.history[-1].loss, abs=0.1)
+    assert accuracy(split_training.model, images) == pytest.approx(
+        accuracy(single.model, images), abs=0.02
+    )
+    assert len(split_training.history) == RECIPE.epochs
+    assert split_training.history[-1].loss == pytest.approx(single.history[-1].loss, abs=0.1)
     assert "2 processes are the workers" in messages[0]
     assert "Epoch 3/3" in messages[-1]
     assert [path for path in (tmp_path / "work").rglob("*") if path.is_file()] == []
@@ -72,7 +74,7 @@ def test_two_workers_match_one_on_the_real_images(tmp_path):
     real, recipe = data.load(), recipes.RECIPES["fast"]
 
     def trained(count, seed):
-        made = many.train(
+        trained_model = many.train(
             real.train_images,
             real.train_labels,
             recipe,
@@ -82,14 +84,14 @@ def test_two_workers_match_one_on_the_real_images(tmp_path):
             s3_endpoint="",
             run_id=f"{count}-{seed}",
         )
-        return accuracy(made.model, real)
+        return accuracy(trained_model.model, real)
 
-    one = [trained(1, seed) for seed in (1, 2, 3)]
-    two = [trained(2, seed) for seed in (1, 2)]
-    print("one worker", one, "two workers", two)
-    spread = max(one) - min(one)
-    assert abs(np.mean(two) - np.mean(one)) <= max(spread, 0.005)
-    assert min(two) > 0.9
+    single = [trained(1, seed) for seed in (1, 2, 3)]
+    double = [trained(2, seed) for seed in (1, 2)]
+    print("one worker", single, "two workers", double)
+    spread = max(single) - min(single)
+    assert abs(np.mean(double) - np.mean(single)) <= max(spread, 0.005)
+    assert min(double) > 0.9
 
 
 def pair(store_path):
@@ -194,9 +196,9 @@ def test_terminated_run_ends_its_workers(images, tmp_path, monkeypatch):
     ],
 )
 def test_unusable_worker_settings_are_rejected_at_once(images, tmp_path, change, message):
-    how = {"registry": tmp_path, **change}
+    options = {"registry": tmp_path, **change}
     with pytest.raises(ValueError, match=message):
-        split(images, **how)
+        split(images, **options)
 
 
 def test_worker_reads_tf_config(monkeypatch):

@@ -64,11 +64,11 @@ def test_follower_publishes_nothing(ctx):
     ],
 )
 def test_wrong_kfp_api_data_blocks(ctx, state, kfp_api, data, runs):
-    wrong = dataclasses.replace(kfp_api, remote_app_data={"data": data})
+    invalid = dataclasses.replace(kfp_api, remote_app_data={"data": data})
     out = ctx.run(
-        ctx.on.relation_changed(wrong),
+        ctx.on.relation_changed(invalid),
         dataclasses.replace(
-            state, relations={wrong, *(r for r in state.relations if r is not kfp_api)}
+            state, relations={invalid, *(r for r in state.relations if r is not kfp_api)}
         ),
     )
     assert isinstance(out.unit_status, ops.BlockedStatus)
@@ -82,8 +82,8 @@ def test_incomplete_object_storage_data_blocks_without_showing_a_secret(
 ):
     data = yaml.safe_load(object_storage.remote_app_data["data"])
     del data[missing]
-    wrong = dataclasses.replace(object_storage, remote_app_data={"data": yaml.safe_dump(data)})
-    relations = {wrong, *(r for r in state.relations if r is not object_storage)}
+    invalid = dataclasses.replace(object_storage, remote_app_data={"data": yaml.safe_dump(data)})
+    relations = {invalid, *(r for r in state.relations if r is not object_storage)}
     out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=relations))
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert missing in out.unit_status.message
@@ -100,10 +100,10 @@ def test_object_storage_without_keys_is_waiting(ctx, state, object_storage, keys
     assert out.unit_status == ops.WaitingStatus("relation object-storage: waiting for its keys")
 
 
-@pytest.mark.parametrize("others", [{}, {"trainer_1": "active"}, {"trainer_1": "dying"}])
+@pytest.mark.parametrize("other_units", [{}, {"trainer_1": "active"}, {"trainer_1": "dying"}])
 @pytest.mark.parametrize("leader", [True, False])
-def test_leaving_unit_reports_its_removal(ctx, state, kfp_api, goal_state, others, leader):
-    goal_state(trainer_0="dying", **others)
+def test_leaving_unit_reports_its_removal(ctx, state, kfp_api, goal_state, other_units, leader):
+    goal_state(trainer_0="dying", **other_units)
     out = ctx.run(ctx.on.relation_broken(kfp_api), dataclasses.replace(state, leader=leader))
     assert out.unit_status == ops.MaintenanceStatus("the unit is being removed")
 

@@ -114,8 +114,12 @@ def test_monitoring_schedule_requires_monitor_data():
 
 
 def test_every_pipeline_option_reaches_the_pipeline():
-    own = {"s3_endpoint": "http://minio:9000", "reason": "action", "pipeline_version": "0a1b"}
-    arguments = {**TrainerConfig().arguments, **own}
+    run_parameters = {
+        "s3_endpoint": "http://minio:9000",
+        "reason": "action",
+        "pipeline_version": "0a1b",
+    }
+    arguments = {**TrainerConfig().arguments, **run_parameters}
     SPEC.check(arguments)
     assert set(arguments) == set(SPEC.parameters) - PIPELINES_OWN
     assert all(SPEC.parameters[name].default is not None for name in PIPELINES_OWN)
@@ -123,8 +127,8 @@ def test_every_pipeline_option_reaches_the_pipeline():
 
 def test_workspace_size_and_class_reach_the_workspace_pipeline():
     config = TrainerConfig(workspace_size="1Gi", storage_class="fast")
-    own = {"s3_endpoint": "", "reason": "action", "pipeline_version": "0a1b"}
-    arguments = {**config.arguments, **own}
+    run_parameters = {"s3_endpoint": "", "reason": "action", "pipeline_version": "0a1b"}
+    arguments = {**config.arguments, **run_parameters}
     IN_WORKSPACE.check(arguments)
     assert set(arguments) == set(IN_WORKSPACE.parameters) - PIPELINES_OWN
     assert set(IN_WORKSPACE.parameters) - set(SPEC.parameters) == {

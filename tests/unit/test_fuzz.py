@@ -68,7 +68,7 @@ CONFIGS = st.fixed_dictionaries(
 )
 
 
-def related(api_port, s3_port, access_key="a", secret_key="s", **more):
+def related(api_port, s3_port, access_key="a", secret_key="s", **fields):
     """Both relations, published by servers on loopback, with more of object storage."""
     api = {"service-name": "127.0.0.1", "service-port": str(api_port)}
     storage = {
@@ -78,7 +78,7 @@ def related(api_port, s3_port, access_key="a", secret_key="s", **more):
         "port": s3_port,
         "secure": False,
         "service": "127.0.0.1",
-        **more,
+        **fields,
     }
     return {
         ops.testing.Relation(
@@ -91,7 +91,7 @@ def related(api_port, s3_port, access_key="a", secret_key="s", **more):
 
 
 @pytest.fixture(scope="module")
-def nowhere():
+def closed_ports():
     """Relations to servers that are not there: what is typed decides, and no network answers."""
     return related(1, 1)
 
@@ -125,10 +125,10 @@ def refused(config):
 @example(config={"schedule": "*/0 * * * *"})
 @example(config={"learning-rate": float("nan")})
 @example(config={"training-image": "a\n"})
-def test_any_invalid_option_is_named_in_the_status(context, nowhere, config):
+def test_any_invalid_option_is_named_in_the_status(context, closed_ports, config):
     config = {name: value for name, value in config.items() if name != "profile"}
     option = refused(config)
-    out = context.run(context.on.config_changed(), state(nowhere, config))
+    out = context.run(context.on.config_changed(), state(closed_ports, config))
     event(f"refused: {option}")
     if option:
         assert isinstance(out.unit_status, ops.testing.BlockedStatus)
@@ -144,11 +144,11 @@ def test_any_invalid_option_is_named_in_the_status(context, nowhere, config):
 @fuzz(60)
 @given(profile=TEXT, owner=TEXT)
 @example(profile="a", owner="'")
-def test_any_profile_is_rejected_or_requested(context, nowhere, profile, owner):
+def test_any_profile_is_rejected_or_requested(context, closed_ports, profile, owner):
     option = refused({"profile": profile, "profile-owner": owner})
     out = context.run(
         context.on.config_changed(),
-        state(nowhere, {"profile": profile, "profile-owner": owner}),
+        state(closed_ports, {"profile": profile, "profile-owner": owner}),
     )
     if option:
         assert out.unit_status.message.startswith(f"{option} must be ")
@@ -171,17 +171,17 @@ def requests(draw):
 @example(action=("get-run", {"run-id": "../x"}))
 @example(action=("train", {"note": "n" * 1001}))
 @example(action=("promote", {"version": -1}))
-def test_any_action_returns_or_fails_with_a_message(context, nowhere, action):
+def test_any_action_returns_or_fails_with_a_message(context, closed_ports, action):
     name, params = action
-    before = state(nowhere, {"monitor-data": "s3://mlpipeline/production"})
+    before = state(closed_ports, {"monitor-data": "s3://mlpipeline/production"})
     try:
         context.run(context.on.action(name, params=params), before)
     except ops.testing.ActionFailed as failed:
         event(f"{name} failed")
         assert failed.message
         assert len(failed.message) < 1000
-        wrong = [key for key in params if failed.message.startswith(f"{key} must be ")]
-        if not wrong:
+        rejected = [key for key in params if failed.message.startswith(f"{key} must be ")]
+        if not rejected:
             # What was typed is right, and nothing listens at the address; nor is there a schedule.
             why = ("Kubeflow Pipelines", "object storage", "there is no schedule")
             assert any(words in failed.message for words in why)

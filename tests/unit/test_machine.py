@@ -184,13 +184,13 @@ class Trainer(RuleBasedStateMachine):
     @rule(
         after=st.integers(1, 10),
         moment=st.sampled_from(["before", "after"]),
-        how=st.sampled_from(["cut", 503, 500, 429]),
+        fault=st.sampled_from(["cut", 503, 500, 429]),
         times=st.sampled_from([1, 2, 3, 100]),  # 100: the hook died there, or the server did
     )
-    def the_server_has_a_bad_day(self, after, moment, how, times):
+    def the_server_has_a_bad_day(self, after, moment, fault, times):
         first = len(self.proxy.requests) + after
         lost = range(first, first + times)
-        self.proxy.fault = lambda m, number, *_: how if m == moment and number in lost else None
+        self.proxy.fault = lambda m, number, *_: fault if m == moment and number in lost else None
 
     @rule(data=st.data(), to=st.sampled_from(["RUNNING", "SUCCEEDED", "FAILED"]))
     def a_run_goes_on(self, data, to):

@@ -96,11 +96,11 @@ class TestThroughKubernetes:
         self, run_action, three_versions, steps, monkeypatch
     ):
         # GIVEN a step that moves it between our look and our move
-        replace, others = ConfigMaps.replace, []
+        replace, moves = ConfigMaps.replace, []
 
         def late(self, config_map):
-            if "champion/" in config_map.data.get("claim", "") and not others:
-                others.append(steps.move_champion(2, after=3, reason="better"))
+            if "champion/" in config_map.data.get("claim", "") and not moves:
+                moves.append(steps.move_champion(2, after=3, reason="better"))
             return replace(self, config_map)
 
         monkeypatch.setattr(ConfigMaps, "replace", late)
@@ -166,14 +166,14 @@ def test_promote_probes_conditional_writes_once(run_action, three_versions, monk
 )
 def test_unreachable_registry_fails_the_action(state, run_action, object_storage, action, params):
     data = yaml.safe_load(object_storage.remote_app_data["data"]) | {"port": 1}
-    elsewhere = dataclasses.replace(
+    unreachable = dataclasses.replace(
         object_storage,
         remote_app_data={**object_storage.remote_app_data, "data": yaml.safe_dump(data)},
     )
-    others = [relation for relation in state.relations if relation.endpoint != "object-storage"]
+    relations = [relation for relation in state.relations if relation.endpoint != "object-storage"]
     with pytest.raises(ops.testing.ActionFailed, match=r"object storage .* cannot be read"):
         run_action(
-            action, state=dataclasses.replace(state, relations=[*others, elsewhere]), **params
+            action, state=dataclasses.replace(state, relations=[*relations, unreachable]), **params
         )
 
 
@@ -186,7 +186,7 @@ MANIFEST = {
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "content",
     [
         {},
         {"schema_version": 2},
@@ -199,10 +199,10 @@ MANIFEST = {
         {**MANIFEST, "metrics": {"test": {"accuracy": 10**400}}},
         {**MANIFEST, "schema_version": "\ud800" * 5000},
     ],
-    ids=lambda wrong: str(wrong)[:40],
+    ids=lambda content: str(content)[:40],
 )
-def test_invalid_manifest_blocks_and_training_continues(ctx, configured, registry, wrong, runs):
-    registry.put("3/manifest.json", wrong)
+def test_invalid_manifest_blocks_and_training_continues(ctx, configured, registry, content, runs):
+    registry.put("3/manifest.json", content)
     registry.put("champion/00000001.json", {"version": 3})
     out = ctx.run(ctx.on.config_changed(), configured(retrain_after=1))
     assert isinstance(out.unit_status, ops.BlockedStatus)
@@ -218,7 +218,7 @@ def test_invalid_json_object_is_named(ctx, state, registry, content):
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "kind", "says"),
+    ("status", "code", "kind", "message"),
     [
         (404, "NoSuchBucket", ops.BlockedStatus, "option registry-bucket"),
         (403, "AccessDenied", ops.BlockedStatus, "relation object-storage"),
@@ -227,7 +227,7 @@ def test_invalid_json_object_is_named(ctx, state, registry, content):
     ],
 )
 def test_object_storage_refusal_shows_the_remedy(
-    ctx, state, object_storage, httpserver, runs, status, code, kind, says
+    ctx, state, object_storage, httpserver, runs, status, code, kind, message
 ):
     # GIVEN an S3 server that answers so
     httpserver.expect_request(re.compile(".*")).respond_with_data(
@@ -235,12 +235,14 @@ def test_object_storage_refusal_shows_the_remedy(
     )
     address = yaml.safe_load(object_storage.remote_app_data["data"]) | {"port": httpserver.port}
     data = {**object_storage.remote_app_data, "data": yaml.safe_dump(address)}
-    theirs = dataclasses.replace(object_storage, remote_app_data=data)
-    relations = {theirs if relation is object_storage else relation for relation in state.relations}
+    relation_ = dataclasses.replace(object_storage, remote_app_data=data)
+    relations = {
+        relation_ if relation is object_storage else relation for relation in state.relations
+    }
     out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=relations))
     # THEN the status tells, and no run is submitted, which could not even fetch its code
     assert isinstance(out.unit_status, kind)
-    assert says in out.unit_status.message
+    assert message in out.unit_status.message
     assert runs() == []
 
 
@@ -253,21 +255,21 @@ def test_champion_without_a_version_blocks(ctx, state, registry, pointer):
 
 
 @pytest.fixture
-def away(object_storage):
+def without_storage(object_storage):
     """Take object storage away from a trainer."""
     data = yaml.safe_load(object_storage.remote_app_data["data"])
     unreachable = {"data": yaml.safe_dump({**data, "port": 1})}
 
     def take(state):
         relation = dataclasses.replace(object_storage, remote_app_data=unreachable)
-        others = (r for r in state.relations if r.endpoint != "object-storage")
-        return dataclasses.replace(state, relations={relation, *others})
+        relations = (r for r in state.relations if r.endpoint != "object-storage")
+        return dataclasses.replace(state, relations={relation, *relations})
 
     return take
 
 
-def test_no_run_is_submitted_without_object_storage(ctx, state, away, runs):
-    out = ctx.run(ctx.on.config_changed(), away(state))
+def test_no_run_is_submitted_without_object_storage(ctx, state, without_storage, runs):
+    out = ctx.run(ctx.on.config_changed(), without_storage(state))
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert "object storage" in out.unit_status.message
     assert runs() == []

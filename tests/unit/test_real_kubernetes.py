@@ -130,7 +130,7 @@ def exists(admin, kind, name):
         return False
 
 
-def gone(admin, kind, name):
+def wait_until_gone(admin, kind, name):
     with contextlib.suppress(ApiError):
         admin.delete(kind, name)
 
@@ -163,9 +163,9 @@ def untrusted(admin, tmp_path, monkeypatch):
     monkeypatch.setenv("KUBECONFIG", str(path))
     yield
     for name in (PROFILE, f"{PROFILE}-2"):
-        gone(admin, Profile, name)
-        gone(admin, Namespace, name)
-    gone(admin, Namespace, MODEL)
+        wait_until_gone(admin, Profile, name)
+        wait_until_gone(admin, Namespace, name)
+    wait_until_gone(admin, Namespace, MODEL)
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def trusted(admin, untrusted):
         admin.apply(resource)
     yield
     for kind in (ClusterRoleBinding, ClusterRole):
-        gone(admin, kind, BINDING)
+        wait_until_gone(admin, kind, BINDING)
 
 
 @pytest.fixture
@@ -240,9 +240,11 @@ def test_role_binding_grants_pipelines_access_only(ctx, admin, trusted, in_profi
     admin.delete(ClusterRoleBinding, BINDING)
 
     def may(verb, group, resource, namespace):
-        what = ResourceAttributes(group=group, resource=resource, verb=verb, namespace=namespace)
+        attributes = ResourceAttributes(
+            group=group, resource=resource, verb=verb, namespace=namespace
+        )
         user = f"system:serviceaccount:{MODEL}:trainer"
-        spec = SubjectAccessReviewSpec(resourceAttributes=what, user=user)
+        spec = SubjectAccessReviewSpec(resourceAttributes=attributes, user=user)
         return admin.create(SubjectAccessReview(spec=spec, metadata=ObjectMeta())).status.allowed
 
     until(lambda: not may("list", "", "secrets", PROFILE), "the end of the trust")
@@ -337,7 +339,7 @@ def argo(admin):
     until(served, "the kind Workflow")
     yield
     if not existing:
-        gone(admin, CustomResourceDefinition, crd.metadata.name)
+        wait_until_gone(admin, CustomResourceDefinition, crd.metadata.name)
 
 
 @pytest.fixture
@@ -443,11 +445,11 @@ def test_claim_of_a_failed_run_is_deleted_and_its_reason_kept(
         admin.patch(Pod, pod.metadata.name, change, namespace=PROFILE)
     out = ctx.run(ctx.on.update_status(), workspace)
     # THEN they are deleted, but not taken from Argo
-    held = pods_of(admin, mounted)
-    assert all(p.metadata.deletionTimestamp and p.metadata.finalizers == [finalizer] for p in held)
-    assert len(held) == 2
+    pods = pods_of(admin, mounted)
+    assert all(p.metadata.deletionTimestamp and p.metadata.finalizers == [finalizer] for p in pods)
+    assert len(pods) == 2
     # WHEN Argo lets them go THEN the claim goes by itself
-    for pod in held:
+    for pod in pods:
         change = {"metadata": {"finalizers": None}}
         admin.patch(Pod, pod.metadata.name, change, namespace=PROFILE)
     until(lambda: mounted not in claims(admin), "the end of the claim")
@@ -503,7 +505,7 @@ def kserve(admin):
 
     until(served, "the kind InferenceService")
     yield
-    gone(admin, CustomResourceDefinition, crd.metadata.name)
+    wait_until_gone(admin, CustomResourceDefinition, crd.metadata.name)
 
 
 @pytest.fixture
@@ -522,7 +524,7 @@ def service(admin):
     return admin.get(InferenceService, SERVICE, namespace=PROFILE)
 
 
-def left(admin, kinds=OURS):
+def remaining(admin, kinds=OURS):
     return [
         kind.__name__
         for kind in kinds
@@ -530,7 +532,7 @@ def left(admin, kinds=OURS):
     ]
 
 
-def says(admin, **status):
+def set_status(admin, **status):
     """Do what KServe does: tell of the service."""
     admin.patch(
         InferenceService.Status,
@@ -549,7 +551,7 @@ def test_missing_kserve_shows_the_remedy(ctx, admin, in_kserve):
     out = ctx.run(ctx.on.config_changed(), in_kserve)
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "juju config trainer serving=none" in out.unit_status.message
-    assert left(admin, (Secret, ServiceAccount)) == []
+    assert remaining(admin, (Secret, ServiceAccount)) == []
 
 
 @pytest.mark.usefixtures("kserve")
@@ -583,12 +585,12 @@ def test_service_is_followed_moved_and_removed(ctx, admin, in_kserve):
     out = ctx.run(ctx.on.config_changed(), in_kserve)
     now = "2026-01-01T00:00:00Z"
     failed = {"type": "Ready", "status": "False", "reason": "PredictorNotReady"}
-    says(admin, conditions=[{**failed, "message": "no runtime", "lastTransitionTime": now}])
+    set_status(admin, conditions=[{**failed, "message": "no runtime", "lastTransitionTime": now}])
     out = ctx.run(ctx.on.update_status(), out)
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert "KServe not ready: PredictorNotReady: no runtime" in out.unit_status.message
     # WHEN KServe is done THEN the status says so, and applying it anew leaves KServe's word
-    says(
+    set_status(
         admin,
         conditions=[{"type": "Ready", "status": "True", "lastTransitionTime": now}],
         address={"url": f"http://{SERVICE}.{PROFILE}.svc.cluster.local"},
@@ -604,5 +606,5 @@ def test_service_is_followed_moved_and_removed(ctx, admin, in_kserve):
     # WHEN it is turned off THEN nothing of it is left, and the profile's Secret is
     state = dataclasses.replace(out, config={**out.config, "serving": "none"})
     ctx.run(ctx.on.config_changed(), state)
-    assert left(admin) == []
+    assert remaining(admin) == []
     assert admin.get(Secret, "mlpipeline-minio-artifact", namespace=PROFILE)

@@ -57,8 +57,8 @@ def rows(path):
 def places_with(secrets, texts):
     """Which secret is in which text."""
     return [
-        (name, where)
-        for where, text in texts
+        (name, place)
+        for place, text in texts
         for name, secret in secrets.items()
         if secret.encode() in (text if isinstance(text, bytes) else str(text).encode())
     ]
@@ -103,8 +103,8 @@ def test_charm_output_contains_no_secret(ctx, state, sandbox, proxy, kubernetes,
     for action in ("train", "list-runs", "get-run", "list-models", "rollback", "cancel-run"):
         run(ctx.on.action(action), after)
     for trouble in ("cut", 401, 403, 500):
-        proxy.fault = lambda moment, number, method, path, how=trouble: (
-            how if moment == "before" else None
+        proxy.fault = lambda moment, number, method, path, fault=trouble: (
+            fault if moment == "before" else None
         )
         run(ctx.on.update_status(), after)
         run(ctx.on.action("get-run"), after)

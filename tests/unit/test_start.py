@@ -41,28 +41,28 @@ def imported(then=""):
         text=True,
         check=True,
     )
-    late, packages = process.stdout.splitlines()
-    return late.split(), set(packages.split())
+    lazy_modules, packages = process.stdout.splitlines()
+    return lazy_modules.split(), set(packages.split())
 
 
 @pytest.mark.parametrize("then", ["", IDLE], ids=["start", "idle"])
 def test_event_without_requests_imports_no_client(then):
-    late, _ = imported(then)
-    assert late == []
+    lazy_modules, _ = imported(then)
+    assert lazy_modules == []
 
 
 def test_start_imports_few_packages():
     _, packages = imported()
-    ours = {path.stem for path in (ROOT / "src").iterdir()} | {
+    own_modules = {path.stem for path in (ROOT / "src").iterdir()} | {
         "kfp_ops",
         "model_registry",
         "__main__",
     }
     # Debian's Python has a sitecustomize.
-    ours |= {"sitecustomize"}
-    others = {name for name in packages - ours if not name.startswith(("_", "cython"))}
+    own_modules |= {"sitecustomize"}
+    packages_ = {name for name in packages - own_modules if not name.startswith(("_", "cython"))}
     # The second line comes with ops.
-    assert others <= {
+    assert packages_ <= {
         *("ops", "yaml"),
         *("importlib_metadata", "opentelemetry", "typing_extensions", "websocket", "zipp"),
     }

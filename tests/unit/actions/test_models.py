@@ -40,12 +40,12 @@ def test_list_models_sends_no_requests_for_removed_versions(
     with FaultProxy(f"http://{data['service']}:{data['port']}") as proxy:
         requests = proxy.requests
         relation = sdi("object-storage", "minio", {**data, "port": proxy.port})
-        others = {
+        relations = {
             other_relation
             for other_relation in state.relations
             if other_relation is not object_storage
         }
-        watched = dataclasses.replace(state, relations={relation, *others})
+        watched = dataclasses.replace(state, relations={relation, *relations})
         before = asked()
         for number in range(100, 130):
             registry.put(f"claims/{number:08d}.json", {"run_id": "gone"})
@@ -94,7 +94,7 @@ def test_predict_returns_the_published_prediction_and_label(run_action, three_ve
 
 
 @pytest.mark.parametrize(
-    ("params", "says"),
+    ("params", "message"),
     [
         ({"image_number": 10000}, "image-number must be between 0 and 9999"),
         ({"image_number": 2}, "version 3 knows the images 0 to 1; see: juju run trainer/leader"),
@@ -102,14 +102,14 @@ def test_predict_returns_the_published_prediction_and_label(run_action, three_ve
         ({"version": 4}, "version 4 kept no answers"),
     ],
 )
-def test_predict_rejects_an_unknown_version_or_image(run_action, three_versions, params, says):
+def test_predict_rejects_an_unknown_version_or_image(run_action, three_versions, params, message):
     with pytest.raises(ops.testing.ActionFailed) as failed:
         run_action("predict", **params)
-    assert says in failed.value.message
+    assert message in failed.value.message
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "content",
     [
         {},
         {"classes": [], "label": [0], "predicted": [0], "confidence": [1]},
@@ -117,8 +117,8 @@ def test_predict_rejects_an_unknown_version_or_image(run_action, three_versions,
         {"classes": ["a"], "label": [0], "predicted": [math.inf], "confidence": [1]},
     ],
 )
-def test_predict_rejects_incomplete_predictions(run_action, three_versions, registry, wrong):
-    registry.put("3/predictions.json", wrong)
+def test_predict_rejects_incomplete_predictions(run_action, three_versions, registry, content):
+    registry.put("3/predictions.json", content)
     with pytest.raises(ops.testing.ActionFailed, match=r"predictions.json is not complete"):
         run_action("predict")
 
@@ -151,19 +151,19 @@ def test_pipeline_step_sees_the_charms_champion_moves(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    theirs = open_registry("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
+    step_registry = open_registry("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
     # WHEN the charm moves the champion, THEN a step sees it, and moves it on from there
     run_action("promote", version=1)
-    champion = theirs.champion()
+    champion = step_registry.champion()
     assert (champion.version, champion.sequence) == (1, 4)
-    assert theirs.rolled_back() == set()
-    theirs.move_champion(2, after=champion.sequence, reason="a step")
+    assert step_registry.rolled_back() == set()
+    step_registry.move_champion(2, after=champion.sequence, reason="a step")
     assert run_action("list-models")["champion"] == "2"
     # AND it sees from which version an operator rolled back, until it is promoted again
     assert run_action("rollback")["champion"] == "1"
-    assert theirs.rolled_back() == {2}
+    assert step_registry.rolled_back() == {2}
     run_action("promote", version=2)
-    assert theirs.rolled_back() == set()
+    assert step_registry.rolled_back() == set()
 
 
 def test_promote_fails_if_another_writer_moves_the_champion_first(

@@ -31,10 +31,10 @@ def picture(mode="RGB", size=(28, 28)):
     return image.convert(mode)
 
 
-def png(image, **how):
+def png(image, **options):
     """The image as the action is given it."""
     content = io.BytesIO()
-    image.save(content, "png", **how)
+    image.save(content, "png", **options)
     return base64.b64encode(content.getvalue()).decode()
 
 
@@ -42,7 +42,7 @@ def chunk(kind, data):
     return struct.pack("!I", len(data)) + kind + data + struct.pack("!I", zlib.crc32(kind + data))
 
 
-def made(*chunks):
+def png_of_chunks(*chunks):
     """A PNG file of these chunks, as the action is given it."""
     return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
 
@@ -66,8 +66,8 @@ def test_predict_sends_the_image_to_the_served_model(run_action, serving, served
         "confidence": "0.7500",
     }
     # It was given the grey levels that Pillow makes of it.
-    (asked,) = [request for request, _ in httpserver.log if ":predict" in request.path]
-    (rows,) = asked.get_json()["instances"]
+    (predict_request,) = [request for request, _ in httpserver.log if ":predict" in request.path]
+    (rows,) = predict_request.get_json()["instances"]
     assert [len(row) for row in rows] == [28] * 28
     assert bytes(level for row in rows for level in row) == image.convert("L").tobytes()
 
@@ -80,37 +80,43 @@ def test_base64_may_contain_line_breaks(run_action, serving, served):
 
 
 WHOLE = png(picture())
-WITH_TRANSPARENT_GREY = made(header(), chunk(b"tRNS", b"\0\7"), data(bytes(29 * 28)))
+WITH_TRANSPARENT_GREY = png_of_chunks(header(), chunk(b"tRNS", b"\0\7"), data(bytes(29 * 28)))
 
 
 @pytest.mark.parametrize(
-    ("params", "says"),
+    ("params", "message"),
     [
         ({"image": "boot.png"}, "image must be base64 of a PNG file, not 'boot.png'"),
         ({"image": "\u00e9"}, "image must be base64 of a PNG file, not"),
         ({"image": ""}, "image must be base64 of a PNG file that can be read (EOFError"),
         ({"image": encoded("GIF89a, a picture")}, "image must be base64 of a PNG file that can be"),
         ({"image": WHOLE[: len(WHOLE) // 8 * 4]}, "image must be base64 of a PNG file that can be"),
-        ({"image": made(data(bytes(29 * 28)))}, "image must be base64 of a PNG file that can be"),
         (
-            {"image": made(header(), chunk(b"IDAT", b"not packed"), chunk(b"IEND", b""))},
+            {"image": png_of_chunks(data(bytes(29 * 28)))},
+            "image must be base64 of a PNG file that can be",
+        ),
+        (
+            {"image": png_of_chunks(header(), chunk(b"IDAT", b"not packed"), chunk(b"IEND", b""))},
             "image must be base64 of a PNG file that can be",
         ),
         (
             {
-                "image": made(
+                "image": png_of_chunks(
                     header(kind=3), chunk(b"PLTE", bytes(3)), data(bytes([0, 9] * 14 * 29))
                 )
             },
             "image must be base64 of a PNG file that can be",
         ),
         (
-            {"image": made(header(interlaced=1), data(bytes(7)))},
+            {"image": png_of_chunks(header(interlaced=1), data(bytes(7)))},
             "image must be base64 of a PNG file that can be",
         ),
-        ({"image": made(header(), data(bytes(29)))}, "image must be 784 pixels, not '28 pixels'"),
         (
-            {"image": made(header(), data(bytes(29 * 700_000)))},
+            {"image": png_of_chunks(header(), data(bytes(29)))},
+            "image must be 784 pixels, not '28 pixels'",
+        ),
+        (
+            {"image": png_of_chunks(header(), data(bytes(29 * 700_000)))},
             "must be 784 pixels, not '812 pixels'",
         ),
         ({"image": "A" * 40_000}, "image must be at most 32768 characters, not '40000 characters'"),
@@ -126,11 +132,11 @@ WITH_TRANSPARENT_GREY = made(header(), chunk(b"tRNS", b"\0\7"), data(bytes(29 * 
         ({"image": WHOLE, "version": 2}, "version must be left out where image is given"),
     ],
 )
-def test_predict_rejects_an_invalid_image(run_action, serving, served, httpserver, params, says):
+def test_predict_rejects_an_invalid_image(run_action, serving, served, httpserver, params, message):
     served()
     with pytest.raises(ops.testing.ActionFailed) as failed:
         run_action("predict", state=serving, **params)
-    assert says in failed.value.message
+    assert message in failed.value.message
     assert failed.value.message.endswith("; nothing was done; correct it and run the action again")
     assert len(failed.value.message) < 400
     assert not [request for request, _ in httpserver.log if ":predict" in request.path]
@@ -146,21 +152,21 @@ def test_predict_with_an_image_requires_serving(run_action, serving, three_versi
 
 
 @pytest.mark.parametrize(
-    ("gone", "says"),
+    ("is_removed", "message"),
     [
         (False, "KServe does not serve v3 yet: RevisionMissing"),
         (True, "KServe does not serve a model yet: none is there"),
     ],
 )
 def test_predict_with_an_image_requires_a_ready_model(
-    run_action, kubernetes, serving, served, gone, says
+    run_action, kubernetes, serving, served, is_removed, message
 ):
     served(conditions=[{**NOT_READY, "reason": "RevisionMissing"}])
-    if gone:
+    if is_removed:
         del kubernetes.objects[SERVICE]
     with pytest.raises(ops.testing.ActionFailed) as failed:
         run_action("predict", state=serving, image=WHOLE)
-    assert failed.value.message == f"{says}; wait until it does: juju status trainer"
+    assert failed.value.message == f"{message}; wait until it does: juju status trainer"
 
 
 def test_predict_rejects_a_model_without_class_names(run_action, serving, served, registry):

@@ -43,7 +43,7 @@ def test_predict_falls_back_to_the_published_prediction(run_action, serving, ser
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("response_options", "message"),
     [
         ({"code": 503, "response": "no healthy upstream"}, "answers 503: no healthy upstream"),
         ({"code": 404, "response": {"error": "Servable not found"}}, "Servable not found"),
@@ -58,16 +58,18 @@ def test_predict_falls_back_to_the_published_prediction(run_action, serving, ser
         ({"address": None}, "cannot be reached"),
     ],
 )
-def test_predict_fails_if_the_served_model_does_not_respond(run_action, serving, served, how, says):
-    served(**how)
+def test_predict_fails_if_the_served_model_does_not_respond(
+    run_action, serving, served, response_options, message
+):
+    served(**response_options)
     with pytest.raises(ops.testing.ActionFailed) as failed:
         run_action("predict", state=serving)
-    assert says in failed.value.message
+    assert message in failed.value.message
     assert "predict version=N" in failed.value.message
 
 
 @pytest.mark.parametrize(
-    ("data", "image", "says"),
+    ("data", "image", "message"),
     [
         ({}, 0, "version 3 kept no test images"),
         ({"test_images": "absent"}, 0, "version 3 kept no test images"),
@@ -75,7 +77,7 @@ def test_predict_fails_if_the_served_model_does_not_respond(run_action, serving,
     ],
 )
 def test_predict_fails_without_the_test_image(
-    run_action, serving, served, registry, data, image, says
+    run_action, serving, served, registry, data, image, message
 ):
     served()
     manifest = {
@@ -86,7 +88,7 @@ def test_predict_fails_without_the_test_image(
         "data": data,
     }
     registry.put("3/manifest.json", manifest)
-    with pytest.raises(ops.testing.ActionFailed, match=says):
+    with pytest.raises(ops.testing.ActionFailed, match=message):
         run_action("predict", state=serving, image_number=image)
 
 

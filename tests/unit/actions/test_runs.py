@@ -17,15 +17,15 @@ def test_list_runs_lists_newest_first_up_to_the_limit(ctx, state, run_action, ru
     for _ in range(3):
         run_action("train")
     # WHEN they are listed
-    every, two = run_action("list-runs"), run_action("list-runs", limit=2)
+    full, limited = run_action("list-runs"), run_action("list-runs", limit=2)
     # THEN each has a line with its name, state and id
-    assert every["count"] == "4"
-    lines = every["runs"].splitlines()
+    assert full["count"] == "4"
+    lines = full["runs"].splitlines()
     for run in runs():
         (line,) = [line for line in lines if run["run_id"] in line]
         assert line.split()[:2] == [run["display_name"], "PENDING"]
-    assert two["count"] == "2"
-    assert len(two["runs"].splitlines()) == 2
+    assert limited["count"] == "2"
+    assert len(limited["runs"].splitlines()) == 2
 
 
 def test_get_run_returns_steps_parameters_and_results(
@@ -94,23 +94,23 @@ def test_unknown_or_foreign_run_is_rejected(ctx, state, run_action, sandbox, act
         run_action(action)
     # GIVEN a run of another application
     ctx.run(ctx.on.config_changed(), state)
-    ours = httpx.get(f"{sandbox.api_url}/apis/v2beta1/runs", trust_env=False).json()["runs"][0]
+    own_run = httpx.get(f"{sandbox.api_url}/apis/v2beta1/runs", trust_env=False).json()["runs"][0]
     default = httpx.post(
         f"{sandbox.api_url}/apis/v2beta1/experiments",
         json={"display_name": "of another"},
         trust_env=False,
     ).json()
-    theirs = httpx.post(
+    foreign_run = httpx.post(
         f"{sandbox.api_url}/apis/v2beta1/runs",
         json={
             "display_name": "theirs",
             "experiment_id": default["experiment_id"],
-            "pipeline_version_reference": ours["pipeline_version_reference"],
+            "pipeline_version_reference": own_run["pipeline_version_reference"],
         },
         trust_env=False,
     ).json()
     with pytest.raises(ops.testing.ActionFailed, match="not one of this trainer"):
-        run_action(action, run_id=theirs["run_id"])
+        run_action(action, run_id=foreign_run["run_id"])
     with pytest.raises(ops.testing.ActionFailed, match="there is no run 1234; see: juju run"):
         run_action(action, run_id="1234")
 

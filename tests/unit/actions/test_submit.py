@@ -107,11 +107,11 @@ def run_lifecycle(sandbox, runs, proxy, monkeypatch):
     monkeypatch.setattr("kfp_ops._follow.POLL_SECONDS", 0.01)
 
     def live(*states):
-        left = list(states)
+        remaining = list(states)
 
         def look(moment, _number, method, path):
-            if moment == "before" and method == "GET" and "/runs/" in path and left:
-                state = left.pop(0)
+            if moment == "before" and method == "GET" and "/runs/" in path and remaining:
+                state = remaining.pop(0)
                 if isinstance(state, int):
                     return state
                 tasks = {"ingest": "SUCCEEDED"} if state != "PENDING" else {}

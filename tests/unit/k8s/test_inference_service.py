@@ -127,7 +127,7 @@ NOT_READY = {"type": "Ready", "status": "False"}
 
 @pytest.mark.usefixtures("three_versions")
 @pytest.mark.parametrize(
-    ("status", "says"),
+    ("status", "message"),
     [
         ({"conditions": None}, "no word of it yet"),
         (
@@ -147,12 +147,14 @@ NOT_READY = {"type": "Ready", "status": "False"}
         ({"modelStatus": {"transitionStatus": "InProgress"}}, "no word of it yet"),
     ],
 )
-def test_status_shows_kserves_reason_until_ready(ctx, kubernetes, on_kserve, served, status, says):
+def test_status_shows_kserves_reason_until_ready(
+    ctx, kubernetes, on_kserve, served, status, message
+):
     state = ctx.run(ctx.on.config_changed(), on_kserve)
     served(**status)
     out = ctx.run(ctx.on.update_status(), state)
     assert isinstance(out.unit_status, ops.WaitingStatus)
-    expected = f"v3 serves, accuracy 0.9300, KServe not ready: {says}"
+    expected = f"v3 serves, accuracy 0.9300, KServe not ready: {message}"
     assert out.unit_status.message.startswith((f"{expected}; ", "v3 serves; "))
     assert len(out.unit_status.message) <= 120
 

@@ -26,8 +26,10 @@ COMPILED = Path(pipelines.__file__).parents[1] / "pipelines"
 
 
 def build(config=DEFAULTS, storage=STORAGE, signals=NOTHING, **requested):
-    *_, own = desired_state.training(config, storage, "kubeflow--trainer", requested, signals, NOON)
-    return own
+    *_, desired = desired_state.training(
+        config, storage, "kubeflow--trainer", requested, signals, NOON
+    )
+    return desired
 
 
 def changed(**options):
@@ -114,12 +116,12 @@ def test_every_run_names_the_uploaded_version():
         schedule="@daily",
         retrain_after=7,
     )
-    made = Manifest(
+    manifest = Manifest(
         run_id="r", accuracy=0.9, accepted=True, created_at=NOON - datetime.timedelta(days=8)
     )
     desired = build(
         options,
-        signals=Signals(champion=Champion(version=3, manifest=made)),
+        signals=Signals(champion=Champion(version=3, manifest=manifest)),
         **{"train-1": TrainParams(epochs=2)},
     )
     # THEN all of them are told it
@@ -136,17 +138,17 @@ def test_every_run_names_the_uploaded_version():
 
 def test_each_request_is_a_separate_run_that_overrides_options():
     config = changed(recipe="balanced", epochs=7)
-    _, one, two = build(
+    _, first, second = build(
         config, one=TrainParams(epochs=2, note="try two"), two=TrainParams(recipe="quick")
     ).runs
-    assert (one.name, two.name) == ("one", "two")
+    assert (first.name, second.name) == ("one", "two")
     options = {**build(config).runs[0].parameters, "reason": "action"}
-    assert one.parameters == {**options, "epochs": 2}
-    assert two.parameters == {**options, "recipe": "quick"}
-    assert one.description == "try two"
-    assert two.description == "Requested by the action train"
+    assert first.parameters == {**options, "epochs": 2}
+    assert second.parameters == {**options, "recipe": "quick"}
+    assert first.description == "try two"
+    assert second.description == "Requested by the action train"
     # It takes nobody's place
-    assert one.concurrency_group == two.concurrency_group == ""
+    assert first.concurrency_group == second.concurrency_group == ""
 
 
 def test_invalid_request_is_rejected():
@@ -198,10 +200,10 @@ def test_runs_have_the_configured_timeout():
 
 
 def test_trigger_requests_a_run_with_a_cooldown():
-    made = Manifest(
+    manifest = Manifest(
         run_id="r", accuracy=0.9, accepted=True, created_at=NOON - datetime.timedelta(days=8)
     )
-    signals = Signals(champion=Champion(version=3, manifest=made))
+    signals = Signals(champion=Champion(version=3, manifest=manifest))
     options = changed(retrain_after=7, retrain_cooldown=12)
     configured, run = build(options, signals=signals).runs
     assert run.name.startswith(run.concurrency_group)
@@ -242,12 +244,16 @@ def test_applications_do_not_share_experiments():
 def test_tuning_pipeline_comes_before_the_training_pipeline():
     config = changed(workspace_size="1Gi", storage_class="any", train_cpu="8", schedule="@daily")
     requested = {"tune-1": TuneParams(trials=3, seed=7, note="better?"), "train-1": TrainParams()}
-    tuning, own = desired_state.training(
+    tuning, desired = desired_state.training(
         config, STORAGE, "kubeflow--trainer", requested, NOTHING, NOON
     )
     # THEN the trainer's runs and schedule are what they are without it
     alone = build(config, **{"train-1": TrainParams()})
-    assert (own.runs, own.schedule, own.version) == (alone.runs, alone.schedule, alone.version)
+    assert (desired.runs, desired.schedule, desired.version) == (
+        alone.runs,
+        alone.schedule,
+        alone.version,
+    )
     # AND trials, which run beside each other, share no volume
     (request,) = tuning.runs
     assert (request.name, request.description) == ("tune-1", "better?")
@@ -256,16 +262,16 @@ def test_tuning_pipeline_comes_before_the_training_pipeline():
     parameters = request.parameters
     assert (parameters["trials"], parameters["seed"], parameters["reason"]) == (3, 7, "action")
     # AND its runs are told the version of this pipeline, not of the trainer's
-    assert parameters["pipeline_version"] == tuning.version != own.version
+    assert parameters["pipeline_version"] == tuning.version != desired.version
     # AND both steps that train have the resources
     resources = dict.fromkeys(("train", "trial"), config.resources)
     compiled = PipelineSpec.load(COMPILED / "tune.yaml", resources=resources)
     assert tuning.version == compiled.fingerprint
-    assert pipelines.steps(parameters) == tuning.spec.steps != own.spec.steps
+    assert pipelines.steps(parameters) == tuning.spec.steps != desired.spec.steps
     # AND the schedules in their experiment are not this pipeline's to delete
-    assert tuning.experiment == own.experiment
+    assert tuning.experiment == desired.experiment
     assert tuning.schedule is None
-    assert not own.schedule.name.startswith(tuning.schedule_prefix)
+    assert not desired.schedule.name.startswith(tuning.schedule_prefix)
 
 
 def monitoring(config=DEFAULTS, **requested):

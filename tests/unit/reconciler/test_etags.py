@@ -35,7 +35,7 @@ def test_etags_survive_the_artifact(sandbox, bucket, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "etag"),
     [
         ({"ETag": '"a=b"'}, '"a=b"'),
         ({"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}, "Thu, 01 Jan 2026 00:00:00 GMT"),
@@ -43,14 +43,14 @@ def test_etags_survive_the_artifact(sandbox, bucket, tmp_path):
     ],
 )
 def test_charm_and_step_read_the_same_http_etags(
-    httpserver, storage, bucket, sandbox, headers, told
+    httpserver, storage, bucket, sandbox, headers, etag
 ):
     source = sandbox.objects("data")
     for file in FILES:
         content = bytes(obstore.get(source, file).bytes())
         httpserver.expect_request(f"/{file}").respond_with_data(content, headers=headers)
     address = httpserver.url_for("/").rstrip("/")
-    expected = dict.fromkeys(FILES, told) if told else {}
+    expected = dict.fromkeys(FILES, etag) if etag else {}
     assert data.load(address).etags == expected
     assert etags.etags(address, FILES, storage) == expected
 

@@ -25,15 +25,15 @@ EXPERIMENT = "kubeflow--trainer.monitor"
 def watching(configured):
     """A trainer that looks at production each day, and trains only when it is asked."""
 
-    def config(**more):
+    def config(**overrides):
         options = {"monitor_data": DATA, "monitor_schedule": "@daily", "train_on_change": False}
-        return configured(**{**options, **more})
+        return configured(**{**options, **overrides})
 
     return config
 
 
 @pytest.fixture
-def ask(sandbox):
+def get_api(sandbox):
     def get(path, **params):
         url = f"{sandbox.api_url}/apis/v2beta1/{path}"
         return httpx.get(url, params=params, trust_env=False).raise_for_status().json()
@@ -42,11 +42,11 @@ def ask(sandbox):
 
 
 @pytest.fixture
-def schedules(ask):
-    return lambda: ask("recurringruns", page_size=100).get("recurringRuns", [])
+def schedules(get_api):
+    return lambda: get_api("recurringruns", page_size=100).get("recurringRuns", [])
 
 
-def report(run_id, *, version=1, drift=None, **more):
+def report(run_id, *, version=1, drift=None, **fields):
     return {
         "schema_version": 1,
         "run_id": run_id,
@@ -56,7 +56,7 @@ def report(run_id, *, version=1, drift=None, **more):
         "drift": drift or {"pixels": 0.01, "predictions": 0.02},
         "accuracy": None,
         "recall": {},
-        **more,
+        **fields,
     }
 
 
@@ -64,17 +64,19 @@ def report(run_id, *, version=1, drift=None, **more):
 def monitored(run_action, watching, sandbox, registry):
     """Has production looked at, with this report; returns the run's id."""
 
-    def look(ends="SUCCEEDED", **what):
+    def look(state="SUCCEEDED", **report_fields):
         run_id = run_action("monitor", watching())["run-id"]
-        if ends == "SUCCEEDED":
-            registry.put(f"monitoring/{run_id}/report.json", report(run_id, **what))
-        sandbox.set_run_state(run_id, ends)
+        if state == "SUCCEEDED":
+            registry.put(f"monitoring/{run_id}/report.json", report(run_id, **report_fields))
+        sandbox.set_run_state(run_id, state)
         return run_id
 
     return look
 
 
-def test_schedule_is_one_recurring_run_in_the_monitoring_experiment(ctx, watching, schedules, ask):
+def test_schedule_is_one_recurring_run_in_the_monitoring_experiment(
+    ctx, watching, schedules, get_api
+):
     state = watching(max_drift=0.3, monitor_images=2000)
     ctx.run(ctx.on.config_changed(), state)
     ctx.run(ctx.on.update_status(), state)
@@ -87,7 +89,7 @@ def test_schedule_is_one_recurring_run_in_the_monitoring_experiment(ctx, watchin
     assert parameters["registry"] == "s3://mlpipeline/models/fashion-mnist"
     names = {
         row["experiment_id"]: row["display_name"]
-        for row in ask("experiments", page_size=100)["experiments"]
+        for row in get_api("experiments", page_size=100)["experiments"]
     }
     assert names[schedule["experiment_id"]] == EXPERIMENT
 
@@ -145,7 +147,7 @@ def test_fault_at_any_request_leaves_one_schedule(ctx, watching, proxy, schedule
     assert len(schedules()) == 1
 
 
-def test_monitor_submits_one_run_per_call(run_action, watching, runs, ask):
+def test_monitor_submits_one_run_per_call(run_action, watching, runs, get_api):
     first = run_action("monitor", watching())
     second = run_action("monitor", watching(), monitor_data="s3://other/day")
     assert first["run-id"] != second["run-id"]
@@ -157,7 +159,7 @@ def test_monitor_submits_one_run_per_call(run_action, watching, runs, ask):
 
 
 @pytest.mark.parametrize(
-    ("options", "params", "says"),
+    ("options", "params", "message"),
     [
         ({"monitor_data": "", "monitor_schedule": ""}, {}, "monitor-data must be s3://BUCKET"),
         ({}, {"monitor_data": "/tmp/x"}, "monitor-data must be empty or s3://BUCKET/PREFIX"),
@@ -165,9 +167,9 @@ def test_monitor_submits_one_run_per_call(run_action, watching, runs, ask):
     ],
 )
 def test_bad_parameter_fails_the_action_and_submits_nothing(
-    run_action, watching, runs, options, params, says
+    run_action, watching, runs, options, params, message
 ):
-    with pytest.raises(ops.testing.ActionFailed, match=says):
+    with pytest.raises(ops.testing.ActionFailed, match=message):
         run_action("monitor", watching(**options), **params)
     assert runs() == []
 
@@ -244,14 +246,14 @@ def test_status_shows_failed_monitoring(ctx, watching, monitored):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"schema_version": 2}, {"version": "one"}, {"drift": [1]}, {"images": None}]
+    "content", [{"schema_version": 2}, {"version": "one"}, {"drift": [1]}, {"images": None}]
 )
 def test_invalid_report_shows_in_the_status_and_training_continues(
-    ctx, watching, run_action, registry, sandbox, runs, wrong
+    ctx, watching, run_action, registry, sandbox, runs, content
 ):
     registry("run-1", accuracy=0.9, version=1)
     run_id = run_action("monitor", watching())["run-id"]
-    registry.put(f"monitoring/{run_id}/report.json", {**report(run_id), **wrong})
+    registry.put(f"monitoring/{run_id}/report.json", {**report(run_id), **content})
     sandbox.set_run_state(run_id, "SUCCEEDED")
     out = ctx.run(ctx.on.update_status(), watching(train_on_change=True))
     assert isinstance(out.unit_status, ops.BlockedStatus)

@@ -50,10 +50,10 @@ def test_objects_are_applied_server_side(ctx, kubernetes, in_profile):
 
 
 def test_existing_profile_is_not_changed(ctx, kubernetes, in_profile):
-    theirs = {"spec": {"owner": {"kind": "User", "name": "anna@example.com"}}}
-    kubernetes.objects |= {PROFILE: theirs, NAMESPACE: {}}
+    profile = {"spec": {"owner": {"kind": "User", "name": "anna@example.com"}}}
+    kubernetes.objects |= {PROFILE: profile, NAMESPACE: {}}
     ctx.run(ctx.on.config_changed(), in_profile)
-    assert kubernetes.objects[PROFILE] == theirs
+    assert kubernetes.objects[PROFILE] == profile
     assert BINDING in kubernetes.objects
 
 

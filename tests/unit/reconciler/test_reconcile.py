@@ -134,13 +134,13 @@ def test_replaced_run_may_end_before_its_termination(ctx, state, configured, pro
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 8))
-@pytest.mark.parametrize("how", ["cut", 503])
+@pytest.mark.parametrize("fault", ["cut", 503])
 def test_fault_while_replacing_leaves_one_active_run(
-    ctx, state, configured, proxy, runs, moment, number, how
+    ctx, state, configured, proxy, runs, moment, number, fault
 ):
     ctx.run(ctx.on.config_changed(), state)
     start = len(proxy.requests)
-    proxy.fault = lambda m, n, *_: how if (m, n - start) == (moment, number) else None
+    proxy.fault = lambda m, n, *_: fault if (m, n - start) == (moment, number) else None
     for _ in range(3):
         ctx.run(ctx.on.config_changed(), configured(epochs=3, schedule="@daily"))
     assert len(runs()) == 2
@@ -254,10 +254,10 @@ def test_terminated_run_is_reported_at_once_and_not_repeated(ctx, state, sandbox
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 9))
-@pytest.mark.parametrize("how", ["cut", 503])
-def test_fault_at_any_request_leaves_one_run(ctx, state, proxy, runs, moment, number, how):
+@pytest.mark.parametrize("fault", ["cut", 503])
+def test_fault_at_any_request_leaves_one_run(ctx, state, proxy, runs, moment, number, fault):
     # GIVEN a server whose n-th request is lost, before or after it was carried out
-    proxy.fault = lambda m, n, *_: how if (m, n) == (moment, number) else None
+    proxy.fault = lambda m, n, *_: fault if (m, n) == (moment, number) else None
     # WHEN events come, the last of them after the fault
     ctx.run(ctx.on.config_changed(), state)
     ctx.run(ctx.on.update_status(), state)

@@ -55,7 +55,7 @@ def test_last_failure_is_reported(sandbox, kubernetes, submitted, pod, update_st
 
 
 @pytest.mark.parametrize(
-    ("status", "says"),
+    ("status", "message"),
     [
         (
             {"containerStatuses": container_statuses(waiting={"reason": "ImagePullBackOff", "message": "no such tag"})},
@@ -76,11 +76,11 @@ def test_last_failure_is_reported(sandbox, kubernetes, submitted, pod, update_st
         ),
     ],
 )  # fmt: skip
-def test_status_shows_why_a_pod_is_pending(pod, update_status, status, says):
+def test_status_shows_why_a_pod_is_pending(pod, update_status, status, message):
     pod(phase="Pending", **status)
     status = update_status()
     assert isinstance(status, ops.WaitingStatus)
-    assert f": {says}"[:36] in status.message
+    assert f": {message}"[:36] in status.message
 
 
 def test_mount_failure_is_read_from_events(kubernetes, pod, update_status):
@@ -158,12 +158,14 @@ def test_single_user_pods_are_in_kubeflows_namespace(
     monkeypatch.setattr(
         socket,
         "getaddrinfo",
-        lambda host, *more, **kw: find("127.0.0.1" if host == name else host, *more, **kw),
+        lambda host, *arguments, **kw: find(
+            "127.0.0.1" if host == name else host, *arguments, **kw
+        ),
     )
     server = {"service-name": name, "service-port": str(proxy.port)}
-    elsewhere = {sdi("kfp-api", "kfp-api", server) if r is kfp_api else r for r in state.relations}
+    relations = {sdi("kfp-api", "kfp-api", server) if r is kfp_api else r for r in state.relations}
     # WHEN it has a run, THEN that is where its pods are looked for
-    ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=elsewhere))
+    ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=relations))
     lines = [line for line, _ in kubernetes.requests if line.endswith("/pods")]
     assert lines == ["GET /api/v1/namespaces/pipelines/pods"]
 
@@ -203,15 +205,15 @@ def test_failed_step_shows_its_exception(
     assert run_action("get-run")["log"] == FAILED_LOG
 
 
-@pytest.mark.parametrize("where", ["containerStatuses", "initContainerStatuses"])
-def test_failed_argo_container_is_named(sandbox, kubernetes, submitted, pod, update_status, where):
+@pytest.mark.parametrize("field", ["containerStatuses", "initContainerStatuses"])
+def test_failed_argo_container_is_named(sandbox, kubernetes, submitted, pod, update_status, field):
     # GIVEN a pod whose step succeeded, or has not begun, and a container of Argo's that failed
-    name = "wait" if where == "containerStatuses" else "init"
+    name = "wait" if field == "containerStatuses" else "init"
     message = "failed to put file: The specified bucket does not exist"
     failed = {"terminated": {"exitCode": 64, "reason": "Error", "message": message}}
     fine = {"terminated": {"exitCode": 0, "reason": "Completed"}}
     statuses = {"containerStatuses": several(main=fine)}
-    statuses[where] = several(**{name: failed}) + (statuses.get(where) or [])
+    statuses[field] = several(**{name: failed}) + (statuses.get(field) or [])
     pod("train-1", phase="Failed", **statuses)
     kubernetes.logs["train-1"] = "mean 17.5\n"
     sandbox.set_run_state(submitted, "FAILED")
@@ -235,7 +237,7 @@ def workflow(run_id, message):
 
 
 @pytest.mark.parametrize(
-    ("message", "says"),
+    ("message", "expected"),
     [
         (
             "workflow is longer than maximum allowed size. compressed size 1200000 > maxSize 1048576",
@@ -253,7 +255,7 @@ def workflow(run_id, message):
     ],
 )  # fmt: skip
 def test_workflow_message_is_used_if_no_pod_failed(
-    sandbox, kubernetes, submitted, pod, update_status, message, says
+    sandbox, kubernetes, submitted, pod, update_status, message, expected
 ):
     # GIVEN a run that waited at first, went on, and had no failed pod
     pod("ingest-1", **image_pull_error())
@@ -263,7 +265,7 @@ def test_workflow_message_is_used_if_no_pod_failed(
     kubernetes.lists[WORKFLOWS] = [workflow("another", "no"), workflow(submitted, message)]
     assert isinstance(update_status(), ops.ActiveStatus)
     sandbox.set_run_state(submitted, "FAILED")
-    assert says[:40] in update_status().message
+    assert expected[:40] in update_status().message
 
 
 def test_workflow_message_overrides_an_earlier_issue(

@@ -58,8 +58,8 @@ def test_image_pull_error_is_reported_after_cancel(
     forget(submitted)
     # THEN the reason is still there
     out = ctx.run(ctx.on.update_status(), out)
-    says = "CANCELED at step train: ErrImagePull: no such tag; train again:"
-    assert says in out.unit_status.message
+    expected = "CANCELED at step train: ErrImagePull: no such tag; train again:"
+    assert expected in out.unit_status.message
     ctx.run(ctx.on.action("get-run"), out)
     assert ctx.action_results["issue"] == "step train: ErrImagePull: no such tag"
     assert ctx.action_results["pod"] == "train-1"

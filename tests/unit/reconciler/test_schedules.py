@@ -51,14 +51,19 @@ def test_emptied_option_deletes_only_the_charms_schedule(
 ):
     # GIVEN the charm's schedule and one that somebody made in the same experiment
     ctx.run(ctx.on.config_changed(), configured(schedule="@daily"))
-    (ours,) = schedules()
-    theirs = {
-        key: ours[key]
+    (own_schedule,) = schedules()
+    foreign_schedule = {
+        key: own_schedule[key]
         for key in ("experiment_id", "pipeline_version_reference", "runtime_config", "trigger")
     }
     httpx.post(
         f"{sandbox.api_url}/apis/v2beta1/recurringruns",
-        json={**theirs, "display_name": "by hand", "max_concurrency": 1, "mode": "ENABLE"},
+        json={
+            **foreign_schedule,
+            "display_name": "by hand",
+            "max_concurrency": 1,
+            "mode": "ENABLE",
+        },
         trust_env=False,
     ).raise_for_status()
     # WHEN the option is emptied
@@ -70,14 +75,14 @@ def test_emptied_option_deletes_only_the_charms_schedule(
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 11))
-@pytest.mark.parametrize("how", ["cut", 503])
+@pytest.mark.parametrize("fault", ["cut", 503])
 def test_fault_at_any_request_leaves_one_schedule(
-    ctx, configured, proxy, schedules, moment, number, how
+    ctx, configured, proxy, schedules, moment, number, fault
 ):
     # GIVEN a schedule, and a server whose n-th request is lost from now on
     ctx.run(ctx.on.config_changed(), configured(schedule="@daily", train_on_change=False))
     start = len(proxy.requests)
-    proxy.fault = lambda m, n, *_: how if (m, n - start) == (moment, number) else None
+    proxy.fault = lambda m, n, *_: fault if (m, n - start) == (moment, number) else None
     # WHEN another schedule is set and more events come
     state = configured(schedule="@hourly", train_on_change=False)
     for _ in range(3):

@@ -33,8 +33,8 @@ def test_broken_relation_deletes_the_schedule(ctx, configured, kfp_api, schedule
     ctx.run(ctx.on.relation_broken(kfp_api), other)
     assert len(schedules()) == 1
     # WHEN the leader does, THEN it goes, whatever is wrong with the options
-    wrong = dataclasses.replace(state, config={**state.config, "image-number": 10000})
-    ctx.run(ctx.on.relation_broken(kfp_api), wrong)
+    invalid = dataclasses.replace(state, config={**state.config, "image-number": 10000})
+    ctx.run(ctx.on.relation_broken(kfp_api), invalid)
     assert schedules() == []
     # AND a new relation brings it back
     if storage:
@@ -42,9 +42,9 @@ def test_broken_relation_deletes_the_schedule(ctx, configured, kfp_api, schedule
         assert len(schedules()) == 1
 
 
-@pytest.mark.parametrize(("other", "left"), [("active", 1), ("dying", 0)])
+@pytest.mark.parametrize(("other", "remaining"), [("active", 1), ("dying", 0)])
 def test_schedule_stays_while_other_units_remain(
-    ctx, configured, kfp_api, schedules, goal_state, other, left
+    ctx, configured, kfp_api, schedules, goal_state, other, remaining
 ):
     # GIVEN a leader that is scaled away, or goes with all of the application
     state = configured(schedule="@daily")
@@ -53,7 +53,7 @@ def test_schedule_stays_while_other_units_remain(
     # WHEN its relations break, as they do to each unit that goes
     ctx.run(ctx.on.relation_broken(kfp_api), state)
     # THEN the schedule stays for as long as the application does
-    assert len(schedules()) == left
+    assert len(schedules()) == remaining
 
 
 def test_failed_schedule_deletion_is_logged(ctx, configured, kfp_api, proxy, schedules):

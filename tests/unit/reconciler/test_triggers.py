@@ -22,8 +22,8 @@ ETAGS = dict.fromkeys(FILES, '"old"')
 
 
 def champion(version=3, days=10, **result):
-    made = {"run_id": "r", "accuracy": 0.9, "accepted": True, "created_at": NOW - days * DAY}
-    return Champion(version=version, manifest=Manifest(**{**made, **result}))
+    fields = {"run_id": "r", "accuracy": 0.9, "accepted": True, "created_at": NOW - days * DAY}
+    return Champion(version=version, manifest=Manifest(**{**fields, **result}))
 
 
 def report(version=3, run_id="m1", **drift):
@@ -94,7 +94,7 @@ def names(config, **signals):
 
 
 @pytest.mark.parametrize(
-    ("config", "one", "other"),
+    ("config", "signals_", "other"),
     [
         (
             {"retrain_after": 4},
@@ -114,8 +114,8 @@ def names(config, **signals):
         ),
     ],
 )
-def test_other_signals_make_another_run(config, one, other):
-    assert len(names(config, **one) | names(config, **other)) == 2
+def test_other_signals_make_another_run(config, signals_, other):
+    assert len(names(config, **signals_) | names(config, **other)) == 2
 
 
 @pytest.fixture
@@ -136,8 +136,8 @@ def retrained(runs):
 @pytest.fixture
 def aged(configured, registry):
     """A trainer whose model is a day old and has to be replaced each day."""
-    made = (datetime.datetime.now(datetime.timezone.utc) - DAY).isoformat(timespec="seconds")
-    registry("run-1", accuracy=0.9, version=1, created_at=made.replace("+00:00", "Z"))
+    created_at = (datetime.datetime.now(datetime.timezone.utc) - DAY).isoformat(timespec="seconds")
+    registry("run-1", accuracy=0.9, version=1, created_at=created_at.replace("+00:00", "Z"))
     return configured(retrain_after=1, train_on_change=False)
 
 
@@ -232,10 +232,10 @@ def test_unreachable_data_shows_in_the_status_and_training_continues(
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("number", range(1, 11))
-@pytest.mark.parametrize("how", ["cut", 503])
-def test_fault_at_any_request_leaves_one_triggered_run(ctx, aged, proxy, runs, number, how):
+@pytest.mark.parametrize("fault", ["cut", 503])
+def test_fault_at_any_request_leaves_one_triggered_run(ctx, aged, proxy, runs, number, fault):
     # GIVEN a server whose n-th answer is lost, WHEN events come to two leaders in turn
-    proxy.fault = lambda m, n, *_: how if (m, n) == ("after", number) else None
+    proxy.fault = lambda m, n, *_: fault if (m, n) == ("after", number) else None
     for leader in (True, False, True, True):
         ctx.run(ctx.on.update_status(), dataclasses.replace(aged, leader=leader))
     # THEN there is one run

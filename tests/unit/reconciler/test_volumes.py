@@ -80,7 +80,7 @@ def test_resources_apply_to_the_training_step_only(ctx, configured, runs, upload
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "says"),
+    ("option", "value", "message"),
     [
         (
             "train_cpu",
@@ -95,10 +95,10 @@ def test_resources_apply_to_the_training_step_only(ctx, configured, runs, upload
         ("workspace_size", "1gb", "workspace-size must be empty or between 256Mi and 16Ti"),
     ],
 )
-def test_invalid_quantity_blocks_the_unit(ctx, configured, option, value, says, runs):
+def test_invalid_quantity_blocks_the_unit(ctx, configured, option, value, message, runs):
     unit_status = status(ctx, configured(**{option: value}))
     assert isinstance(unit_status, ops.BlockedStatus)
-    assert says in unit_status.message
+    assert message in unit_status.message
     assert runs() == []
 
 
@@ -183,9 +183,9 @@ def run_id(ctx, workspace, kubernetes, runs):
 def claim(kubernetes, run_id):
     """Put a claim into the cluster, as the pipeline makes it, and two pods that mounted it."""
 
-    def put(name=run_id, created="2036-01-01T00:00:00Z", phases=("Succeeded", "Failed"), **more):
+    def put(name=run_id, created="2036-01-01T00:00:00Z", phases=("Succeeded", "Failed"), **fields):
         kubernetes.lists.setdefault(CLAIMS, []).append(
-            {"metadata": {"name": name, "creationTimestamp": created, **more}}
+            {"metadata": {"name": name, "creationTimestamp": created, **fields}}
         )
         for number, phase in enumerate(phases):
             kubernetes.lists.setdefault(PODS, []).append(
@@ -219,7 +219,7 @@ FAILED = {
 }
 
 
-def left(kubernetes):
+def remaining(kubernetes):
     """The names of claims and pods that are left."""
     return [
         row["metadata"]["name"] for path in (CLAIMS, PODS) for row in kubernetes.lists.get(path, ())
@@ -232,10 +232,10 @@ def test_claim_and_pods_of_an_ended_run_are_deleted(
 ):
     claim()
     out = ctx.run(ctx.on.update_status(), workspace)
-    assert left(kubernetes) == [run_id, f"{run_id}-0", f"{run_id}-1"]
+    assert remaining(kubernetes) == [run_id, f"{run_id}-0", f"{run_id}-1"]
     sandbox.set_run_state(run_id, end)
     ctx.run(ctx.on.update_status(), out)
-    assert left(kubernetes) == []
+    assert remaining(kubernetes) == []
 
 
 def test_reason_and_log_of_a_failed_run_survive_its_pods(
@@ -248,7 +248,7 @@ def test_reason_and_log_of_a_failed_run_survive_its_pods(
     kubernetes.lists[WORKFLOWS] = [{"metadata": {"labels": labels}, "status": {"message": "m"}}]
     sandbox.set_run_state(run_id, "FAILED")
     out = ctx.run(ctx.on.update_status(), workspace)
-    assert left(kubernetes) == []
+    assert remaining(kubernetes) == []
     for _ in range(2):
         out = ctx.run(ctx.on.update_status(), out)
         assert "failed: no space left on device; see: juju" in out.unit_status.message
@@ -263,7 +263,7 @@ def test_claim_and_pods_stay_while_running(ctx, workspace, kubernetes, sandbox, 
     kubernetes.lists[PODS][0]["spec"].pop("volumes")
     sandbox.set_run_state(run_id, "SUCCEEDED")
     ctx.run(ctx.on.update_status(), workspace)
-    assert left(kubernetes) == [f"{run_id}-0", f"{run_id}-1", f"{run_id}-2"]
+    assert remaining(kubernetes) == [f"{run_id}-0", f"{run_id}-1", f"{run_id}-2"]
 
 
 @pytest.mark.parametrize(
@@ -277,10 +277,10 @@ def test_claim_and_pods_stay_while_running(ctx, workspace, kubernetes, sandbox, 
 )
 def test_claims_of_other_runs_stay(ctx, workspace, kubernetes, sandbox, run_id, claim, claimed):
     claim(**claimed)
-    before = left(kubernetes)
+    before = remaining(kubernetes)
     sandbox.set_run_state(run_id, "SUCCEEDED")
     ctx.run(ctx.on.update_status(), workspace)
-    assert left(kubernetes) == before
+    assert remaining(kubernetes) == before
 
 
 def test_claims_of_manually_submitted_runs_stay(
@@ -291,7 +291,7 @@ def test_claims_of_manually_submitted_runs_stay(
     sandbox.store.update("runs", run_id, name=f"Clone of {runs()[0]['display_name']}")
     sandbox.set_run_state(run_id, "SUCCEEDED")
     ctx.run(ctx.on.update_status(), workspace)
-    assert run_id in left(kubernetes)
+    assert run_id in remaining(kubernetes)
 
 
 @pytest.mark.parametrize("name", ["schedule0a1b2c3dqtxj-1-4277344604", "tick0a1b2c3dqtxj-1-427"])
@@ -302,7 +302,7 @@ def test_claims_of_the_charms_scheduled_runs_are_deleted(
     sandbox.store.update("runs", run_id, name=name, recurring_run_id="r")
     sandbox.set_run_state(run_id, "SUCCEEDED")
     ctx.run(ctx.on.update_status(), workspace)
-    assert (run_id not in left(kubernetes)) is name.startswith("schedule")
+    assert (run_id not in remaining(kubernetes)) is name.startswith("schedule")
 
 
 def test_claims_are_listed_only_if_volumes_are_used(ctx, configured, kubernetes, sandbox, runs):
@@ -328,11 +328,11 @@ def test_failed_volume_removal_does_not_block(ctx, workspace, kubernetes, sandbo
         kubernetes.refuse[refused] = 403
         out = ctx.run(ctx.on.update_status(), workspace)
         assert "SUCCEEDED" in out.unit_status.message
-    assert run_id in left(kubernetes)
+    assert run_id in remaining(kubernetes)
 
 
 def test_only_the_leader_removes_volumes(ctx, workspace, kubernetes, sandbox, run_id, claim):
     claim()
     sandbox.set_run_state(run_id, "SUCCEEDED")
     ctx.run(ctx.on.update_status(), dataclasses.replace(workspace, leader=False))
-    assert run_id in left(kubernetes)
+    assert run_id in remaining(kubernetes)

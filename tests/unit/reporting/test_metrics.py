@@ -18,8 +18,8 @@ from tests.builders import unrelated_state
 def metrics_made():
     """The names of the metrics that the charm makes, and the Pushgateway of itself."""
     source = Path("src/reporting/metrics.py").read_text(encoding="utf-8")
-    ours = {f"fashion_mnist_trainer_{name}" for name in re.findall(r'gauge\(\s*"(\w+)"', source)}
-    return ours | {"push_time_seconds"}
+    names = {f"fashion_mnist_trainer_{name}" for name in re.findall(r'gauge\(\s*"(\w+)"', source)}
+    return names | {"push_time_seconds"}
 
 
 def metrics_in(text):
@@ -27,8 +27,8 @@ def metrics_in(text):
     return set(re.findall(r"\b(?:fashion_mnist_trainer_\w+|push_time_seconds)\b", text))
 
 
-def with_container(state, **more):
-    container = ops.testing.Container("pushgateway", can_connect=True, **more)
+def with_container(state, **fields):
+    container = ops.testing.Container("pushgateway", can_connect=True, **fields)
     return dataclasses.replace(state, containers={container})
 
 
@@ -103,10 +103,15 @@ def test_monitoring_report_of_the_champion_is_pushed(
     options = {**state.config, "monitor-data": "s3://mlpipeline/production", "max-drift": 0.2}
     state = with_container(dataclasses.replace(state, config=options))
     run_id = run_action("monitor", state)["run-id"]
-    seen = {"images": 1000, "drift": {"pixels": 0.3}, "accuracy": 0.75, "recall": {"Bag": 0.5}}
-    seen |= {"drifted": ["accuracy"]}
+    report_fields = {
+        "images": 1000,
+        "drift": {"pixels": 0.3},
+        "accuracy": 0.75,
+        "recall": {"Bag": 0.5},
+    }
+    report_fields |= {"drifted": ["accuracy"]}
     when = {"created_at": "2026-02-01T00:00:00Z", "schema_version": 1}
-    report = {"run_id": run_id, "version": version, **seen, **when}
+    report = {"run_id": run_id, "version": version, **report_fields, **when}
     registry.put(f"monitoring/{run_id}/report.json", report)
     sandbox.set_run_state(run_id, "SUCCEEDED")
 
@@ -155,11 +160,11 @@ def test_dashboard_uses_existing_metrics(ctx, state):
         for panel in dashboard["panels"]
     }
     assert [title for title, expressions in queries.items() if not expressions] == ["Alerts"]
-    made = metrics_made()
+    existing = metrics_made()
     for expressions in queries.values():
         for query in expressions:
             assert (metrics := metrics_in(query))
-            assert metrics <= made
+            assert metrics <= existing
     metrics = metrics_in(json.dumps(dashboard))
     assert metrics >= {
         f"fashion_mnist_trainer_{name}" for name in ("run_state", "champion_version")
@@ -169,9 +174,9 @@ def test_dashboard_uses_existing_metrics(ctx, state):
 def test_alert_rules_use_existing_metrics():
     document = yaml.safe_load(Path("src/prometheus_alert_rules/trainer.rules.yaml").read_text())
     rules = [rule for group in document["groups"] for rule in group["rules"]]
-    made = metrics_made()
+    existing = metrics_made()
     assert len({rule["alert"] for rule in rules}) == len(rules) >= 9
     for rule in rules:
         assert (metrics := metrics_in(rule["expr"])), rule["alert"]
-        assert metrics <= made
+        assert metrics <= existing
         assert rule["annotations"]["summary"]

@@ -380,7 +380,7 @@ def api_error(kind, code):
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "says"),
+    ("error", "kind", "message"),
     [
         (
             OptionError("batch_size", -1, "between 0 and 60000"),
@@ -443,10 +443,10 @@ def api_error(kind, code):
         ),
     ],
 )
-def test_each_error_shows_its_remedy(error, kind, says):
+def test_each_error_shows_its_remedy(error, kind, message):
     unit_status = status.problem(error, JUJU)
     assert isinstance(unit_status, kind)
-    for words in says:
+    for words in message:
         assert words in unit_status.message
 
 

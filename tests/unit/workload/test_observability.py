@@ -13,8 +13,8 @@ from tests.builders import trainer
 LOKI = "http://loki-0.loki:3100/loki/api/v1/push"
 
 
-def with_container(state, **more):
-    container = ops.testing.Container("pushgateway", can_connect=True, **more)
+def with_container(state, **fields):
+    container = ops.testing.Container("pushgateway", can_connect=True, **fields)
     return dataclasses.replace(state, containers={container})
 
 
@@ -26,36 +26,36 @@ def test_prometheus_gets_scrape_jobs_and_alert_rules(ctx, state):
     relation = ops.testing.Relation("metrics-endpoint", remote_app_name="prometheus")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     out = ctx.run(ctx.on.relation_created(relation), state)
-    ours = out.get_relation(relation.id)
-    (job,) = json.loads(ours.local_app_data["scrape_jobs"])
+    databag = out.get_relation(relation.id)
+    (job,) = json.loads(databag.local_app_data["scrape_jobs"])
     assert job["static_configs"] == [{"targets": ["*:9091"]}]
-    assert json.loads(ours.local_app_data["scrape_metadata"])["application"] == "trainer"
-    assert ours.local_unit_data["prometheus_scrape_unit_name"] == "trainer/0"
-    assert ours.local_unit_data["prometheus_scrape_unit_address"] == "192.0.2.0"
-    rules = json.loads(ours.local_app_data["alert_rules"])["groups"][0]["rules"]
+    assert json.loads(databag.local_app_data["scrape_metadata"])["application"] == "trainer"
+    assert databag.local_unit_data["prometheus_scrape_unit_name"] == "trainer/0"
+    assert databag.local_unit_data["prometheus_scrape_unit_address"] == "192.0.2.0"
+    rules = json.loads(databag.local_app_data["alert_rules"])["groups"][0]["rules"]
     assert {rule["alert"] for rule in rules} >= {"TrainingFailed", "ModelStale", "DataDrift"}
     for rule in rules:
         assert 'juju_application="trainer"' in rule["expr"]
         assert "%%" not in rule["expr"]
         assert rule["labels"]["juju_model"] == "kubeflow"
     # AND a second event writes nothing anew
-    again = ctx.run(ctx.on.update_status(), out)
-    assert again.get_relation(relation.id).local_app_data == ours.local_app_data
+    later = ctx.run(ctx.on.update_status(), out)
+    assert later.get_relation(relation.id).local_app_data == databag.local_app_data
 
 
 def test_follower_publishes_only_its_address(ctx, state):
     relation = ops.testing.Relation("metrics-endpoint", remote_app_name="prometheus")
     state = dataclasses.replace(state, leader=False, relations={*state.relations, relation})
     out = ctx.run(ctx.on.relation_created(relation), state)
-    ours = out.get_relation(relation.id)
-    assert ours.local_app_data == {}
-    assert ours.local_unit_data["prometheus_scrape_unit_address"] == "192.0.2.0"
+    databag = out.get_relation(relation.id)
+    assert databag.local_app_data == {}
+    assert databag.local_unit_data["prometheus_scrape_unit_address"] == "192.0.2.0"
 
 
 def test_unit_without_an_address_publishes_its_host_name(ctx, state):
     relation = ops.testing.Relation("metrics-endpoint", remote_app_name="prometheus")
-    nowhere = ops.testing.Network("metrics-endpoint", bind_addresses=[])
-    state = dataclasses.replace(state, relations={*state.relations, relation}, networks={nowhere})
+    network = ops.testing.Network("metrics-endpoint", bind_addresses=[])
+    state = dataclasses.replace(state, relations={*state.relations, relation}, networks={network})
     out = ctx.run(ctx.on.relation_created(relation), state)
     data = out.get_relation(relation.id).local_unit_data
     assert data["prometheus_scrape_unit_address"] == socket.getfqdn()
@@ -95,9 +95,9 @@ def test_departed_loki_unit_receives_no_logs(state, gateway):
     out = ctx.run(ctx.on.relation_changed(relation, remote_unit=1), up)
     assert sent(out) == {"loki/0": ["all"], "loki/1": ["all"]}
     # WHEN one departs
-    left = dataclasses.replace(out.get_relation(relation.id), remote_units_data={0: units[0]})
-    others = {relation_ for relation_ in out.relations if relation_.id != left.id}
-    out = dataclasses.replace(out, relations={*others, left})
-    out = ctx.run(ctx.on.relation_departed(left, remote_unit=1, departing_unit=1), out)
+    departed = dataclasses.replace(out.get_relation(relation.id), remote_units_data={0: units[0]})
+    relations = {relation_ for relation_ in out.relations if relation_.id != departed.id}
+    out = dataclasses.replace(out, relations={*relations, departed})
+    out = ctx.run(ctx.on.relation_departed(departed, remote_unit=1, departing_unit=1), out)
     # THEN the log goes to the other alone
     assert sent(out) == {"loki/0": ["all"], "loki/1": ["-all"]}

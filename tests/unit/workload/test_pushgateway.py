@@ -12,8 +12,8 @@ from tests.builders import PUSHGATEWAY, unrelated_state
 from workload import pushgateway
 
 
-def with_container(state, **more):
-    container = ops.testing.Container("pushgateway", can_connect=True, **more)
+def with_container(state, **fields):
+    container = ops.testing.Container("pushgateway", can_connect=True, **fields)
     return dataclasses.replace(state, containers={container})
 
 
