@@ -1,4 +1,4 @@
-"""A real Kubernetes cluster to try on, where CLUSTER_KUBECONFIG names an administrator's kubeconfig."""
+"""A real Kubernetes cluster for tests: CLUSTER_KUBECONFIG names an administrator's kubeconfig."""
 
 import base64
 import contextlib
@@ -45,12 +45,12 @@ subjects:
 
 
 def connect():
-    """The cluster, as its administrator."""
+    """Return a client with the administrator's rights."""
     return lightkube.Client(KubeConfig.from_file(CLUSTER), field_manager="test", trust_env=False)
 
 
 def until(true, description, seconds=120):
-    """What comes to be true of the cluster in time."""
+    """Wait until a condition holds, and return its value."""
     end = time.monotonic() + seconds
     while not (value := true()):
         assert time.monotonic() < end, f"{description} did not come within {seconds} s"
@@ -60,7 +60,7 @@ def until(true, description, seconds=120):
 
 @contextlib.contextmanager
 def editor(namespace, folder):
-    """A profile's namespace; the kubeconfig, in JSON, of its account default-editor."""
+    """Create a profile's namespace, and yield the kubeconfig of its account default-editor."""
     admin = connect()
     for resource in load_all_yaml(EDITOR.format(namespace=namespace)):
         admin.apply(resource)

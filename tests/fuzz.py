@@ -1,4 +1,4 @@
-"""How long the fuzzers go on: a short deterministic portion, or FUZZ_EXAMPLES cases each."""
+"""Number of fuzzed cases: a short deterministic selection, or FUZZ_EXAMPLES each."""
 
 import os
 
@@ -8,7 +8,7 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 
 
 def fuzz(examples: int):
-    """Settings for so many cases, the same ones every time, unless FUZZ_EXAMPLES says otherwise."""
+    """Return settings for a number of cases, always the same ones unless FUZZ_EXAMPLES is set."""
     return settings(
         max_examples=EXAMPLES or examples,
         derandomize=not EXAMPLES,

@@ -1,4 +1,4 @@
-"""Processes of their own that begin at once: forked from one that imported what takes time to import."""
+"""Processes that start fast: they are forked from one that has imported the slow packages."""
 
 import multiprocessing
 import os
@@ -11,7 +11,7 @@ _FORKS.set_forkserver_preload(["tests.preloaded"])
 
 
 class Process:
-    """A process that calls a function, with this one's environment.
+    """A process that calls a function with the current environment.
 
     Args:
         function: of a module; what it is given first is what it calls to say something.
@@ -28,30 +28,30 @@ class Process:
 
     @property
     def exit_code(self):
-        """That of the process, negative for a signal; None while it is alive."""
+        """Exit code, negative for a signal, None while the process is alive."""
         return self._process.exitcode
 
     def hear(self):
-        """What it says next, or that it ended."""
+        """Return the next message, or None if the process ended."""
         try:
             return self._receiving.recv()
         except EOFError:
             return None
 
     def end(self, seconds):
-        """Wait until it has ended: its exit code, and what it said before, or what went wrong."""
+        """Wait for the end, and return the exit code and the last message or traceback."""
         self._process.join(seconds)
         assert self.exit_code is not None, f"not at its end after {seconds} s"
         return self.exit_code, self.hear()
 
     def kill(self):
-        """End it as kill -9 does."""
+        """Kill the process with SIGKILL."""
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.join()
 
 
 def start_sandbox(root):
-    """A sandbox that executes nothing, in a process that can be killed; and where it answers."""
+    """Start a sandbox that executes nothing in a process, and return that and the API's URL."""
     process = Process(_serve, root)
     return process, process.hear()
 

@@ -1,4 +1,4 @@
-"""S3 servers to try on: a real MinIO, and a proxy before one that ignores conditions."""
+"""S3 servers for tests: a real MinIO, and a proxy that drops conditions."""
 
 import contextlib
 import http.server
@@ -19,17 +19,17 @@ MINIO = os.environ.get("MINIO") or shutil.which("minio")
 # A release without conditional writes, such as Charmed MinIO's RELEASE.2021-09-03T03-56-13Z.
 OLD_MINIO = os.environ.get("OLD_MINIO")
 USER, PASSWORD, BUCKET = "minio-user", "minio-password", "mlpipeline"
-# What a client signs of its own accord goes with the request as it came.
+# Headers that the client signs by default are forwarded unchanged.
 _CONDITIONS = {"if-none-match", "if-match"}
 
 
 @contextlib.contextmanager
 def minio(binary, folder):
-    """The address of a MinIO server with an empty bucket."""
+    """Run a MinIO server with an empty bucket, and yield its address."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listening.getsockname()[1]}"
-    # Releases of 2021 know the second pair of names, too.
+    # Releases of 2021 also accept these names.
     environment = {**os.environ, "MINIO_ROOT_USER": USER, "MINIO_ROOT_PASSWORD": PASSWORD}
     command = [binary, "server", "--quiet", "--address", address, str(folder / "data")]
     with (
@@ -60,7 +60,7 @@ def _ready(address):
 
 
 class Unconditional:
-    """Forwards to an S3 server without the conditions of puts, which it takes out of the signature too.
+    """Forward to an S3 server without the conditions of puts, and sign again.
 
     `answer` makes it answer conditional puts with a status code instead.
     """
@@ -109,7 +109,7 @@ class Unconditional:
                 pass
 
         def resigned(method, headers, path, body):
-            """The request's headers without conditions, signed anew for the host that the client named."""
+            """Return a request's headers without conditions, signed again for the client's host."""
             unsigned = {"authorization", "user-agent", "accept", "content-length", "x-amz-date"}
             kept_headers = {name: text for name, text in headers.items() if name not in _CONDITIONS}
             signed = {name: text for name, text in kept_headers.items() if name not in unsigned}

@@ -23,7 +23,7 @@ OFFERS = {
     "loki-logging": {"provides": {"logging": "loki_push_api"}},
     "grafana-dashboards": {"requires": {"grafana-dashboard": "grafana_dashboard"}},
 }
-# Without these their charms block or wait, as their documentation and source say.
+# Without these relations their charms are blocked or waiting, by their documentation and source.
 NEEDED = {
     "kserve-controller": {"ingress-gateway"},
     "opentelemetry-collector-k8s": {"send-remote-write", "send-loki-logs"},
@@ -52,7 +52,7 @@ MERGES = [(), *[(name,) for name in sorted(OVERLAYS)], ("cos", "gpu", "kserve")]
 
 
 def merge(*overlays):
-    """bundle.yaml with overlays, as Juju merges them.
+    """Merge bundle.yaml with overlays as Juju does.
 
     https://github.com/juju/charm overlay.go: an application or offer without a body goes with its
     relations, options are merged, what else an application has is replaced, relations are added.
@@ -84,7 +84,7 @@ def bundle(request):
 
 
 def metadata(bundle, application):
-    """The endpoints of an application's charm: role -> endpoint -> interface."""
+    """Return an application's endpoints: interfaces by role and endpoint."""
     if application in bundle["saas"]:
         return OFFERS[application]
     charm = bundle["applications"][application]["charm"]
@@ -161,7 +161,7 @@ def test_local_charm_is_deployed_with_its_resources(paper):
 
 
 def test_charms_that_use_kubernetes_are_trusted(bundle):
-    # `juju deploy --trust` of a bundle reaches only those that ask for it.
+    # `juju deploy --trust` of a bundle applies only to applications with `trust: true`.
     without = {
         name
         for name, application in bundle["applications"].items()
@@ -186,7 +186,7 @@ def test_bundle_contains_no_login(bundle):
 
 
 def test_bundle_has_no_name():
-    # Juju 4 warns of it.
+    # Juju 4 warns about a bundle name.
     assert "name" not in BUNDLE
 
 
@@ -248,7 +248,7 @@ def test_juju_2_9_overlay_has_no_charmed_kubeflow():
 
 @pytest.fixture(scope="module")
 def juju(tmp_path_factory):
-    """A program that merges and verifies as Juju does, from its published modules."""
+    """Build a program that merges and verifies bundles with Juju's published modules."""
     program = tmp_path_factory.mktemp("juju") / "juju"
     words = ["go", "build", "-buildvcs=false", "-o", program, "."]
     built = subprocess.run(
@@ -260,7 +260,7 @@ def juju(tmp_path_factory):
 
 @pytest.fixture
 def copy(tmp_path):
-    """The bundle and its overlays, beside charms that were packed."""
+    """Copy the bundle and its overlays next to packed charms."""
     shutil.copy(ROOT / "bundle.yaml", tmp_path)
     shutil.copytree(ROOT / "overlays", tmp_path / "overlays")
     (tmp_path / LOCAL).touch()

@@ -1,4 +1,4 @@
-"""Send a transcript of the real server to another one, and say where the answers differ.
+"""Send a transcript of the real server to another one, and report where the responses differ.
 
 An exchange of a form that this module does not know is a difference too, and the others go on.
 
@@ -29,7 +29,7 @@ _TOKENS = ("next_page_token", "page_token")
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One place where the answers are not the same.
+    """One difference between two responses.
 
     Attributes:
         exchange: its number in the transcript, from 0.
@@ -53,7 +53,7 @@ class Difference:
 
 
 def short(value: object) -> str:
-    """At most 160 characters of it, as JSON."""
+    """Return a value as JSON of at most 160 characters."""
     return json.dumps(value, default=str)[:160]
 
 
@@ -215,7 +215,7 @@ class Replay:
 
 
 def _stable(text: str) -> str:
-    """A text without page tokens and generated names."""
+    """Replace page tokens and generated names in a text."""
     return _FIRED.sub(r"\1-\2", _WORKFLOW.sub(r"\1-GENERATED", _PAGE_TOKEN.sub("", text)))
 
 

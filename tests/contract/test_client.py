@@ -1,4 +1,4 @@
-"""Whatever the client sends is something that the real server was seen, or is said, to accept."""
+"""The client sends only what the real server accepted on record or documents."""
 
 import inspect
 import json
@@ -11,7 +11,7 @@ from kfp_ops import Client
 from tests.contract.calls import CALLS, ID
 from tests.contract.transcripts import TRANSCRIPTS, template
 
-# One row that is any of the API's objects.
+# One row with the ids of all of the API's objects.
 ROW = {
     "pipeline_id": ID,
     "pipeline_version_id": ID,
@@ -19,7 +19,7 @@ ROW = {
     "run_id": ID,
     "recurring_run_id": ID,
 }
-# What the record happens not to show, from the API's reference and the sources of servers 2.5.0 and
+# Not in the record, but in the API's reference and the sources of servers 2.5.0 and
 # 2.15.0: request -> keys of queries, of bodies, filters.
 DOCUMENTED = {
     "GET /apis/v2beta1/pipelines/names/NAME": ({"namespace"}, set(), set()),
@@ -33,7 +33,7 @@ DOCUMENTED = {
 
 
 def keys(value, where=""):
-    """Every path to a key in an object; what a run is given as parameters is anybody's."""
+    """Return the path of every key in an object, without those below `parameters`."""
     if not isinstance(value, dict):
         return set()
     paths = set()
@@ -45,14 +45,14 @@ def keys(value, where=""):
 
 
 def operations(query):
-    """Which operation a filter applies to which key."""
+    """Return a filter's pairs of operation and key."""
     predicates = json.loads(query.get("filter", "{}")).get("predicates", [])
     return {(predicate["operation"], predicate["key"]) for predicate in predicates}
 
 
 @pytest.fixture(scope="module")
 def accepted():
-    """What the record shows answered with 200: request -> keys of queries, bodies, and filters."""
+    """Keys of queries and bodies, and filters, of recorded requests with status 200, by endpoint."""
     if not TRANSCRIPTS:
         pytest.skip("no transcripts; KFP_TRANSCRIPTS says where they are")
     recorded = {}
@@ -67,7 +67,7 @@ def accepted():
             try:
                 filters |= operations(request["query"])
             except (ValueError, KeyError, TypeError):
-                continue  # a filter of the old form, which we never send
+                continue  # a filter of the old form, which the client never sends
     return recorded
 
 

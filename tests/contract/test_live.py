@@ -1,4 +1,4 @@
-"""What the client relies on, asked of a live server, in an experiment of its own.
+"""What the client relies on, tested on a live server in a separate experiment.
 
 `KFP_API_URL=http://... make contract` asks any server, with KFP_TOKEN and KFP_NAMESPACE where it is
 multi-user. Without the address it is two sandboxes, each in a process of its own. Everything that is
@@ -46,7 +46,7 @@ def contract(note: str, seconds: int = 600):
 
 @dataclasses.dataclass
 class Server:
-    """A live server, and what this suite has made there."""
+    """A live server and the objects that this suite created on it."""
 
     url: str
     token: str
@@ -83,7 +83,7 @@ class Server:
         return response
 
     def listed(self, path, field, *, filters=(), **query):
-        """The objects of one page: filters are (key, operation, value)."""
+        """Return the objects of one page; filters are (key, operation, value)."""
         predicates = [
             {"key": key, "operation": operation, "string_value": value}
             for key, operation, value in filters
@@ -94,10 +94,10 @@ class Server:
         return response.json().get(field, [])
 
     def clean(self):
-        """Delete what was made, runs first: without their experiment they are beyond reach."""
+        """Delete the created objects, runs first: without their experiment they are inaccessible."""
         order = ("/runs", "/recurringruns", "/pipelines", "/experiments")
         remaining = sorted(self.made, key=lambda path: order.index(path.rsplit("/", 1)[0]))
-        # A run that waits would begin when the one before it ends, hence the newest first.
+        # Delete the newest first: a pending run would start when the one before it ends.
         runs = [path for path in remaining if path.startswith("/runs")][::-1]
         for path in runs:
             self.http.post(f"{path}:terminate")
@@ -161,7 +161,7 @@ def package(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def home(server, package):
-    """A pipeline with a version, and an experiment, made through the client."""
+    """A pipeline with a version, and an experiment, created by the client."""
     with server.client() as client:
         pipeline = client.create_pipeline(server.word)
         server.made.append(f"/pipelines/{pipeline.pipeline_id}")
@@ -173,7 +173,7 @@ def home(server, package):
 
 @pytest.fixture(scope="module")
 def runs(server, home):
-    """Five runs, each in a second of its own on the server's clock, oldest first."""
+    """Five runs created in different seconds, oldest first."""
     run_ids = []
     for number in range(5):
         run = submit(server, home, f"run {number}").json()
@@ -184,7 +184,7 @@ def runs(server, home):
 
 
 def eventually(condition, seconds=60):
-    """Wait until a condition holds: a server's controllers report a while after its API answered.
+    """Wait until a condition holds: a server's controllers report later than its API responds.
 
     Raises:
         AssertionError: it does not hold in time.
@@ -214,7 +214,7 @@ def submit(server, home, name, parameters=None):
 
 
 def code(response):
-    """An error of the API proper: its HTTP status and its own code, with the form checked."""
+    """Check the form of an API error, and return its HTTP status and code."""
     document = response.json()
     assert isinstance(document["message"], str)
     assert document["message"]
@@ -361,7 +361,7 @@ def test_invalid_list_request_is_rejected(server, home, query):
 
 def test_run_has_the_requested_fields(server, home, runs):
     path = f"/runs/{runs[0]['run_id']}"
-    # Right after it was submitted a run's state is RUNTIME_STATE_UNSPECIFIED at times.
+    # Just after its submission a run's state may be RUNTIME_STATE_UNSPECIFIED.
     eventually(lambda: server.get(path).json()["state"] in ACTIVE)
     run = server.get(path).json()
     request = body(home, "run 0")
@@ -451,7 +451,7 @@ def test_recurring_run_is_disabled_enabled_and_deleted(server, home):
             lambda: [recurring_run.enabled for recurring_run in list_recurring_runs()] == [True]
         )
         client.disable_recurring_run(created.recurring_run_id)
-        # The controller may report once more what was before.
+        # The controller may report the old state once more.
         eventually(
             lambda: [recurring_run.enabled for recurring_run in list_recurring_runs()] == [False]
         )
@@ -470,7 +470,7 @@ def test_runs_are_filtered_by_recurring_run_and_state(server, home, runs):
     _, experiment = home
     with server.client() as client:
         assert client.list_runs(experiment.experiment_id)
-        # These runs are of no recurring run, and such an id is nobody's.
+        # These runs have no recurring run, and this id does not exist.
         ids = [str(uuid.uuid4()), str(uuid.uuid4())]
         going = (kfp_ops.RunState.PENDING, kfp_ops.RunState.RUNNING)
         assert client.list_runs(experiment.experiment_id, state=going, recurring_run_ids=ids) == []
@@ -511,7 +511,7 @@ def test_invalid_bodies_are_rejected(server, home):
     unknown = server.post(
         "/experiments", {"display_name": f"{server.word}-red", "colour": "red", **server.scope}
     )
-    # Server 2.5 takes fields that it does not know.
+    # Server 2.5 accepts unknown fields.
     assert unknown.status_code == 200 or code(unknown) == (400, 3)
     for content in (
         '{"display_name": 5}',
@@ -524,7 +524,7 @@ def test_invalid_bodies_are_rejected(server, home):
 
 
 def test_unknown_paths_and_methods_are_rejected(server):
-    # Server 2.5 says both in plain text.
+    # Server 2.5 responds to both in plain text.
     assert server.get("/nothing-here").status_code == 404
     assert server.http.put("/experiments", json={}).status_code in (405, 501)
 

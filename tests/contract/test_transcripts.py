@@ -1,4 +1,4 @@
-"""The sandbox answers as the real server did: every recorded exchange, one after the other."""
+"""Replay every recorded exchange: the sandbox responds as the real server did."""
 
 import datetime
 import functools
@@ -13,7 +13,7 @@ from sandbox import Sandbox, User
 from tests.contract.replay import Difference, Replay
 from tests.contract.transcripts import TRANSCRIPTS, template
 
-# Whom the recorded multi-user server knew; `nonsense` is a token that nobody has.
+# The users of the recorded multi-user server; `nonsense` is an invalid token.
 TEAM = {
     "editor": User("system:serviceaccount:team-a:editor", "editor", {"team-a": "edit"}),
     "viewer": User("system:serviceaccount:team-a:viewer", "viewer", {"team-a": "view"}),
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def covers(entry: dict, transcript: str, difference: Difference) -> bool:
-    """Whether an entry of differences.yaml is about this difference."""
+    """Return whether an entry of differences.yaml covers a difference."""
     return (
         (entry["in"] == "*" or bool(re.fullmatch(entry["in"], transcript)))
         and bool(re.fullmatch(entry["request"], difference.what))
@@ -41,7 +41,7 @@ def covers(entry: dict, transcript: str, difference: Difference) -> bool:
 
 @functools.cache
 def differences(path: Path, folder: Path) -> tuple[Difference, ...]:
-    """How the sandbox's answers differ from a transcript."""
+    """Return the differences of the sandbox's responses from a transcript."""
     now = [datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)]
 
     def tick():
@@ -50,7 +50,7 @@ def differences(path: Path, folder: Path) -> tuple[Difference, ...]:
     def be_in_state(run_id, recorded):
         tasks = recorded.get("run_details", {}).get("task_details", [])
         states = {task["display_name"]: task["state"] for task in tasks if task.get("state")}
-        # A terminated run is CANCELING before that is reported of its workflow.
+        # A terminated run is CANCELING before its workflow reports it.
         if recorded["state"] == recorded["state_history"][-1]["state"]:
             sandbox.set_run_state(run_id, recorded["state"], states)
 

@@ -1,4 +1,4 @@
-"""The list of images names all, and the Dockerfiles and the pod fit what they are for."""
+"""The list of container images is complete; Dockerfiles and the sandbox's pod are consistent."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ PIPELINES = sorted((ROOT / "src" / "pipelines").glob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def listed():
-    """What `make images` prints: the images with their reasons, and the commands."""
+    """The output of `make images`: images with their reasons, and commands."""
     words = [sys.executable, ROOT / "scripts" / "list_images.py", ROOT / "overlays" / "cos.yaml"]
     process = subprocess.run(words, capture_output=True, text=True, check=True)
     lines = process.stdout.splitlines()
@@ -27,12 +27,12 @@ def listed():
 def test_every_image_of_the_charm_and_of_the_pipelines_is_listed(listed):
     images, _ = listed
     assert PIPELINES
-    # However deep: whatever a compiled pipeline calls an image.
+    # At any depth of a compiled pipeline.
     used = {
         image
         for path in PIPELINES
         for image in re.findall(r"^\s*image: (\S+)$", path.read_text(), re.MULTILINE)
-        # The driver's own steps, such as CreatePVC, run in no image.
+        # The driver executes some steps itself, such as CreatePVC, without an image.
         if not image.startswith("argostub/")
     }
     used |= {resource["upstream-source"] for resource in CHARMCRAFT["resources"].values()}

@@ -1,4 +1,4 @@
-"""In the training image a step installs nothing: the compiled pipeline's own start, in a real pod."""
+"""A step in the training image starts without installing anything, in a real pod."""
 
 import json
 import os
@@ -25,11 +25,11 @@ def kubectl(*words, text=None):
 
 @pytest.fixture
 def pod():
-    """Runs a program in a pod of the image, as a step's container does; returns phase and log."""
+    """Run a program in a pod of the image as a step does; return phase and log."""
     name = f"training-image-{uuid.uuid4().hex[:8]}"
 
     def run(command):
-        # pip may ask nobody; whatever a step wanted to install fails it.
+        # pip has no index: a step that installs anything fails.
         container = {
             "name": "main",
             "image": IMAGE,
@@ -51,7 +51,7 @@ def pod():
         waited = kubectl("wait", f"pod/{name}", terminated, "--timeout=240s")
         log = kubectl("logs", name).stdout
         assert waited.returncode == 0, waited.stderr + log
-        # The phase follows what its containers do.
+        # The phase follows the containers' states.
         process = kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded")
         return process.returncode == 0, log
 

@@ -1,4 +1,4 @@
-"""One `Deployment` for all scenarios, filled by the driver that is asked for."""
+"""One `Deployment` for all scenarios, by the selected driver."""
 
 import asyncio
 import json
@@ -93,7 +93,7 @@ def deployed(request, kit):
 
 def _in(client):
     def juju(*words, minutes):
-        # jubilant's own `cli` takes no timeout.
+        # jubilant's `cli` has no timeout.
         model = [] if words[0] == "version" else ["--model", client.model]
         command = [client.cli_binary, words[0], *model, *words[1:]]
         process = subprocess.run(

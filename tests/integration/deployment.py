@@ -1,4 +1,4 @@
-"""What a scenario needs of a model, and Juju's command line as one that fills it."""
+"""The interface to a model that scenarios need, and its implementation by Juju's command line."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A unit as `juju status` tells of it.
+    """A unit in `juju status`.
 
     Attributes:
         idle: whether its agent runs no hook, and has the charm that its application has.
@@ -26,11 +26,11 @@ class Unit:
 
 
 class ActionFailedError(Exception):
-    """An action failed, with what it said."""
+    """An action failed with this message."""
 
 
 class Deployment(Protocol):
-    """A model in which applications come and go."""
+    """A model in which scenarios deploy and remove applications."""
 
     def deploy(
         self,
@@ -105,7 +105,7 @@ class CommandLine:
             words = verb, unit, action, *pairs, "--wait=90m", "--format=json"
             output = self._juju(*words, minutes=95)
         except subprocess.CalledProcessError as error:
-            # From Juju 3 on the client fails when the action does, and says why on its output.
+            # From Juju 3 on the client fails if the action fails, with the reason on its output.
             if not (error.stdout or "").startswith("{"):
                 raise
             output = error.stdout
@@ -138,7 +138,7 @@ class CommandLine:
         self._juju("scale-application", app, str(units))
 
     def pod(self, unit):
-        """The uid of a unit's pod; empty while there is none."""
+        """Return the uid of a unit's pod, empty if it has none."""
         words = "--ignore-not-found", "--output=jsonpath={.metadata.uid}"
         return self._pods("get", unit, *words)
 

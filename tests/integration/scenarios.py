@@ -1,4 +1,4 @@
-"""What is true of the trainer in any model; each is asked of a `Deployment`, in this order."""
+"""Scenarios that hold in any model, each of which takes a `Deployment`, in this order."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ RESOURCES = {"pushgateway-image": "docker.io/prom/pushgateway:v1.11.1"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kit:
-    """What is deployed: charms by path, and the options of the stand-ins by application.
+    """What to deploy: charms by path, and the options of the stand-ins by application.
 
     Attributes:
         bundle: is deployed whole instead, when it is there.
@@ -24,7 +24,7 @@ class Kit:
 
 
 def runs(deployed):
-    """The ids of the trainer's runs."""
+    """Return the ids of the trainer's runs."""
     results = deployed.run_action(leader(deployed), "list-runs", limit=100)
     return {line.split()[-1] for line in results.get("runs", "").splitlines()}
 
@@ -35,7 +35,7 @@ def leader(deployed):
 
 
 def settled(deployed, units=1):
-    """Whether so many units are active and idle, one leads, and the newest run has SUCCEEDED."""
+    """Return whether all units are active and idle, one leads, and the newest run has SUCCEEDED."""
     trainer_units = deployed.units(APP)
     return (
         len(trainer_units) == units

@@ -1,4 +1,4 @@
-"""A publisher for a process of its own, which dies by kill -9 before its nth write, to S3 or Kubernetes."""
+"""A publisher in a separate process, which is killed before its nth write to S3 or Kubernetes."""
 
 import datetime
 import json
@@ -58,14 +58,14 @@ def publish(say, address, endpoint, run, files, keep, dies_at, meeting):
 
 
 def created(args, kwargs):
-    """The path of which a write decides who creates it; empty for all other writes."""
+    """Return the path that a write creates exclusively, empty for other writes."""
     if isinstance(args[0], ConfigMaps):
         return json.loads(args[1].data.get("claim", "{}")).get("path", "")
     return args[1] if kwargs.get("mode") == "create" else ""
 
 
 def meet(place, run):
-    """Wait until three are there."""
+    """Wait until three publishers have arrived."""
     place.mkdir(parents=True, exist_ok=True)
     (place / run).touch()
     end = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""The steps, carried out against a server that keeps no promise."""
+"""Applying changes against a server that fails."""
 
 import dataclasses
 import datetime
@@ -83,7 +83,7 @@ def test_failed_change_raises_the_servers_error(proxy, client):
 
 
 def submit_twice(proxy, client, request):
-    """Two leaders, of which neither saw the other's run; returns it, the older first."""
+    """Submit a run by two leaders that do not see each other's; return both, the older first."""
     desired_state = desired(runs=(request,))
     carried_out(client, desired(schedule=NIGHTLY))
     unseen = observe(client, desired_state)
@@ -127,7 +127,7 @@ AN_HOUR = datetime.timedelta(hours=1)
 
 
 def overdue(client, after):
-    """The runs that are seen as overdue so long after they were submitted."""
+    """Return the runs that have timed out this long after their submission."""
     deadline = datetime.datetime.now(datetime.timezone.utc) + after
     return [
         run.run_id
@@ -188,7 +188,7 @@ def test_submitted_run_is_in_the_error_of_a_later_change(proxy, client):
 
 @pytest.fixture
 def firing(client, sandbox):
-    """A schedule whose time has come, and the run of it that goes on."""
+    """A schedule that has fired, and its active run."""
     observed = carried_out(
         client, desired(schedule=dataclasses.replace(NIGHTLY, name="schedule-o"))
     )

@@ -1,4 +1,4 @@
-"""The client against a scripted server: what it sends, and what it makes of any answer."""
+"""The client against a scripted server: its requests, and how it reads responses."""
 
 import itertools
 import json
@@ -308,7 +308,7 @@ def test_slow_response_times_out(httpserver):
         def body():
             for _ in range(50):
                 yield b" "
-                time.sleep(0.05)  # the server's slowness is what is tested
+                time.sleep(0.05)  # the test needs a slow server
 
         return Response(body())
 
@@ -330,7 +330,7 @@ def test_unrequested_encoding_is_a_response_error(httpserver, client):
 
 @pytest.fixture
 def silent_port():
-    """A port that takes connections and never answers."""
+    """A port that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 

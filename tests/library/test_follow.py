@@ -1,4 +1,4 @@
-"""Waiting for a run, on a client that is told what to answer."""
+"""Following a run with a client that returns canned states."""
 
 import dataclasses
 from unittest import mock
@@ -25,7 +25,7 @@ STEPS = frozenset({"ingest", "train"})
 
 @pytest.fixture
 def follow_run():
-    """Follow a run that the client gives in these states, or raise what it raises."""
+    """Follow a run through these states; exceptions among them are raised."""
 
     def run(*responses, **options):
         lines = []

@@ -1,4 +1,4 @@
-"""Whatever a server sends, the client returns what it promises or raises one of its own errors."""
+"""Whatever a server sends, the client returns valid objects or raises its own errors."""
 
 import contextlib
 import dataclasses
@@ -42,7 +42,7 @@ UPLOAD_ERROR = {"error_message": "Failed", "error_details": "Failed\ngo.stack\n\
 
 
 class RawServer:
-    """Answers each request with the bytes in `answer`, a pause between the pieces, and closes."""
+    """Respond to each request with the pieces in `answer`, with pauses, and close the connection."""
 
     def __init__(self):
         self.answer: list[bytes] = []
@@ -65,7 +65,7 @@ class RawServer:
                 for piece in self.answer:
                     connection.sendall(piece)
                     if self.pause:
-                        time.sleep(self.pause)  # the server's slowness is what is tested
+                        time.sleep(self.pause)  # the test needs a slow server
                 connection.shutdown(socket.SHUT_WR)
 
     def _read(self, connection):
@@ -102,7 +102,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def other_server():
-    """Where a redirect would lead."""
+    """The server that a redirect points to."""
     server = RawServer()
     yield server
     server.close()
@@ -148,7 +148,7 @@ times = st.sampled_from(
 
 @st.composite
 def wrong_somewhere(draw):
-    """An answer in which one value is another."""
+    """A response body with one value replaced."""
     body = json.loads(json.dumps(draw(st.sampled_from([ANSWER, ANSWER, ERROR, UPLOAD_ERROR]))))
     place = body
     while True:
@@ -184,7 +184,7 @@ def bodies(draw):
 
 @st.composite
 def answers(draw):
-    """The bytes of an answer, and whether it is HTTP and told in full."""
+    """The bytes of a response, and whether it is complete HTTP."""
     if draw(st.integers(0, 19)) == 0:
         return draw(st.binary(max_size=60))
     body = draw(bodies())
@@ -223,7 +223,7 @@ def ok(body, *headers, status=200):
 
 
 def readable(value):
-    """Everything that is text in what the client returned, to be shown or put into a request."""
+    """Check that every text in a returned object is printable and can be sent."""
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             if field.name != "parameters":

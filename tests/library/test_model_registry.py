@@ -1,4 +1,4 @@
-"""Objects that are put once: by conditional puts, and through a ConfigMap where S3 ignores conditions.
+"""Objects that are created once: by conditional puts, or through a ConfigMap without them.
 
 Most tests take a directory that ignores conditions, too: it answers sooner than an S3 server.
 """
@@ -23,11 +23,11 @@ PATH, CONTENT, OTHER = "champion/00000001.json", b'{"version": 1}', b'{"version"
 
 
 class Killed(BaseException):
-    """The process ends here."""
+    """Ends the process at this point."""
 
 
 class Faults:
-    """Kills at the nth write, before it or after it; and repeats writes whose answers are lost."""
+    """Kill the process before or after the nth write, and repeat writes whose responses are lost."""
 
     def __init__(self, monkeypatch):
         self.number, self.kill_at, self.is_after = 0, 0, False
@@ -69,7 +69,7 @@ def sandbox(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def forgetful(monkeypatch):
-    """Directories put objects whether they are there or not."""
+    """Directories ignore conditions on puts."""
     put = obstore.put
 
     def forget(store, path, content, mode=None):
@@ -82,7 +82,7 @@ def forgetful(monkeypatch):
 
 @pytest.fixture
 def open_store(tmp_path):
-    """The objects of a registry by its name."""
+    """Return the store of a registry by its name."""
     return lambda name: LocalStore(tmp_path / "stores" / name, mkdir=True)
 
 
@@ -103,7 +103,7 @@ def cluster(sandbox):
 
 @pytest.fixture
 def claim(store, cluster):
-    """What the ConfigMap says is being put."""
+    """Return the pending put in the ConfigMap."""
 
     def read():
         config_map = cluster.get("kubeflow", config_map_name(store))
@@ -172,7 +172,7 @@ def test_concurrent_writers_agree_on_method_and_objects(store):
         writes = open_writes(store)
         together.wait(60)
         for path in range(6):
-            # Each second one is staged.
+            # Every second object is staged.
             content = bytes([number]) * (1 if path % 2 else 70_000)
             if writes.create(f"claims/{path}", content):
                 wins.append((path, content))

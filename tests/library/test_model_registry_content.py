@@ -1,4 +1,4 @@
-"""What the registry reads is checked, and what operators and the charm do with it; in a directory."""
+"""The registry checks what it reads, and moves the champion for operators; in a directory."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ def put(store):
 
 @pytest.fixture
 def three_versions(put):
-    """Three versions that were promoted one after the other; only the last has predictions."""
+    """Three versions, promoted in turn; only the last has predictions."""
     for version in (1, 2, 3):
         put(layout.manifest(version), manifest(f"run-{version}", data={"test_images": "images"}))
         put(layout.move(version), {"version": version, "moved_by": "pipeline"})

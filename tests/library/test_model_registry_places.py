@@ -32,7 +32,7 @@ from tests.library.publisher import publish
 from tests.processes import Process
 from tests.s3 import MINIO, OLD_MINIO
 
-# However young, a version may go.
+# Versions of any age may be removed.
 NOW = datetime.timedelta(0)
 pytestmark = pytest.mark.exhaustive
 # Whatever was put, it was before then.
@@ -41,21 +41,21 @@ PAST = datetime.timedelta(seconds=-60)
 
 @pytest.fixture(scope="module")
 def minio(tmp_path_factory):
-    """The address of a MinIO server with an empty bucket."""
+    """Run a MinIO server with an empty bucket, and yield its address."""
     with s3_servers.minio(MINIO, tmp_path_factory.mktemp("minio")) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def old_minio(tmp_path_factory):
-    """The same of a release that ignores conditions."""
+    """The address of a MinIO server that ignores conditions, with an empty bucket."""
     with s3_servers.minio(OLD_MINIO, tmp_path_factory.mktemp("old-minio")) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
-    """The kubeconfig of an account in a real cluster that may write ConfigMaps, and no more."""
+    """The kubeconfig of an account in a real cluster that may only write ConfigMaps."""
     with cluster.editor("trainer-test-registry", tmp_path_factory.mktemp("kube")) as path:
         yield path
 
@@ -79,13 +79,13 @@ PLACES = [
 
 @pytest.fixture(params=PLACES)
 def kind(request):
-    """The kind of place where a registry may be."""
+    """The kind of storage that a registry is in."""
     return request.param
 
 
 @pytest.fixture
 def place(kind, request, tmp_path, monkeypatch):
-    """A registry's address and endpoint; the cluster is where KUBECONFIG says."""
+    """A registry's address and endpoint; KUBECONFIG names the cluster."""
     monkeypatch.delenv("KUBECONFIG", raising=False)
     with contextlib.ExitStack() as stack:
         if kind == "directory":
@@ -116,7 +116,7 @@ def place(kind, request, tmp_path, monkeypatch):
 
 
 def before_creating(monkeypatch, call):
-    """Call this with a path before each write that decides who creates the object there."""
+    """Call a function with the path before each write that creates an object exclusively."""
     put, replace = obstore.put, kubernetes.ConfigMaps.replace
 
     def put_after(store, path, *args, **kwargs):
@@ -314,7 +314,7 @@ def test_concurrent_publishers_make_one_version_each_and_one_champion(
     versions, together, met = [], threading.Barrier(6), set()
 
     def meet(path):
-        # Where another writer came first it is tried again.
+        # Retried if another writer came first.
         if path in ("claims/00000001.json", "champion/00000001.json"):
             arrival = (path, threading.get_ident())
             if arrival not in met:
@@ -445,7 +445,7 @@ def test_shared_content_is_stored_once(registry, store):
 
 @pytest.fixture
 def forgetful(monkeypatch):
-    """Every server ignores `If-None-Match: *`, as some do."""
+    """All servers ignore `If-None-Match: *`, as some do."""
     put = obstore.put
     monkeypatch.setattr(
         obstore, "put", lambda store, path, content, mode=None: put(store, path, content)
@@ -514,7 +514,7 @@ def test_staged_content_is_collected_after_a_day(registry, store):
 
 @pytest.fixture
 def six(registry, files):
-    """Six versions; 3 served before 1, which serves."""
+    """Six versions; the champion is 1, and was 3 before."""
     for run in "abcdef":
         registry.publish(run, files, manifest(run))
     for after, version in enumerate((2, 3, 1)):
@@ -620,7 +620,7 @@ def publisher(place, files, run, *, keep=1, dies_at=0, meeting=""):
 
 
 def read_complete(registry, folder):
-    """The champion's number; every version that counts has been fetched and is what it was."""
+    """Fetch and check every valid version, and return the champion's number."""
     for version in registry.versions():
         registry.fetch(version, folder / str(version))
     champion = registry.champion()
@@ -664,7 +664,7 @@ def test_kill_during_retention_keeps_a_champion_and_is_completed(
         at += 1
         # WHEN a publisher dies before a write THEN the champion is the old one or the new one
         code, output = publisher(place, files, f"run-{at}", dies_at=at).end(180)
-        if code == 0:  # it had no such write
+        if code == 0:  # there was no such write
             writes = output
             break
         assert code == -9, output

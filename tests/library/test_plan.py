@@ -1,4 +1,4 @@
-"""The pure planner: every situation there is, and what follows from it."""
+"""The planner: observed states and the changes that follow."""
 
 import dataclasses
 import datetime
@@ -59,7 +59,7 @@ def test_version_is_named_by_the_fingerprint():
         for case in itertools.product(
             (None, PIPELINE), (None, VERSION), (None, EXPERIMENT), ((), ("one",), ("one", "two"))
         )
-        # A version lies in a pipeline and a run in an experiment.
+        # A version belongs to a pipeline, and a run to an experiment.
         if not (case[1] and not case[0]) and not (case[3] and not case[2])
     ],
 )
@@ -104,7 +104,7 @@ def member(name, state):
 
 
 def family(*runs):
-    """What is seen of the family, newest first, a second apart, all else being there."""
+    """Return an observed state with these runs of the group, newest first, a second apart."""
     runs = tuple(
         dataclasses.replace(run, created_at=NOON - datetime.timedelta(seconds=seconds))
         for seconds, run in enumerate(runs)
@@ -192,7 +192,7 @@ def test_run_without_a_concurrency_group_is_never_repeated(state):
 
 
 def twice(request, *states):
-    """All is there, and of one wanted name runs in these states, newest first."""
+    """Return an observed state with runs of one desired name in these states, newest first."""
     runs = tuple(
         dataclasses.replace(member(request.name, state), run_id=f"id-{number}")
         for number, state in enumerate(states)
@@ -274,7 +274,7 @@ SPACED = RunSpec(
 
 
 def spaced(*created, **fields):
-    """All is there, and of the family runs that were created so long after its quiet moment."""
+    """Return an observed state with runs of the group created this long after the cooldown."""
     runs = tuple(
         dataclasses.replace(member(f"retrain-{number}", "FAILED"), created_at=NOON + after)
         for number, after in enumerate(created)
@@ -354,7 +354,7 @@ def recurring(name, *, enabled=True, number=1):
 
 
 def scheduled(schedule, *existing, active=()):
-    """The steps when this schedule is wanted and those are there, newest first."""
+    """Return the changes for a desired schedule and existing ones, newest first."""
     observed = ObservedState(
         pipeline=PIPELINE,
         version=VERSION,
@@ -387,7 +387,7 @@ def test_changed_schedule_is_created_before_the_old_one_is_deleted():
 
 @pytest.mark.parametrize(("schedule", "first"), [(NIGHTLY, [CreateSchedule()]), (None, [])])
 def test_old_schedule_is_deleted_after_its_run_ends(schedule, first):
-    # The server would lose the run with it.
+    # The server would lose its run, too.
     old, resting = recurring("schedule-o"), recurring("schedule-p", enabled=False)
     both = [old.recurring_run_id, resting.recurring_run_id]
     assert scheduled(schedule, old, resting, active=both) == [

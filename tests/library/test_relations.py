@@ -1,4 +1,4 @@
-"""Whatever a remote application publishes is read, or is a RelationDataError that tells no key."""
+"""Whatever a remote application publishes is read or raises a RelationDataError without keys."""
 
 import httpx
 import ops
@@ -45,7 +45,7 @@ def test_namespace_of_kubeflow_pipelines_comes_from_its_service(name, namespace)
 
 
 class Reader(ops.CharmBase):
-    """Reads its relations whenever it is asked."""
+    """A charm that reads its relations."""
 
     def __init__(self, framework: ops.Framework):
         super().__init__(framework)
@@ -66,7 +66,7 @@ def context():
 
 
 def read(context, endpoint, **databag):
-    """What the requirer gives."""
+    """Return the requirer's data."""
     relation = ops.testing.Relation(endpoint, remote_app_name="other", remote_app_data=databag)
     state = ops.testing.State(relations={relation})
     with context(context.on.update_status(), state) as manager:

@@ -91,7 +91,7 @@ def test_server_side_step_keeps_its_image():
 
 
 def resources(given_resources, step="again"):
-    """What a step's container may use, in the text that is uploaded."""
+    """Return the resources of a step's container in the uploaded text."""
     spec, _ = yaml.safe_load_all(PipelineSpec(COMPILED, resources={step: given_resources}).yaml)
     return spec["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"]
 

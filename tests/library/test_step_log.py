@@ -1,4 +1,4 @@
-"""What a failed step says, found in logs of the shapes that Kubeflow Pipelines 2.15 writes."""
+"""Messages of failed steps in logs as Kubeflow Pipelines 2.15 writes them."""
 
 import json
 import os
@@ -64,7 +64,7 @@ Traceback (most recent call last):
             "cannot read it",
         ),
         ("  1/10 ...\r 10/10 loss: nan\n", "10/10 loss: nan"),
-        # Nothing of its own at all: how it ended is what there is.
+        # No message of the step: only its exit code is known.
         ("", "failed to execute component: exit status 1"),
     ],
 )

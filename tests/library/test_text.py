@@ -1,4 +1,4 @@
-"""Text from outside can be an argument of a program, whatever it is."""
+"""Any text from outside becomes a valid program argument."""
 
 import subprocess
 import sys

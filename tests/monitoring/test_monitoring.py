@@ -83,7 +83,7 @@ def run(state, name="r4"):
 
 
 def cancelled(after):
-    """A trainer whose newest run was cancelled so long after its begin; run-timeout is an hour."""
+    """Return a snapshot whose newest run was cancelled this long after its start."""
     ended_run = dataclasses.replace(run(RunState.CANCELED), begun_at=NOW, finished_at=NOW + after)
     return dataclasses.replace(
         FINE, latest=ended_run, config=TrainerConfig(max_drift=0.2, run_timeout=60)
@@ -111,7 +111,7 @@ def until(true, description, seconds=60):
 
 @contextlib.contextmanager
 def running(command, ready, log):
-    """The program, ready to answer; ended afterwards."""
+    """Start the program and wait until it responds; stop it afterwards."""
 
     def answers():
         with contextlib.suppress(httpx.TransportError):
@@ -149,7 +149,7 @@ class Monitoring:
         return {alert["labels"]["alertname"]: alert for alert in alerts}
 
     def show(self, snapshot):
-        """Push what was seen, and wait until it was scraped."""
+        """Push the metrics of a snapshot, and wait until they are scraped."""
         mark = time.time()
         is_whole = not snapshot.problem
         pushgateway.push("trainer", metrics.exposition(snapshot), is_whole=is_whole)
@@ -372,7 +372,7 @@ def test_alert_with_a_delay_fires_after_it(rules, tmp_path):
             (f'{name}run_state{{state="RUNNING", {labels}}}', "1x20"),
         ),
         case("TrainerSilent", 61, (f"push_time_seconds{{{labels}}}", "0x70")),
-        # Nothing of this trainer, whatever others push.
+        # No metrics of this trainer, only of others.
         case("TrainerSilent", 15, ('push_time_seconds{juju_application="other"}', "0+60x20")),
     ]
     path = tmp_path / "tests.yaml"

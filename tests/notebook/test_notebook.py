@@ -1,4 +1,4 @@
-"""The notebook, executed from clean, and the outputs that are committed with it."""
+"""The notebook, executed from scratch, and its committed outputs."""
 
 import re
 import socket
@@ -14,7 +14,7 @@ from scripts import notebook
 with_data = pytest.mark.skipif(
     not data.DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed"
 )
-# What shows the same on every machine, whatever a training came to.
+# Cells with the same output on every machine, independent of training.
 EXPLORATION = ("load", "labels", "first-image", "scaling")
 A_PATH = re.compile(r"(?<![\w.])/(home|root|tmp|usr|opt|var|work|mnt|Users)/")
 A_LOCAL_SERVER = re.compile(r"(127\.0\.0\.1|localhost|0\.0\.0\.0|\[::1\])")
@@ -25,7 +25,7 @@ def code(notebook):
 
 
 def outputs(cell):
-    """The text of a cell's outputs, and how many pictures it shows."""
+    """Return the text of a cell's outputs and the number of its images."""
     text, pictures = "", 0
     for output in cell.outputs:
         text += output.get("text", "") + "".join(output.get("traceback", []))
@@ -49,7 +49,7 @@ def executed(tmp_path_factory):
 @with_data
 def test_notebook_leads_from_data_to_a_served_model(executed):
     cells = code(executed)
-    # The chapter's exploration
+    # Exploration in the original notebook
     text, _ = outputs(cells["load"])
     assert "train (60000, 28, 28) uint8 (60000,)" in text
     assert "test  (10000, 28, 28) uint8 (10000,)" in text
@@ -61,7 +61,7 @@ def test_notebook_leads_from_data_to_a_served_model(executed):
     states = dict(line.split() for line in outputs(cells["wait"])[0].splitlines()[:3])
     assert set(states) == {"ingest", "train", "evaluate-and-predict"}
     assert set(states.values()) == {"SUCCEEDED"}
-    # What came of it
+    # The result
     text, _ = outputs(cells["manifest"])
     (accuracy,) = re.findall(r"([\d.]+) \(test\)", text)
     assert float(accuracy) > 0.87

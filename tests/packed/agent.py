@@ -1,4 +1,4 @@
-"""Juju's agent as far as a charm sees it: unpacks the charm, and dispatches with hook tools."""
+"""A stand-in for Juju's agent: it unpacks the charm and dispatches events with hook tools."""
 
 import json
 import shutil
@@ -85,7 +85,7 @@ class Agent:
         )
 
     def dispatch(self, event: str, **environment: str) -> dict:
-        """Let the charm handle an event; returns what Juju knows afterwards."""
+        """Dispatch an event, and return what Juju knows afterwards."""
         completed = self.start(event, **environment)
         state = self.read()
         log = [" ".join(call) for call in state["calls"] if call[0] == "juju-log"]

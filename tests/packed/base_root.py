@@ -93,7 +93,7 @@ def execute(root: Path, *command: str, folder: str = "/", **environment: str):
 
 
 def unpack(charm: Path, folder: Path) -> None:
-    """Unpack a charm as Juju's agent does: with the modes in the archive, times are of today."""
+    """Unpack a charm as Juju's agent does, with the archive's modes and the current time."""
     with zipfile.ZipFile(charm) as archive:
         for member in archive.infolist():
             path = Path(archive.extract(member, folder))

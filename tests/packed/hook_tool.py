@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -Es
-"""Every hook tool in one: keeps a model's state in the JSON file $HOOK_STATE, records each call."""
+"""All hook tools in one program: state is in the JSON file $HOOK_STATE, with each call."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The demo where it cannot go on, and with an S3 server like Charmed MinIO's."""
+"""The demo without data, and with an S3 server without conditional writes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Who may import whom, as docs/explanation/architecture.md says."""
+"""Which modules may import which, as in docs/explanation/architecture.md."""
 
 import ast
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# What every module of the charm may use.
+# Modules that every module of the charm may import.
 BASE = {"commands", "config", "errors", "formatting", "kfp_ops", "model_registry", "naming"}
-# A module or package at the top of src/, and what of ours it may import beyond itself.
+# Modules and packages at the top of src/, and what each may import of this project.
 LAYERS = {
     "naming": set(),
     "formatting": set(),
@@ -23,7 +23,7 @@ LAYERS = {
     "actions": {*BASE, "k8s", "reconciler", "reporting"},
     "charm": {*BASE, "actions", "k8s", "reconciler", "reporting", "workload"},
 }
-# The project's other folders, and what of ours they may import.
+# The project's other folders, and what each may import of this project.
 ROOMS = {
     "lib/model_registry": set(),
     "lib/kfp_ops": set(),
@@ -31,7 +31,7 @@ ROOMS = {
     "training": {"fashion_mnist", "model_registry"},
     "sandbox": set(),
 }
-# A module or package of fashion_mnist, and what of it it may import beyond itself.
+# Modules and packages of fashion_mnist, and what each may import of it.
 TRAINING = {
     "errors": set(),
     "workspace": set(),
@@ -48,7 +48,7 @@ OURS = {*LAYERS, "fashion_mnist", "kfp_ops", "model_registry", "sandbox", "train
 
 
 def imported(path):
-    """The top-level names that a module imports, wherever it does so."""
+    """Return the top-level names that a module imports anywhere."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -57,7 +57,7 @@ def imported(path):
 
 
 def modules_of(path):
-    """The modules of a package, or the one."""
+    """Return the modules of a package, or the module itself."""
     return [path] if path.suffix == ".py" else list(path.rglob("*.py"))
 
 
@@ -86,7 +86,7 @@ def test_package_imports_only_lower_packages(room):
 
 
 def imported_from_training(path):
-    """The modules and packages of fashion_mnist that a module imports."""
+    """Return the modules and packages of fashion_mnist that a module imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "fashion_mnist":
             yield from (alias.name for alias in node.names if not alias.name.isupper())

@@ -1,4 +1,4 @@
-"""What hosts CI and releases calls what is there, and every place tells one version."""
+"""CI and release configuration is consistent, and every file has the same version."""
 
 import re
 from itertools import pairwise
@@ -20,7 +20,7 @@ VERSION = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text()
 
 
 def code(path):
-    """The file without its comments."""
+    """Return a file's text without its comments."""
     return re.sub(r"#.*", "", path.read_text())
 
 
@@ -67,7 +67,7 @@ def test_changelog_has_the_version():
     versions, days = zip(*(match.groups() for match in found_versions), strict=True)
     assert versions[0] == VERSION
     assert all(Version(newer) > Version(older) for newer, older in pairwise(versions))
-    # Only the version to come has no day yet
+    # Only an unreleased version has no date
     assert all(days[1:])
 
 

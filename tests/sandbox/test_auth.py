@@ -1,4 +1,4 @@
-"""A multi-user sandbox, as the client of a charm meets it."""
+"""A multi-user sandbox, as a charm's client sees it."""
 
 import datetime
 import json
@@ -90,7 +90,7 @@ def test_namespaces_are_isolated(connect):
     ):
         with pytest.raises(ForbiddenError):
             call()
-    # The same names are free there.
+    # The same names are available in the other namespace.
     assert submit(other).run_id != run.run_id
 
 

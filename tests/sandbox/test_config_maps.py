@@ -1,4 +1,4 @@
-"""The sandbox's ConfigMaps answer as a real kube-apiserver's do, where CLUSTER_KUBECONFIG names one."""
+"""The sandbox's ConfigMaps behave as a real kube-apiserver's (CLUSTER_KUBECONFIG names one)."""
 
 import concurrent.futures
 import json
@@ -16,7 +16,7 @@ PATH = "/api/v1/namespaces/{namespace}/configmaps"
 
 
 class Api:
-    """Kubernetes' API with the rights that a kubeconfig gives."""
+    """A Kubernetes API with the rights of a kubeconfig."""
 
     def __init__(self, kubeconfig):
         document = json.loads(kubeconfig.read_text())
@@ -67,7 +67,7 @@ def real(tmp_path_factory):
     ]
 )
 def api(request):
-    """The sandbox's, and a real one; a test's ConfigMaps are gone before it."""
+    """The sandbox's API, and a real one; ConfigMaps of earlier tests are deleted."""
     if request.param == "sandbox":
         return Api(request.getfixturevalue("sandbox").kubeconfig)
     api = Api(request.getfixturevalue("real"))

@@ -1,4 +1,4 @@
-"""The sandbox under load, with several clients at once, and seen from outside."""
+"""The sandbox under load, with concurrent clients, and as a program."""
 
 import json
 import os
@@ -148,7 +148,7 @@ def test_sandbox_listens_on_loopback_only(sandbox):
 
 
 def serve(folder, *words, **environment):
-    """`python -m sandbox` until it is ready; its process, and what it said."""
+    """Run `python -m sandbox` until it is ready; return its process and output."""
     process = subprocess.Popen(
         [sys.executable, "-m", "sandbox", "--root", folder, "--api-port=0", "--s3-port=0", *words],
         cwd=ROOT,

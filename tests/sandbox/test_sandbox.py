@@ -1,4 +1,4 @@
-"""The sandbox as the official client and a crash see it."""
+"""The sandbox with the official client, and after crashes."""
 
 import base64
 import datetime

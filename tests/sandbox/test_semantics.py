@@ -1,4 +1,4 @@
-"""What the sandbox does as Kubeflow Pipelines 2.15.0 was seen to do it, beside the recorded answers."""
+"""Behaviour of Kubeflow Pipelines 2.15.0 that the recorded exchanges do not show."""
 
 import datetime
 import io
@@ -144,7 +144,7 @@ def after(**duration):
 
 
 class Server:
-    """The API and the scheduler of a sandbox whose time a test decides."""
+    """The API and the scheduler of a sandbox whose clock a test sets."""
 
     def __init__(self, path):
         self.store = Store(path, clock=lambda: NOW)

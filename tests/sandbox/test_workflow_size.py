@@ -1,4 +1,4 @@
-"""How large a workflow becomes, held against those that a real Argo kept."""
+"""Projected sizes of workflows, compared with those that a real Argo stored."""
 
 import gzip
 import json

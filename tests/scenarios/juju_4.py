@@ -125,7 +125,7 @@ def kubectl_delete(model, kind, pod, *words):
 
 
 def _go_on(model):
-    """Let a change that was made become a run."""
+    """Turn a configuration change into a run."""
     if model["pending"]:
         model["pending"] -= 1
         if not model["pending"]:

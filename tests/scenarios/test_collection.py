@@ -1,4 +1,4 @@
-"""The integration environment collects the scenarios, and its jubilant carries them out."""
+"""The integration environment collects the scenarios, and its jubilant runs them."""
 
 import json
 import os
@@ -22,7 +22,7 @@ pytestmark = [
 
 @pytest.fixture
 def model(tmp_path, monkeypatch):
-    """A model's file, with the programs that know it first on the path."""
+    """The file of a model, with its programs first on the path."""
     for name in ("juju", "kubectl"):
         program = tmp_path / name
         # A path with a space cannot follow #!, so the shell starts Python.

@@ -1,4 +1,4 @@
-"""What `CommandLine` types under each Juju."""
+"""Commands that `CommandLine` runs under each Juju."""
 
 import importlib.util
 import json
@@ -31,7 +31,7 @@ def test_commands_match_the_juju_version(version, relate, run, status):
         commands.append(words)
         task = {"status": status, "results": {"run-id": "r"}, "message": "no"}
         if words[0] == "run" and status == "failed":
-            # So does the client from Juju 3 on.
+            # The client does the same from Juju 3 on.
             out = json.dumps({"trainer/0": task})
             raise subprocess.CalledProcessError(1, "juju", out, "ERROR the following task failed")
         return {"version": f"{version}-ubuntu-amd64\n", run: json.dumps({"trainer/0": task})}.get(

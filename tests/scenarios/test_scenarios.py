@@ -32,7 +32,7 @@ def finish_runs(sandbox):
 
 
 class Simulated:
-    """A model of one trainer: every change is the events that Juju would send, unit by unit."""
+    """A model of one trainer: each change sends Juju's events to each unit."""
 
     def __init__(self, sandbox):
         self.sandbox = sandbox

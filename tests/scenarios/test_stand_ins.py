@@ -1,4 +1,4 @@
-"""The charms that stand for kfp-api and object storage say what their options say."""
+"""The stand-in charms for kfp-api and object storage publish their options."""
 
 import importlib.util
 import sys

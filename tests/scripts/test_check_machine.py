@@ -1,4 +1,4 @@
-"""scripts/check_machine.py names each thing that is missing, and changes nothing."""
+"""scripts/check_machine.py names each missing prerequisite, and changes nothing."""
 
 import itertools
 import json
@@ -37,7 +37,7 @@ def controllers(version):
 
 @pytest.fixture
 def complete(machine):
-    """A machine that has all, but for the packed charm, which may be here or not."""
+    """A complete machine, with or without the packed charm."""
     machine.commands = ["microk8s", "juju", "sysctl"]
     machine.answers = {
         "sysctl -n": {"out": "655360\n"},
@@ -55,7 +55,7 @@ def complete(machine):
 
 
 def missing(process):
-    """What is missing -> the command that puts it right; not the charm, which is this checkout's."""
+    """Return the remedy of each missing item, except for the charm, which is this checkout's."""
     lines = process.stdout.splitlines()
     return {
         line.removeprefix("MISSING").strip(): then.strip().removeprefix("-> ")

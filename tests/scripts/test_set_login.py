@@ -1,4 +1,4 @@
-"""scripts/set_login.py gives Juju a login, and the password to nobody else."""
+"""scripts/set_login.py gives Juju a login and shows the password nowhere."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def test_login_is_set_from_a_private_temporary_file(kubeflow):
     assert len(call["words"]) == 3 + len(values)
     for path, mode, _ in call["files"].values():
         assert mode == 0o600
-        # Juju's snap reads nothing elsewhere, and no hidden folder.
+        # Juju's snap reads only non-hidden folders of the home directory.
         assert path.startswith(f"{kubeflow.home}/set-login-")
     assert not list(kubeflow.home.iterdir())
 

@@ -35,7 +35,7 @@ INPUTS = {
 
 
 def load(module):
-    """What the module's files declare: kind -> name (of resources: type and name) -> body."""
+    """Return a module's declarations: bodies by kind and name (for resources: type and name)."""
     options = hcl2.SerializationOptions(
         with_comments=False, explicit_blocks=False, strip_string_quotes=True
     )
@@ -121,13 +121,13 @@ def test_plan_reads_the_bundle_and_sets_the_modules_inputs():
     module = plan["module"]["trainer"]
     assert (MODULES["bundle"] / module.pop("source")).resolve() == MODULES["charm"]
     assert set(module) <= set(INPUTS)
-    # What it reads of each application is all that bundle.yaml says of one.
+    # It reads every key of an application in bundle.yaml.
     bundle = yaml.safe_load((ROOT / "bundle.yaml").read_text())
     trainer = bundle["applications"].pop("trainer")
     applications = set().union(*bundle["applications"].values())
     assert set(re.findall(r"each\.value\.(\w+)", text("bundle"))) == applications
     read = set(re.findall(r"local\.trainer\.(\w+)", text("bundle")))
-    # The module itself says which charm, and trusts it.
+    # The module sets the charm and its trust.
     assert read == set(trainer) - {"charm", "trust"}
 
 
@@ -154,7 +154,7 @@ def test_readme_documents_every_input():
 
 @pytest.fixture
 def terraform():
-    """Terraform's program in a folder; returns what it prints."""
+    """Run Terraform in a folder, and return its output."""
     if not shutil.which("terraform"):
         pytest.skip("no Terraform")
 

@@ -1,4 +1,4 @@
-"""A small data set of the same form as Fashion-MNIST, which can be learned."""
+"""A small, learnable data set in the form of Fashion-MNIST."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from sandbox import Sandbox
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory):
-    """A directory with four IDX files: each class is a bright bar at its own height."""
+    """A directory with four IDX files; each class is a bright bar at another height."""
     folder = tmp_path_factory.mktemp("idx")
     chance = np.random.default_rng(0)
     for part, count in (("train", 600), ("t10k", 200)):
@@ -24,7 +24,7 @@ def toy(tmp_path_factory):
 
 @pytest.fixture
 def s3(tmp_path, monkeypatch):
-    """An address on the sandbox's S3 server and its endpoint, with the keys in the environment."""
+    """An address on the sandbox's S3 server and its endpoint; the keys are in the environment."""
     with Sandbox(tmp_path / "sandbox", execute=False) as sandbox:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", sandbox.access_key)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", sandbox.secret_key)

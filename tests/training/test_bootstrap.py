@@ -1,4 +1,4 @@
-"""The bootstrap that each step begins with: it runs the code bundle of its digest, and no other."""
+"""The bootstrap of each step: it runs only the code bundle with its digest."""
 
 import hashlib
 import io
@@ -35,7 +35,7 @@ DIGEST = hashlib.sha256(BUNDLE).hexdigest()
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a step as its container does, in a folder and an environment of its own."""
+    """Start a step as its container does, in a separate folder and environment."""
 
     def run(address, digest=DIGEST, endpoint="", source=None, **environment):
         command = [sys.executable, "-c", source or compiling.bootstrap(), address, digest, endpoint]
@@ -117,7 +117,7 @@ def test_image_is_built_with_the_folder_that_the_bootstrap_reads():
 
 
 class Server:
-    """An HTTP server that gives each request the next of some raw answers."""
+    """An HTTP server that sends the next of some raw responses to each request."""
 
     def __init__(self, *responses):
         self.requests = []

@@ -1,4 +1,4 @@
-"""A training that was killed goes on where it was; nothing else is ever taken up."""
+"""A killed training resumes from its checkpoint, and from no other."""
 
 import datetime
 import signal
@@ -27,7 +27,7 @@ KEY = "checkpoints/run-1/state"
 
 @pytest.fixture(params=["directory", "s3"])
 def place(request, tmp_path):
-    """Where checkpoints lie: address and endpoint."""
+    """Address and endpoint of the checkpoints."""
     if request.param == "directory":
         return str(tmp_path / "volume"), ""
     return request.getfixturevalue("s3")
@@ -40,7 +40,7 @@ def store(place):
 
 @pytest.fixture
 def kept(place):
-    """Checkpoints of run-1 after every epoch, and what they have to say."""
+    """Checkpoints of run-1 after every epoch, and their log."""
     log: list[str] = []
     address, endpoint = place
     checkpoints = Checkpoints(address, "run-1", endpoint=endpoint, interval=0, log=log.append)
@@ -71,7 +71,7 @@ def epochs(log):
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
-    """What a training came to that ended, and the checkpoint of its last epoch."""
+    """The result of a finished training, and the checkpoint of its last epoch."""
     folder = tmp_path_factory.mktemp("ended")
     trained, _ = fit(Checkpoints(str(folder), "run-1", interval=0))
     return trained, (folder / KEY).read_bytes()
@@ -79,7 +79,7 @@ def ended(tmp_path_factory):
 
 @pytest.fixture
 def checkpoint(ended, tmp_path):
-    """The file with that checkpoint, where run-1 looks for one."""
+    """That checkpoint in the file that run-1 reads."""
     path = tmp_path / KEY
     path.parent.mkdir(parents=True)
     path.write_bytes(ended[1])
@@ -88,7 +88,7 @@ def checkpoint(ended, tmp_path):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """The weights of a training that nothing cut off."""
+    """The weights of an uninterrupted training."""
     folder = tmp_path_factory.mktemp("whole")
     done = process((str(folder), ""), folder / "weights.npz")
     assert done.returncode == 0, done.stderr

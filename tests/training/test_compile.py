@@ -1,4 +1,4 @@
-"""The committed pipeline: the same bytes, within what servers 2.5 to 2.15 take."""
+"""The committed pipelines: reproducible, and valid for servers 2.5 to 2.15."""
 
 import hashlib
 import io
@@ -150,7 +150,7 @@ STEPS = {
     "trial": (3, 240),
     "choose": (3, 10),
     "monitor": (1, 30),
-    # What the server does itself.
+    # Steps that the server executes itself.
     "createpvc": (0, None),
     "deletepvc": (0, None),
 }

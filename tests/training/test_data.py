@@ -1,4 +1,4 @@
-"""The four files, read and checked."""
+"""Reading and checking the four data files."""
 
 import gzip
 import shutil
@@ -96,7 +96,7 @@ def test_oversized_decompression_is_rejected_without_using_memory(copy):
         "import re, sys; from fashion_mnist import data\n"
         "try: data.load(sys.argv[1])\n"
         "except data.DataError as error: print(error.kind, error.split, error)\n"
-        # Not ru_maxrss, in which the process that started this one counts too.
+        # Not ru_maxrss, which includes the parent process.
         "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
     )
     process = subprocess.run(

@@ -1,4 +1,4 @@
-"""What is odd about a data set, found and named."""
+"""Anomalies of a data set are detected and named."""
 
 import dataclasses
 import gzip
@@ -165,7 +165,7 @@ def renamed(usual):
 
 
 def only(dataset, classes):
-    """The images of a data set that have some of the labels."""
+    """Return the part of a data set with some of the labels."""
     train, test = (
         np.isin(labels, classes) for labels in (dataset.train_labels, dataset.test_labels)
     )
@@ -320,7 +320,7 @@ def test_unwritable_registry_is_reported_before_reading_data(tmp_path, monkeypat
 
 @pytest.fixture
 def registry_of(tmp_path):
-    """Makes a registry whose champion was trained on data with given statistics."""
+    """Create a registry whose champion was trained on data with these statistics."""
 
     def make(anomalies):
         files = tmp_path / "files"
@@ -451,7 +451,7 @@ def test_statistics_of_earlier_versions_are_used_as_reference(published):
 
 
 def draw(published, seed, train, test):
-    """A random part of the published training images, as a data set."""
+    """Return a random sample of the published training images as a data set."""
     chosen = np.random.default_rng(seed).permutation(60000)[: train + test]
     images, labels = published.train_images[chosen], published.train_labels[chosen]
     return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Every compiled pipeline is in the published format, with nothing that a server might not take.
+"""Every compiled pipeline has the published format and uses no unsupported feature.
 
 The servers are 2.5 (Charmed Kubeflow 1.10) to 2.15 (1.11). What each takes was read from their
 sources and tried: `NOT_EVERYWHERE` has what one of them rejects, drops or ignores.
@@ -16,7 +16,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 COMPILED = sorted((Path(__file__).parents[2] / "src" / "pipelines").glob("*.yaml"))
 PLAIN = COMPILED[0].with_name("tune.yaml")
-# Settings of a step's pod that 2.5 and 2.15 both heed.
+# Settings of a step's pod that 2.5 and 2.15 both apply.
 EVERYWHERE = {
     "activeDeadlineSeconds",
     "configMapAsEnv",
@@ -36,7 +36,7 @@ NOT_EVERYWHERE = {
 }
 
 
-# What is used all the same, and what it comes to.
+# Unsupported features that the pipelines use, and their effect.
 ACCEPTED = {
     "retry in a loop": "2.5 ignores it: there trial is not retried",
     "retry in an ExitHandler": "2.5 ignores it: there a step in a workspace that fails is not tried again",
@@ -44,7 +44,7 @@ ACCEPTED = {
 
 
 def outside(spec: dict, platform: dict) -> Iterator[str]:
-    """What a pipeline uses that is not everywhere."""
+    """Yield the features of a pipeline that not every server supports."""
     kubernetes = platform.get("platforms", {}).get("kubernetes", {})
     if kubernetes.get("pipelineConfig"):
         yield "pipeline configuration"

@@ -12,7 +12,7 @@ LABELS = (np.arange(1000) % 10).astype(np.uint8)
 
 
 def answers(wrong_images):
-    """Answers to 1000 images, of which these are wrong."""
+    """Return an evaluation of 1000 images with these wrong predictions."""
     predictions = LABELS.copy()
     predictions[list(wrong_images)] = (predictions[list(wrong_images)] + 1) % 10
     return evaluate_probabilities(np.eye(10, dtype=np.float32)[predictions], LABELS)
@@ -112,7 +112,7 @@ def test_equally_accurate_less_confident_model_is_rejected():
 
 
 def unseen(count):
-    """The first so many images are such as the champion was not trained on."""
+    """Return a mask: the champion was not trained on the first `count` images."""
     return np.arange(len(LABELS)) < count
 
 
@@ -142,7 +142,7 @@ def test_fewer_than_half_of_the_images_is_reported(remaining, is_few):
 
 def test_class_without_remaining_images_is_not_compared():
     champion, candidate = answers(range(0, 1000, 10)), answers(range(5, 1000, 10))
-    other_classes = LABELS != 5  # the class that the candidate never finds
+    other_classes = LABELS != 5  # the candidate never predicts this class
     gate = Gate(min_accuracy=0.5, min_recall=0)
     verdict = apply_gate(candidate, champion, LABELS, gate, unseen=other_classes)
     assert verdict.status == "accepted"

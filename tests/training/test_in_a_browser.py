@@ -1,4 +1,4 @@
-"""The reports in a real browser, which says what is wrong with them in its console."""
+"""The reports in a real browser, whose console shows errors."""
 
 import re
 import shutil
@@ -83,7 +83,7 @@ def hostile_monitoring_report():
 
 
 def open_page(page, folder):
-    """Opens a page; returns the elements that came of it and what the browser's console says."""
+    """Open a page, and return its elements and the console's messages."""
     (folder / "page.html").write_text(page, encoding="utf-8")
     options = [
         *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

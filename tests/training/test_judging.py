@@ -1,4 +1,4 @@
-"""The gate and the registry on models that were trained: small ones, on images made here."""
+"""The gate and the registry with small trained models on generated images."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ GATE = Gate(min_accuracy=0.5, min_recall=0.3)
 
 @pytest.fixture(scope="module")
 def images():
-    """Images with a faint mark in much noise, so that more of them make a better model."""
+    """Return noisy images with a faint mark, of which more make a better model."""
     chance = np.random.default_rng(0)
     marks = np.zeros((10, 28, 28))
     marks[:, 8:16, 8:16] = chance.normal(0, 45, (10, 8, 8))
@@ -51,12 +51,12 @@ def dataset(images, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(images, tmp_path_factory):
-    """Directories as the step `train` writes them."""
+    """Model directories as the step `train` writes them."""
 
     def train(count, *, spoil=False):
         some, labels = images.train_images[:count], images.train_labels[:count].copy()
         if spoil:
-            labels[labels == 6] = 0  # what is a shirt is learned as a T-shirt
+            labels[labels == 6] = 0  # shirts are labelled as T-shirts
         return training.train(some, labels, RECIPE, seed=1, log=lambda _: None)
 
     def write(name, trained):
@@ -83,7 +83,7 @@ def models(images, tmp_path_factory):
 
 
 def shake_until_better(model, images):
-    """Change weights a little at random until a few more test images are right, by chance."""
+    """Perturb weights until a few more test images are right by chance."""
 
     def right():
         return int((model(images.test_images).numpy().argmax(axis=1) == images.test_labels).sum())
@@ -98,7 +98,7 @@ def shake_until_better(model, images):
 
 
 def shake_to_a_twin(model, images):
-    """Change weights until one test image in fifty has another answer, and as many are right."""
+    """Perturb weights until one test prediction in fifty changes at the same accuracy."""
 
     def answers():
         return model(images.test_images).numpy().argmax(axis=1)
@@ -118,7 +118,7 @@ def shake_to_a_twin(model, images):
 
 @pytest.fixture
 def judge(models, dataset, tmp_path):
-    """Judges and publishes a model, as the steps evaluate and publish do; returns the manifest.
+    """Evaluate and publish a model as the steps do, and return the manifest.
 
     What happens between both steps is done by `meanwhile`; `then` is given what was published with.
     """
@@ -310,7 +310,7 @@ def test_accepted_model_waits_for_manual_promotion(judge, registry):
 
 @pytest.fixture
 def rolled_back(judge, registry):
-    """Version 2 served, and an operator rolled back to version 1."""
+    """A registry in which an operator rolled back from version 2 to version 1."""
     judge("champion")
     judge("better")
     registry.move_champion(1, after=2, reason="complaints about shirts", moved_by="rollback")

@@ -1,4 +1,4 @@
-"""Kubernetes' API as a step speaks it: how it is found, what it refuses, and what is waited for."""
+"""Kubernetes' API from a step: discovery, rejections, retries."""
 
 import json
 
@@ -22,7 +22,7 @@ def cluster(httpserver):
 
 
 def respond_with(httpserver, *responses):
-    """Let the API server answer these, one after another, and the last one again."""
+    """Let the API server send these responses in turn, and repeat the last one."""
     remaining = list(responses)
 
     def answer(_):

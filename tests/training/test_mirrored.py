@@ -1,4 +1,4 @@
-"""A recipe whose model looks at the mirror image, too."""
+"""A recipe whose model averages over the mirror image."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ def images(toy):
 
 @pytest.fixture(scope="module")
 def model(images):
-    """A model of the recipe, trained."""
+    """A trained model of the recipe."""
     return training.train(
         images.train_images, images.train_labels, RECIPE, seed=1, log=lambda _: None
     ).model

@@ -1,4 +1,4 @@
-"""Production images against a champion that was trained: clean, shifted, labelled and malformed ones."""
+"""Monitoring of clean, shifted, labelled and malformed production images."""
 
 import dataclasses
 import datetime
@@ -32,7 +32,7 @@ RECIPE = Recipe(
 
 @pytest.fixture(scope="module")
 def champion(toy, tmp_path_factory):
-    """The address of a registry in which a model serves that learned the small data set."""
+    """The address of a registry whose champion was trained on the small data set."""
     folder = tmp_path_factory.mktemp("champion")
     images = data.load(str(toy))
     data.save(images, folder / "dataset")
@@ -63,7 +63,7 @@ def champion(toy, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def production():
-    """Images like those that were learned, and what they are."""
+    """Images like the training images, and their labels."""
     chance = np.random.default_rng(7)
     labels = (np.arange(600) % 10).astype(np.uint8)
     images = chance.integers(0, 60, (600, 28, 28)).astype(np.uint8)
@@ -74,7 +74,7 @@ def production():
 
 @pytest.fixture
 def monitor_batch(champion, tmp_path):
-    """Monitors what lies in a folder; returns what is kept."""
+    """Monitor the images in a folder, and return the stored report."""
     names = iter(range(100))
 
     def run(folder, **more):
@@ -167,8 +167,8 @@ def test_drift_limit_is_a_parameter(monitor_batch, batch, production):
 def test_labels_give_recall_by_class(monitor_batch, batch, production, tmp_path):
     images, labels = production
     wrong_labels = labels.astype(int)
-    wrong_labels[labels == 3] = 4  # what is a dress is labelled a coat
-    wrong_labels[labels == 5] = -1  # nobody knows
+    wrong_labels[labels == 3] = 4  # dresses are labelled as coats
+    wrong_labels[labels == 5] = -1  # unlabelled
     np.savez(batch / "day.npz", images=images, labels=wrong_labels)
     report = monitor_batch(batch)
     assert report["labelled"] == 540
@@ -184,7 +184,7 @@ def test_labels_give_recall_by_class(monitor_batch, batch, production, tmp_path)
         (600, 600, ["accuracy"]),
         (600, 90, ["accuracy"]),
         (600, 20, []),
-        # Of few the same share is chance.
+        # The same share of few images is not significant.
         (20, 3, []),
         (20, 20, ["accuracy"]),
         (0, 0, []),
@@ -315,12 +315,12 @@ def compressed_npz(**arrays):
 
 
 def flipped(content):
-    """Content with one bit of its last checksum changed."""
+    """Flip one bit of the last checksum."""
     return content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]
 
 
 def announcing(*shape):
-    """The head of a .npy file without what it announces."""
+    """Return the header of a .npy file without its data."""
     content = io.BytesIO()
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(content, header)

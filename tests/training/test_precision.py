@@ -1,4 +1,4 @@
-"""In what a recipe's network computes, while it trains and afterwards."""
+"""The precision in which a recipe's network computes, during and after training."""
 
 import pytest
 

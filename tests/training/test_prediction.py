@@ -1,4 +1,4 @@
-"""One image, asked about from the command line and from Python."""
+"""Prediction of one image from the command line and from Python."""
 
 import gzip
 import shutil
@@ -127,7 +127,7 @@ def test_damaged_test_images_are_reported(toy, tmp_path, change, message):
             lambda tf, images: tf.ones([tf.shape(images)[0], 9]) / 9,
             r"returns \(8, 9\) for 8 images",
         ),
-        # Which class it is depends on how many are asked about.
+        # The class depends on the batch size.
         (
             lambda tf, images: tf.one_hot(tf.fill([tf.shape(images)[0]], tf.shape(images)[0]), 10),
             "differently for an image alone and in a batch",

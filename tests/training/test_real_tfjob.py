@@ -80,7 +80,7 @@ def admin():
 
 @pytest.fixture(scope="module")
 def cluster(admin, tmp_path_factory):
-    """The namespace as a step of ours sees it, with its account's token."""
+    """A client in the namespace with the rights of a step's account."""
     (definition,) = load_all_yaml(Path(CRDS).read_text())
     existing = None
     with contextlib.suppress(ApiError):
@@ -116,7 +116,7 @@ def cluster(admin, tmp_path_factory):
 
 @pytest.fixture
 def step(cluster):
-    """The step's own pod, as it asks for it."""
+    """The step's pod."""
     path = "/api/v1/namespaces/{namespace}/pods/step"
     return cluster.call("GET", path)
 

@@ -1,4 +1,4 @@
-"""Recipes: named settings, and what is given in place of them."""
+"""Recipes: named settings, and overrides."""
 
 import dataclasses
 

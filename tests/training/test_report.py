@@ -1,4 +1,4 @@
-"""The report that people look at, and its Markdown."""
+"""The HTML report and its Markdown summary."""
 
 import html.parser
 import re
@@ -22,7 +22,7 @@ HISTORY = [
 
 
 def answers(*wrong_images):
-    """A model that is right but for these images, which it takes for the next class, nine to one."""
+    """Return an evaluation that predicts the next class, at 0.9, for these images."""
     predictions = LABELS.copy()
     predictions[list(wrong_images)] = (predictions[list(wrong_images)] + 1) % 10
     probabilities = np.full((COUNT, 10), 0.1 / 9, np.float32)
@@ -47,7 +47,7 @@ def page(**options):
 
 
 class Balanced(html.parser.HTMLParser):
-    """Sees that every element is closed, and collects headings, images and what they load."""
+    """Check that every element is closed, and collect headings, images and their sources."""
 
     def __init__(self, text):
         super().__init__()

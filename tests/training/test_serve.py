@@ -1,4 +1,4 @@
-"""The champion served on loopback by KServe's model server, in a process of its own."""
+"""The champion served on loopback by KServe's model server in a separate process."""
 
 import contextlib
 import dataclasses
@@ -31,7 +31,7 @@ pytestmark = [
 
 @dataclasses.dataclass(frozen=True)
 class Serving:
-    """A registry with two versions, and the server that was told of it while it was empty."""
+    """A registry with two versions, and a server that started while it was empty."""
 
     url: str
     registry: Registry
@@ -40,7 +40,7 @@ class Serving:
     before: list[int]
 
     def move(self, version):
-        """Promote a version, and wait until it answers."""
+        """Promote a version, and wait until it is served."""
         champion = self.registry.champion()
         after = champion.sequence if champion else 0
         self.registry.move_champion(version, after=after, reason="for a test")

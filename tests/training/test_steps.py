@@ -1,4 +1,4 @@
-"""The steps as Kubeflow calls them: what they hand on, and what they refuse."""
+"""The pipeline's steps: their outputs and errors."""
 
 import dataclasses
 import json
@@ -16,14 +16,14 @@ from fashion_mnist.steps import attempts, manifest
 from fashion_mnist.storage import open_registry
 from training import components
 
-# Where the code bundle is, which the bootstrap alone reads.
+# The location of the code bundle, which only the bootstrap reads.
 BUNDLE = {"code": "", "code_sha256": ""}
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "registry.md"
 
 
 @pytest.fixture
 def artifact(tmp_path):
-    """Makes an artifact of a kind at a path of its own."""
+    """Create an artifact of a kind at a separate path."""
 
     def make(kind, name):
         return kind(name=name, uri=str(tmp_path / name))
@@ -33,7 +33,7 @@ def artifact(tmp_path):
 
 @pytest.fixture
 def keep(tmp_path, artifact):
-    """Keeps a data set as the step ingest does."""
+    """Save a data set as the step ingest does."""
 
     def run(dataset):
         data.save(dataset, tmp_path / "dataset")
@@ -45,7 +45,7 @@ def keep(tmp_path, artifact):
 
 @pytest.fixture
 def train(artifact):
-    """Trains as the step does; returns its artifacts."""
+    """Train as the step does, and return its artifacts."""
 
     def run(dataset, **settings):
         arguments = {
@@ -78,7 +78,7 @@ def train(artifact):
 
 @pytest.fixture
 def evaluate(artifact):
-    """Evaluates, predicts and publishes as the step does; returns its artifacts and its outcome."""
+    """Evaluate, predict and publish as the steps do; return artifacts and outcome."""
     kinds = {
         "metrics": dsl.Metrics,
         "confusion": dsl.ClassificationMetrics,

@@ -1,4 +1,4 @@
-"""Object storage that is away for a while is waited for."""
+"""Temporarily unreachable object storage is retried."""
 
 import datetime
 import http.server
@@ -12,7 +12,7 @@ from fashion_mnist import storage
 
 
 class Starting(http.server.BaseHTTPRequestHandler):
-    """An S3 server that is being started: it answers 503 so many times before it has the object."""
+    """An S3 server that responds 503 a number of times before it has the object."""
 
     left = 0
 
@@ -43,7 +43,7 @@ def keys(monkeypatch):
 
 @pytest.fixture
 def starting():
-    """The endpoint of a server that is being started, which takes more than obstore's ten attempts."""
+    """The endpoint of a starting server that outlasts obstore's ten attempts."""
     Starting.left = 14
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Starting) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""A TFJob: how it is made, sent, followed and removed."""
+"""TFJobs: created, followed and removed."""
 
 import hashlib
 import io
@@ -139,7 +139,7 @@ def test_worker_fetches_the_bundle_that_its_step_runs(tmp_path, monkeypatch):
 
 
 class Operator:
-    """The API server with a TFJob that goes through these conditions, one a look."""
+    """An API server whose TFJob has the next of these conditions at each request."""
 
     def __init__(self, httpserver, *looks):
         self.looks = list(looks)

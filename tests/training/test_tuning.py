@@ -1,4 +1,4 @@
-"""Tuning: what is drawn from a space, what trials leave behind, and the whole pipeline for real."""
+"""Tuning: sampling from a space, results of trials, and the whole pipeline."""
 
 import datetime
 import json
@@ -77,7 +77,7 @@ def result(number, accuracy, loss=0.5):
 
 @pytest.fixture
 def place(tmp_path):
-    """Where the trials of run r1 leave their results."""
+    """Write results of trials of run r1, and return their location."""
 
     def put(*results):
         store = open_store(str(tmp_path / "tuning" / "r1"))
@@ -166,7 +166,7 @@ def test_pipeline_tunes_trains_on_two_workers_and_publishes(toy, tmp_path):
         assert run.state is RunState.SUCCEEDED, log[-4000:]
         assert set(run.steps(spec.steps).values()) == {RunState.SUCCEEDED}
 
-        # What the sandbox keeps is asked for as the charm asks.
+        # Read the sandbox's runs as the charm does.
         store = sandbox.objects("models/toy")
 
         def read(path):

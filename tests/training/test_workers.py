@@ -95,7 +95,7 @@ def test_two_workers_match_one_on_the_real_images(tmp_path):
 
 
 def pair(store_path):
-    """Two workers in processes of their own."""
+    """Two workers in separate processes."""
     with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
         hosts = [f"127.0.0.1:{socket_.getsockname()[1]}" for socket_ in (a, b)]
     return [
@@ -119,7 +119,7 @@ def pair(store_path):
 
 
 def task(store_path, images, recipe):
-    """Leave the workers a task, as the step does."""
+    """Write the workers' task as the step does."""
     content = io.BytesIO()
     settings = json.dumps({"recipe": dataclasses.asdict(recipe), "seed": 1})
     np.savez(content, metadata=settings, images=images.train_images, labels=images.train_labels)

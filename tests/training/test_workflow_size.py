@@ -1,4 +1,4 @@
-"""The compiled pipelines stay far below what Argo and Linux take."""
+"""The compiled pipelines stay far below the limits of Argo and Linux."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""No option and no parameter, whatever an operator types, lets an exception out of a hook."""
+"""No option or parameter value makes a hook raise an exception."""
 
 import dataclasses
 from pathlib import Path
@@ -69,7 +69,7 @@ CONFIGS = st.fixed_dictionaries(
 
 
 def related(api_port, s3_port, access_key="a", secret_key="s", **fields):
-    """Both relations, published by servers on loopback, with more of object storage."""
+    """Return both relations to servers on loopback, with further fields of object storage."""
     api = {"service-name": "127.0.0.1", "service-port": str(api_port)}
     storage = {
         "access-key": access_key,
@@ -92,7 +92,7 @@ def related(api_port, s3_port, access_key="a", secret_key="s", **fields):
 
 @pytest.fixture(scope="module")
 def closed_ports():
-    """Relations to servers that are not there: what is typed decides, and no network answers."""
+    """Relations to closed ports: only the typed values matter."""
     return related(1, 1)
 
 
@@ -112,7 +112,7 @@ def state(relations, config):
 
 
 def refused(config):
-    """The option that the configuration is refused for, or None."""
+    """Return the option that a configuration is rejected for, or None."""
     try:
         TrainerConfig(**{name.replace("-", "_"): value for name, value in config.items()})
     except OptionError as error:
@@ -193,7 +193,7 @@ def test_any_action_returns_or_fails_with_a_message(context, closed_ports, actio
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory):
-    """Relations to servers that are there."""
+    """Relations to running servers."""
     with Sandbox(tmp_path_factory.mktemp("sandbox"), execute=False) as sandbox:
         api_port, s3_port = (
             int(url.rsplit(":", 1)[1]) for url in (sandbox.api_url, sandbox.s3_url)

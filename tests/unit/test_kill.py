@@ -1,4 +1,4 @@
-"""The server is killed in the middle of a hook: the next event converges on one run."""
+"""The server is killed during a hook: the next event converges on one run."""
 
 import signal
 

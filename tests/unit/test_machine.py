@@ -1,4 +1,4 @@
-"""Random events, faults and requests: whatever happens, each request ends in exactly one run.
+"""Random events, faults and requests: each request ends in exactly one run.
 
 `MACHINE_EXAMPLES=500 python -m pytest tests/unit/test_machine.py` goes on for longer; a failure prints
 the steps that lead to it, and hypothesis its seed.
@@ -46,7 +46,7 @@ SLOW = settings(
 
 
 class Trainer(RuleBasedStateMachine):
-    """One trainer, its operator, and a server on a bad day."""
+    """A trainer, its operator, and an unreliable server."""
 
     @initialize()
     def deploy(self):
@@ -93,7 +93,7 @@ class Trainer(RuleBasedStateMachine):
         self.configurations = 1
 
     def a_model_serves(self):
-        """From before all; the day it was made is all that counts here."""
+        """Return a champion from before the start; only its creation time matters."""
         store = self.sandbox.objects("models/fashion-mnist")
         manifest = {
             "schema_version": 1,
@@ -206,7 +206,7 @@ class Trainer(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "state"))
     @rule()
     def it_settles(self):
-        """The server is well again, there is a leader, and one more event comes."""
+        """Stop the faults, elect a leader, and send one more event."""
         self.proxy.fault = lambda *_: None
         self.state = dataclasses.replace(self.state, leader=True)
         self.emit(self.context.on.update_status())

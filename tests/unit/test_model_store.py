@@ -26,7 +26,7 @@ def test_object_storage_requests_bypass_the_model_proxy(ctx, state, three_versio
 
 @pytest.fixture
 def forgetful(monkeypatch):
-    """Every S3 server puts objects whether they are there or not."""
+    """All S3 servers ignore conditions on puts."""
     put = obstore.put
     monkeypatch.setattr(
         obstore, "put", lambda store, path, content, mode=None: put(store, path, content)
@@ -256,7 +256,7 @@ def test_champion_without_a_version_blocks(ctx, state, registry, pointer):
 
 @pytest.fixture
 def without_storage(object_storage):
-    """Take object storage away from a trainer."""
+    """Return a state with unreachable object storage."""
     data = yaml.safe_load(object_storage.remote_app_data["data"])
     unreachable = {"data": yaml.safe_dump({**data, "port": 1})}
 

@@ -145,7 +145,7 @@ def wait_until_gone(admin, kind, name):
 
 @pytest.fixture
 def untrusted(admin, tmp_path, monkeypatch):
-    """The application's ServiceAccount in its model, and a kubeconfig with its token."""
+    """Create the application's ServiceAccount, and a kubeconfig with its token."""
     admin.apply(Namespace(metadata=ObjectMeta(name=MODEL)))
     admin.apply(ServiceAccount(metadata=ObjectMeta(name="trainer", namespace=MODEL)))
     spec = TokenRequestSpec(audiences=[], expirationSeconds=3600)
@@ -184,7 +184,7 @@ def in_profile(configured):
 
 
 def controller(admin, name=PROFILE):
-    """Do what the profile controller does: make the profile's namespace."""
+    """Create the profile's namespace, as the profile controller does."""
     admin.apply(Namespace(metadata=ObjectMeta(name=name)))
 
 
@@ -326,7 +326,7 @@ Workflow = create_namespaced_resource("argoproj.io", "v1alpha1", "Workflow", "wo
 
 @pytest.fixture
 def argo(admin):
-    """The kind Workflow, where the cluster has no Argo."""
+    """Create the kind Workflow if the cluster has no Argo."""
     (crd,) = load_all_yaml(ARGO)
     existing = exists(admin, CustomResourceDefinition, crd.metadata.name)
     if not existing:
@@ -344,7 +344,7 @@ def argo(admin):
 
 @pytest.fixture
 def workspace(ctx, admin, trusted, in_profile):
-    """The trainer in a profile, with a volume for each run, and one run submitted."""
+    """The state of a trainer in a profile with a volume for each run, and one run submitted."""
     config = {**in_profile.config, "workspace-size": "1Gi"}
     relations = {*in_profile.relations, ops.testing.PeerRelation("peers")}
     state = dataclasses.replace(in_profile, config=config, relations=relations)
@@ -490,7 +490,7 @@ OURS = (InferenceService, Secret, ServiceAccount)
 
 @pytest.fixture(scope="module")
 def kserve(admin):
-    """KServe's kind InferenceService as KServe installs it, without KServe."""
+    """Create KServe's kind InferenceService without KServe."""
     if not KSERVE_CRDS:
         pytest.skip("no schema of KServe to try on: KSERVE_CRDS is not set")
     path = Path(KSERVE_CRDS, "serving.kserve.io_inferenceservices.yaml")
@@ -510,7 +510,7 @@ def kserve(admin):
 
 @pytest.fixture
 def in_kserve(ctx, admin, trusted, in_profile, three_versions):
-    """The trainer in a profile as Kubeflow makes it, told to have its champion served."""
+    """The state of a trainer that serves with KServe in a profile."""
     ctx.run(ctx.on.config_changed(), in_profile)
     controller(admin)
     until(lambda: list(admin.list(ServiceAccount, namespace=PROFILE)), "the default account")
@@ -533,7 +533,7 @@ def remaining(admin, kinds=OURS):
 
 
 def set_status(admin, **status):
-    """Do what KServe does: tell of the service."""
+    """Write the service's status, as KServe does."""
     admin.patch(
         InferenceService.Status,
         SERVICE,

@@ -1,4 +1,4 @@
-"""Keys and tokens are nowhere but where they must be: everything that was written is searched."""
+"""Keys and tokens do not leak: all output and all written files are searched."""
 
 import dataclasses
 import logging
@@ -42,20 +42,20 @@ def sandbox(tmp_path):
 
 
 def written(root):
-    """All that lies under a folder, by file, but for the file that keeps the keys."""
+    """Return the files under a folder and their texts, except for the file with the keys."""
     for path in root.rglob("*"):
         if path.is_file() and path.name != "keys.json":
             yield str(path), path.read_bytes()
 
 
 def rows(path):
-    """What a database holds, as text."""
+    """Return a database's rows as text."""
     with sqlite3.connect(path) as database:
         return "\n".join(database.iterdump())
 
 
 def places_with(secrets, texts):
-    """Which secret is in which text."""
+    """Return the places of secrets in texts."""
     return [
         (name, place)
         for place, text in texts

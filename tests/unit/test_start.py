@@ -1,4 +1,4 @@
-"""What the charm imports before it does anything, which every hook pays for."""
+"""Imports at the charm's start, which every hook pays for."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ context.run(context.on.update_status(), state)
 
 
 def imported(then=""):
-    """What is imported of LATER, and the names of all packages outside the standard library."""
+    """Return the imported modules of LATER, and all packages outside the standard library."""
     program = PROGRAM.format(then=then, later=LATER)
     paths = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'lib'}", "PATH": "/usr/bin:/bin"}
     process = subprocess.run(

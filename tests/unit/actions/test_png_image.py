@@ -26,13 +26,13 @@ NOT_READY = {"type": "Ready", "status": "False"}
 
 
 def picture(mode="RGB", size=(28, 28)):
-    """One of random pixels: not two channels or rows are the same."""
+    """Return an image of random pixels, in which all channels and rows differ."""
     image = Image.frombytes("RGB", size, random.Random(7).randbytes(3 * size[0] * size[1]))
     return image.convert(mode)
 
 
 def png(image, **options):
-    """The image as the action is given it."""
+    """Return an image as the action's base64 parameter."""
     content = io.BytesIO()
     image.save(content, "png", **options)
     return base64.b64encode(content.getvalue()).decode()
@@ -43,7 +43,7 @@ def chunk(kind, data):
 
 
 def png_of_chunks(*chunks):
-    """A PNG file of these chunks, as the action is given it."""
+    """Return a PNG file of these chunks as the action's base64 parameter."""
     return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
 
 

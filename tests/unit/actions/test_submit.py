@@ -103,7 +103,7 @@ def test_train_fails_if_the_server_is_unreachable(ctx, state, sandbox):
 
 @pytest.fixture
 def run_lifecycle(sandbox, runs, proxy, monkeypatch):
-    """Let the newest run take these states, one each time that the charm looks at it alone."""
+    """Give the newest run the next of these states each time the charm reads it."""
     monkeypatch.setattr("kfp_ops._follow.POLL_SECONDS", 0.01)
 
     def live(*states):

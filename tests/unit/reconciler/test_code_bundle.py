@@ -14,7 +14,7 @@ from reconciler import code_bundle
 
 @pytest.fixture
 def bundle(sandbox):
-    """Read the bundle that the registry holds; None where there is none."""
+    """Return the registry's bundle, or None."""
     store = sandbox.objects("models/fashion-mnist")
 
     def read():

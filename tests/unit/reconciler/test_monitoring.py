@@ -23,7 +23,7 @@ EXPERIMENT = "kubeflow--trainer.monitor"
 
 @pytest.fixture
 def watching(configured):
-    """A trainer that looks at production each day, and trains only when it is asked."""
+    """Return the state of a trainer that monitors production daily and trains only on request."""
 
     def config(**overrides):
         options = {"monitor_data": DATA, "monitor_schedule": "@daily", "train_on_change": False}
@@ -62,7 +62,7 @@ def report(run_id, *, version=1, drift=None, **fields):
 
 @pytest.fixture
 def monitored(run_action, watching, sandbox, registry):
-    """Has production looked at, with this report; returns the run's id."""
+    """Run monitoring with this report, and return the run's id."""
 
     def look(state="SUCCEEDED", **report_fields):
         run_id = run_action("monitor", watching())["run-id"]
@@ -304,7 +304,7 @@ def finished(sandbox, run_id, seconds=300):
 
 @pytest.mark.slow
 def test_shifted_images_start_a_retraining_run(ctx, tmp_path, monkeypatch):
-    """Train, serve, look at production that changed, and train again, in the sandbox."""
+    """Train, serve, monitor changed production data, and retrain, in the sandbox."""
     with Sandbox(tmp_path / "sandbox") as sandbox:
         store = sandbox.objects()
         host, port = sandbox.s3_url.removeprefix("http://").split(":")
@@ -369,7 +369,7 @@ def test_shifted_images_start_a_retraining_run(ctx, tmp_path, monkeypatch):
 
 
 def bars(count, seed):
-    """Images with a bright bar at the height of their class, and the classes."""
+    """Return images with a bright bar at the height of their class, and the classes."""
     chance = np.random.default_rng(seed)
     labels = np.arange(count, dtype=np.uint8) % 10
     images = chance.integers(0, 60, (count, 28, 28)).astype(np.uint8)

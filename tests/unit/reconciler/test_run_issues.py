@@ -1,4 +1,4 @@
-"""What the charm tells of a run that fails or does not go on: the reason is in its pods."""
+"""Reasons of failed and stuck runs, read from their pods, events and workflows."""
 
 import dataclasses
 import socket
@@ -191,7 +191,7 @@ Error: exit status 1
 
 
 def several(**states):
-    """The states of containers by name."""
+    """Return the statuses of containers by name."""
     return [{**container_statuses(**state)[0], "name": name} for name, state in states.items()]
 
 

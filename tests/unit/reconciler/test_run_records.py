@@ -15,7 +15,7 @@ EVENTS = "/api/v1/namespaces/kubeflow/events"
 
 @pytest.fixture
 def forget(sandbox):
-    """End a run as the server does that lost the request to cancel it."""
+    """End a run as a server does that lost the request to cancel it."""
 
     def end(run_id):
         sandbox.set_run_state(run_id, "FAILED")

@@ -99,7 +99,7 @@ def scheduled(configured):
 
 @pytest.fixture
 def enabled(schedules):
-    """Whether the recurring runs that the stand-in holds submit runs."""
+    """Return whether the server's recurring runs are enabled."""
     return lambda: [schedule["status"] == "ENABLED" for schedule in schedules()]
 
 

@@ -81,7 +81,7 @@ def test_former_profile_keeps_neither_schedule_nor_role_binding(
 
 @pytest.fixture
 def pipelines():
-    """A server beside Kubernetes' that is told what to answer."""
+    """A scripted server for Kubeflow Pipelines."""
     with HTTPServer() as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""The runs that start by themselves: each for its reason, once for its evidence, and never too soon."""
+"""Triggers start one run per reason and signal, and wait for the cooldown."""
 
 import dataclasses
 import datetime
@@ -120,7 +120,7 @@ def test_other_signals_make_another_run(config, signals_, other):
 
 @pytest.fixture
 def clock(monkeypatch, sandbox):
-    """The charm's time, which a test moves."""
+    """The charm's clock, which a test sets."""
 
     class Clock:
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -135,7 +135,7 @@ def retrained(runs):
 
 @pytest.fixture
 def aged(configured, registry):
-    """A trainer whose model is a day old and has to be replaced each day."""
+    """The state of a trainer that replaces its day-old model daily."""
     created_at = (datetime.datetime.now(datetime.timezone.utc) - DAY).isoformat(timespec="seconds")
     registry("run-1", accuracy=0.9, version=1, created_at=created_at.replace("+00:00", "Z"))
     return configured(retrain_after=1, train_on_change=False)

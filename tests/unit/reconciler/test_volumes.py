@@ -1,4 +1,4 @@
-"""What a run may use: resources of the step that trains, and a volume of its own."""
+"""Resources of the training step, volumes of runs, and their removal."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 
 @pytest.fixture
 def classes(kubernetes):
-    """Puts StorageClasses into the cluster: (name, whether it is the default, when it was made)."""
+    """Add StorageClasses to the cluster: (name, whether default, creation time)."""
 
     def put(*rows):
         kubernetes.objects[CLASSES] = {
@@ -38,7 +38,7 @@ def classes(kubernetes):
 
 @pytest.fixture
 def uploaded(sandbox, runs):
-    """The two documents of the pipeline that the newest run is of."""
+    """Return the two documents of the newest run's pipeline."""
 
     def ask():
         newest = max(runs(), key=lambda run: run["created_at"])
@@ -165,7 +165,7 @@ WORKFLOWS = "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows"
 
 @pytest.fixture
 def workspace(configured):
-    """The trainer with a volume for each run."""
+    """The state of a trainer with a volume for each run."""
     state = configured(workspace_size="1Gi", storage_class="fast")
     return dataclasses.replace(
         state, relations={*state.relations, ops.testing.PeerRelation("peers")}
@@ -174,14 +174,14 @@ def workspace(configured):
 
 @pytest.fixture
 def run_id(ctx, workspace, kubernetes, runs):
-    """A run with a volume, which the charm submitted."""
+    """The id of a submitted run with a volume."""
     ctx.run(ctx.on.config_changed(), workspace)
     return runs()[0]["run_id"]
 
 
 @pytest.fixture
 def claim(kubernetes, run_id):
-    """Put a claim into the cluster, as the pipeline makes it, and two pods that mounted it."""
+    """Add a claim as the pipeline creates it, and two pods that mounted it."""
 
     def put(name=run_id, created="2036-01-01T00:00:00Z", phases=("Succeeded", "Failed"), **fields):
         kubernetes.lists.setdefault(CLAIMS, []).append(
@@ -220,7 +220,7 @@ FAILED = {
 
 
 def remaining(kubernetes):
-    """The names of claims and pods that are left."""
+    """Return the names of the remaining claims and pods."""
     return [
         row["metadata"]["name"] for path in (CLAIMS, PODS) for row in kubernetes.lists.get(path, ())
     ]

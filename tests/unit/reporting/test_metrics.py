@@ -16,14 +16,14 @@ from tests.builders import unrelated_state
 
 
 def metrics_made():
-    """The names of the metrics that the charm makes, and the Pushgateway of itself."""
+    """Return the names of the metrics of the charm and of the Pushgateway."""
     source = Path("src/reporting/metrics.py").read_text(encoding="utf-8")
     names = {f"fashion_mnist_trainer_{name}" for name in re.findall(r'gauge\(\s*"(\w+)"', source)}
     return names | {"push_time_seconds"}
 
 
 def metrics_in(text):
-    """The names of the metrics that a text speaks of."""
+    """Return the names of the metrics in a text."""
     return set(re.findall(r"\b(?:fashion_mnist_trainer_\w+|push_time_seconds)\b", text))
 
 

@@ -32,7 +32,7 @@ def test_dashboard_link_stays_while_the_server_is_unreachable(ctx, state, proxy)
 
 
 class Server(ops.CharmBase):
-    """A charm that would serve the model."""
+    """A charm that requires the model to serve it."""
 
     def __init__(self, framework):
         super().__init__(framework)
@@ -45,7 +45,7 @@ class Server(ops.CharmBase):
 
 @pytest.fixture
 def serve():
-    """What a charm reads that requires a trained model."""
+    """Return the state of a charm that reads these relation data."""
     meta = {"name": "server", "requires": {"trained-model": {"interface": "trained_model"}}}
     ctx = ops.testing.Context(Server, meta=meta)
 

@@ -1,4 +1,4 @@
-"""From a snapshot to what the operator sees."""
+"""Unit statuses of snapshots and errors."""
 
 import dataclasses
 import datetime
@@ -116,7 +116,7 @@ KILLED = RunIssue(
 
 
 def lasted(state=RunState.CANCELED, **how_long):
-    """A run that ended so after so long."""
+    """Return a run that ended in a state after a duration."""
     begin = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
     end = begin + datetime.timedelta(**how_long)
     return dataclasses.replace(run(state), created_at=begin, begun_at=begin, finished_at=end)
@@ -479,7 +479,7 @@ SITUATIONS = [case[0] for case in test_status_shows_the_run_and_the_model.pytest
 
 
 def lengthened(snapshot):
-    """The same with names and reasons as long as real ones."""
+    """Return a snapshot with names and reasons of realistic lengths."""
     names = {"display_name": "config-0123456789ab", "run_id": str(uuid.UUID(int=1))}
     longer = {
         field: dataclasses.replace(getattr(snapshot, field), **names)

@@ -36,7 +36,7 @@ def test_pebble_error_is_logged_and_retried(ctx, state, gateway, error, monkeypa
 
 @pytest.fixture
 def broken(monkeypatch):
-    """A workload whose program ends at its start; `broken.append` of anything mends it."""
+    """A workload whose program ends at its start; `broken.append` of anything repairs it."""
     mended = []
     task = ops.pebble.Task(
         ops.pebble.TaskID("1"),

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Tells what its options say on the relation kfp-api, in the Serialized Data Interface."""
+"""Publish the options on the relation kfp-api by the Serialized Data Interface."""
 
 import ops
 import yaml
 
 
 class KfpApiStandIn(ops.CharmBase):
-    """Its leader publishes; it blocks as long as there is no host."""
+    """The leader publishes; the unit is blocked while no host is set."""
 
     def __init__(self, framework: ops.Framework):
         super().__init__(framework)

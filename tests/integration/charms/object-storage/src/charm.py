@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Tells what its options say on the relation object-storage, in the Serialized Data Interface."""
+"""Publish the options on the relation object-storage by the Serialized Data Interface."""
 
 import ops
 import yaml
 
 
 class ObjectStorageStandIn(ops.CharmBase):
-    """Its leader publishes; it blocks as long as there is no host."""
+    """The leader publishes; the unit is blocked while no host is set."""
 
     def __init__(self, framework: ops.Framework):
         super().__init__(framework)
