@@ -83,7 +83,7 @@ def test_every_call_of_the_client_is_tried():
 @pytest.mark.parametrize("namespace", ["", "team-a"])
 @pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
 def test_every_call_sends_only_recorded_or_documented_fields(httpserver, accepted, call, namespace):
-    # GIVEN a server that answers anything with any object
+    # GIVEN a server that responds to every request with a valid object
     lists = {"pipeline_versions", "experiments", "runs", "recurringRuns"}
     response = json.dumps({**ROW, **{name: [ROW] for name in lists}})
     httpserver.expect_request(re.compile(".*")).respond_with_handler(

@@ -113,7 +113,7 @@ def test_every_recorded_endpoint_returns_its_status(folder):
 
 
 def test_unknown_exchange_is_a_difference_and_the_others_are_replayed(tmp_path):
-    # GIVEN a transcript with exchanges of forms that the replay does not know, and one that it does
+    # GIVEN a transcript with unknown forms of exchanges and one known form
     health = {"method": "GET", "path": "/apis/v2beta1/healthz", "query": {}, "headers": {}}
     response = {"status": 404, "headers": {"content-type": "application/json"}, "json": {}}
     known = {"request": health, "response": response}
@@ -127,7 +127,7 @@ def test_unknown_exchange_is_a_difference_and_the_others_are_replayed(tmp_path):
     path.write_text(json.dumps({"exchanges": exchanges}))
     # WHEN it is replayed
     found_differences = differences(path, tmp_path)
-    # THEN each is told by its number, with the reason
+    # THEN each is reported by its number, with the reason
     assert [(difference.exchange, difference.where) for difference in found_differences] == [
         (0, "exchange"),
         (1, "exchange"),
@@ -154,6 +154,6 @@ def test_replay_reports_differences(tmp_path):
     )
     # WHEN it is replayed
     places = {difference.where for difference in differences(path, tmp_path)}
-    # THEN each is seen, and ids and times are not
+    # THEN each is reported, and ids and times are not
     assert {"status", "content-type", "display_name", "colour", "storage_state"} <= places
     assert not {"experiment_id", "created_at"} & places

@@ -119,7 +119,7 @@ def test_compiled_pipeline_matches_its_source(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("execute", [True])
 def test_configuration_makes_one_run_with_its_accuracy_in_the_status(ctx, state, kfp_sandbox, runs):
-    # WHEN the same configuration comes more than once
+    # WHEN several events have the same configuration
     for event in (ctx.on.config_changed(), ctx.on.update_status(), ctx.on.leader_elected()):
         out = ctx.run(event, state)
     assert isinstance(out.unit_status, ops.ActiveStatus)

@@ -99,7 +99,7 @@ def test_installed_packages_are_pinned_by_hash(folder):
 def test_sandbox_pod_uses_valid_arguments():
     deployment, service = yaml.safe_load_all((ROOT / "sandbox" / "kubernetes.yaml").read_text())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    # GIVEN the program's own words for its options
+    # GIVEN the program's help
     words = [sys.executable, "-m", "sandbox", "--help"]
     help_text = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     # THEN the keys come from a Secret by the names that it reads
@@ -109,7 +109,7 @@ def test_sandbox_pod_uses_valid_arguments():
     entry = re.search(r"ENTRYPOINT (\[.*\])", dockerfile("sandbox")).group(1)
     options = [word for word in yaml.safe_load(entry) if word.startswith("--")]
     assert all(option in help_text for option in options)
-    # AND the ports are those that it listens on, which the image and the service tell too
+    # AND the ports of container, image and service match
     ports = [port["containerPort"] for port in container["ports"]]
     assert ports == [port["port"] for port in service["spec"]["ports"]] == [8888, 9000]
     assert f"EXPOSE {ports[0]} {ports[1]}" in dockerfile("sandbox")

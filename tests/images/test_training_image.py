@@ -68,7 +68,7 @@ def test_step_starts_without_network_from_the_bundle_in_the_image(pod):
         "import kfp, obstore, tensorflow, fashion_mnist.storage; "
         "print(kfp.__version__, tensorflow.__version__, 'obstore' in obstore.__file__)"
     )
-    # WHEN it imports all that steps do
+    # WHEN it imports what the steps import
     start = [*command[:3], "", digest, ""]
     succeeded, log = pod([*start, "env", "_KFP_RUNTIME=true", "python3", "-c", program])
     # THEN the bundle was in the image and nothing was installed

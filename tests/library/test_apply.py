@@ -58,11 +58,11 @@ def carried_out(client, desired_state):
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_gateway_error_is_checked_against_the_server(proxy, client, status):
-    # GIVEN a proxy that does not wait for what is created, though it is
+    # GIVEN a proxy that times out on creations that the server completes
     proxy.fault = lambda moment, _, method, __: (
         status if (moment, method) == ("after", "POST") else None
     )
-    # WHEN all is asked for, THEN it is there, once
+    # WHEN everything is desired, THEN it exists once
     done = carried_out(client, desired(runs=(ONE,), schedule=NIGHTLY))
     assert done.runs["one"].display_name == "one"
     observed = observe(client, desired(runs=(ONE,), schedule=NIGHTLY))
@@ -97,12 +97,12 @@ def submit_twice(proxy, client, request):
     "request_", [ONE, RunSpec(name="c-1", parameters={"endpoint": ""}, concurrency_group="c-")]
 )
 def test_duplicate_run_is_terminated_and_the_other_returned(proxy, client, request_):
-    # GIVEN one wish that was submitted twice
+    # GIVEN a request that was submitted twice
     submit_twice(proxy, client, request_)
-    # WHEN an event comes, and another
+    # WHEN it is applied twice
     observed = carried_out(client, desired(runs=(request_,)))
     observed_again = observe(client, desired(runs=(request_,)))
-    # THEN one run goes on, and it is the one that is told
+    # THEN one run continues, and it is the returned one
     named = client.find_runs(observed.experiment.experiment_id, request_.name)
     assert sorted(run.state for run in named) == [RunState.CANCELING, RunState.PENDING]
     (stays,) = (run for run in named if run.state is RunState.PENDING)
@@ -163,7 +163,7 @@ def test_retried_run_restarts_its_timeout(client, httpserver):
     httpserver.expect_request("/apis/v2beta1/recurringruns").respond_with_json({})
     experiments = {"experiments": [{"experiment_id": "e"}]}
     httpserver.expect_request("/apis/v2beta1/experiments").respond_with_json(experiments)
-    # WHEN the deadline lies between, THEN the run has its time
+    # WHEN the timeout counts from the retry, THEN the run continues
     retried = datetime.datetime(2026, 11, 24, 2, 5, 13, tzinfo=datetime.timezone.utc)
     with Client(httpserver.url_for("/")) as client:
         for deadline, number in ((retried, 0), (retried + datetime.timedelta(seconds=1), 1)):
@@ -172,11 +172,11 @@ def test_retried_run_restarts_its_timeout(client, httpserver):
 
 
 def test_submitted_run_is_in_the_error_of_a_later_change(proxy, client):
-    # GIVEN a server that takes runs, and no schedules
+    # GIVEN a server that accepts runs but no schedules
     proxy.fault = lambda moment, _, method, path: (
         500 if (moment, method) == ("before", "POST") and "recurringruns" in path else None
     )
-    # WHEN both are asked for, THEN the run is known all the same
+    # WHEN both are desired, THEN the error has the run
     with pytest.raises(ApplyError) as raised:
         carried_out(client, desired(runs=(ONE,), schedule=NIGHTLY))
     submitted = raised.value.observed.runs["one"]
@@ -203,22 +203,22 @@ def firing(client, sandbox):
 
 def test_old_schedule_is_disabled_until_its_run_ends(client, sandbox, firing):
     _, run = firing
-    # WHEN another is wanted while a run of the old one goes on
+    # WHEN another schedule is desired while a run of the old one is active
     observed = carried_out(client, desired(schedule=NIGHTLY))
-    # THEN the old one is kept, disabled, for as long
+    # THEN the old one is kept, disabled
     enabled = {NIGHTLY.name: True, "schedule-o": False}
     assert {schedule.display_name: schedule.enabled for schedule in observed.schedules} == enabled
     settled = observe(client, desired(schedule=NIGHTLY))
     assert {schedule.display_name: schedule.enabled for schedule in settled.schedules} == enabled
     assert plan(desired(schedule=NIGHTLY), settled) == []
-    # AND goes with the next event after that
+    # AND is deleted after the run ends
     sandbox.set_run_state(run.run_id, "SUCCEEDED")
     (remaining,) = carried_out(client, desired(schedule=NIGHTLY)).schedules
     assert remaining.display_name == NIGHTLY.name
 
 
 def test_schedule_that_cannot_be_disabled_is_deleted(client, proxy):
-    # GIVEN a server whose ScheduledWorkflow is gone, which it asks Kubernetes to change
+    # GIVEN a server whose ScheduledWorkflow is missing in Kubernetes
     carried_out(client, desired(schedule=NIGHTLY))
     proxy.fault = lambda moment, _, __, path: (
         500 if moment == "before" and path.endswith(":disable") else None
@@ -229,14 +229,14 @@ def test_schedule_that_cannot_be_disabled_is_deleted(client, proxy):
 
 def test_delete_owned_terminates_runs_and_disables_a_schedule_with_a_run(client, sandbox, firing):
     old, run = firing
-    # WHEN all is deleted
+    # WHEN everything is deleted
     (remaining,) = delete_owned(client, "e")
-    # THEN the schedule fires no more, and its run goes on
+    # THEN the schedule is disabled, and its run is terminated later
     assert remaining.recurring_run_id == old.recurring_run_id
     (schedule,) = client.list_recurring_runs(run.experiment_id)
     assert not schedule.enabled
     assert client.get_run(run.run_id).state is RunState.PENDING
-    # AND it goes when that has ended
+    # AND it is deleted after its run ends
     sandbox.set_run_state(run.run_id, "FAILED")
     assert delete_owned(client, "e") == []
     assert client.list_recurring_runs(run.experiment_id) == []

@@ -48,9 +48,9 @@ def requests(httpserver):
 def test_lists_request_one_page_with_a_filter(httpserver, client):
     # GIVEN an experiment with a run
     httpserver.expect_request("/apis/v2beta1/runs").respond_with_json({"runs": [RUN]})
-    # WHEN the run is looked for
+    # WHEN the run is searched for
     run = client.find_run("e", "config-1")
-    # THEN it is one request that bounds and filters at the server
+    # THEN one request limits and filters on the server
     (request,) = requests(httpserver)
     assert request.args["page_size"] == "1"
     assert request.args["experiment_id"] == "e"
@@ -71,7 +71,7 @@ def test_every_call_sends_namespace_and_token(httpserver):
         # WHEN two calls are made
         assert client.find_experiment("x") is None
         assert client.find_experiment("y") is None
-    # THEN each has the namespace and a token of its own, and no identity header
+    # THEN each has the namespace and its token, and no identity header
     assert [r.args["namespace"] for r in requests(httpserver)] == ["team-a", "team-a"]
     assert [r.headers["authorization"] for r in requests(httpserver)] == [
         "Bearer first",
@@ -354,7 +354,7 @@ def test_closed_port_is_unreachable():
 
 
 def test_interrupted_connection_is_unreachable():
-    # GIVEN a server that promises 100 bytes and closes after 10
+    # GIVEN a server that announces 100 bytes and closes after 10
     def serve(server):
         connection, _ = server.accept()
         with connection:
@@ -364,7 +364,7 @@ def test_interrupted_connection_is_unreachable():
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=serve, args=(server,))
         thread.start()
-        # WHEN a call is made THEN the cut shows
+        # WHEN a call is made THEN the interruption is reported
         with (
             Client(f"http://127.0.0.1:{server.getsockname()[1]}") as client,
             pytest.raises(kfp_ops.UnreachableError),
@@ -440,11 +440,11 @@ def test_deleted_recurring_run_is_not_found(httpserver, client):
 
 
 def test_name_with_percent_and_plus_is_found(httpserver, client):
-    # GIVEN a server that unescapes the text of a filter once more
+    # GIVEN a server that unescapes filters twice
     httpserver.expect_request("/apis/v2beta1/experiments").respond_with_json({})
-    # WHEN a name is looked for that has such characters
+    # WHEN a name with such characters is searched for
     assert client.find_experiment("50%+ done") is None
-    # THEN the server reads it as it is
+    # THEN the server reads the name unchanged
     ((request, _),) = httpserver.log
     (predicate,) = json.loads(unquote_plus(request.args["filter"]))["predicates"]
     assert predicate["string_value"] == "50%+ done"
@@ -461,9 +461,9 @@ def test_similar_names_are_skipped_and_the_next_page_is_read(httpserver, client)
             json.dumps(pages[request.args.get("page_token", "")]), content_type="application/json"
         )
     )
-    # WHEN a run is looked for by a part of its name
+    # WHEN a run is searched for by a part of its name
     (run,) = client.list_runs("e", name_contains="a_b")
-    # THEN it is the one whose name has it
+    # THEN only the run with that part is returned
     assert run.run_id == "2"
 
 

@@ -328,10 +328,10 @@ def test_redirect_is_not_followed_with_a_token(server, other_server, client, sta
 
 
 def test_compression_bomb_is_not_decompressed(server, client):
-    # GIVEN 100 MB packed twice into some hundred bytes
+    # GIVEN 100 MB compressed twice into some hundred bytes
     bomb = gzip.compress(gzip.compress(bytes(100_000_000), 1), 9)
     server.answer = [ok(bomb, b"content-encoding: gzip, gzip")]
-    # WHEN it comes, THEN it is refused as it is
+    # WHEN it is received, THEN it is rejected without decompression
     with pytest.raises(kfp_ops.AnswerError, match="content-encoding"):
         client.get_run(ID)
     (request,) = server.requests
@@ -355,14 +355,14 @@ DRIPS = {
 
 @pytest.mark.parametrize("drips", DRIPS.values(), ids=list(DRIPS))
 def test_timeout_applies_to_every_part_of_a_response(drips):
-    # GIVEN a server that is never silent for long
+    # GIVEN a server that keeps sending small pieces
     server = RawServer()
     *first, last = drips
     size = 27 if last.startswith(b"HTTP/1.1 103") else 1
     server.answer = [*first, *(last[at : at + size] for at in range(0, len(last), size))]
     server.pause = 0.06
     before = time.monotonic()
-    # WHEN a call is made, THEN it ends at its deadline
+    # WHEN a call is made, THEN it ends at its timeout
     with Client(server.url, timeout=0.4) as client, pytest.raises(kfp_ops.UnreachableError):
         client.get_run(ID)
     assert time.monotonic() - before < 1

@@ -131,7 +131,7 @@ def test_object_is_put_once(store, claim, content):
     assert not writes.create(PATH, OTHER)
     assert not open_writes(store).create(PATH, OTHER)
     assert read(store, PATH) == content
-    # AND nothing is left of how it was put
+    # AND no temporary objects remain
     assert claim() == {}
     assert listed(store) == [PATH, "probe.json", "writes.json"]
 
@@ -150,13 +150,13 @@ def test_next_writer_completes_an_interrupted_write(sandbox, open_store, faults,
             open_writes(store).create(PATH, content)
         except Killed:
             was_killed = True
-        # WHEN another writer, of something else, comes by THEN what was claimed is whole
+        # WHEN another writer puts another object THEN it completes the claimed one
         faults.plan()
         writes = open_writes(store)
         writes.create("another.json", OTHER)
         first = read(store, PATH) if PATH in listed(store) else None
         assert first in (None, content)
-        # AND a third one puts the object, unless the first one counts
+        # AND a third writer puts the object, unless the first one's counts
         assert writes.create(PATH, b"third") is (first is None)
         assert read(store, PATH) == (first or b"third")
         assert json.loads(read(store, "writes.json"))["method"] == "kubernetes"
@@ -189,7 +189,7 @@ def test_concurrent_writers_agree_on_method_and_objects(store):
 
 
 def test_replacement_with_a_lost_response_belongs_to_the_writer(store, faults, monkeypatch):
-    # GIVEN a client that repeats what got no answer
+    # GIVEN a client that repeats requests without a response
     for name in ("create", "replace"):
         write = getattr(kubernetes.ConfigMaps, name)
 
@@ -206,7 +206,7 @@ def test_replacement_with_a_lost_response_belongs_to_the_writer(store, faults, m
 
 
 def test_paused_writer_puts_the_content_of_its_claim(store, faults):
-    # GIVEN a writer that stops between its claim and its put, while others come by
+    # GIVEN a writer that pauses between its claim and its put, while others write
     other = open_writes(store)
     faults.before["put", PATH] = lambda: [other.create(PATH, OTHER), other.create("b", OTHER)]
     # THEN its claim counts for all of them
@@ -231,14 +231,14 @@ def test_next_writer_does_not_restore_a_deleted_object(store, faults, claim):
 
 
 def test_claim_with_collected_content_is_void(store, faults, claim):
-    # GIVEN a writer that died after it claimed, and whose content was removed since
+    # GIVEN a writer that died after its claim, and whose content was collected
     open_writes(store).check()
     faults.plan(4)
     with pytest.raises(Killed):
         open_writes(store).create(PATH, LARGE)
     faults.plan()
     obstore.delete(store, claim()["staged"])
-    # THEN the next writer's counts
+    # THEN the next writer's claim counts
     assert open_writes(store).create(PATH, OTHER)
     assert read(store, PATH) == OTHER
 
@@ -263,10 +263,10 @@ def test_wiped_registry_does_not_receive_pending_objects(store, faults):
     faults.plan()
     for path in listed(store):
         obstore.delete(store, path)
-    # WHEN a registry is begun anew at the same address THEN it is empty
+    # WHEN a new registry starts at the same address THEN it is empty
     assert open_writes(store).create("another.json", OTHER)
     assert listed(store) == ["another.json", "probe.json", "writes.json"]
-    # AND a writer of the old one does not write to the new one
+    # AND a writer of the old registry does not write to the new one
     with pytest.raises(UnsafeStoreError, match="is of another registry"):
         old.create(PATH, CONTENT)
 

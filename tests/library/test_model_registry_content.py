@@ -195,7 +195,7 @@ def test_move_to_an_absent_version_is_rejected(registry, put, three_versions):
 def test_operator_promotes_and_rolls_back(registry, three_versions):
     champion = registry.promote(1, "it is smaller")
     assert (champion.version, champion.sequence) == (1, 4)
-    # AND the same again leaves it at that
+    # AND repeating it changes nothing
     assert registry.promote(1, "again").sequence == 4
     assert registry.rollback("complaints").version == 3
     assert registry.rolled_back() == {1}
@@ -219,7 +219,7 @@ def test_absent_version_is_not_promoted(registry, put):
     for move in (lambda: registry.promote(9, "why"), lambda: registry.rollback("why")):
         with pytest.raises(NoSuchModelError):
             move()
-    # AND where one version served there is none to go back to
+    # AND there is no previous champion after only one version
     put("1/manifest.json", manifest())
     assert registry.promote(1, "first").sequence == 1
     with pytest.raises(NoSuchModelError, match="no other version has served"):
@@ -227,7 +227,7 @@ def test_absent_version_is_not_promoted(registry, put):
 
 
 def test_first_champion_after_removed_ones_follows_their_moves(registry, put):
-    # GIVEN moves to versions that were being removed only
+    # GIVEN only moves to removed versions
     put("champion/00000001.json", {"version": 8})
     put("removed/00000008.json", {"version": 8})
     put("9/manifest.json", manifest())

@@ -243,11 +243,11 @@ def test_retried_step_keeps_an_operators_rollback(registry, files):
     for run in ("a", "b"):
         registry.promote_if_better(registry.publish(run, files, manifest(run)), lambda _: True, run)
     registry.move_champion(1, after=2, reason="complaints", moved_by="rollback")
-    # WHEN its step publish is tried again THEN nobody is judged, and the champion stays
+    # WHEN its publish step is retried THEN nothing is compared, and the champion stays
     version = registry.publish("b", files, manifest("b"))
     assert not registry.promote_if_better(version, lambda _: pytest.fail("it was judged"), "again")
     assert registry.champion().version == 1
-    # AND as long as it serves, another attempt says so
+    # AND while it is the champion, another attempt reports that
     assert registry.promote_if_better(1, lambda _: pytest.fail("it was judged"), "again")
     assert (registry.has_served(2), registry.has_served(3)) == (True, False)
 
@@ -310,7 +310,7 @@ def test_manifest_cannot_name_files_outside(registry, store, tmp_path):
 def test_concurrent_publishers_make_one_version_each_and_one_champion(
     registry, store, files, monkeypatch
 ):
-    # GIVEN six who all saw an empty registry before one of them puts the first claim, or moves first
+    # GIVEN six publishers that observe an empty registry before any of them writes
     versions, together, met = [], threading.Barrier(6), set()
 
     def meet(path):
@@ -333,7 +333,7 @@ def test_concurrent_publishers_make_one_version_each_and_one_champion(
         thread.start()
     for thread in threads:
         thread.join()
-    # THEN each has a number of its own, and the moves follow one another up to the best
+    # THEN each has a different version, and the moves lead up to the best
     assert sorted(versions) == [1, 2, 3, 4, 5, 6]
     assert registry.versions() == [1, 2, 3, 4, 5, 6]
     moves = [entry["path"] for entry in obstore.list(store, "champion").collect()]
@@ -348,7 +348,7 @@ def test_crash_before_the_manifest_leaves_an_unused_number(registry, store, file
     # GIVEN a publisher that died after it took a number and wrote half of its files
     obstore.put(store, "claims/00000001.json", b'{"run_id": "dead"}')
     obstore.put(store, "1/serving/1/saved_model.pb", b"mod")
-    # WHEN another publishes THEN it takes the next number, and the half version does not count
+    # WHEN another publishes THEN it takes the next number, and the incomplete version is ignored
     assert registry.publish("alive", files, manifest("alive")) == 2
     assert registry.versions() == [2]
 
@@ -357,7 +357,7 @@ def test_second_attempt_completes_the_first(registry, store, files, tmp_path):
     # GIVEN a step that died after it took a number and put half of its files
     obstore.put(store, "claims/00000001.json", b'{"run_id": "run-1"}')
     obstore.put(store, "1/serving/1/saved_model.pb", b"model of then")
-    # WHEN it is tried again THEN it makes that version whole, and overwrites nothing
+    # WHEN it is retried THEN it completes that version, and overwrites nothing
     assert registry.publish("run-1", files, manifest("run-1")) == 1
     registry.fetch(1, tmp_path / "back")
     assert (tmp_path / "back/serving/1/saved_model.pb").read_bytes() == b"model of then"
@@ -373,7 +373,7 @@ def test_complete_version_of_a_dead_step_is_not_repeated(registry, store, files,
 
 
 def test_put_with_a_lost_response_belongs_to_the_writer(registry, files, monkeypatch):
-    # GIVEN clients that write again after a lost answer, as obstore does
+    # GIVEN clients that repeat writes after a lost response, as obstore does
     def twice(write):
         def call(*args, **kwargs):
             write(*args, **kwargs)
@@ -385,27 +385,27 @@ def test_put_with_a_lost_response_belongs_to_the_writer(registry, files, monkeyp
     for name in ("create", "replace"):
         write = getattr(kubernetes.ConfigMaps, name)
         monkeypatch.setattr(kubernetes.ConfigMaps, name, twice(write))
-    # WHEN a run publishes and is promoted THEN it is by its first put
+    # WHEN a run publishes and is promoted THEN its first put succeeds
     assert registry.publish("run-1", files, manifest("run-1")) == 1
     registry.move_champion(1, after=0, reason="why")
     assert registry.champion().sequence == 1
 
 
 def test_leftovers_of_a_dead_step_are_collected_after_a_day(registry, store, files, monkeypatch):
-    # GIVEN a version, and what steps left that died before the manifest
+    # GIVEN a version, and leftovers of steps that died before the manifest
     registry.publish("run-1", files, manifest("run-1"))
     for number in (2, 3):
         obstore.put(store, f"claims/{number:08d}.json", b'{"run_id": "dead"}')
     obstore.put(store, "2/serving/2/saved_model.pb", b"model")
-    # WHEN it may still be going on THEN it stays
+    # WHEN the step may still be running THEN they stay
     assert registry.collect_garbage() == []
-    # WHEN a day has passed THEN it goes, and nothing else
+    # WHEN a day has passed THEN only they are removed
     monkeypatch.setattr(publisher_module, "ABANDONED", PAST)
     assert registry.collect_garbage(older_than=PAST) == [2]
     assert obstore.list(store, "2").collect() == []
     assert registry.versions() == [1]
     assert registry.collect_garbage(older_than=PAST) == []
-    # AND another attempt of that run takes a new number
+    # AND another attempt of that run takes a new version
     assert registry.publish("dead", files, manifest("dead")) == 4
 
 
@@ -419,7 +419,7 @@ def test_step_ignores_its_collected_version(registry, files, monkeypatch):
             assert registry.collect_garbage(older_than=PAST) == [1]
 
     before_creating(monkeypatch, sleep)
-    # WHEN it goes on THEN it fails, and the next attempt makes another version
+    # WHEN it continues THEN it fails, and the next attempt makes another version
     with pytest.raises(RegistryError, match="publish again"):
         registry.publish("run-1", files, manifest("run-1"))
     assert registry.publish("run-1", files, manifest("run-1")) == 2
@@ -455,15 +455,15 @@ def forgetful(monkeypatch):
 @pytest.mark.parametrize("kind", ["directory", "s3"])
 @pytest.mark.usefixtures("forgetful")
 def test_server_without_conditions_is_rejected_without_a_cluster(place, store, files):
-    # GIVEN an S3 server that puts objects whether they are there or not
+    # GIVEN an S3 server that ignores conditions on puts
     registry = open_registry(*place)
-    # WHEN a run publishes THEN it is told which server that is, and what to use
+    # WHEN a run publishes THEN the error names the server and the remedy
     with pytest.raises(UnsafeStoreError, match="ignores If-None-Match") as raised:
         registry.publish("run-1", files, manifest("run-1"))
     assert place[0] in str(raised.value)
     assert place[1] in str(raised.value)
     assert "MinIO RELEASE.2024-05-07 or later" in str(raised.value)
-    # AND nothing but what it was tried with is there
+    # AND only the probe object exists
     assert [entry["path"] for entry in obstore.list(store).collect()] == ["probe.json"]
 
 
@@ -537,15 +537,15 @@ def test_retention_keeps_newest_champion_and_previous_champion(registry, store, 
 def test_retention_keeps_just_published_versions(registry):
     # GIVEN versions that another run, or an operator, may be about to promote
     assert registry.prune(1) == []
-    # WHEN one is promoted THEN it serves
+    # WHEN one is promoted THEN it is the champion
     assert registry.promote_if_better(4, lambda _: True, "the operator says so")
-    # AND a removal that was begun is finished all the same
+    # AND an interrupted removal is completed
     assert registry.prune(3, older_than=NOW) == [2, 3]
     assert registry.prune(1, older_than=datetime.timedelta(hours=1)) == []
 
 
 def test_history_has_serving_times_after_many_moves(registry, store, files):
-    # GIVEN a version that served first and not since, while two others took turns
+    # GIVEN a version that was champion first, before two others alternated
     for run in "abcd":
         registry.publish(run, files, manifest(run))
     registry.move_champion(1, after=0, reason="first")
@@ -583,12 +583,12 @@ def test_version_promoted_during_removal_keeps_the_old_champion(registry, monkey
         return result
 
     monkeypatch.setattr(Registry, "manifest", then_prune)
-    # WHEN version 4 is promoted THEN that fails, and the champion is who it was
+    # WHEN version 4 is promoted THEN that fails, and the champion stays
     with pytest.raises(NoSuchModelError, match="being removed"):
         registry.move_champion(4, after=3, reason="race")
     champion = registry.champion()
     assert (champion.version, champion.sequence) == (1, 4)
-    # AND the next move goes on from there
+    # AND the next move follows
     registry.move_champion(6, after=4, reason="next")
     assert registry.champion().version == 6
 
@@ -608,7 +608,7 @@ def test_version_promoted_just_before_removal_stays(registry, monkeypatch):
     assert registry.prune(2, older_than=NOW) == [2]
     assert registry.versions() == [1, 3, 4, 5, 6]
     assert registry.champion().version == 4
-    # AND 3, which served before, may go now
+    # AND 3, an earlier champion, may be removed now
     assert registry.prune(2, older_than=NOW) == [3]
 
 
@@ -634,12 +634,12 @@ def test_kill_at_any_write_leaves_one_version_of_a_run(
     at, code = 0, -9
     while code == -9:
         at += 1
-        # WHEN a publisher that removes nothing dies before a write, and is run again
+        # WHEN a publisher that removes nothing dies before a write, and is retried
         code, output = publisher(place, files, f"run-{at}", keep=0, dies_at=at).end(180)
         assert code in (-9, 0), output
         second_code, output = publisher(place, files, f"run-{at}", keep=0).end(180)
         assert second_code == 0, output
-        # THEN each run has one version, which is whole and serves, and no number is lost
+        # THEN each run has one complete version, which is the champion, and no number is lost
         assert read_complete(registry, tmp_path / str(at)) == at
         run_ids = [registry.manifest(version).run_id for version in registry.versions()]
         assert run_ids == [f"run-{n + 1}" for n in range(at)]

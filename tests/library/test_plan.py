@@ -64,16 +64,16 @@ def test_version_is_named_by_the_fingerprint():
     ],
 )
 def test_missing_objects_are_created_once_in_order(pipeline, version, experiment, existing):
-    # GIVEN two wanted runs, and some of all there is
+    # GIVEN two desired runs, and some of the objects
     observed = ObservedState(
         pipeline=pipeline,
         version=version,
         experiment=experiment,
         runs={name: run(name) for name in existing},
     )
-    # WHEN it is planned
+    # WHEN changes are planned
     steps = plan(desired(ONE, TWO), observed)
-    # THEN what is missing is made, parents first, and nothing else
+    # THEN only missing objects are created, parents first
     missing = [request for request in (ONE, TWO) if request.name not in existing]
     expected = []
     if missing:

@@ -198,13 +198,13 @@ def test_unknown_application_is_not_read(context, endpoint, monkeypatch):
 @given(host=st.text(max_size=12) | st.from_regex(r"\A[a-z0-9.:@%\[\]xn\-]{1,12}\Z"))
 @example(host="xn--a")
 def test_accepted_address_never_breaks_the_client(context, host):
-    # GIVEN any name that the relation takes
+    # GIVEN any name that the relation accepts
     try:
         connection = read(
             context, "kfp-api", data=yaml.safe_dump({**KFP_API, "service-name": host})
         )
     except RelationDataError:
         return
-    # WHEN a client of it asks where nobody answers, THEN it says so
+    # WHEN a client calls an address without a server, THEN it is unreachable
     with Client(connection.url, timeout=1) as client, pytest.raises(UnreachableError):
         client.get_run("r")

@@ -252,19 +252,19 @@ def test_promtool_accepts_the_rules(rules):
     ],
 )
 def test_each_alert_fires_and_resolves(monitoring, alert, state, snapshot):
-    # GIVEN a trainer of which all is well
+    # GIVEN a healthy trainer
     monitoring.show(FINE)
     until(lambda: not monitoring.alerts(), "the end of TrainerSilent")
     monitoring.show(FINE)
     assert monitoring.alerts() == {}
-    # WHEN something is wrong, THEN that alert comes, and none else
+    # WHEN something is wrong, THEN only that alert fires
     monitoring.show(snapshot)
     alerts = until(monitoring.alerts, alert)
     assert set(alerts) == {alert}
     assert alerts[alert]["state"] == state
     assert alerts[alert]["labels"]["juju_application"] == "trainer"
     assert "{{" not in str(alerts[alert]["annotations"])
-    # WHEN all is well again, THEN it goes
+    # WHEN the trainer is healthy again, THEN it resolves
     monitoring.show(FINE)
     until(lambda: not monitoring.alerts(), "the end of the alert")
 
@@ -277,13 +277,13 @@ def test_cancelled_run_raises_no_alert(monitoring):
 
 
 def test_trainer_without_metrics_raises_an_alert(monitoring):
-    # GIVEN a Pushgateway that is empty, as after its restart, THEN the alert comes with its labels
+    # GIVEN an empty Pushgateway, as after a restart, THEN the alert fires with its labels
     alerts = until(monitoring.alerts, "TrainerSilent")
     assert set(alerts) == {"TrainerSilent"}
     assert alerts["TrainerSilent"]["state"] == "pending"
     assert alerts["TrainerSilent"]["labels"].items() >= TOPOLOGY.labels.items()
     assert "juju status trainer" in alerts["TrainerSilent"]["annotations"]["description"]
-    # WHEN the trainer pushes, THEN it goes
+    # WHEN the trainer pushes, THEN it resolves
     monitoring.show(FINE)
     until(lambda: not monitoring.alerts(), "the end of the alert")
 
@@ -301,12 +301,12 @@ def test_three_rejected_candidates_raise_an_alert_until_one_is_accepted(monitori
 
 
 def test_runs_that_reproduce_the_champion_raise_no_alert(monitoring):
-    # GIVEN a schedule without new data: each run makes the model that serves
+    # GIVEN a schedule without new data: each run reproduces the champion
     def again(name):
         result = dataclasses.replace(GOOD.manifest, run_id=name, accepted=False, unchanged=True)
         return dataclasses.replace(FINE, latest=run(RunState.SUCCEEDED, name), result=result)
 
-    # WHEN there are as many as would be an alert THEN there is none, and their accuracy is shown
+    # WHEN there are enough for an alert THEN none fires, and their accuracy is shown
     for name in ("a", "b", "c", "d"):
         monitoring.show(again(name))
     until(lambda: not monitoring.alerts(), "the end of TrainerSilent")
@@ -320,13 +320,13 @@ def test_metrics_keep_their_last_value_during_an_outage(monitoring):
     # GIVEN a trainer whose newest run failed
     monitoring.show(dataclasses.replace(FINE, latest=run(RunState.FAILED)))
     until(monitoring.alerts, "TrainingFailed")
-    # WHEN nothing can be seen, THEN the alert stays, and so does what is known of the champion
+    # WHEN the server is unreachable, THEN the alert and the champion's metrics stay
     monitoring.show(Snapshot(problem=ModelRegistryError(model_registry.RegistryError("no way"))))
     until(lambda: "TrainerProblem" in monitoring.alerts(), "TrainerProblem")
     assert set(monitoring.alerts()) == {"TrainingFailed", "TrainerProblem"}
     (accuracy,) = monitoring.query("fashion_mnist_trainer_champion_accuracy")
     assert float(accuracy["value"][1]) == 0.93
-    # WHEN all is seen again, THEN what is not there any more goes
+    # WHEN the server is reachable again, THEN stale metrics are removed
     monitoring.show(dataclasses.replace(FINE, champion=None))
     until(lambda: not monitoring.alerts(), "the end of the alerts")
     assert monitoring.query("fashion_mnist_trainer_champion_accuracy") == []

@@ -118,7 +118,7 @@ def test_archive_has_no_interpreter_tests_or_bytecode():
 
 @pytest.mark.parametrize("leftover", [None, "/nowhere/python3"], ids=["cut off before", "broken"])
 def test_start_after_a_broken_start(root, leftover):
-    # GIVEN a start that was cut off before its rename, or a link to what is gone
+    # GIVEN a start that was interrupted before its rename, or a dangling link
     juju = Agent(root, CHARM, "3.6.14")
     link = juju.folder / LINK
     link.with_name("python.new").symlink_to("/usr/bin/python3")
@@ -127,7 +127,7 @@ def test_start_after_a_broken_start(root, leftover):
     # WHEN Juju starts the charm, twice
     for _ in range(2):
         juju.dispatch("hooks/update-status")
-        # THEN the base's Python runs it, and nothing else is left
+        # THEN the base's Python runs it, and no leftovers remain
         assert link.readlink() == Path("/usr/bin/python3")
         assert not link.with_name("python.new").is_symlink()
 

@@ -20,13 +20,13 @@ def test_publishes_its_options(root, name, version):
         pytest.skip("not packed; make it with: make pack-stand-ins")
     juju = Agent(root, charm, version)
     juju.dispatch("hooks/install")
-    # GIVEN the options with hosts, and a relation
+    # GIVEN hosts in the options, and a relation
     host = "service" if name == "object-storage" else "service-name"
     relations = {f"{name}:0": {"app": "other", "ours": {}, "theirs": {}}}
     juju.write(config=juju.read()["config"] | {host: "host.test"}, relations=relations)
     # WHEN Juju dispatches a hook
     state = juju.dispatch("hooks/config-changed")
-    # THEN the relation has it
+    # THEN the options are published
     assert state["status"][0] == "active"
     published = state["relations"][f"{name}:0"]["ours"]
     assert published["_supported_versions"] == "- v1\n"

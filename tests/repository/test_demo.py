@@ -36,7 +36,7 @@ PUBLISHED = Path("/usr/share/datasets/fashion-mnist")
 @pytest.mark.slow
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="no dataset-fashion-mnist")
 def test_model_is_promoted_without_conditional_writes(tmp_path):
-    # GIVEN a kubeconfig of somebody's, which is none of the demo's business
+    # GIVEN a user's kubeconfig, which the demo must not use
     (tmp_path / "theirs").write_text("apiVersion: v1\nkind: Config\n")
     command = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / "demo.py")]
     options = ["--recipe", "quick", "--epochs", "1", "--s3-without-conditional-writes"]

@@ -32,7 +32,7 @@ def experiment_of(client):
 
 
 def test_thousand_queued_runs_are_listed_quickly(tmp_path):
-    # GIVEN a thousand runs that wait, put there as the API does
+    # GIVEN a thousand pending runs, stored as the API does
     with Sandbox(tmp_path, execute=False) as sandbox, Client(sandbox.api_url) as client:
         version, experiment_id = experiment_of(client)
         first = client.create_run(
@@ -45,7 +45,7 @@ def test_thousand_queued_runs_are_listed_quickly(tmp_path):
                 **{k: v for k, v in row.items() if k not in ("id", "name")},
                 name=f"run {number}",
             )
-        # WHEN a client asks, THEN it is answered at once, whatever else waits
+        # WHEN a client lists them, THEN the response is fast
         began = time.monotonic()
         assert client.find_run(experiment_id, "run 0").run_id == first.run_id
         assert client.find_run(experiment_id, "run 999").display_name == "run 999"
@@ -73,13 +73,13 @@ def test_queue_is_processed_in_order(tmp_path, monkeypatch):
         for _ in range(99):
             sandbox.store.add("runs", **{k: v for k, v in row.items() if k != "id"})
         expected = [run["id"] for run in sandbox.store.select("runs")]
-    # WHEN four at a time take from it
+    # WHEN four run at a time
     with Sandbox(tmp_path, limit=4) as sandbox:
         end = time.monotonic() + 60
         while sandbox.store.count("runs", "state = 'SUCCEEDED'") < 100:
             assert time.monotonic() < end
             time.sleep(0.05)
-    # THEN each is taken once, the oldest first but for those who go at once
+    # THEN each is started once, the oldest first within concurrency
     assert sorted(started) == sorted(expected)
     assert all(abs(expected.index(run) - at) < 8 for at, run in enumerate(started))
 
@@ -167,13 +167,13 @@ def test_sandbox_in_a_pod_uses_the_given_address_and_keys(tmp_path):
     process, output = serve(tmp_path, "--host", "127.0.0.2", **keys)
     with process:
         try:
-            # THEN it serves there
+            # THEN it listens there
             address = re.search(r"http://127\.0\.0\.2:\d+", output).group()
             with Client(address) as client:
                 assert client.list_runs(client.create_experiment("e").experiment_id) == []
         finally:
             process.terminate()
-    # AND writes them nowhere
+    # AND the keys are written nowhere
     assert process.returncode == 0
     assert not (tmp_path / "keys.json").exists()
     assert all(key not in output for key in keys.values())

@@ -182,12 +182,12 @@ def test_kubernetes_settings_apply_in_a_spec_sent_with_the_run(sandbox, client, 
 
 @pytest.mark.parametrize(("fails", "state"), [(False, "SUCCEEDED"), (True, "FAILED")])
 def test_volume_is_a_directory_deleted_with_the_run(sandbox, client, packages, fails, state):
-    # GIVEN a pipeline that makes a volume, writes and reads there, and removes it at its end
+    # GIVEN a pipeline that creates a volume, writes and reads there, and deletes it at its end
     run_id = submit(client, packages, "sharing", text="hello", fails=fails)
     run = client.wait_for_run_completion(run_id, 60, sleep_duration=0.3)
-    # THEN a step reads what the one before wrote
+    # THEN a step reads what the previous one wrote
     assert "read hello" in sandbox.run_log(run_id).read_text()
-    # AND nothing is left, however it ended, and the server's own steps are told
+    # AND nothing remains after any end, and the server's own steps are listed
     tasks = {task.display_name: task.state for task in run.run_details.task_details}
     assert (run.state, tasks["read"]) == (state, state)
     assert tasks["createpvc"] == tasks["deletepvc"] == tasks["write"] == "SUCCEEDED"
@@ -218,7 +218,7 @@ def test_terminated_run_ends_failed_as_on_the_real_server(sandbox, client, packa
 
 
 def test_runs_survive_a_kill(tmp_path, packages):
-    # GIVEN a sandbox in a process of its own, with one run that goes on and one that waits
+    # GIVEN a sandbox in a separate process, with a running and a pending run
     command = [
         sys.executable,
         "-m",
@@ -341,7 +341,7 @@ def test_invalid_list_request_is_rejected(tmp_path):
     with Sandbox(tmp_path, execute=False) as sandbox:
         api = f"{sandbox.api_url}/apis/v2beta1"
         pipeline = httpx.post(f"{api}/pipelines", json={"display_name": "p"}).json()
-        # WHEN they are asked for, THEN it is a 400 with the reason
+        # WHEN they are requested, THEN the response is 400 with the reason
         response = httpx.get(f"{api}/pipelines", params={"page_token": written})
         assert (response.status_code, "Invalid package token" in response.text) == (400, True)
         response = httpx.get(
@@ -390,11 +390,11 @@ def test_restart_keeps_addresses_and_free_ports(tmp_path):
     with Sandbox(tmp_path, execute=False) as sandbox:
         first = sandbox.api_url, sandbox.s3_url
 
-    # WHEN it starts again, THEN clients find it where it was
+    # WHEN it restarts, THEN its addresses are the same
     with Sandbox(tmp_path, execute=False) as sandbox:
         assert (sandbox.api_url, sandbox.s3_url) == first
 
-    # WHEN something else listens there now, THEN it takes another port
+    # WHEN its port is in use, THEN it takes another
     port = int(first[0].rsplit(":", 1)[1])
     with socket.create_server(("127.0.0.1", port)), Sandbox(tmp_path, execute=False) as sandbox:
         assert sandbox.api_url != first[0]

@@ -75,13 +75,13 @@ def call(sandbox):
 def test_run_of_a_deleted_experiment_stays_but_is_inaccessible(
     sandbox, call, submit, experiment_id, method, verb
 ):
-    # GIVEN a run that goes on, of an experiment that is deleted
+    # GIVEN a running run of a deleted experiment
     run_id = submit()
     sandbox.set_run_state(run_id, "RUNNING")
     assert call("DELETE", f"/experiments/{experiment_id}").status_code == 200
-    # WHEN it is to end
+    # WHEN it is terminated
     response = call(method, f"/runs/{run_id}{verb}")
-    # THEN the server misses the experiment, and the run goes on
+    # THEN the server does not find the experiment, and the run continues
     assert (response.status_code, response.json()["code"]) == (404, 5)
     message = f"Experiment {experiment_id} not found"
     assert response.json()["details"][0]["message"] == message

@@ -66,7 +66,7 @@ def test_pytest_operator_has_the_used_interface():
 
 
 def test_jubilant_runs_the_scenarios(model, tmp_path):
-    # GIVEN charms, the S3 server's keys, and a Juju that takes its time
+    # GIVEN charms, the S3 server's keys, and a slow Juju
     charm = tmp_path / "trainer.charm"
     charm.touch()
     for app in "kfp-api", "object-storage":
@@ -76,7 +76,7 @@ def test_jubilant_runs_the_scenarios(model, tmp_path):
     # WHEN they run
     services = "--kfp-service=sandbox.test", "--s3-service=sandbox.test", f"--s3-keys={keys}"
     process = run(f"--charm-path={charm}", f"--stand-ins={tmp_path}", "--poll=0.1", *services)
-    # THEN all hold, the keys were in no command, and the model is gone
+    # THEN all pass, the keys are in no command, and the model is destroyed
     assert process.returncode == 0, process.stdout + process.stderr
     assert "7 passed" in process.stdout
     stored = json.loads(model.read_text())

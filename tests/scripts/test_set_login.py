@@ -90,7 +90,7 @@ def test_juju_error_is_reported_and_leaves_nothing(kubeflow, commands, message):
 
 @pytest.mark.parametrize("repeated", [PASSWORD, "another"])
 def test_terminal_prompts_twice_without_echo(kubeflow, repeated):
-    # GIVEN a terminal of its own, on which getpass asks
+    # GIVEN a terminal for getpass
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, SCRIPT, USER],
@@ -101,7 +101,7 @@ def test_terminal_prompts_twice_without_echo(kubeflow, repeated):
         start_new_session=True,
     )
     os.close(slave)
-    # WHEN the password is typed at each question
+    # WHEN the password is typed at each prompt
     output = b""
     for question, typed in (b"Password: ", PASSWORD), (b"The same again: ", repeated):
         while question not in output:
@@ -110,7 +110,7 @@ def test_terminal_prompts_twice_without_echo(kubeflow, repeated):
     code = process.wait(timeout=30)
     output += os.read(master, 1024)
     os.close(master)
-    # THEN it is set if both were the same, and seen nowhere
+    # THEN it is set if both are equal, and not shown
     assert PASSWORD.encode() not in output
     assert code == (0 if repeated == PASSWORD else 1)
     assert len(kubeflow.calls) == (1 if repeated == PASSWORD else 0)

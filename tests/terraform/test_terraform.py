@@ -188,7 +188,7 @@ def test_bundle_lookups_of_the_plan_exist(terraform, copy):
     words = "jsonencode([local.kubeflow, local.relations, local.trainer])"
     process = terraform(copy / "bundle", "console", text=words)
     kubeflow, relations, trainer = json.loads(json.loads(process.stdout))
-    # THEN they say what bundle.yaml says
+    # THEN they equal bundle.yaml
     bundle = yaml.safe_load((ROOT / "bundle.yaml").read_text())
     assert trainer == bundle["applications"].pop("trainer")
     assert kubeflow == bundle["applications"]

@@ -85,15 +85,15 @@ def test_bundle_of_another_digest_is_refused(start, tmp_path):
 
 
 def test_image_with_the_bundle_needs_no_address(start, tmp_path):
-    # GIVEN an image that holds the bundle, in a folder that stands for the image's
+    # GIVEN an image that contains the bundle
     (tmp_path / DIGEST).write_bytes(BUNDLE)
     folder = "/usr/share/fashion-mnist-trainer/code"
     assert folder in compiling.bootstrap()
     source = compiling.bootstrap().replace(folder, str(tmp_path))
     assert start("", source=source).stdout == f'["world", "{DIGEST}"]\n'
-    # WHEN the image holds another one
+    # WHEN the image contains another bundle
     step = start("", digest="0" * 64, source=source)
-    # THEN the error says what to do
+    # THEN the error names the remedy
     assert step.returncode == 1
     assert "the parameter `code` is empty; rebuild the image" in step.stderr
 

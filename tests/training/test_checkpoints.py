@@ -106,9 +106,9 @@ def test_resumed_training_ends_with_the_same_weights(uninterrupted, place, momen
     killed = process(place, tmp_path / "never.npz", moment)
     assert (killed.returncode, epochs(killed)) == (-signal.SIGKILL, ["1/4", "2/4"]), killed.stderr
     assert not (tmp_path / "never.npz").exists()
-    # WHEN it is tried again
+    # WHEN it is retried
     resumed = process(place, tmp_path / "again.npz")
-    # THEN it does the rest alone, and comes to the same bits as one that was left alone
+    # THEN it trains only the remaining epochs, to the same bits as an uninterrupted one
     assert (resumed.returncode, epochs(resumed)) == (0, ["3/4", "4/4"]), resumed.stderr
     assert "resuming after epoch 2 of 4" in resumed.stdout
     for one, other in zip(weights(tmp_path / "again.npz"), uninterrupted, strict=True):
@@ -118,7 +118,7 @@ def test_resumed_training_ends_with_the_same_weights(uninterrupted, place, momen
 def test_finished_training_is_not_repeated(kept):
     # GIVEN a step that was killed after the last epoch, before the model was exported
     first, _ = fit(kept[0])
-    # WHEN it is tried again
+    # WHEN it is retried
     second, log = fit(kept[0])
     # THEN no epoch is trained, and the model is the same
     assert log == ["resuming after epoch 2 of 2 from a checkpoint"]
@@ -140,9 +140,9 @@ def test_finished_training_is_not_repeated(kept):
     ids=["seed", "rate", "network", "data"],
 )
 def test_checkpoint_of_another_training_is_not_used(tmp_path, change):
-    # GIVEN a checkpoint, WHEN something that decides the result is different
+    # GIVEN a checkpoint, WHEN a setting that affects the result changes
     _, log = fit(Checkpoints(str(tmp_path), "run-1", interval=0), **change)
-    # THEN it says so, and all epochs are trained
+    # THEN that is logged, and all epochs are trained
     assert "belongs to a training with another" in log[0]
     assert sum(line.startswith("Epoch") for line in log) == 2
 
@@ -175,7 +175,7 @@ def test_damaged_checkpoint_is_reported_and_training_restarts(tmp_path, ended, c
     checkpoints = Checkpoints(str(tmp_path), "run-1", interval=0, log=log.append)
     expected, content = ended
     checkpoint.write_bytes(damage(content))
-    # WHEN the training is tried again
+    # WHEN the training is retried
     trained, lines = fit(checkpoints)
     # THEN it warns, trains all epochs to the same end, and leaves a good checkpoint
     assert len(log) == 1
@@ -187,7 +187,7 @@ def test_damaged_checkpoint_is_reported_and_training_restarts(tmp_path, ended, c
 
 
 def test_failed_storage_loses_the_checkpoint_but_not_the_training(tmp_path, monkeypatch):
-    # GIVEN an S3 server that is gone
+    # GIVEN an unreachable S3 server
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
@@ -196,10 +196,10 @@ def test_failed_storage_loses_the_checkpoint_but_not_the_training(tmp_path, monk
     monkeypatch.setattr(obstore, "list", refuse)
     log: list[str] = []
     checkpoints = Checkpoints(str(tmp_path), "run-1", interval=0, log=log.append)
-    # WHEN something is trained
+    # WHEN a model is trained
     trained, _ = fit(checkpoints)
     checkpoints.clear()
-    # THEN it ends, and every failure is a line
+    # THEN it succeeds, and every failure is logged
     assert len(trained.history) == 2
     assert [line.split(":")[0] for line in log] == [
         "the checkpoint cannot be used, training starts from the beginning",
@@ -229,12 +229,12 @@ def test_checkpoint_is_saved_no_sooner_than_the_interval(tmp_path, monkeypatch):
         due.append(checkpoints.is_due)
         if checkpoints.is_due:
             checkpoints.save(State("x", [np.zeros(1)], []))
-    # THEN every third is kept
+    # THEN every third epoch is saved
     assert due == [False, False, True] * 2
 
 
 def test_unreachable_storage_costs_a_tenth_of_the_time(tmp_path, monkeypatch):
-    # GIVEN checkpoints at each chance, on a server that is gone, which takes five minutes to see
+    # GIVEN frequent checkpoints on a server that times out after five minutes
     now = [100.0]
 
     def wait(*_, **__):
@@ -244,7 +244,7 @@ def test_unreachable_storage_costs_a_tenth_of_the_time(tmp_path, monkeypatch):
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(obstore, "put", wait)
     checkpoints = Checkpoints(str(tmp_path), "run-1", interval=0)
-    # WHEN one could not be kept THEN the training goes on for a while before the next
+    # WHEN saving one fails THEN the training continues for a while before the next
     checkpoints.save(State("x", [np.zeros(1)], []))
     now[0] += 2600
     assert not checkpoints.is_due
@@ -253,14 +253,14 @@ def test_unreachable_storage_costs_a_tenth_of_the_time(tmp_path, monkeypatch):
 
 
 def test_finished_and_old_checkpoints_are_removed(place, kept, store, monkeypatch):
-    # GIVEN a checkpoint of this run, and of another that may be going on
+    # GIVEN a checkpoint of this run, and of another that may be running
     fit(kept[0])
     obstore.put(store, "checkpoints/run-2/state", b"x")
     obstore.put(store, "work/run-3/0a1b2c3d/task.npz", b"x")
     obstore.put(store, "runs/run-1/manifest.json", b"{}")
-    # WHEN this step ends well
+    # WHEN this step succeeds
     kept[0].clear()
-    # THEN only its own is gone
+    # THEN only its own is removed
     paths = sorted(entry["path"] for page in obstore.list(store) for entry in page)
     assert paths == [
         "checkpoints/run-2/state",

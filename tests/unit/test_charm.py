@@ -34,11 +34,11 @@ def test_commands_use_juju_2_syntax_under_juju_2():
 
 
 def test_leader_publishes_the_supported_interface_versions(ctx):
-    # GIVEN relations whose other sides have said nothing yet
+    # GIVEN relations without remote data
     relations = {ops.testing.Relation("kfp-api"), ops.testing.Relation("object-storage")}
-    # WHEN an event comes
+    # WHEN an event is handled
     out = ctx.run(ctx.on.config_changed(), unrelated_state(leader=True, relations=relations))
-    # THEN both know which version is understood, and the charm waits
+    # THEN both have the supported versions, and the charm waits
     for relation in out.relations:
         assert relation.local_app_data == {"_supported_versions": "- v1\n"}
     assert isinstance(out.unit_status, ops.WaitingStatus)
@@ -139,13 +139,13 @@ def test_failed_action_does_not_promise_a_retry(ctx, state, sandbox):
 def test_submitted_run_is_returned_despite_a_later_error(
     ctx, configured, proxy, runs, moment, resource
 ):
-    # GIVEN a proxy that loses the answer to the run, or a server that takes no schedule
+    # GIVEN a proxy that loses the response to the run, or a server that rejects schedules
     state = configured(schedule="@daily", train_on_change=False)
     failing = (moment, "POST", resource)
     proxy.fault = lambda when, _, method, path: (
         504 if (when, method, path[-len(resource) :]) == failing else None
     )
-    # WHEN a run is asked for, THEN it is told
+    # WHEN a run is requested, THEN it is returned
     ctx.run(ctx.on.action("train"), state)
     (run,) = runs()
     assert ctx.action_results["run-id"] == run["run_id"]
@@ -185,7 +185,7 @@ def test_follower_submits_nothing_and_is_standby(ctx, state, runs):
     # WHEN the leader has submitted
     ctx.run(ctx.on.config_changed(), state)
     out = ctx.run(ctx.on.update_status(), follower)
-    # THEN the follower shows no progress, which would grow stale
+    # THEN the follower shows no progress, which would become stale
     assert out.unit_status == ops.ActiveStatus("standby; the leader reports runs and models")
     assert len(runs()) == 1
 
@@ -216,7 +216,7 @@ def test_results_have_no_terminal_control_characters(ctx, configured, run_action
 
 
 def test_results_are_truncated_to_jujus_limit(run_action, registry):
-    # GIVEN versions whose lines together are longer than an argument of a program may be
+    # GIVEN versions whose lines exceed the limit of a program's argument
     result = {"metrics": {"test": {"accuracy": 0.9}}, "verdict": {"status": "", "reasons": []}}
     wide = {
         "schema_version": 1,
@@ -226,7 +226,7 @@ def test_results_are_truncated_to_jujus_limit(run_action, registry):
     }
     for version in range(1, 101):
         registry.put(f"{version}/manifest.json", wide)
-    # WHEN they are listed, THEN the newest are told, and that there are more
+    # WHEN they are listed, THEN the newest are returned, with an ellipsis
     results = run_action("list-models", limit=100)
     assert results["count"] == "100"
     assert results["models"].startswith("v100  0.9000  ")

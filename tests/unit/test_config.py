@@ -72,13 +72,13 @@ def test_parameter_that_overrides_an_option_has_its_type(action, kind):
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(TrainerConfig)])
 def test_option_described_as_starting_a_run_starts_one(name):
-    # GIVEN another value of the option, and the options without which it has no effect
+    # GIVEN another value of the option, and the options that it requires
     field = FIELDS[name.replace("_", "-")]
     before = TrainerConfig(workspace_size="1Gi", monitor_data="s3://data")
     good = {**GOOD, "monitor_schedule": ["@daily"]}
     values = [not field.default] if field.type == "bool" else good[name]
     changed = next(value for value in values if value not in ("", getattr(before, name)))
-    # WHEN one takes the other's place
+    # WHEN one replaces the other
     after = dataclasses.replace(before, **{name: changed})
     # THEN another run is desired if the description says so
     description = CHARMCRAFT["config"]["options"][name.replace("_", "-")]["description"]

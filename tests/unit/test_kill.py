@@ -13,7 +13,7 @@ from tests.processes import start_sandbox
 def test_server_killed_at_any_request_leaves_one_run(
     ctx, state, proxy, http_client, tmp_path, number, moment
 ):
-    # GIVEN a sandbox in a process of its own, which dies at the n-th request of a hook
+    # GIVEN a sandbox in a separate process, which dies at the n-th request of a hook
     def start():
         process, proxy.upstream = start_sandbox(tmp_path / "own")
         return process
@@ -28,7 +28,7 @@ def test_server_killed_at_any_request_leaves_one_run(
     proxy.fault = kill
     ctx.run(ctx.on.config_changed(), state)
     assert process.exit_code == -signal.SIGKILL
-    # WHEN it is there again and the next event comes
+    # WHEN it has restarted and the next event is handled
     proxy.fault = lambda *_: None
     process = start()
     try:

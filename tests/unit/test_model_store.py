@@ -51,7 +51,7 @@ def test_no_run_is_submitted_without_conditional_writes_or_kubernetes(
 ):
     # GIVEN an S3 server without conditional writes, and no Kubernetes
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    # WHEN the relations are made THEN the status tells at once, in what Juju shows of it
+    # WHEN the relations are added THEN the status shows it, without truncation by Juju
     out = ctx.run(ctx.on.config_changed(), state)
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert out.unit_status.message == (
@@ -82,10 +82,10 @@ class TestThroughKubernetes:
         return open_registry("s3://mlpipeline/models/fashion-mnist", sandbox.s3_url)
 
     def test_charm_and_steps_move_the_champion(self, ctx, state, run_action, three_versions, steps):
-        # GIVEN the leader, which saw the relation first
+        # GIVEN the leader with the relation
         out = ctx.run(ctx.on.config_changed(), state)
         assert isinstance(out.unit_status, ops.ActiveStatus)
-        # WHEN the champion is moved THEN the steps see it, and move it the same way
+        # WHEN the champion is moved THEN the steps see it, and can move it
         assert run_action("promote", version=1)["champion"] == "1"
         assert run_action("rollback")["champion"] == "3"
         assert steps.champion().sequence == 5
@@ -95,7 +95,7 @@ class TestThroughKubernetes:
     def test_promote_fails_if_a_step_moves_the_champion_first(
         self, run_action, three_versions, steps, monkeypatch
     ):
-        # GIVEN a step that moves it between our look and our move
+        # GIVEN a step that moves the champion between the charm's observation and its move
         replace, moves = ConfigMaps.replace, []
 
         def late(self, config_map):
@@ -111,10 +111,10 @@ class TestThroughKubernetes:
     def test_run_in_another_namespace_is_not_submitted(self, ctx, state, runs):
         ctx.run(ctx.on.config_changed(), state)
         (run,) = runs()
-        # WHEN runs move to another namespace than the one that the registry names
+        # WHEN runs are in another namespace than the registry's
         model = dataclasses.replace(state.model, name="another")
         out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, model=model))
-        # THEN that is told, with what to do
+        # THEN the status shows it, with the remedy
         assert out.unit_status == ops.BlockedStatus(
             "the registry is in namespace kubeflow, runs in another; use another: "
             "juju config trainer registry-prefix=VALUE"
@@ -124,7 +124,7 @@ class TestThroughKubernetes:
         assert len(runs()) == 1
 
     def test_missing_permissions_show_the_command_that_grants_them(self, ctx, state, runs, sandbox):
-        # GIVEN a token that the cluster does not take
+        # GIVEN an invalid token
         kubeconfig = json.loads(sandbox.kubeconfig.read_text())
         kubeconfig["users"][0]["user"]["token"] = "another"
         sandbox.kubeconfig.write_text(json.dumps(kubeconfig))
@@ -229,7 +229,7 @@ def test_invalid_json_object_is_named(ctx, state, registry, content):
 def test_object_storage_refusal_shows_the_remedy(
     ctx, state, object_storage, httpserver, runs, status, code, kind, message
 ):
-    # GIVEN an S3 server that answers so
+    # GIVEN an S3 server with this error
     httpserver.expect_request(re.compile(".*")).respond_with_data(
         f"<?xml version='1.0'?>\n<Error><Code>{code}</Code></Error>", status=status
     )
@@ -240,7 +240,7 @@ def test_object_storage_refusal_shows_the_remedy(
         relation_ if relation is object_storage else relation for relation in state.relations
     }
     out = ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=relations))
-    # THEN the status tells, and no run is submitted, which could not even fetch its code
+    # THEN the status shows it, and no run is submitted, as it could not fetch its code
     assert isinstance(out.unit_status, kind)
     assert message in out.unit_status.message
     assert runs() == []
@@ -273,7 +273,7 @@ def test_no_run_is_submitted_without_object_storage(ctx, state, without_storage,
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert "object storage" in out.unit_status.message
     assert runs() == []
-    # WHEN it is back THEN the next event submits it
+    # WHEN it is reachable again THEN the next event submits the run
     ctx.run(ctx.on.update_status(), state)
     assert len(runs()) == 1
 
@@ -282,27 +282,27 @@ def test_no_run_is_submitted_without_object_storage(ctx, state, without_storage,
 def test_schedules_and_runs_stop_while_the_registry_is_unwritable(
     ctx, state, sandbox, runs, schedules, option
 ):
-    # GIVEN a schedule, and a run of the configuration
+    # GIVEN a schedule, and a configuration run
     config = {"schedule": "0 3 * * 0", option: "0 3 * * 0", "monitor-data": "s3://b/production"}
     state = dataclasses.replace(state, config={**state.config, **config})
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
     before = {schedule["recurring_run_id"] for schedule in schedules()}
-    # AND a registry that is written through another namespace than the one of the runs
+    # AND a registry that is written through another namespace than the runs'
     record = {"method": "kubernetes", "namespace": "old", "config_map": "c", "id": "i"}
     content = json.dumps({"schema_version": 1, **record}).encode()
     obstore.put(sandbox.objects("models/fashion-mnist"), "writes.json", content)
-    # WHEN the schedule is to pause
+    # WHEN the schedule is paused
     paused = dataclasses.replace(state, config={**state.config, "schedule-paused": True})
     out = ctx.run(ctx.on.config_changed(), paused)
-    # THEN it does, and the status names the problem
+    # THEN it is disabled, and the status names the error
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "the registry is in namespace old" in out.unit_status.message
     assert "DISABLED" in {schedule["status"] for schedule in schedules()}
-    # WHEN another configuration is to be trained
+    # WHEN the configuration changes
     changed = dataclasses.replace(state, config={**state.config, "epochs": 3})
     ctx.run(ctx.on.config_changed(), changed)
-    # THEN the run is terminated, and nothing is submitted or scheduled in the place of what there is
+    # THEN the run is terminated, and nothing is submitted or scheduled in its place
     (ended_run,) = runs()
     assert (ended_run["run_id"], ended_run["state"]) == (run["run_id"], "CANCELING")
     assert {schedule["recurring_run_id"] for schedule in schedules()} == before

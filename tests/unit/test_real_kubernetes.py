@@ -203,13 +203,13 @@ def test_untrusted_charm_creates_nothing_and_shows_the_command(
 
 
 def test_trusted_charm_creates_binds_and_uses_the_profile(ctx, admin, trusted, in_profile, proxy):
-    # WHEN there is no profile, THEN it is created and its namespace waited for
+    # WHEN there is no profile, THEN it is created, and the charm waits for its namespace
     out = ctx.run(ctx.on.config_changed(), in_profile)
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert admin.get(Profile, PROFILE).spec["owner"]["name"] == "anna@example.com"
     assert not proxy.requests
 
-    # WHEN the namespace is there, THEN the charm's account is bound by server-side apply
+    # WHEN the namespace exists, THEN the charm's account is bound by server-side apply
     controller(admin)
     out = ctx.run(ctx.on.update_status(), in_profile)
     assert isinstance(out.unit_status, ops.ActiveStatus)
@@ -219,7 +219,7 @@ def test_trusted_charm_creates_binds_and_uses_the_profile(ctx, admin, trusted, i
         (f"juju-{MODEL}-trainer", "Apply")
     ]
 
-    # AND the token that Kubeflow got is for it alone, of the charm's account, and short-lived
+    # AND the token is of the charm's account, for Kubeflow only, and short-lived
     bearer = proxy.headers[-1]["authorization"].removeprefix("Bearer ")
     payload = bearer.split(".")[1]
     claims = yaml.safe_load(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -269,7 +269,7 @@ def test_profile_change_and_removal_delete_role_bindings(ctx, admin, trusted, in
 
 
 def test_status_shows_why_a_run_cannot_start(ctx, admin, trusted, in_profile, runs):
-    # GIVEN a run, and a pod of it whose image nobody can pull
+    # GIVEN a run with a pod whose image cannot be pulled
     ctx.run(ctx.on.config_changed(), in_profile)
     controller(admin)
     ctx.run(ctx.on.update_status(), in_profile)
@@ -412,7 +412,7 @@ def pods_of(admin, run_id):
 
 
 def test_claim_held_by_completed_pods_is_deleted_with_them(ctx, admin, workspace, mounted, sandbox):
-    # GIVEN a claim that the pipeline deleted at its end, and that completed pods hold
+    # GIVEN a claim that the pipeline deleted, held by completed pods
     other = f"""
     apiVersion: v1
     kind: PersistentVolumeClaim
@@ -422,15 +422,15 @@ def test_claim_held_by_completed_pods_is_deleted_with_them(ctx, admin, workspace
     admin.create(*load_all_yaml(textwrap.dedent(other)))
     admin.delete(PersistentVolumeClaim, mounted, namespace=PROFILE)
     assert claims(admin)[mounted].metadata.deletionTimestamp
-    # WHEN its run goes on THEN nothing is removed
+    # WHEN its run is active THEN nothing is removed
     out = ctx.run(ctx.on.update_status(), workspace)
     assert len(pods_of(admin, mounted)) == 2
-    # WHEN its run has ended THEN the pods are deleted, and Kubernetes lets the claim go
+    # WHEN its run has ended THEN the pods are deleted, and Kubernetes deletes the claim
     sandbox.set_run_state(mounted, "SUCCEEDED")
     ctx.run(ctx.on.update_status(), out)
     until(lambda: mounted not in claims(admin), "the end of the claim")
     assert pods_of(admin, mounted) == []
-    # AND what is not of the run stays
+    # AND other objects stay
     assert not claims(admin)["somebody-elses"].metadata.deletionTimestamp
 
 
@@ -438,17 +438,17 @@ def test_claim_of_a_failed_run_is_deleted_and_its_reason_kept(
     ctx, admin, workspace, mounted, sandbox
 ):
     sandbox.set_run_state(mounted, "FAILED")
-    # GIVEN pods whose end Argo has not seen yet
+    # GIVEN ended pods that Argo has not processed yet
     finalizer = "workflows.argoproj.io/status"
     for pod in pods_of(admin, mounted):
         change = {"metadata": {"finalizers": [finalizer]}}
         admin.patch(Pod, pod.metadata.name, change, namespace=PROFILE)
     out = ctx.run(ctx.on.update_status(), workspace)
-    # THEN they are deleted, but not taken from Argo
+    # THEN they are deleted, but keep Argo's finalizer
     pods = pods_of(admin, mounted)
     assert all(p.metadata.deletionTimestamp and p.metadata.finalizers == [finalizer] for p in pods)
     assert len(pods) == 2
-    # WHEN Argo lets them go THEN the claim goes by itself
+    # WHEN Argo removes its finalizer THEN Kubernetes deletes the claim
     for pod in pods:
         change = {"metadata": {"finalizers": None}}
         admin.patch(Pod, pod.metadata.name, change, namespace=PROFILE)
@@ -571,7 +571,7 @@ def test_kserve_schema_accepts_every_field_of_the_service(ctx, admin, in_kserve)
     (secret,) = admin.get(ServiceAccount, SERVICE, namespace=PROFILE).secrets
     kept_secret = admin.get(Secret, secret.name, namespace=PROFILE)
     assert base64.b64decode(kept_secret.data["AWS_SECRET_ACCESS_KEY"]) == b"profiles-secret"
-    # AND taking the option back takes the field back
+    # AND emptying the option removes the field
     out = ctx.run(ctx.on.config_changed(), in_kserve)
     assert "canaryTrafficPercent" not in service(admin)["spec"]["predictor"]
     # AND an event that changes nothing writes nothing
@@ -589,7 +589,7 @@ def test_service_is_followed_moved_and_removed(ctx, admin, in_kserve):
     out = ctx.run(ctx.on.update_status(), out)
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert "KServe not ready: PredictorNotReady: no runtime" in out.unit_status.message
-    # WHEN KServe is done THEN the status says so, and applying it anew leaves KServe's word
+    # WHEN KServe is ready THEN the status shows it, and applying again keeps KServe's status
     set_status(
         admin,
         conditions=[{"type": "Ready", "status": "True", "lastTransitionTime": now}],
@@ -599,11 +599,11 @@ def test_service_is_followed_moved_and_removed(ctx, admin, in_kserve):
     out = ctx.run(ctx.on.update_status(), out)
     assert isinstance(out.unit_status, ops.ActiveStatus)
     assert "v3 serves, accuracy 0.9300, KServe ready" in out.unit_status.message
-    # WHEN the champion moves THEN so does the service
+    # WHEN the champion moves THEN the service follows
     out = ctx.run(ctx.on.action("rollback"), out)
     model = service(admin)["spec"]["predictor"]["model"]
     assert model["storageUri"] == "s3://mlpipeline/models/fashion-mnist/2/serving"
-    # WHEN it is turned off THEN nothing of it is left, and the profile's Secret is
+    # WHEN serving is off THEN its objects are deleted, and the profile's Secret stays
     state = dataclasses.replace(out, config={**out.config, "serving": "none"})
     ctx.run(ctx.on.config_changed(), state)
     assert remaining(admin) == []

@@ -71,7 +71,7 @@ def test_secret_search_finds_a_planted_secret(tmp_path, sandbox):
 
 
 def test_charm_output_contains_no_secret(ctx, state, sandbox, proxy, kubernetes, caplog):
-    # GIVEN a related trainer in a profile, and everything logged
+    # GIVEN a related trainer in a profile, with debug logging
     caplog.set_level(logging.DEBUG)
     secrets = {
         "access key": sandbox.access_key,
@@ -97,7 +97,7 @@ def test_charm_output_contains_no_secret(ctx, state, sandbox, proxy, kubernetes,
         texts.append(("stored", after.stored_states))
         return after
 
-    # WHEN it goes through a run, its actions, and a server in trouble
+    # WHEN it handles a run, actions, and server errors
     after = run(ctx.on.config_changed(), state)
     assert isinstance(after.unit_status, ops.testing.ActiveStatus)
     for action in ("train", "list-runs", "get-run", "list-models", "rollback", "cancel-run"):
@@ -110,7 +110,7 @@ def test_charm_output_contains_no_secret(ctx, state, sandbox, proxy, kubernetes,
         run(ctx.on.action("get-run"), after)
     proxy.fault = lambda *_: None
     run(ctx.on.remove(), after)
-    # THEN what was said, logged and submitted has no secret in it
+    # THEN output, logs and submissions contain no secret
     assert {headers["authorization"] for headers in proxy.headers} == {f"Bearer {TOKEN}"}
     texts += [("juju log", [line.message for line in ctx.juju_log])]
     texts += [("log", caplog.text), ("history", ctx.unit_status_history)]
@@ -124,12 +124,12 @@ def test_charm_output_contains_no_secret(ctx, state, sandbox, proxy, kubernetes,
 
 
 def test_run_output_contains_no_keys(tmp_path, capfd):
-    # GIVEN a step that takes its keys from the Secret
+    # GIVEN a step that reads its keys from the Secret
     package = tmp_path / "package.yaml"
     compiler.Compiler().compile(using_keys, str(package))
     with Sandbox(tmp_path / "state") as sandbox:
         api = f"{sandbox.api_url}/apis/v2beta1"
-        # WHEN it runs for real
+        # WHEN it is executed
         pipeline = httpx.post(
             f"{api}/pipelines/upload",
             params={"name": "p"},
@@ -147,6 +147,6 @@ def test_run_output_contains_no_keys(tmp_path, capfd):
         secrets = {"access key": sandbox.access_key, "secret key": sandbox.secret_key}
         texts = [("API", httpx.get(f"{api}{path}").text) for path in ("/runs", "/pipelines")]
         texts += [("output", part) for part in capfd.readouterr()]
-        # THEN files and answers have them nowhere, and their own file is the owner's alone
+        # THEN files and responses do not contain them, and their file is private
         assert places_with(secrets, [*texts, *written(tmp_path)]) == []
         assert (sandbox.root / "keys.json").stat().st_mode & 0o077 == 0

@@ -133,7 +133,7 @@ def test_promote_moves_the_champion_and_updates_the_status(ctx, state, run_actio
     assert results == {"champion": "1", "accuracy": "0.9100", "run-id": "run-1"}
     out = ctx.run(ctx.on.update_status(), state)
     assert "v1 serves, accuracy 0.9100" in out.unit_status.message
-    # AND the same again leaves it at that
+    # AND repeating it changes nothing
     assert run_action("promote", version=1)["champion"] == "1"
 
 
@@ -169,7 +169,7 @@ def test_pipeline_step_sees_the_charms_champion_moves(
 def test_promote_fails_if_another_writer_moves_the_champion_first(
     run_action, three_versions, sandbox, registry, monkeypatch
 ):
-    # GIVEN somebody who moves the champion between our look and our move
+    # GIVEN another writer that moves the champion between the charm's observation and its move
     put = obstore.put
 
     def late(store, path, *args, **kwargs):
@@ -178,7 +178,7 @@ def test_promote_fails_if_another_writer_moves_the_champion_first(
         return put(store, path, *args, **kwargs)
 
     monkeypatch.setattr(obstore, "put", late)
-    # WHEN we move it, THEN it is told, and theirs counts
+    # WHEN the charm moves it, THEN that fails, and the other move counts
     with pytest.raises(ops.testing.ActionFailed, match="moved meanwhile"):
         run_action("promote", version=1)
     assert run_action("list-models")["champion"] == "2"
@@ -187,7 +187,7 @@ def test_promote_fails_if_another_writer_moves_the_champion_first(
 def test_promote_of_a_version_removed_meanwhile_keeps_the_champion(
     run_action, three_versions, registry, monkeypatch
 ):
-    # GIVEN a step that removes version 1 between our look and our move
+    # GIVEN a step that removes version 1 between the charm's observation and its move
     put = obstore.put
 
     def remove_first(store, path, *args, **kwargs):
@@ -198,7 +198,7 @@ def test_promote_of_a_version_removed_meanwhile_keeps_the_champion(
         return put(store, path, *args, **kwargs)
 
     monkeypatch.setattr(obstore, "put", remove_first)
-    # WHEN we promote it THEN that is told, and who served serves
+    # WHEN the charm promotes it THEN that fails, and the champion stays
     with pytest.raises(ops.testing.ActionFailed, match="version 1 is being removed"):
         run_action("promote", version=1)
     assert run_action("list-models")["champion"] == "3"

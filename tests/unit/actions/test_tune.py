@@ -153,7 +153,7 @@ def test_tuning_runs_are_listed_described_and_cancelled(ctx, configured, run_act
 
 
 def test_tune_succeeds_if_the_schedule_fails_afterwards(ctx, configured, proxy, runs):
-    # GIVEN a server that takes runs, and no schedules
+    # GIVEN a server that accepts runs but no schedules
     state = configured(train_on_change=False, schedule="@daily")
     proxy.fault = lambda moment, _, method, path: (
         500 if (moment, method) == ("before", "POST") and "recurringruns" in path else None

@@ -236,11 +236,11 @@ def test_service_outlives_the_relations(ctx, kubernetes, serving, endpoint):
 
 
 def test_rollback_is_served_while_the_pipelines_api_is_unreachable(ctx, kubernetes, serving, proxy):
-    # GIVEN a champion that is served, and a server that answers nothing
+    # GIVEN a served champion, and an unreachable server
     proxy.fault = lambda *_: 503
-    # WHEN it is rolled back
+    # WHEN the champion is rolled back
     ctx.run(ctx.on.action("rollback"), serving)
-    # THEN the model before is served, and what is left to do is told
+    # THEN the previous model is served, and the status shows the error
     model = kubernetes.objects[SERVICE]["spec"]["predictor"]["model"]
     assert model["storageUri"].endswith("/2/serving")
     assert ctx.action_results["champion"] == "2"

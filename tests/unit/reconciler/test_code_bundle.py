@@ -30,7 +30,7 @@ def bundle(sandbox):
 def test_bundle_is_uploaded_before_the_first_run_which_names_it(ctx, state, runs, bundle):
     assert bundle() is None
     ctx.run(ctx.on.config_changed(), state)
-    # THEN the run's steps find by its arguments what hashes to the pipeline's default digest
+    # THEN the run's arguments locate a bundle with the pipeline's digest
     (run,) = runs()
     address = run["runtime_config"]["parameters"]["code"]
     assert address == f"s3://mlpipeline/models/fashion-mnist/{code_bundle.path()}"
@@ -44,7 +44,7 @@ def test_run_is_not_submitted_if_its_code_cannot_be_uploaded(ctx, state, object_
     # GIVEN a bucket that does not exist
     state = dataclasses.replace(state, config={**state.config, "registry-bucket": "missing"})
     out = ctx.run(ctx.on.config_changed(), state)
-    # THEN there is no run that could only fail, and the status says what to do
+    # THEN no run is submitted, and the status shows the remedy
     assert runs() == []
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "answers NoSuchBucket" in out.unit_status.message
@@ -56,7 +56,7 @@ def test_bundle_is_not_checked_while_nothing_is_submitted(ctx, state, bundle):
     obstore.delete(bundle.store, code_bundle.path())
     ctx.run(ctx.on.update_status(), state)
     assert bundle() is None
-    # WHEN the next run is submitted THEN it is there
+    # WHEN the next run is submitted THEN the bundle is restored
     ctx.run(ctx.on.action("train"), state)
     assert bundle()
 

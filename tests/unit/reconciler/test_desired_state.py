@@ -39,7 +39,7 @@ def changed(**options):
 def test_configuration_run_uses_the_compiled_pipeline():
     # WHEN all options have their defaults
     desired = build()
-    # THEN there is one run, with all that they decide
+    # THEN there is one run with the options as arguments
     assert desired.pipeline == pipelines.PIPELINE
     assert desired.experiment == "kubeflow--trainer"
     assert desired.version == PipelineSpec.load(COMPILED / "train.yaml").fingerprint
@@ -53,7 +53,7 @@ def test_configuration_run_uses_the_compiled_pipeline():
     }
     desired.spec.check(run.parameters)
     assert run.description == "The charm's configuration"
-    # AND it takes the place of those of earlier configurations
+    # AND it replaces those of earlier configurations
     assert run.concurrency_group == "config-"
     assert run.name.startswith(run.concurrency_group)
     assert desired.schedule is None
@@ -109,7 +109,7 @@ def test_image_comes_from_the_option():
 
 
 def test_every_run_names_the_uploaded_version():
-    # GIVEN options that make another version, and each way by which a training starts
+    # GIVEN options that make another version, and every kind of run
     options = changed(
         training_image="site.example/tensorflow:1",
         train_cpu="8",
@@ -124,7 +124,7 @@ def test_every_run_names_the_uploaded_version():
         signals=Signals(champion=Champion(version=3, manifest=manifest)),
         **{"train-1": TrainParams(epochs=2)},
     )
-    # THEN all of them are told it
+    # THEN all of them name that version
     parameters = [*(run.parameters for run in desired.runs), desired.schedule.parameters]
     assert [arguments["reason"] for arguments in parameters] == [
         "configuration",
@@ -247,28 +247,28 @@ def test_tuning_pipeline_comes_before_the_training_pipeline():
     tuning, desired = desired_state.training(
         config, STORAGE, "kubeflow--trainer", requested, NOTHING, NOON
     )
-    # THEN the trainer's runs and schedule are what they are without it
+    # THEN the training pipeline's runs and schedule are unchanged
     alone = build(config, **{"train-1": TrainParams()})
     assert (desired.runs, desired.schedule, desired.version) == (
         alone.runs,
         alone.schedule,
         alone.version,
     )
-    # AND trials, which run beside each other, share no volume
+    # AND trials, which run in parallel, share no volume
     (request,) = tuning.runs
     assert (request.name, request.description) == ("tune-1", "better?")
     assert "workspace_size" not in request.parameters
     tuning.spec.check(request.parameters)
     parameters = request.parameters
     assert (parameters["trials"], parameters["seed"], parameters["reason"]) == (3, 7, "action")
-    # AND its runs are told the version of this pipeline, not of the trainer's
+    # AND its runs name the version of this pipeline, not of the training pipeline
     assert parameters["pipeline_version"] == tuning.version != desired.version
-    # AND both steps that train have the resources
+    # AND both training steps have the resources
     resources = dict.fromkeys(("train", "trial"), config.resources)
     compiled = PipelineSpec.load(COMPILED / "tune.yaml", resources=resources)
     assert tuning.version == compiled.fingerprint
     assert pipelines.steps(parameters) == tuning.spec.steps != desired.spec.steps
-    # AND the schedules in their experiment are not this pipeline's to delete
+    # AND this pipeline does not own the schedules in their experiment
     assert tuning.experiment == desired.experiment
     assert tuning.schedule is None
     assert not desired.schedule.name.startswith(tuning.schedule_prefix)

@@ -112,14 +112,14 @@ def test_changed_option_replaces_the_schedule(ctx, watching, schedules, change):
 
 
 def test_training_continues_if_the_server_refuses_monitoring(ctx, watching, proxy, runs):
-    # GIVEN a schedule of monitoring that the server does not make
+    # GIVEN a monitoring schedule that the server rejects
     proxy.fault = lambda moment, _, method, path: (
         500 if (moment, method) == ("before", "POST") and path.endswith("/recurringruns") else None
     )
-    # WHEN there is a new configuration, THEN it is trained
+    # WHEN the configuration changes, THEN a run is submitted
     out = ctx.run(ctx.on.config_changed(), watching(train_on_change=True))
     assert [run["display_name"][:7] for run in runs()] == ["config-"]
-    # AND the refusal is told
+    # AND the status shows the rejection
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert "Kubeflow Pipelines: 500 made to fail" in out.unit_status.message
 
@@ -331,7 +331,7 @@ def test_shifted_images_start_a_retraining_run(ctx, tmp_path, monkeypatch):
             },
             model=ops.testing.Model(name="kubeflow"),
         )
-        # GIVEN a model that learned these images
+        # GIVEN a model that was trained on these images
         for part, count in (("train", 600), ("t10k", 200)):
             for kind, array in zip(("images", "labels"), bars(count, seed=0), strict=True):
                 name = f"{part}-{kind}"
@@ -342,14 +342,14 @@ def test_shifted_images_start_a_retraining_run(ctx, tmp_path, monkeypatch):
         assert finished(sandbox, first["id"]) == "SUCCEEDED", sandbox.run_log(
             first["id"]
         ).read_text()
-        # WHEN production sends brighter ones, and they are looked at
+        # WHEN production images are brighter, and are monitored
         images, labels = bars(600, seed=1)
         bright = np.clip(images.astype(int) + 60, 0, 255).astype(np.uint8)
         np.savez(tmp_path / "day.npz", images=bright, labels=labels)
         obstore.put(store, "production/day.npz", (tmp_path / "day.npz").read_bytes())
         out = ctx.run(ctx.on.action("monitor", params={"wait": True, "timeout": 5}), state)
         results = dict(ctx.action_results)
-        # THEN drift is told, and a run starts for it
+        # THEN drift is reported, and a run starts
         assert results["state"] == "SUCCEEDED"
         assert results["images"] == "600"
         assert "production drifted: pixels" in out.unit_status.message
@@ -357,7 +357,7 @@ def test_shifted_images_start_a_retraining_run(ctx, tmp_path, monkeypatch):
         second = [run for run in sandbox.store.select("runs") if run["name"].startswith("retrain-")]
         assert len(second) == 1
         assert json.loads(second[0]["parameters"])["reason"] == "drift"
-        # AND what came of it is in the registry, with the reason
+        # AND its result is in the registry, with the reason
         finished(sandbox, second[0]["id"])
         path = f"models/fashion-mnist/runs/{second[0]['id']}/manifest.json"
         manifest = json.loads(bytes(obstore.get(store, path).bytes()))

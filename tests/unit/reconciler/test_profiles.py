@@ -17,7 +17,7 @@ TOKEN = "/api/v1/namespaces/kubeflow/serviceaccounts/trainer/token"
 
 
 def test_profile_is_created_bound_and_used_with_a_token(ctx, kubernetes, in_profile, proxy):
-    # GIVEN a multi-user server that writes down what comes, and refuses it
+    # GIVEN a multi-user server that records and refuses requests
     requests = []
 
     def refuse(moment, _number, _method, path):
@@ -25,10 +25,10 @@ def test_profile_is_created_bound_and_used_with_a_token(ctx, kubernetes, in_prof
         return 403 if moment == "before" else None
 
     proxy.fault = refuse
-    # WHEN the leader is given a profile that is not there
+    # WHEN the profile option names a missing profile
     out = ctx.run(ctx.on.config_changed(), in_profile)
 
-    # THEN it is created for the charm's account, and the charm's account is bound in it
+    # THEN it is created for the charm's account, which is bound in it
     account = "system:serviceaccount:kubeflow:trainer"
     assert kubernetes.objects[PROFILE]["spec"] == {"owner": {"kind": "User", "name": account}}
     binding = kubernetes.objects[BINDING]
@@ -36,7 +36,7 @@ def test_profile_is_created_bound_and_used_with_a_token(ctx, kubernetes, in_prof
     assert binding["subjects"] == [
         {"kind": "ServiceAccount", "name": "trainer", "namespace": "kubeflow"}
     ]
-    # AND what Kubeflow is asked carries the token and the namespace; a refusal says what to grant
+    # AND requests carry token and namespace; the status shows what to grant
     assert proxy.headers[-1]["authorization"] == "Bearer token for pipelines.kubeflow.org"
     assert "namespace=team-a" in requests[0]
     assert isinstance(out.unit_status, ops.BlockedStatus)
@@ -64,19 +64,19 @@ def test_new_profile_has_the_configured_owner(ctx, kubernetes, configured):
 
 
 def test_missing_namespace_is_waiting(ctx, kubernetes, in_profile, proxy):
-    # GIVEN a profile controller that takes its time
+    # GIVEN a slow profile controller
     kubernetes.controller = False
     out = ctx.run(ctx.on.config_changed(), in_profile)
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert "namespace team-a" in out.unit_status.message
     assert not proxy.requests
 
-    # WHEN it is there, and going away again, THEN the charm still waits
+    # WHEN the namespace is terminating, THEN the charm still waits
     kubernetes.objects[NAMESPACE] = {"status": {"phase": "Terminating"}}
     out = ctx.run(ctx.on.update_status(), out)
     assert isinstance(out.unit_status, ops.WaitingStatus)
 
-    # WHEN it is there to stay, THEN the charm goes on
+    # WHEN the namespace is active, THEN the charm continues
     kubernetes.objects[NAMESPACE] = {"status": {"phase": "Active"}}
     ctx.run(ctx.on.update_status(), out)
     assert proxy.requests

@@ -63,7 +63,7 @@ def test_same_configuration_submits_no_second_run(ctx, state, kfp_api, runs):
 def test_changed_option_submits_exactly_one_run(ctx, state, configured, change, runs):
     # GIVEN the default configuration's run
     ctx.run(ctx.on.config_changed(), state)
-    # WHEN an option changes, and the event comes twice
+    # WHEN an option changes, and two events follow
     changed = configured(**change)
     ctx.run(ctx.on.config_changed(), changed)
     ctx.run(ctx.on.config_changed(), changed)
@@ -90,7 +90,7 @@ def test_restored_configuration_reuses_its_run(ctx, state, configured, sandbox, 
     assert "before" not in out.unit_status.message
     out = ctx.run(ctx.on.config_changed(), state)
     assert len(runs()) == 2
-    # AND the operator learns why nothing begins
+    # AND the status shows why no run starts
     name = runs()[-1]["display_name"]
     assert f"run {name} trained this configuration" in out.unit_status.message
 
@@ -98,14 +98,14 @@ def test_restored_configuration_reuses_its_run(ctx, state, configured, sandbox, 
 def test_latest_configuration_replaces_its_runs_but_not_requested_ones(
     ctx, state, configured, runs
 ):
-    # GIVEN a run of the configuration and one that was asked for
+    # GIVEN a configuration run and a requested one
     ctx.run(ctx.on.config_changed(), state)
     ctx.run(ctx.on.action("train"), state)
-    # WHEN the configuration changes, and back, and an event more comes
+    # WHEN the configuration changes, and back, and another event follows
     ctx.run(ctx.on.config_changed(), configured(epochs=3))
     ctx.run(ctx.on.config_changed(), state)
     ctx.run(ctx.on.update_status(), state)
-    # THEN one run of the configuration is active, with its values, and the asked one goes on
+    # THEN one configuration run is active, with its values, and the requested one continues
     active = [run for run in runs() if run["state"] == "PENDING"]
     epochs = {
         run["display_name"].split("-")[0]: run["runtime_config"]["parameters"]["epochs"]
@@ -117,7 +117,7 @@ def test_latest_configuration_replaces_its_runs_but_not_requested_ones(
 
 
 def test_replaced_run_may_end_before_its_termination(ctx, state, configured, proxy, sandbox, runs):
-    # GIVEN a run that ends between the look and the termination
+    # GIVEN a run that ends between observation and termination
     ctx.run(ctx.on.config_changed(), state)
     (first,) = runs()
 
@@ -126,7 +126,7 @@ def test_replaced_run_may_end_before_its_termination(ctx, state, configured, pro
             sandbox.set_run_state(first["run_id"], "SUCCEEDED")
 
     proxy.fault = end_it
-    # WHEN the configuration changes, THEN the new run is submitted all the same
+    # WHEN the configuration changes, THEN the new run is still submitted
     ctx.run(ctx.on.config_changed(), configured(epochs=3))
     assert sorted(run["state"] for run in runs()) == ["PENDING", "SUCCEEDED"]
 
@@ -190,7 +190,7 @@ def test_request_count_is_constant_with_ten_thousand_runs(ctx, state, sandbox, p
     del old["id"]
     for number in range(10_000):
         sandbox.store.add("runs", **{**old, "name": f"train-{number}"})
-    # THEN an event asks as often as before, and sees the same
+    # THEN an event sends as many requests as before, and shows the same status
     later_calls, status = update()
     assert later_calls == calls
     assert len(calls) == 6
@@ -200,7 +200,7 @@ def test_request_count_is_constant_with_ten_thousand_runs(ctx, state, sandbox, p
 @pytest.mark.parametrize("ago", [datetime.timedelta(hours=7)])
 @pytest.mark.parametrize("minutes", [0, 360])
 def test_run_is_terminated_after_the_timeout(ctx, configured, sandbox, runs, ago, minutes):
-    # GIVEN a run that was submitted seven hours ago, and still runs, and one that waits
+    # GIVEN a running run, and a pending one, of seven hours ago
     state = configured(run_timeout=minutes)
     ctx.run(ctx.on.config_changed(), state)
     (first,) = runs()
@@ -209,7 +209,7 @@ def test_run_is_terminated_after_the_timeout(ctx, configured, sandbox, runs, ago
 
     ctx.run(ctx.on.update_status(), state)
 
-    # THEN both are terminated, if there is a limit
+    # THEN both are terminated if there is a timeout
     states = {row["display_name"]: row["state"] for row in runs()}
     assert states.pop(first["display_name"]) == ("CANCELING" if minutes else "RUNNING")
     assert list(states.values()) == ["CANCELING" if minutes else "PENDING"]
@@ -217,20 +217,20 @@ def test_run_is_terminated_after_the_timeout(ctx, configured, sandbox, runs, ago
 
 @pytest.mark.parametrize("ago", [datetime.timedelta(hours=8)])
 def test_stuck_run_blocks_the_unit(ctx, state, sandbox, runs, ago):
-    # GIVEN a run whose workflow is gone, so that the server never hears of its end
+    # GIVEN a run without a workflow, so that the server never reports its end
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
     sandbox.set_run_state(run["run_id"], "RUNNING")
     out = ctx.run(ctx.on.update_status(), state)
     assert f"run {run['display_name']} CANCELING" in out.unit_status.message
-    # WHEN it has not ended with the next event, THEN the unit says what to do
+    # WHEN it is still running at the next event, THEN the status shows the remedy
     out = ctx.run(ctx.on.update_status(), state)
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert (
         f"run {run['display_name']} was terminated but is still running" in out.unit_status.message
     )
     assert out.unit_status.message.endswith("start another: juju run trainer/leader train")
-    # AND training again is the way out
+    # AND another run resolves it
     ctx.run(ctx.on.action("train"), state)
     out = ctx.run(ctx.on.update_status(), state)
     assert isinstance(out.unit_status, ops.ActiveStatus)
@@ -256,19 +256,19 @@ def test_terminated_run_is_reported_at_once_and_not_repeated(ctx, state, sandbox
 @pytest.mark.parametrize("number", range(1, 9))
 @pytest.mark.parametrize("fault", ["cut", 503])
 def test_fault_at_any_request_leaves_one_run(ctx, state, proxy, runs, moment, number, fault):
-    # GIVEN a server whose n-th request is lost, before or after it was carried out
+    # GIVEN a server whose n-th request is lost, before or after its execution
     proxy.fault = lambda m, n, *_: fault if (m, n) == (moment, number) else None
-    # WHEN events come, the last of them after the fault
+    # WHEN events follow, the last of them after the fault
     ctx.run(ctx.on.config_changed(), state)
     ctx.run(ctx.on.update_status(), state)
     out = ctx.run(ctx.on.update_status(), state)
-    # THEN there is exactly one run, and the status is true
+    # THEN there is exactly one run, and the status names it
     (run,) = runs()
     assert run["display_name"] in out.unit_status.message
 
 
 def test_objects_created_by_another_leader_are_reused(ctx, state, configured, proxy, sandbox, runs):
-    # GIVEN a pipeline and an experiment that exist, and a first look that does not see them yet
+    # GIVEN a pipeline that exists, and a first observation without it
     ctx.run(ctx.on.config_changed(), state)
     hidden = set()
 
@@ -285,9 +285,9 @@ def test_objects_created_by_another_leader_are_reused(ctx, state, configured, pr
         return None
 
     proxy.fault = hide_once
-    # WHEN another configuration needs them
+    # WHEN another configuration needs it
     ctx.run(ctx.on.config_changed(), configured(epochs=9))
-    # THEN the conflict is taken as "it is there": one pipeline, and a run for each wish
+    # THEN the conflict means that it exists: one pipeline, and a run for each request
     pipelines = httpx.get(f"{sandbox.api_url}/apis/v2beta1/pipelines", trust_env=False).json()
     assert hidden
     assert pipelines["total_size"] == 1

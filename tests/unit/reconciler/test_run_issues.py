@@ -16,7 +16,7 @@ EVENTS = "/api/v1/namespaces/kubeflow/events"
 def test_killed_step_is_reported_with_the_end_of_its_log(
     ctx, state, sandbox, kubernetes, submitted, pod, update_status
 ):
-    # GIVEN a run whose first try of a step ended well, and the second was killed
+    # GIVEN a run with a succeeded pod and a killed one
     pod(
         "ingest-1",
         node="train-x.root.ingest.executor",
@@ -27,7 +27,7 @@ def test_killed_step_is_reported_with_the_end_of_its_log(
     kubernetes.logs["train-2"] = "epoch 2\nepoch 3\n"
     sandbox.set_run_state(submitted, "FAILED")
 
-    # THEN the status names step, reason, and what was said last; and what to do
+    # THEN the status names step, reason and last log line, and the next command
     status = update_status()
     assert isinstance(status, ops.BlockedStatus)
     assert "failed at step train: OOMKilled (exit code 137): epoch 3;" in status.message
@@ -124,12 +124,12 @@ def test_pods_of_other_or_succeeded_runs_are_ignored(
 
 
 def test_pod_messages_are_made_printable(run_action, kubernetes, submitted, pod, sandbox):
-    # GIVEN a step that failed, whose log no tool of Juju takes as an argument
+    # GIVEN a failed step whose log is no valid argument of a hook tool
     message = "m\x00\ud800" * 100_000
     pod("train-1", phase="Failed", containerStatuses=terminated(1, "Err\x00or", message=message))
     kubernetes.logs["train-1"] = "a line\n" * 100_000 + "\x1b[31mred\x00 \u2603\n"
     sandbox.set_run_state(submitted, "FAILED")
-    # WHEN an operator asks, THEN its end is told without what cannot be shown
+    # WHEN an operator runs get-run, THEN the log's end is printable
     results = run_action("get-run")
     assert results["log"].endswith("a line\n\ufffd[31mred\ufffd \u2603\n")
     assert "Err\ufffdor (exit code 1): \ufffd[31mred\ufffd \u2603" in results["issue"]
@@ -153,7 +153,7 @@ def test_missing_log_is_tolerated(sandbox, submitted, pod, update_status):
 def test_single_user_pods_are_in_kubeflows_namespace(
     ctx, kubernetes, state, kfp_api, proxy, monkeypatch
 ):
-    # GIVEN a server in another namespace than the charm
+    # GIVEN a server in another namespace than the charm's
     name, find = "ml-pipeline.pipelines", socket.getaddrinfo
     monkeypatch.setattr(
         socket,
@@ -164,7 +164,7 @@ def test_single_user_pods_are_in_kubeflows_namespace(
     )
     server = {"service-name": name, "service-port": str(proxy.port)}
     relations = {sdi("kfp-api", "kfp-api", server) if r is kfp_api else r for r in state.relations}
-    # WHEN it has a run, THEN that is where its pods are looked for
+    # WHEN it has a run, THEN its pods are listed in that namespace
     ctx.run(ctx.on.config_changed(), dataclasses.replace(state, relations=relations))
     lines = [line for line, _ in kubernetes.requests if line.endswith("/pods")]
     assert lines == ["GET /api/v1/namespaces/pipelines/pods"]
@@ -207,7 +207,7 @@ def test_failed_step_shows_its_exception(
 
 @pytest.mark.parametrize("field", ["containerStatuses", "initContainerStatuses"])
 def test_failed_argo_container_is_named(sandbox, kubernetes, submitted, pod, update_status, field):
-    # GIVEN a pod whose step succeeded, or has not begun, and a container of Argo's that failed
+    # GIVEN a pod whose step succeeded, or has not started, and a failed Argo container
     name = "wait" if field == "containerStatuses" else "init"
     message = "failed to put file: The specified bucket does not exist"
     failed = {"terminated": {"exitCode": 64, "reason": "Error", "message": message}}
@@ -257,7 +257,7 @@ def workflow(run_id, message):
 def test_workflow_message_is_used_if_no_pod_failed(
     sandbox, kubernetes, submitted, pod, update_status, message, expected
 ):
-    # GIVEN a run that waited at first, went on, and had no failed pod
+    # GIVEN a run that was stuck first, continued, and had no failed pod
     pod("ingest-1", **image_pull_error())
     assert "ErrImagePull" in update_status().message
     kubernetes.lists[PODS].clear()
@@ -271,7 +271,7 @@ def test_workflow_message_is_used_if_no_pod_failed(
 def test_workflow_message_overrides_an_earlier_issue(
     ctx, with_peers, sandbox, kubernetes, submitted, pod
 ):
-    # GIVEN a run that waited, and whose workflow failed while nobody looked
+    # GIVEN a run that was stuck, and whose workflow failed between events
     pod("ingest-1", **image_pull_error())
     out = ctx.run(ctx.on.update_status(), with_peers)
     kubernetes.lists[PODS].clear()
@@ -279,7 +279,7 @@ def test_workflow_message_overrides_an_earlier_issue(
     sandbox.set_run_state(submitted, "FAILED")
     out = ctx.run(ctx.on.update_status(), out)
     assert "failed: the workflow is too large for Kubernetes" in out.unit_status.message
-    # WHEN the workflow is gone too THEN its reason is still there
+    # WHEN the workflow is deleted too THEN its reason is still shown
     kubernetes.lists[WORKFLOWS].clear()
     out = ctx.run(ctx.on.update_status(), out)
     assert "failed: the workflow is too large for Kubernetes" in out.unit_status.message
@@ -287,7 +287,7 @@ def test_workflow_message_overrides_an_earlier_issue(
 
 @pytest.mark.parametrize("status", [None, 403, 500])
 def test_unreadable_workflow_is_tolerated(sandbox, kubernetes, submitted, update_status, status):
-    # GIVEN no Argo in the cluster, no right to read its workflows, or a server that fails
+    # GIVEN no Argo in the cluster, no permission to read workflows, or a failing server
     if status:
         kubernetes.refuse[f"GET {WORKFLOWS}"] = status
     sandbox.set_run_state(submitted, "FAILED")

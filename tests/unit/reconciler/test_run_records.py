@@ -34,14 +34,14 @@ def test_cancelled_run_stays_cancelled_if_the_server_loses_the_request(
     # WHEN another leader takes over
     out = dataclasses.replace(out, unit_status=ops.testing.UnknownStatus())
     out = ctx.run(ctx.on.leader_elected(), out)
-    # THEN it is no failure, to it and to whoever asks
+    # THEN it is not a failure, in the status and in actions
     assert isinstance(out.unit_status, ops.ActiveStatus)
     assert "CANCELED; train again:" in out.unit_status.message
     ctx.run(ctx.on.action("get-run"), out)
     assert ctx.action_results["state"] == "CANCELED"
     ctx.run(ctx.on.action("list-runs"), out)
     assert "CANCELED" in ctx.action_results["runs"]
-    # AND to whoever asks a unit that does not lead
+    # AND in actions of a follower
     ctx.run(ctx.on.action("list-runs"), dataclasses.replace(out, leader=False))
     assert "CANCELED" in ctx.action_results["runs"]
 
@@ -49,14 +49,14 @@ def test_cancelled_run_stays_cancelled_if_the_server_loses_the_request(
 def test_image_pull_error_is_reported_after_cancel(
     ctx, with_peers, kubernetes, submitted, pod, forget
 ):
-    # GIVEN a run that waits for its image, at which nobody looked yet, and an operator who cancels it
+    # GIVEN a run that waits for its image, which an operator cancels before any other event
     pod("train-1", **image_pull_error())
     out = ctx.run(ctx.on.action("cancel-run"), with_peers)
     assert "ErrImagePull" in out.unit_status.message
     # WHEN Argo has deleted the pod
     kubernetes.lists[PODS].clear()
     forget(submitted)
-    # THEN the reason is still there
+    # THEN the reason is still shown
     out = ctx.run(ctx.on.update_status(), out)
     expected = "CANCELED at step train: ErrImagePull: no such tag; train again:"
     assert expected in out.unit_status.message
@@ -101,7 +101,7 @@ def test_replaced_run_is_listed_as_cancelled(ctx, with_peers, kubernetes, submit
 
 
 def test_run_that_ended_before_cancel_keeps_its_state(ctx, with_peers, sandbox, proxy, submitted):
-    # GIVEN a run that fails between the charm's look and its request
+    # GIVEN a run that fails between the charm's observation and its request
     def fails(moment, _, __, path):
         if moment == "before" and path.endswith(":terminate"):
             sandbox.set_run_state(submitted, "FAILED")
@@ -139,7 +139,7 @@ def out_peers(out):
 
 
 def test_records_are_bounded_and_tolerate_invalid_data(ctx, with_peers, kubernetes, submitted, pod):
-    # GIVEN records of many runs before, or something else altogether
+    # GIVEN records of many earlier runs, or invalid data
     for records_text in (
         json.dumps({f"run-{n}": {"terminated": True, "reason": "x" * 300} for n in range(60)}),
         "[",
@@ -150,7 +150,7 @@ def test_records_are_bounded_and_tolerate_invalid_data(ctx, with_peers, kubernet
         peers = dataclasses.replace(out_peers(with_peers), local_app_data={"runs": records_text})
         relations = {*with_peers.relations} - {out_peers(with_peers)} | {peers}
         state = dataclasses.replace(with_peers, relations=relations)
-        # WHEN one more comes
+        # WHEN one more record is added
         pod("train-1", **image_pull_error())
         out = ctx.run(ctx.on.update_status(), state)
         # THEN the newest are kept
@@ -163,7 +163,7 @@ def test_records_are_bounded_and_tolerate_invalid_data(ctx, with_peers, kubernet
 def test_cancel_is_reported_without_a_peer_relation(
     ctx, state, kubernetes, proxy, submitted, forget
 ):
-    # GIVEN a server that ends the run at once, and keeps no request
+    # GIVEN a server that ends the run at once and loses the request
     def ends(moment, _, __, path):
         if moment == "after" and path.endswith(":terminate"):
             forget(submitted)

@@ -7,11 +7,11 @@ import pytest
 
 
 def test_schedule_is_one_recurring_run_with_the_options(ctx, configured, schedules, runs):
-    # WHEN a schedule is set, and more events come
+    # WHEN a schedule is set, and more events follow
     state = configured(schedule="30 3 * * SUN", train_on_change=False, epochs=2)
     ctx.run(ctx.on.config_changed(), state)
     ctx.run(ctx.on.update_status(), state)
-    # THEN there is one, that takes no more than one run at a time and makes up for none
+    # THEN there is one, with one run at a time and without catch-up
     (schedule,) = schedules()
     assert schedule["trigger"]["cron_schedule"]["cron"] == "0 30 3 * * SUN"
     assert schedule["status"] == "ENABLED"
@@ -49,7 +49,7 @@ def test_changed_option_replaces_the_schedule(ctx, configured, schedules, change
 def test_emptied_option_deletes_only_the_charms_schedule(
     ctx, state, configured, schedules, sandbox
 ):
-    # GIVEN the charm's schedule and one that somebody made in the same experiment
+    # GIVEN the charm's schedule and a manually created one in the same experiment
     ctx.run(ctx.on.config_changed(), configured(schedule="@daily"))
     (own_schedule,) = schedules()
     foreign_schedule = {
@@ -68,7 +68,7 @@ def test_emptied_option_deletes_only_the_charms_schedule(
     ).raise_for_status()
     # WHEN the option is emptied
     ctx.run(ctx.on.config_changed(), state)
-    # THEN only theirs is left
+    # THEN only the manual one remains
     assert [schedule["display_name"] for schedule in schedules()] == ["by hand"]
 
 
@@ -83,11 +83,11 @@ def test_fault_at_any_request_leaves_one_schedule(
     ctx.run(ctx.on.config_changed(), configured(schedule="@daily", train_on_change=False))
     start = len(proxy.requests)
     proxy.fault = lambda m, n, *_: fault if (m, n - start) == (moment, number) else None
-    # WHEN another schedule is set and more events come
+    # WHEN another schedule is set and more events follow
     state = configured(schedule="@hourly", train_on_change=False)
     for _ in range(3):
         ctx.run(ctx.on.config_changed(), state)
-    # THEN the other one is the only one
+    # THEN the new one is the only one
     (schedule,) = schedules()
     assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 * * * *"
 
@@ -115,7 +115,7 @@ def test_paused_schedule_stays_paused_until_it_is_resumed(ctx, scheduled, enable
     # WHEN it is paused
     state = ctx.run(ctx.on.config_changed(), changed(state, schedule_paused=True))
     assert enabled() == [False]
-    # THEN it stays so through events, another configuration and another leader
+    # THEN it stays paused through events, another configuration and another leader
     state = ctx.run(ctx.on.update_status(), state)
     state = ctx.run(ctx.on.config_changed(), changed(state, epochs=3, schedule="@weekly"))
     assert enabled() == [False]
@@ -142,7 +142,7 @@ def test_pausing_without_a_schedule_changes_nothing(ctx, configured, schedules):
 
 
 def test_schedule_is_paused_once_the_server_is_reachable(ctx, scheduled, proxy, enabled):
-    # GIVEN a schedule, and a server that answers nothing when it is paused
+    # GIVEN a schedule, and a server that is unreachable when it is paused
     state = ctx.run(ctx.on.config_changed(), scheduled)
     proxy.fault = lambda *_: 503
     state = ctx.run(ctx.on.config_changed(), changed(state, schedule_paused=True))

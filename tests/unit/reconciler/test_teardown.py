@@ -22,21 +22,21 @@ ROLEBINDINGS = "GET /apis/rbac.authorization.k8s.io/v1/rolebindings"
 
 @pytest.mark.parametrize("storage", [True, False])
 def test_broken_relation_deletes_the_schedule(ctx, configured, kfp_api, schedules, storage):
-    # GIVEN a schedule; it may be that object storage is not related any more
+    # GIVEN a schedule, with or without the relation to object storage
     state = configured(schedule="@daily")
     ctx.run(ctx.on.config_changed(), state)
     assert len(schedules()) == 1
     if not storage:
         state = dataclasses.replace(state, relations={kfp_api})
-    # WHEN another unit than the leader sees the relation break, THEN the schedule stays
+    # WHEN the relation breaks on a follower, THEN the schedule stays
     other = dataclasses.replace(state, leader=False)
     ctx.run(ctx.on.relation_broken(kfp_api), other)
     assert len(schedules()) == 1
-    # WHEN the leader does, THEN it goes, whatever is wrong with the options
+    # WHEN it breaks on the leader, THEN the schedule is deleted, even with bad options
     invalid = dataclasses.replace(state, config={**state.config, "image-number": 10000})
     ctx.run(ctx.on.relation_broken(kfp_api), invalid)
     assert schedules() == []
-    # AND a new relation brings it back
+    # AND a new relation restores it
     if storage:
         ctx.run(ctx.on.relation_changed(kfp_api), state)
         assert len(schedules()) == 1
@@ -46,13 +46,13 @@ def test_broken_relation_deletes_the_schedule(ctx, configured, kfp_api, schedule
 def test_schedule_stays_while_other_units_remain(
     ctx, configured, kfp_api, schedules, goal_state, other, remaining
 ):
-    # GIVEN a leader that is scaled away, or goes with all of the application
+    # GIVEN a leader that is removed alone, or with the application
     state = configured(schedule="@daily")
     ctx.run(ctx.on.config_changed(), state)
     goal_state(trainer_0="dying", trainer_1=other)
-    # WHEN its relations break, as they do to each unit that goes
+    # WHEN its relations break, as on each removed unit
     ctx.run(ctx.on.relation_broken(kfp_api), state)
-    # THEN the schedule stays for as long as the application does
+    # THEN the schedule stays while the application does
     assert len(schedules()) == remaining
 
 
@@ -89,7 +89,7 @@ def pipelines():
 def test_configuration_run_is_terminated_in_a_former_profile(
     ctx, kubernetes, configured, kfp_api, pipelines
 ):
-    # GIVEN a multi-user server, which keeps each profile's apart, with runs in both
+    # GIVEN a multi-user server with runs in two profiles
     terminated = []
     api = "/apis/v2beta1"
 
@@ -130,9 +130,9 @@ def test_configuration_run_is_terminated_in_a_former_profile(
     )
     ctx.run(ctx.on.config_changed(), before)
     assert terminated == []
-    # WHEN the former one is left
+    # WHEN the profile option changes
     ctx.run(ctx.on.config_changed(), after)
-    # THEN its configuration's run ends, and no other
+    # THEN only the former profile's configuration run is terminated
     assert terminated == ["team-a config-1:terminate"]
 
 
@@ -172,15 +172,15 @@ def test_removal_continues_if_kubernetes_refuses(ctx, kubernetes, in_profile):
 def test_role_binding_is_deleted_after_a_change_to_single_user(
     ctx, kubernetes, in_profile, is_told
 ):
-    # GIVEN a trainer that worked in a profile
+    # GIVEN a trainer in a profile
     peers = ops.testing.PeerRelation("peers")
     state = dataclasses.replace(in_profile, relations={*in_profile.relations, peers})
     state = ctx.run(ctx.on.config_changed(), state)
     assert BINDING in kubernetes.objects
-    # WHEN the option is emptied, or the application goes before it hears of that
+    # WHEN the option is emptied, with or without an event before the removal
     single = dataclasses.replace(state, config={**state.config, "profile": ""})
     if is_told:
-        # AND at first Kubernetes is away
+        # AND Kubernetes is unreachable at first
         kubernetes.refuse[ROLEBINDINGS] = 503
         single = ctx.run(ctx.on.config_changed(), single)
         assert isinstance(single.unit_status, ops.ActiveStatus)
@@ -189,9 +189,9 @@ def test_role_binding_is_deleted_after_a_change_to_single_user(
         single = ctx.run(ctx.on.update_status(), single)
     else:
         ctx.run(ctx.on.remove(), dataclasses.replace(single, planned_units=0))
-    # THEN its rights there are taken back
+    # THEN the RoleBinding there is deleted
     assert BINDING not in kubernetes.objects
-    # AND nothing is looked for any more
+    # AND RoleBindings are not listed any more
     before = len(kubernetes.requests)
     if is_told:
         ctx.run(ctx.on.update_status(), single)
@@ -208,7 +208,7 @@ def test_single_user_trainer_does_not_list_role_bindings(ctx, kubernetes, state)
 def test_former_profile_stays_bound_until_its_scheduled_run_ends(
     ctx, kubernetes, configured, proxy, sandbox, schedules, runs
 ):
-    # GIVEN a schedule in a profile, of which a run goes on
+    # GIVEN a schedule in a profile, with an active run
     ctx.run(ctx.on.config_changed(), configured(profile="team-a", schedule="@daily"))
     (schedule,) = schedules()
     experiment = schedule["experiment_id"]
@@ -222,7 +222,7 @@ def test_former_profile_stays_bound_until_its_scheduled_run_ends(
         name="of the schedule",
         recurring_run_id=row["id"],
     )
-    # WHEN another profile is named, THEN the schedule rests, and the rights stay for its run's end
+    # WHEN the profile changes, THEN the schedule is disabled, and the RoleBinding stays until the run ends
     moved = configured(profile="team-b")
     ctx.run(ctx.on.config_changed(), moved)
     assert BINDING in kubernetes.objects

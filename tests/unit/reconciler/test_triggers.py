@@ -164,12 +164,12 @@ def test_every_kind_of_run_names_its_reason(ctx, configured, runs, sandbox):
 
 @pytest.mark.parametrize("ends", ["FAILED", "SUCCEEDED", None])
 def test_next_run_waits_for_the_cooldown(ctx, aged, runs, sandbox, clock, ends):
-    # GIVEN a run by age, which ended
+    # GIVEN an ended run that was triggered by age
     ctx.run(ctx.on.update_status(), aged)
     (first,) = retrained(runs)
     if ends:
         sandbox.set_run_state(first["run_id"], ends)
-    # WHEN the model is due again, and is asked for before and after the interval
+    # WHEN the model is due again, and events follow before and after the cooldown
     state = dataclasses.replace(aged, config={**aged.config, "retrain-cooldown": 48})
     clock.now += 1.5 * DAY
     ctx.run(ctx.on.update_status(), state)
@@ -184,17 +184,17 @@ def test_next_run_waits_for_the_cooldown(ctx, aged, runs, sandbox, clock, ends):
 def test_simultaneous_triggers_start_one_run_at_a_time(
     ctx, configured, registry, bucket, runs, clock
 ):
-    # GIVEN a model that is old, and whose data are new
+    # GIVEN an old model with changed data
     old = {"source": S3, "etags": ETAGS}
     registry("run-1", accuracy=0.9, version=1, data=old)
     state = configured(retrain_after=30, retrain_on_data=True, data_path=S3, train_on_change=False)
-    # WHEN events come within the interval, and after it
+    # WHEN events follow within the cooldown and after it
     ctx.run(ctx.on.update_status(), state)
     ctx.run(ctx.on.update_status(), state)
     first = [run["runtime_config"]["parameters"]["reason"] for run in retrained(runs)]
     clock.now += 1.1 * DAY
     ctx.run(ctx.on.update_status(), state)
-    # THEN each has its run, in its turn
+    # THEN each reason has its run, one after the other
     run_reasons = [run["runtime_config"]["parameters"]["reason"] for run in retrained(runs)]
     assert (first, sorted(run_reasons)) == (["new data"], ["age", "new data"])
 
@@ -202,7 +202,7 @@ def test_simultaneous_triggers_start_one_run_at_a_time(
 def test_changed_data_starts_one_run_per_change(
     ctx, configured, registry, bucket, runs, clock, sandbox
 ):
-    # GIVEN a model that was trained on what is there
+    # GIVEN a model that was trained on the current data
     read = data.load(S3, s3_endpoint=sandbox.s3_url)
     registry("run-1", accuracy=0.9, version=1, data={"source": S3, "etags": dict(read.etags)})
     state = configured(retrain_on_data=True, data_path=S3, train_on_change=False)
@@ -234,7 +234,7 @@ def test_unreachable_data_shows_in_the_status_and_training_continues(
 @pytest.mark.parametrize("number", range(1, 11))
 @pytest.mark.parametrize("fault", ["cut", 503])
 def test_fault_at_any_request_leaves_one_triggered_run(ctx, aged, proxy, runs, number, fault):
-    # GIVEN a server whose n-th answer is lost, WHEN events come to two leaders in turn
+    # GIVEN a server whose n-th response is lost, WHEN two leaders in turn handle events
     proxy.fault = lambda m, n, *_: fault if (m, n) == ("after", number) else None
     for leader in (True, False, True, True):
         ctx.run(ctx.on.update_status(), dataclasses.replace(aged, leader=leader))

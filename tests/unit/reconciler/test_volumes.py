@@ -61,12 +61,12 @@ def test_resources_apply_to_the_training_step_only(ctx, configured, runs, upload
     # GIVEN the default run
     ctx.run(ctx.on.config_changed(), configured())
     before = uploaded()["deploymentSpec"]["executors"]
-    # WHEN cores, memory and a GPU are asked for, and the event comes twice
+    # WHEN cores, memory and a GPU are set, and two events follow
     for _ in range(2):
         ctx.run(
             ctx.on.config_changed(), configured(train_cpu="8", train_memory="16Gi", train_gpu=1)
         )
-    # THEN one more run is of a version whose step train has them
+    # THEN one more run has a version whose step train has them
     assert len(runs()) == 2
     after = uploaded()["deploymentSpec"]["executors"]
     resources = after["exec-train"]["container"].pop("resources")
@@ -105,7 +105,7 @@ def test_invalid_quantity_blocks_the_unit(ctx, configured, option, value, messag
 def test_workspace_uses_the_pipeline_with_a_volume(ctx, configured, runs, uploaded):
     # GIVEN a size and a class
     ctx.run(ctx.on.config_changed(), configured(workspace_size="2Gi", storage_class="fast-disk"))
-    # THEN the run has both, and is of the pipeline that makes a volume and removes it
+    # THEN the run has both, and uses the pipeline that creates and deletes a volume
     (run,) = runs()
     parameters = run["runtime_config"]["parameters"]
     assert (parameters["workspace_size"], parameters["storage_class"]) == ("2Gi", "fast-disk")
@@ -120,7 +120,7 @@ def test_storage_class_is_ignored_without_a_workspace(ctx, configured, runs):
 
 
 def test_default_storage_class_is_used_without_the_option(ctx, configured, runs, classes):
-    # GIVEN a cluster with two defaults, of which the newer counts, as for Kubernetes
+    # GIVEN a cluster with two default classes, of which Kubernetes uses the newer
     classes(("slow", False, 9), ("old", True, 1), ("new", True, 2))
     ctx.run(ctx.on.config_changed(), configured(workspace_size="1Gi"))
     (run,) = runs()
@@ -144,14 +144,14 @@ def test_forbidden_storage_classes_block_the_unit(ctx, configured, runs, kuberne
 
 
 def test_step_count_is_that_of_the_runs_pipeline(ctx, configured, run_action, sandbox, runs):
-    # GIVEN a run in a workspace whose volume is made
+    # GIVEN a run in a workspace whose volume exists
     state = configured(workspace_size="1Gi", storage_class="any")
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
     sandbox.set_run_state(run["run_id"], "RUNNING", {"createpvc": "SUCCEEDED", "ingest": "RUNNING"})
-    # THEN the status counts what makes and removes it as the server does
+    # THEN the status counts the volume's steps as the server does
     assert "1 of 5 steps done" in status(ctx, state).message
-    # AND once the option is taken back, that run is told as what it was
+    # AND after the option is emptied, that run's steps are the same
     changed = configured(train_on_change=False)
     assert "1 of 5 steps done" in status(ctx, changed).message
     results = run_action("get-run", state=changed)
@@ -243,7 +243,7 @@ def test_reason_and_log_of_a_failed_run_survive_its_pods(
 ):
     claim()
     kubernetes.logs[f"{run_id}-1"] = "epoch 1\nno space left on device\n"
-    # GIVEN a workflow that stays longer, and has a message of its own
+    # GIVEN a workflow that stays longer than its pods, and has a message
     labels = {"pipeline/runid": run_id}
     kubernetes.lists[WORKFLOWS] = [{"metadata": {"labels": labels}, "status": {"message": "m"}}]
     sandbox.set_run_state(run_id, "FAILED")
@@ -286,7 +286,7 @@ def test_claims_of_other_runs_stay(ctx, workspace, kubernetes, sandbox, run_id, 
 def test_claims_of_manually_submitted_runs_stay(
     ctx, workspace, kubernetes, sandbox, run_id, claim, runs
 ):
-    # GIVEN a run that a person cloned in the dashboard, in the trainer's experiment
+    # GIVEN a run that a user cloned in the dashboard, in the trainer's experiment
     claim()
     sandbox.store.update("runs", run_id, name=f"Clone of {runs()[0]['display_name']}")
     sandbox.set_run_state(run_id, "SUCCEEDED")

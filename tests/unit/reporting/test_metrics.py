@@ -79,14 +79,14 @@ def test_run_results_are_pushed_with_the_run_name(ctx, state, sandbox, runs, reg
 def test_run_that_reproduced_the_champion_has_no_verdict_metric(
     ctx, state, sandbox, runs, registry, three_versions, gateway
 ):
-    # GIVEN a run without new data or settings, as the step evaluate tells of it
+    # GIVEN a run without new data or settings, as the step evaluate reports it
     state = with_container(state)
     ctx.run(ctx.on.config_changed(), state)
     run = runs()[0]
     verdict = {"status": "rejected", "reasons": ["train on new data"], "unchanged": True}
     registry(run["run_id"], accuracy=0.93, verdict=verdict)
     sandbox.set_run_state(run["run_id"], "SUCCEEDED")
-    # WHEN it has ended THEN all is well, and no rejected model is counted
+    # WHEN it has ended THEN no rejected model is counted
     out = ctx.run(ctx.on.update_status(), state)
     assert isinstance(out.unit_status, ops.ActiveStatus)
     assert "made the same model again: train on new data" in out.unit_status.message
@@ -99,7 +99,7 @@ def test_run_that_reproduced_the_champion_has_no_verdict_metric(
 def test_monitoring_report_of_the_champion_is_pushed(
     ctx, state, run_action, sandbox, runs, registry, three_versions, gateway, version, known
 ):
-    # GIVEN a monitoring run on the champion, or on the model before
+    # GIVEN a monitoring run on the champion, or on the previous model
     options = {**state.config, "monitor-data": "s3://mlpipeline/production", "max-drift": 0.2}
     state = with_container(dataclasses.replace(state, config=options))
     run_id = run_action("monitor", state)["run-id"]

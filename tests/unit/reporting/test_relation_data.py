@@ -25,7 +25,7 @@ def test_dashboard_link_stays_while_the_server_is_unreachable(ctx, state, proxy)
     state = dataclasses.replace(state, relations={*state.relations, relation})
     state = ctx.run(ctx.on.relation_created(relation), state)
     data = state.get_relation(relation.id).local_app_data
-    # WHEN the server answers nothing, THEN the dashboard is not woken
+    # WHEN the server is unreachable, THEN the dashboard's data does not change
     proxy.fault = lambda *_: 503
     state = ctx.run(ctx.on.update_status(), state)
     assert state.get_relation(relation.id).local_app_data == data
@@ -68,7 +68,7 @@ def test_requirer_reads_the_champion_and_its_moves(ctx, state, run_action, three
     assert "version=3" in read
     assert "uri='s3://mlpipeline/models/fashion-mnist/3/serving'" in read
     assert "'shape': [-1, 28, 28]" in read
-    # WHEN an operator goes back, THEN the relation tells
+    # WHEN an operator rolls back, THEN the relation data changes
     out = ctx.run(ctx.on.action("rollback"), out)
     data = out.get_relation(relation.id).local_app_data
     assert json.loads(data["model"])["version"] == 2
@@ -87,18 +87,18 @@ def test_champion_is_published_while_the_pipelines_api_is_unreachable(
 
 
 def test_model_is_withdrawn_after_a_change_of_registry(ctx, state, three_versions, proxy):
-    # GIVEN a charm that knows of the champion
+    # GIVEN a relation with the champion
     relation = ops.testing.Relation("trained-model", remote_app_name="server")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     state = ctx.run(ctx.on.relation_created(relation), state)
     assert state.get_relation(relation.id).local_app_data["model"]
-    # WHEN the options name a registry without one, which is not known at first
+    # WHEN the registry changes to an empty one, and the server is unreachable first
     other = {**state.config, "registry-prefix": "models/other"}
     state = dataclasses.replace(state, config=other)
     proxy.fault = lambda *_: 503
     state = ctx.run(ctx.on.config_changed(), state)
     assert state.get_relation(relation.id).local_app_data["model"]
-    # THEN it hears of none, once that is seen
+    # THEN the model is withdrawn once the server is reachable
     proxy.fault = lambda *_: None
     state = ctx.run(ctx.on.update_status(), state)
     assert "model" not in state.get_relation(relation.id).local_app_data
@@ -122,7 +122,7 @@ def test_requirer_rejects_invalid_data_with_the_relation_name(serve, content):
 
 
 def test_relation_data_contains_no_secret(ctx, state, sandbox, three_versions):
-    # GIVEN all there is to tell, a champion too
+    # GIVEN all relations and a champion
     names = ["metrics-endpoint", "grafana-dashboard", "dashboard-links", "trained-model"]
     relations = {ops.testing.Relation(name) for name in names}
     state = dataclasses.replace(state, relations={*state.relations, *relations})

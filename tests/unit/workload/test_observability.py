@@ -38,7 +38,7 @@ def test_prometheus_gets_scrape_jobs_and_alert_rules(ctx, state):
         assert 'juju_application="trainer"' in rule["expr"]
         assert "%%" not in rule["expr"]
         assert rule["labels"]["juju_model"] == "kubeflow"
-    # AND a second event writes nothing anew
+    # AND a second event changes nothing
     later = ctx.run(ctx.on.update_status(), out)
     assert later.get_relation(relation.id).local_app_data == databag.local_app_data
 
@@ -77,7 +77,7 @@ def test_workload_logs_are_forwarded_to_loki(state, gateway, juju, forwarded):
         assert targets["loki/0"].location == LOKI
         assert targets["loki/0"].services == ["all"]
         assert targets["loki/0"].labels["juju_application"] == "trainer"
-        # WHEN Loki goes, THEN nothing is sent there any more
+        # WHEN Loki is removed, THEN nothing is sent there
         out = ctx.run(ctx.on.relation_broken(out.get_relation(relation.id)), out)
         assert container_of(out).plan.log_targets["loki/0"].services == ["-all"]
 
@@ -99,5 +99,5 @@ def test_departed_loki_unit_receives_no_logs(state, gateway):
     relations = {relation_ for relation_ in out.relations if relation_.id != departed.id}
     out = dataclasses.replace(out, relations={*relations, departed})
     out = ctx.run(ctx.on.relation_departed(departed, remote_unit=1, departing_unit=1), out)
-    # THEN the log goes to the other alone
+    # THEN the log is sent only to the other
     assert sent(out) == {"loki/0": ["all"], "loki/1": ["-all"]}

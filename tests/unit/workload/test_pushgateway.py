@@ -63,7 +63,7 @@ def test_failed_pushgateway_shows_in_the_status_until_it_starts(ctx, state, gate
     # GIVEN a program that ends at its start
     up = with_container(state)
     out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
-    # THEN training goes on, and the status says so and why, with what to do
+    # THEN training continues, and the status shows the reason and the command
     assert len(runs()) == 1
     for event in (ctx.on.update_status(), ctx.on.config_changed()):
         out = ctx.run(event, out)
@@ -73,7 +73,7 @@ def test_failed_pushgateway_shows_in_the_status_until_it_starts(ctx, state, gate
             r".*; see: juju debug-log --include trainer",
             out.unit_status.message,
         )
-    # WHEN it can run again, THEN the next event starts it
+    # WHEN the program can run again, THEN the next event starts it
     broken.append("with another image")
     out = ctx.run(ctx.on.update_status(), out)
     assert isinstance(out.unit_status, ops.ActiveStatus)
