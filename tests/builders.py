@@ -1,5 +1,6 @@
 """Functions that build contexts, states, relations and manifests for tests."""
 
+import dataclasses
 from pathlib import Path
 
 import ops.testing
@@ -32,6 +33,17 @@ def sdi(endpoint, remote, data):
 def unrelated_state(**fields):
     """Return a state without relations and configuration, but for the given fields."""
     return ops.testing.State(containers={PUSHGATEWAY}, **fields)
+
+
+def with_pushgateway(state, **fields):
+    """Return a state in which the Pushgateway's container is ready."""
+    container = ops.testing.Container("pushgateway", can_connect=True, **fields)
+    return dataclasses.replace(state, containers={container})
+
+
+def pushgateway_of(state):
+    """Return the Pushgateway's container."""
+    return state.get_container("pushgateway")
 
 
 def manifest(run_id="run-1", **fields):

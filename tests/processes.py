@@ -31,7 +31,7 @@ class Process:
         """Exit code, negative for a signal, None while the process is alive."""
         return self._process.exitcode
 
-    def hear(self):
+    def receive(self):
         """Return the next message, or None if the process ended."""
         try:
             return self._receiving.recv()
@@ -42,7 +42,7 @@ class Process:
         """Wait for the end, and return the exit code and the last message or traceback."""
         self._process.join(seconds)
         assert self.exit_code is not None, f"not at its end after {seconds} s"
-        return self.exit_code, self.hear()
+        return self.exit_code, self.receive()
 
     def kill(self):
         """Kill the process with SIGKILL."""
@@ -53,7 +53,7 @@ class Process:
 def start_sandbox(root):
     """Start a sandbox that executes nothing in a process, and return that and the API's URL."""
     process = Process(_serve, root)
-    return process, process.hear()
+    return process, process.receive()
 
 
 def _call(environment, function, sending, arguments):

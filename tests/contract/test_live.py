@@ -160,7 +160,7 @@ def package(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def home(server, package):
+def workspace(server, package):
     """A pipeline with a version, and an experiment, created by the client."""
     with server.client() as client:
         pipeline = client.create_pipeline(server.word)
@@ -172,18 +172,18 @@ def home(server, package):
 
 
 @pytest.fixture(scope="module")
-def runs(server, home):
+def runs(server, workspace):
     """Five runs created in different seconds, oldest first."""
     run_ids = []
     for number in range(5):
-        run = submit(server, home, f"run {number}").json()
+        run = submit(server, workspace, f"run {number}").json()
         created = datetime.datetime.fromisoformat(run["created_at"].replace("Z", "+00:00"))
-        eventually(lambda created=created: server.now() > created)
+        wait_until(lambda created=created: server.now() > created)
         run_ids.append(run)
     return run_ids
 
 
-def eventually(condition, seconds=60):
+def wait_until(condition, seconds=60):
     """Wait until a condition holds: a server's controllers report later than its API responds.
 
     Raises:
@@ -195,8 +195,8 @@ def eventually(condition, seconds=60):
         time.sleep(0.2)
 
 
-def body(home, name, parameters=None, **fields):
-    version, experiment = home
+def body(workspace, name, parameters=None, **fields):
+    version, experiment = workspace
     return {
         "display_name": name,
         "experiment_id": experiment.experiment_id,
@@ -209,8 +209,8 @@ def body(home, name, parameters=None, **fields):
     }
 
 
-def submit(server, home, name, parameters=None):
-    return server.post("/runs", body(home, name, parameters))
+def submit(server, workspace, name, parameters=None):
+    return server.post("/runs", body(workspace, name, parameters))
 
 
 def code(response):
@@ -232,8 +232,8 @@ def test_server_is_healthy(server):
     assert isinstance(document.json()["multi_user"], bool)
 
 
-def test_duplicate_name_is_a_conflict_except_for_runs(server, home, package, runs):
-    version, _ = home
+def test_duplicate_name_is_a_conflict_except_for_runs(server, workspace, package, runs):
+    version, _ = workspace
     with server.client() as client:
         with pytest.raises(kfp_ops.ConflictError):
             client.create_pipeline(server.word)
@@ -241,11 +241,11 @@ def test_duplicate_name_is_a_conflict_except_for_runs(server, home, package, run
             client.create_experiment(server.word)
         with pytest.raises(kfp_ops.ConflictError):
             client.upload_version(version.pipeline_id, "v1", package.read_text())
-    assert submit(server, home, "run 0").json()["run_id"] != runs[0]["run_id"]
+    assert submit(server, workspace, "run 0").json()["run_id"] != runs[0]["run_id"]
 
 
-def test_objects_are_found_by_their_full_name(server, home):
-    version, experiment = home
+def test_objects_are_found_by_their_full_name(server, workspace):
+    version, experiment = workspace
     with server.client() as client:
         assert client.find_pipeline(server.word).pipeline_id == version.pipeline_id
         assert client.find_pipeline(server.word[:-1]) is None
@@ -266,27 +266,32 @@ def test_absent_object_is_404_with_code_5(server):
 # Lists --------------------------------------------------------------------------------------
 
 
-def in_experiment(home):
-    return {"experiment_id": home[1].experiment_id}
+def in_experiment(workspace):
+    return {"experiment_id": workspace[1].experiment_id}
 
 
-def test_lists_are_sorted_both_ways(server, home, runs):
+def test_lists_are_sorted_both_ways(server, workspace, runs):
     names = [run["run_id"] for run in runs]
     for order, expected in (("created_at desc", names[::-1]), ("created_at asc", names)):
         found_runs = server.listed(
-            "/runs", "runs", sort_by=order, page_size=100, **in_experiment(home), **server.scope
+            "/runs",
+            "runs",
+            sort_by=order,
+            page_size=100,
+            **in_experiment(workspace),
+            **server.scope,
         )
         assert [run["run_id"] for run in found_runs if run["run_id"] in names] == expected
     with server.client() as client:
-        newest = client.list_runs(home[1].experiment_id, limit=2)
+        newest = client.list_runs(workspace[1].experiment_id, limit=2)
     assert newest[0].created_at >= newest[1].created_at
 
 
-def test_pages_list_everything_once(server, home, runs):
+def test_pages_list_everything_once(server, workspace, runs):
     run_ids, token, totals = [], "", set()
     for _ in range(20):
         page = server.get(
-            "/runs", page_size=2, page_token=token, **in_experiment(home), **server.scope
+            "/runs", page_size=2, page_token=token, **in_experiment(workspace), **server.scope
         ).json()
         run_ids += [run["run_id"] for run in page["runs"]]
         totals.add(page["total_size"])
@@ -298,11 +303,16 @@ def test_pages_list_everything_once(server, home, runs):
     assert totals == {len(run_ids)}
 
 
-def test_filters_match_names_or_substrings_and_exclude_archived(server, home, runs):
+def test_filters_match_names_or_substrings_and_exclude_archived(server, workspace, runs):
     listed = lambda *filters: {  # noqa: E731
         row["run_id"]
         for row in server.listed(
-            "/runs", "runs", filters=filters, page_size=50, **in_experiment(home), **server.scope
+            "/runs",
+            "runs",
+            filters=filters,
+            page_size=50,
+            **in_experiment(workspace),
+            **server.scope,
         )
     }
     ids = [run["run_id"] for run in runs]
@@ -316,11 +326,11 @@ def test_filters_match_names_or_substrings_and_exclude_archived(server, home, ru
     assert server.post(f"/runs/{ids[4]}:unarchive", {}).status_code == 200
 
 
-def test_names_with_url_and_pattern_characters_are_found(server, home):
-    experiment_id = home[1].experiment_id
+def test_names_with_url_and_pattern_characters_are_found(server, workspace):
+    experiment_id = workspace[1].experiment_id
     names = ["100% a_b+c", "100% aXb+c"]
     for name in names:
-        assert submit(server, home, name).status_code == 200
+        assert submit(server, workspace, name).status_code == 200
     with server.client() as client:
         for name in names:
             assert client.find_run(experiment_id, name).display_name == name
@@ -328,11 +338,13 @@ def test_names_with_url_and_pattern_characters_are_found(server, home):
             assert run.display_name == name
 
 
-def test_empty_list_is_an_object_with_at_most_its_size(server, home):
+def test_empty_list_is_an_object_with_at_most_its_size(server, workspace):
     never = json.dumps(
         {"predicates": [{"key": "name", "operation": "EQUALS", "string_value": "never"}]}
     )
-    assert server.get("/runs", filter=never, **in_experiment(home), **server.scope).json() == {}
+    assert (
+        server.get("/runs", filter=never, **in_experiment(workspace), **server.scope).json() == {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -351,20 +363,20 @@ def test_empty_list_is_an_object_with_at_most_its_size(server, home):
     ],
     ids=lambda query: next(iter(query.items()))[1][:60],
 )
-def test_invalid_list_request_is_rejected(server, home, query):
-    response = server.get("/runs", **{**in_experiment(home), **server.scope, **query})
+def test_invalid_list_request_is_rejected(server, workspace, query):
+    response = server.get("/runs", **{**in_experiment(workspace), **server.scope, **query})
     assert code(response) == (400, 3)
 
 
 # Runs ---------------------------------------------------------------------------------------
 
 
-def test_run_has_the_requested_fields(server, home, runs):
+def test_run_has_the_requested_fields(server, workspace, runs):
     path = f"/runs/{runs[0]['run_id']}"
     # Just after its submission a run's state may be RUNTIME_STATE_UNSPECIFIED.
-    eventually(lambda: server.get(path).json()["state"] in ACTIVE)
+    wait_until(lambda: server.get(path).json()["state"] in ACTIVE)
     run = server.get(path).json()
-    request = body(home, "run 0")
+    request = body(workspace, "run 0")
     for key in ("display_name", "experiment_id", "pipeline_version_reference", "runtime_config"):
         assert run[key] == request[key]
     assert run["finished_at"].startswith("1970-")
@@ -376,19 +388,19 @@ def test_run_has_the_requested_fields(server, home, runs):
     assert not read.state.is_final
 
 
-def test_run_is_terminated_once(server, home):
-    run_id = submit(server, home, "to be terminated").json()["run_id"]
+def test_run_is_terminated_once(server, workspace):
+    run_id = submit(server, workspace, "to be terminated").json()["run_id"]
     with server.client() as client:
         client.terminate_run(run_id)
         ending = (RunState.CANCELING, RunState.CANCELED, RunState.FAILED)
-        eventually(lambda: client.get_run(run_id).state in ending)
+        wait_until(lambda: client.get_run(run_id).state in ending)
         with pytest.raises(kfp_ops.RequestError) as refused:
             client.terminate_run(run_id)
     assert refused.value.status == 400
 
 
-def test_deleted_run_is_not_found(server, home):
-    run_id = submit(server, home, "to be deleted").json()["run_id"]
+def test_deleted_run_is_not_found(server, workspace):
+    run_id = submit(server, workspace, "to be deleted").json()["run_id"]
     assert server.http.delete(f"/runs/{run_id}").status_code == 200
     assert server.get(f"/runs/{run_id}").status_code == 404
     assert server.http.delete(f"/runs/{run_id}").status_code == 404
@@ -405,32 +417,36 @@ def test_deleted_run_is_not_found(server, home):
     ],
     ids=json.dumps,
 )
-def test_parameters_of_wrong_types_are_rejected(server, home, parameters):
-    assert code(submit(server, home, "wrong", parameters)) == (400, 3)
+def test_parameters_of_wrong_types_are_rejected(server, workspace, parameters):
+    assert code(submit(server, workspace, "wrong", parameters)) == (400, 3)
 
 
-def test_run_without_a_pipeline_is_rejected(server, home):
+def test_run_without_a_pipeline_is_rejected(server, workspace):
     for change in (
         {"pipeline_version_reference": {"pipeline_id": NOWHERE, "pipeline_version_id": NOWHERE}},
         {"display_name": ""},
     ):
-        assert server.post("/runs", body(home, "wrong", **change)).status_code in (400, 404, 500)
-    missing = server.post("/runs", body(home, "wrong", experiment_id=NOWHERE))
+        assert server.post("/runs", body(workspace, "wrong", **change)).status_code in (
+            400,
+            404,
+            500,
+        )
+    missing = server.post("/runs", body(workspace, "wrong", experiment_id=NOWHERE))
     assert code(missing) == (404, 5)
 
 
 # Recurring runs -----------------------------------------------------------------------------
 
 
-def recurring(home, name, **fields):
+def recurring(workspace, name, **fields):
     trigger = {"cron_schedule": {"cron": "0 0 3 1 1 *"}}
     return body(
-        home, name, **{"max_concurrency": 1, "mode": "DISABLE", "trigger": trigger, **fields}
+        workspace, name, **{"max_concurrency": 1, "mode": "DISABLE", "trigger": trigger, **fields}
     )
 
 
-def test_recurring_run_is_disabled_enabled_and_deleted(server, home):
-    version, experiment = home
+def test_recurring_run_is_disabled_enabled_and_deleted(server, workspace):
+    version, experiment = workspace
     with server.client() as client:
         created = client.create_recurring_run(
             name=f"{server.word} schedule",
@@ -447,12 +463,12 @@ def test_recurring_run_is_disabled_enabled_and_deleted(server, home):
         assert list_recurring_runs() == [created]
         assert not created.enabled
         client.enable_recurring_run(created.recurring_run_id)
-        eventually(
+        wait_until(
             lambda: [recurring_run.enabled for recurring_run in list_recurring_runs()] == [True]
         )
         client.disable_recurring_run(created.recurring_run_id)
         # The controller may report the old state once more.
-        eventually(
+        wait_until(
             lambda: [recurring_run.enabled for recurring_run in list_recurring_runs()] == [False]
         )
         client.delete_recurring_run(created.recurring_run_id)
@@ -466,8 +482,8 @@ def test_recurring_run_is_disabled_enabled_and_deleted(server, home):
                 call(created.recurring_run_id)
 
 
-def test_runs_are_filtered_by_recurring_run_and_state(server, home, runs):
-    _, experiment = home
+def test_runs_are_filtered_by_recurring_run_and_state(server, workspace, runs):
+    _, experiment = workspace
     with server.client() as client:
         assert client.list_runs(experiment.experiment_id)
         # These runs have no recurring run, and this id does not exist.
@@ -476,8 +492,10 @@ def test_runs_are_filtered_by_recurring_run_and_state(server, home, runs):
         assert client.list_runs(experiment.experiment_id, state=going, recurring_run_ids=ids) == []
 
 
-def test_recurring_run_has_the_recorded_form(server, home):
-    recurring_run = server.post("/recurringruns", recurring(home, "form", no_catchup=True)).json()
+def test_recurring_run_has_the_recorded_form(server, workspace):
+    recurring_run = server.post(
+        "/recurringruns", recurring(workspace, "form", no_catchup=True)
+    ).json()
     assert recurring_run["max_concurrency"] == "1"
     assert recurring_run["status"] == "DISABLED"
     assert recurring_run["no_catchup"] is True
@@ -497,14 +515,14 @@ def test_recurring_run_has_the_recorded_form(server, home):
     ],
     ids=json.dumps,
 )
-def test_invalid_recurring_run_is_rejected(server, home, change):
-    assert code(server.post("/recurringruns", recurring(home, "wrong", **change))) == (400, 3)
+def test_invalid_recurring_run_is_rejected(server, workspace, change):
+    assert code(server.post("/recurringruns", recurring(workspace, "wrong", **change))) == (400, 3)
 
 
 # Errors -------------------------------------------------------------------------------------
 
 
-def test_invalid_bodies_are_rejected(server, home):
+def test_invalid_bodies_are_rejected(server, workspace):
     send = lambda content: server.http.post(  # noqa: E731
         "/experiments", content=content, headers={"content-type": "application/json"}
     )
@@ -529,8 +547,8 @@ def test_unknown_paths_and_methods_are_rejected(server):
     assert server.http.put("/experiments", json={}).status_code in (405, 501)
 
 
-def test_invalid_upload_is_rejected_in_the_uploads_error_form(server, home):
-    version, _ = home
+def test_invalid_upload_is_rejected_in_the_uploads_error_form(server, workspace):
+    version, _ = workspace
     response = server.http.post(
         "/pipelines/upload_version",
         params={"name": "broken", "pipelineid": version.pipeline_id},
@@ -543,8 +561,8 @@ def test_invalid_upload_is_rejected_in_the_uploads_error_form(server, home):
     assert caught.value.message == " ".join(response.json()["error_message"].split())[:300]
 
 
-def test_pipeline_with_versions_is_not_deleted(server, home):
-    assert code(server.http.delete(f"/pipelines/{home[0].pipeline_id}")) == (400, 3)
+def test_pipeline_with_versions_is_not_deleted(server, workspace):
+    assert code(server.http.delete(f"/pipelines/{workspace[0].pipeline_id}")) == (400, 3)
 
 
 def test_multi_user_server_requires_user_and_namespace(server):

@@ -45,7 +45,7 @@ def settled(deployed, units=1):
     )
 
 
-def is_deployed(deployed, kit):
+def deployment_becomes_active(deployed, kit):
     if kit.bundle:
         deployed.deploy_bundle(kit.bundle)
     else:
@@ -57,14 +57,14 @@ def is_deployed(deployed, kit):
     deployed.wait(lambda: settled(deployed), 90 if kit.bundle else 30)
 
 
-def trains_when_asked(deployed):
+def train_action_submits_a_run(deployed):
     before = runs(deployed)
     results = deployed.run_action(leader(deployed), "train", wait=True, epochs=1)
     assert results["state"] == "SUCCEEDED"
     assert runs(deployed) - before == {results["run-id"]}
 
 
-def a_change_is_one_run(deployed):
+def changed_option_submits_one_run(deployed):
     before = runs(deployed)
     deployed.configure(APP, seed=43)
     deployed.wait(lambda: len(runs(deployed) - before) >= 1, 10)
@@ -72,14 +72,14 @@ def a_change_is_one_run(deployed):
     assert len(runs(deployed) - before) == 1
 
 
-def one_of_two_leads(deployed):
+def one_of_two_units_is_leader(deployed):
     before = runs(deployed)
     deployed.scale(APP, 2)
     deployed.wait(lambda: settled(deployed, 2), 15)
     assert runs(deployed) == before
 
 
-def the_leaders_pod_may_die(deployed):
+def leader_pod_is_replaced(deployed):
     before = runs(deployed)
     killed = leader(deployed)
     pod = deployed.pod(killed)
@@ -89,13 +89,13 @@ def the_leaders_pod_may_die(deployed):
     assert runs(deployed) == before
 
 
-def a_refresh_trains_nothing(deployed, kit):
+def refresh_submits_no_run(deployed, kit):
     before, revision = runs(deployed), deployed.revision(APP)
     deployed.refresh(APP, kit.trainer, RESOURCES)
     deployed.wait(lambda: deployed.revision(APP) != revision and settled(deployed, 2), 15)
     assert runs(deployed) == before
 
 
-def is_removed(deployed):
+def application_is_removed(deployed):
     deployed.remove(APP)
     deployed.wait(lambda: not deployed.units(APP), 15)

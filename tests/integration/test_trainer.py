@@ -6,29 +6,29 @@ import scenarios
 pytestmark = [pytest.mark.integration, pytest.mark.abort_on_fail]
 
 
-def test_is_deployed(deployed, kit):
-    scenarios.is_deployed(deployed, kit)
+def test_deployment_becomes_active(deployed, kit):
+    scenarios.deployment_becomes_active(deployed, kit)
 
 
-def test_trains_when_asked(deployed):
-    scenarios.trains_when_asked(deployed)
+def test_train_action_submits_a_run(deployed):
+    scenarios.train_action_submits_a_run(deployed)
 
 
-def test_a_change_is_one_run(deployed):
-    scenarios.a_change_is_one_run(deployed)
+def test_changed_option_submits_one_run(deployed):
+    scenarios.changed_option_submits_one_run(deployed)
 
 
-def test_one_of_two_leads(deployed):
-    scenarios.one_of_two_leads(deployed)
+def test_one_of_two_units_is_leader(deployed):
+    scenarios.one_of_two_units_is_leader(deployed)
 
 
-def test_the_leaders_pod_may_die(deployed):
-    scenarios.the_leaders_pod_may_die(deployed)
+def test_leader_pod_is_replaced(deployed):
+    scenarios.leader_pod_is_replaced(deployed)
 
 
-def test_a_refresh_trains_nothing(deployed, kit):
-    scenarios.a_refresh_trains_nothing(deployed, kit)
+def test_refresh_submits_no_run(deployed, kit):
+    scenarios.refresh_submits_no_run(deployed, kit)
 
 
-def test_is_removed(deployed):
-    scenarios.is_removed(deployed)
+def test_application_is_removed(deployed):
+    scenarios.application_is_removed(deployed)

@@ -51,7 +51,7 @@ def desired(**fields):
     return DesiredState(pipeline="p", spec=spec, experiment="e", **fields)
 
 
-def carried_out(client, desired_state):
+def apply_desired(client, desired_state):
     observed = observe(client, desired_state)
     return apply(client, desired_state, observed, plan(desired_state, observed))
 
@@ -63,7 +63,7 @@ def test_gateway_error_is_checked_against_the_server(proxy, client, status):
         status if (moment, method) == ("after", "POST") else None
     )
     # WHEN everything is desired, THEN it exists once
-    done = carried_out(client, desired(runs=(ONE,), schedule=NIGHTLY))
+    done = apply_desired(client, desired(runs=(ONE,), schedule=NIGHTLY))
     assert done.runs["one"].display_name == "one"
     observed = observe(client, desired(runs=(ONE,), schedule=NIGHTLY))
     assert observed.runs["one"].run_id == done.runs["one"].run_id
@@ -76,7 +76,7 @@ def test_failed_change_raises_the_servers_error(proxy, client):
         500 if (moment, method) == ("before", "POST") else None
     )
     with pytest.raises(ApplyError) as raised:
-        carried_out(client, desired(runs=(ONE,)))
+        apply_desired(client, desired(runs=(ONE,)))
     assert isinstance(raised.value.error, ServerError)
     assert str(raised.value) == str(raised.value.error)
     assert raised.value.observed.runs == {}
@@ -85,7 +85,7 @@ def test_failed_change_raises_the_servers_error(proxy, client):
 def submit_twice(proxy, client, request):
     """Submit a run by two leaders that do not see each other's; return both, the older first."""
     desired_state = desired(runs=(request,))
-    carried_out(client, desired(schedule=NIGHTLY))
+    apply_desired(client, desired(schedule=NIGHTLY))
     unseen = observe(client, desired_state)
     return [
         apply(client, desired_state, unseen, plan(desired_state, unseen)).runs[request.name]
@@ -100,7 +100,7 @@ def test_duplicate_run_is_terminated_and_the_other_returned(proxy, client, reque
     # GIVEN a request that was submitted twice
     submit_twice(proxy, client, request_)
     # WHEN it is applied twice
-    observed = carried_out(client, desired(runs=(request_,)))
+    observed = apply_desired(client, desired(runs=(request_,)))
     observed_again = observe(client, desired(runs=(request_,)))
     # THEN one run continues, and it is the returned one
     named = client.find_runs(observed.experiment.experiment_id, request_.name)
@@ -117,7 +117,7 @@ def test_search_for_duplicates_needs_no_extra_call(proxy, client):
         observe(client, desired(runs=(ONE,)))
         return len(proxy.requests) - before
 
-    carried_out(client, desired(runs=(ONE,)))
+    apply_desired(client, desired(runs=(ONE,)))
     settled = calls()
     submit_twice(proxy, client, ONE)
     assert calls() == settled
@@ -126,7 +126,7 @@ def test_search_for_duplicates_needs_no_extra_call(proxy, client):
 AN_HOUR = datetime.timedelta(hours=1)
 
 
-def overdue(client, after):
+def timed_out_runs(client, after):
     """Return the runs that have timed out this long after their submission."""
     deadline = datetime.datetime.now(datetime.timezone.utc) + after
     return [
@@ -137,17 +137,17 @@ def overdue(client, after):
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
 def test_running_or_pending_run_is_timed_out(client, sandbox, state):
-    run = carried_out(client, desired(runs=(ONE,))).runs["one"]
+    run = apply_desired(client, desired(runs=(ONE,))).runs["one"]
     sandbox.set_run_state(run.run_id, state)
-    assert overdue(client, -AN_HOUR) == []
-    assert overdue(client, AN_HOUR) == [run.run_id]
+    assert timed_out_runs(client, -AN_HOUR) == []
+    assert timed_out_runs(client, AN_HOUR) == [run.run_id]
 
 
 @pytest.mark.parametrize("state", ["CANCELING", "SUCCEEDED", "FAILED"])
 def test_ending_or_ended_run_is_not_timed_out(client, sandbox, state):
-    run = carried_out(client, desired(runs=(ONE,))).runs["one"]
+    run = apply_desired(client, desired(runs=(ONE,))).runs["one"]
     sandbox.set_run_state(run.run_id, state)
-    assert overdue(client, AN_HOUR) == []
+    assert timed_out_runs(client, AN_HOUR) == []
 
 
 def test_retried_run_restarts_its_timeout(client, httpserver):
@@ -178,7 +178,7 @@ def test_submitted_run_is_in_the_error_of_a_later_change(proxy, client):
     )
     # WHEN both are desired, THEN the error has the run
     with pytest.raises(ApplyError) as raised:
-        carried_out(client, desired(runs=(ONE,), schedule=NIGHTLY))
+        apply_desired(client, desired(runs=(ONE,), schedule=NIGHTLY))
     submitted = raised.value.observed.runs["one"]
     assert client.get_run(submitted.run_id).display_name == "one"
 
@@ -187,9 +187,9 @@ def test_submitted_run_is_in_the_error_of_a_later_change(proxy, client):
 
 
 @pytest.fixture
-def firing(client, sandbox):
+def fired_schedule(client, sandbox):
     """A schedule that has fired, and its active run."""
-    observed = carried_out(
+    observed = apply_desired(
         client, desired(schedule=dataclasses.replace(NIGHTLY, name="schedule-o"))
     )
     (schedule,) = observed.schedules
@@ -201,10 +201,10 @@ def firing(client, sandbox):
     return schedule, run
 
 
-def test_old_schedule_is_disabled_until_its_run_ends(client, sandbox, firing):
-    _, run = firing
+def test_old_schedule_is_disabled_until_its_run_ends(client, sandbox, fired_schedule):
+    _, run = fired_schedule
     # WHEN another schedule is desired while a run of the old one is active
-    observed = carried_out(client, desired(schedule=NIGHTLY))
+    observed = apply_desired(client, desired(schedule=NIGHTLY))
     # THEN the old one is kept, disabled
     enabled = {NIGHTLY.name: True, "schedule-o": False}
     assert {schedule.display_name: schedule.enabled for schedule in observed.schedules} == enabled
@@ -213,22 +213,24 @@ def test_old_schedule_is_disabled_until_its_run_ends(client, sandbox, firing):
     assert plan(desired(schedule=NIGHTLY), settled) == []
     # AND is deleted after the run ends
     sandbox.set_run_state(run.run_id, "SUCCEEDED")
-    (remaining,) = carried_out(client, desired(schedule=NIGHTLY)).schedules
+    (remaining,) = apply_desired(client, desired(schedule=NIGHTLY)).schedules
     assert remaining.display_name == NIGHTLY.name
 
 
 def test_schedule_that_cannot_be_disabled_is_deleted(client, proxy):
     # GIVEN a server whose ScheduledWorkflow is missing in Kubernetes
-    carried_out(client, desired(schedule=NIGHTLY))
+    apply_desired(client, desired(schedule=NIGHTLY))
     proxy.fault = lambda moment, _, __, path: (
         500 if moment == "before" and path.endswith(":disable") else None
     )
-    assert carried_out(client, desired()).schedules == ()
+    assert apply_desired(client, desired()).schedules == ()
     assert observe(client, desired()).schedules == ()
 
 
-def test_delete_owned_terminates_runs_and_disables_a_schedule_with_a_run(client, sandbox, firing):
-    old, run = firing
+def test_delete_owned_terminates_runs_and_disables_a_schedule_with_a_run(
+    client, sandbox, fired_schedule
+):
+    old, run = fired_schedule
     # WHEN everything is deleted
     (remaining,) = delete_owned(client, "e")
     # THEN the schedule is disabled, and its run is terminated later

@@ -304,7 +304,7 @@ def test_huge_response_is_not_read_completely(httpserver):
 
 
 def test_slow_response_times_out(httpserver):
-    def drip(_request):
+    def respond_slowly(_request):
         def body():
             for _ in range(50):
                 yield b" "
@@ -312,7 +312,7 @@ def test_slow_response_times_out(httpserver):
 
         return Response(body())
 
-    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_handler(drip)
+    httpserver.expect_request("/apis/v2beta1/runs/r").respond_with_handler(respond_slowly)
     with (
         Client(httpserver.url_for("/"), timeout=0.3) as client,
         pytest.raises(kfp_ops.UnreachableError, match=r"within 0\.3 s"),

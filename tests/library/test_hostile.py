@@ -115,7 +115,7 @@ def client(server):
 
 
 @pytest.fixture(autouse=True)
-def _as_ever(server):
+def _reset_server(server):
     server.pause = 0.0
     server.requests.clear()
 
@@ -147,7 +147,7 @@ times = st.sampled_from(
 
 
 @st.composite
-def wrong_somewhere(draw):
+def altered_bodies(draw):
     """A response body with one value replaced."""
     body = json.loads(json.dumps(draw(st.sampled_from([ANSWER, ANSWER, ERROR, UPLOAD_ERROR]))))
     place = body
@@ -167,7 +167,7 @@ def bodies(draw):
     kind = draw(st.sampled_from(["good", "wrong", "wrong", "any", "cut", "bytes", "huge", "text"]))
     event(f"body: {kind}")
     if kind == "wrong":
-        return draw(wrong_somewhere())
+        return draw(altered_bodies())
     if kind == "any":
         return json.dumps(draw(values)).encode()
     if kind == "cut":
@@ -285,7 +285,7 @@ def test_id_from_the_server_is_one_path_segment(server, client, identity):
 
 @pytest.mark.exhaustive
 @fuzz(1000)
-@given(data=wrong_somewhere())
+@given(data=altered_bodies())
 def test_objects_are_parsed_or_rejected(data):
     body = json.loads(data)
     for kind in (

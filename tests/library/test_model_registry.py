@@ -68,16 +68,16 @@ def sandbox(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def forgetful(monkeypatch):
+def unconditional(monkeypatch):
     """Directories ignore conditions on puts."""
     put = obstore.put
 
-    def forget(store, path, content, mode=None):
+    def ignore_conditions(store, path, content, mode=None):
         if isinstance(store, LocalStore):
             return put(store, path, content)
         return put(store, path, content, mode=mode)
 
-    monkeypatch.setattr(obstore, "put", forget)
+    monkeypatch.setattr(obstore, "put", ignore_conditions)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def store(sandbox, open_store):
 
 
 @pytest.fixture
-def faults(forgetful, monkeypatch):
+def faults(unconditional, monkeypatch):
     return Faults(monkeypatch)
 
 

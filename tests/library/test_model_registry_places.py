@@ -60,7 +60,7 @@ def profile(tmp_path_factory):
         yield path
 
 
-def unless(condition, name, why, **options):
+def skip_unless(condition, name, why, **options):
     return pytest.param(name, marks=pytest.mark.skipif(not condition, reason=why), **options)
 
 
@@ -70,10 +70,10 @@ PLACES = [
     "directory",
     "s3",
     "s3 that drops conditions",
-    unless(MINIO, "minio", NO_MINIO),
-    unless(MINIO, "minio behind a proxy that drops conditions", NO_MINIO),
-    unless(OLD_MINIO, "minio of 2021", NO_OLD_MINIO),
-    unless(cluster.CLUSTER, "real cluster", "no cluster: CLUSTER_KUBECONFIG is not set"),
+    skip_unless(MINIO, "minio", NO_MINIO),
+    skip_unless(MINIO, "minio behind a proxy that drops conditions", NO_MINIO),
+    skip_unless(OLD_MINIO, "minio of 2021", NO_OLD_MINIO),
+    skip_unless(cluster.CLUSTER, "real cluster", "no cluster: CLUSTER_KUBECONFIG is not set"),
 ]
 
 
@@ -221,13 +221,13 @@ def test_promotion_compares_again_if_the_champion_moved(registry, files):
         registry.publish(run, files, manifest(run))
     requests = []
 
-    def better(champion):
+    def other_is_worse(champion):
         requests.append(champion and champion.version)
         if len(requests) == 1:
             registry.move_champion(2, after=0, reason="faster")
         return True
 
-    assert registry.promote_if_better(1, better, "why")
+    assert registry.promote_if_better(1, other_is_worse, "why")
     assert requests == [None, 2]
     assert registry.champion().version == 1
 
@@ -313,7 +313,7 @@ def test_concurrent_publishers_make_one_version_each_and_one_champion(
     # GIVEN six publishers that observe an empty registry before any of them writes
     versions, together, met = [], threading.Barrier(6), set()
 
-    def meet(path):
+    def wait_for_others(path):
         # Retried if another writer came first.
         if path in ("claims/00000001.json", "champion/00000001.json"):
             arrival = (path, threading.get_ident())
@@ -321,7 +321,7 @@ def test_concurrent_publishers_make_one_version_each_and_one_champion(
                 met.add(arrival)
                 together.wait(60)
 
-    before_creating(monkeypatch, meet)
+    before_creating(monkeypatch, wait_for_others)
 
     def publish(run):
         version = registry.publish(run, files, manifest(run))
@@ -374,17 +374,17 @@ def test_complete_version_of_a_dead_step_is_not_repeated(registry, store, files,
 
 def test_put_with_a_lost_response_belongs_to_the_writer(registry, files, monkeypatch):
     # GIVEN clients that repeat writes after a lost response, as obstore does
-    def twice(write):
+    def write_twice(write):
         def call(*args, **kwargs):
             write(*args, **kwargs)
             return write(*args, **kwargs)
 
         return call
 
-    monkeypatch.setattr(obstore, "put", twice(obstore.put))
+    monkeypatch.setattr(obstore, "put", write_twice(obstore.put))
     for name in ("create", "replace"):
         write = getattr(kubernetes.ConfigMaps, name)
-        monkeypatch.setattr(kubernetes.ConfigMaps, name, twice(write))
+        monkeypatch.setattr(kubernetes.ConfigMaps, name, write_twice(write))
     # WHEN a run publishes and is promoted THEN its first put succeeds
     assert registry.publish("run-1", files, manifest("run-1")) == 1
     registry.move_champion(1, after=0, reason="why")
@@ -444,7 +444,7 @@ def test_shared_content_is_stored_once(registry, store):
 
 
 @pytest.fixture
-def forgetful(monkeypatch):
+def unconditional_servers(monkeypatch):
     """All servers ignore `If-None-Match: *`, as some do."""
     put = obstore.put
     monkeypatch.setattr(
@@ -453,7 +453,7 @@ def forgetful(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["directory", "s3"])
-@pytest.mark.usefixtures("forgetful")
+@pytest.mark.usefixtures("unconditional_servers")
 def test_server_without_conditions_is_rejected_without_a_cluster(place, store, files):
     # GIVEN an S3 server that ignores conditions on puts
     registry = open_registry(*place)
@@ -479,7 +479,7 @@ def test_champion_is_not_moved_if_conditions_are_ignored_contrary_to_the_record(
     assert registry.champion() is None
 
 
-@pytest.mark.parametrize("kind", ["directory", "s3", unless(MINIO, "minio", NO_MINIO)])
+@pytest.mark.parametrize("kind", ["directory", "s3", skip_unless(MINIO, "minio", NO_MINIO)])
 def test_each_registry_probes_its_server_once(place, files, monkeypatch):
     open_registry(*place).publish("run-1", files, manifest("run-1"))
     registry, put, paths = open_registry(*place), obstore.put, []
@@ -513,7 +513,7 @@ def test_staged_content_is_collected_after_a_day(registry, store):
 
 
 @pytest.fixture
-def six(registry, files):
+def six_versions(registry, files):
     """Six versions; the champion is 1, and was 3 before."""
     for run in "abcdef":
         registry.publish(run, files, manifest(run))
@@ -521,7 +521,7 @@ def six(registry, files):
         registry.move_champion(version, after=after, reason="for a test")
 
 
-@pytest.mark.usefixtures("six")
+@pytest.mark.usefixtures("six_versions")
 def test_retention_keeps_newest_champion_and_previous_champion(registry, store, tmp_path):
     assert registry.prune(0, older_than=NOW) == []
     assert registry.prune(2, older_than=NOW) == [2, 4]
@@ -533,7 +533,7 @@ def test_retention_keeps_newest_champion_and_previous_champion(registry, store, 
     assert registry.champion().version == 1
 
 
-@pytest.mark.usefixtures("six")
+@pytest.mark.usefixtures("six_versions")
 def test_retention_keeps_just_published_versions(registry):
     # GIVEN versions that another run, or an operator, may be about to promote
     assert registry.prune(1) == []
@@ -560,7 +560,7 @@ def test_history_has_serving_times_after_many_moves(registry, store, files):
     assert promoted_at[4] is None
 
 
-@pytest.mark.usefixtures("six")
+@pytest.mark.usefixtures("six_versions")
 def test_removed_version_does_not_return(registry, files, tmp_path):
     registry.prune(2, older_than=NOW)
     with pytest.raises(NoSuchModelError, match="there is no version 2"):
@@ -571,7 +571,7 @@ def test_removed_version_does_not_return(registry, files, tmp_path):
     assert registry.publish("g", files, manifest("g")) == 7
 
 
-@pytest.mark.usefixtures("six")
+@pytest.mark.usefixtures("six_versions")
 def test_version_promoted_during_removal_keeps_the_old_champion(registry, monkeypatch):
     # GIVEN one who removes version 4 between another's look at it and their move to it
     read = Registry.manifest
@@ -593,7 +593,7 @@ def test_version_promoted_during_removal_keeps_the_old_champion(registry, monkey
     assert registry.champion().version == 6
 
 
-@pytest.mark.usefixtures("six")
+@pytest.mark.usefixtures("six_versions")
 def test_version_promoted_just_before_removal_stays(registry, monkeypatch):
     # GIVEN one who promotes version 4 between another's look at who serves and the tombstone
     promoted = []

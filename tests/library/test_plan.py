@@ -99,11 +99,11 @@ NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.timezone.utc)
 LATEST = RunSpec(name="config-b", parameters={}, concurrency_group="config-")
 
 
-def member(name, state):
+def run_in_group(name, state):
     return Run(run_id=f"id-{name}", display_name=name, state=RunState(state))
 
 
-def family(*runs):
+def group(*runs):
     """Return an observed state with these runs of the group, newest first, a second apart."""
     runs = tuple(
         dataclasses.replace(run, created_at=NOON - datetime.timedelta(seconds=seconds))
@@ -120,8 +120,8 @@ def family(*runs):
 
 
 def test_timed_out_runs_are_terminated_once():
-    superseded, stuck = member("config-a", "RUNNING"), member("train-1", "RUNNING")
-    observed = family(superseded)
+    superseded, stuck = run_in_group("config-a", "RUNNING"), run_in_group("train-1", "RUNNING")
+    observed = group(superseded)
     (superseded,) = observed.runs_by_prefix["config-"]
     observed = dataclasses.replace(observed, timed_out=(superseded, stuck))
     assert plan(desired(LATEST), observed) == [
@@ -133,68 +133,68 @@ def test_timed_out_runs_are_terminated_once():
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "PAUSED", "RUNTIME_STATE_UNSPECIFIED"])
 def test_active_run_of_an_earlier_configuration_is_terminated_first(state):
-    observed = family(member("config-a", state))
+    observed = group(run_in_group("config-a", state))
     (old,) = observed.runs_by_prefix["config-"]
     assert plan(desired(LATEST), observed) == [TerminateRun(old), SubmitRun(LATEST)]
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "CANCELING"])
 def test_ended_or_ending_run_is_not_terminated(state):
-    assert plan(desired(LATEST), family(member("config-a", state))) == [SubmitRun(LATEST)]
+    assert plan(desired(LATEST), group(run_in_group("config-a", state))) == [SubmitRun(LATEST)]
 
 
 def test_missed_termination_is_repeated():
-    observed = family(member("config-b", "RUNNING"), member("config-a", "RUNNING"))
+    observed = group(run_in_group("config-b", "RUNNING"), run_in_group("config-a", "RUNNING"))
     assert plan(desired(LATEST), observed) == [TerminateRun(observed.runs_by_prefix["config-"][1])]
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED", "CANCELING"])
 def test_restored_configuration_repeats_an_unsuccessful_run(state):
-    observed = family(member("config-a", "SUCCEEDED"), member("config-b", state))
+    observed = group(run_in_group("config-a", "SUCCEEDED"), run_in_group("config-b", state))
     assert plan(desired(LATEST), observed) == [SubmitRun(LATEST)]
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "RUNNING"])
 def test_restored_configuration_reuses_a_successful_run(state):
-    observed = family(member("config-a", "SUCCEEDED"), member("config-b", state))
+    observed = group(run_in_group("config-a", "SUCCEEDED"), run_in_group("config-b", state))
     assert plan(desired(LATEST), observed) == []
 
 
 @pytest.mark.parametrize("state", list(RunState))
 def test_newest_run_of_its_group_is_never_repeated(state):
-    observed = family(member("config-b", state), member("config-a", "SUCCEEDED"))
+    observed = group(run_in_group("config-b", state), run_in_group("config-a", "SUCCEEDED"))
     assert plan(desired(LATEST), observed) == []
 
 
 def test_unsuccessful_run_of_the_same_second_is_repeated():
-    latest = dataclasses.replace(member("config-b", "FAILED"), created_at=NOON)
-    other = dataclasses.replace(member("config-a", "SUCCEEDED"), created_at=NOON)
-    observed = dataclasses.replace(family(latest), runs_by_prefix={"config-": (latest, other)})
+    latest = dataclasses.replace(run_in_group("config-b", "FAILED"), created_at=NOON)
+    other = dataclasses.replace(run_in_group("config-a", "SUCCEEDED"), created_at=NOON)
+    observed = dataclasses.replace(group(latest), runs_by_prefix={"config-": (latest, other)})
     assert plan(desired(LATEST), observed) == [SubmitRun(LATEST)]
 
 
 def test_run_without_created_at_sorts_first():
-    latest = dataclasses.replace(member("config-b", "FAILED"), created_at=NOON)
-    other = member("config-a", "SUCCEEDED")
+    latest = dataclasses.replace(run_in_group("config-b", "FAILED"), created_at=NOON)
+    other = run_in_group("config-a", "SUCCEEDED")
     observed = dataclasses.replace(
-        family(), runs={"config-b": latest}, runs_by_prefix={"config-": (latest, other)}
+        group(), runs={"config-b": latest}, runs_by_prefix={"config-": (latest, other)}
     )
     assert plan(desired(LATEST), observed) == []
 
 
 @pytest.mark.parametrize("state", list(RunState))
 def test_run_without_a_concurrency_group_is_never_repeated(state):
-    observed = ObservedState(experiment=EXPERIMENT, runs={"one": member("one", state)})
+    observed = ObservedState(experiment=EXPERIMENT, runs={"one": run_in_group("one", state)})
     assert plan(desired(ONE), observed) == []
 
 
 # One wish is one run --------------------------------------------------------------------------------
 
 
-def twice(request, *states):
+def duplicates(request, *states):
     """Return an observed state with runs of one desired name in these states, newest first."""
     runs = tuple(
-        dataclasses.replace(member(request.name, state), run_id=f"id-{number}")
+        dataclasses.replace(run_in_group(request.name, state), run_id=f"id-{number}")
         for number, state in enumerate(states)
     )
     observed = ObservedState(
@@ -204,9 +204,7 @@ def twice(request, *states):
         runs={request.name: runs[-1]},
         runs_by_name={request.name: runs},
         runs_by_prefix={
-            family: runs
-            for family in (request.concurrency_group, request.concurrency_group)
-            if family
+            group: runs for group in (request.concurrency_group, request.concurrency_group) if group
         },
     )
     return observed, runs
@@ -230,7 +228,7 @@ ALONE = pytest.mark.parametrize(
 @ALONE
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "PAUSED"])
 def test_oldest_active_run_of_a_name_stays(request_, state):
-    observed, (newest, newer, _) = twice(request_, state, "RUNNING", "PENDING")
+    observed, (newest, newer, _) = duplicates(request_, state, "RUNNING", "PENDING")
     assert plan(desired(request_), observed) == [TerminateRun(newest), TerminateRun(newer)]
 
 
@@ -238,12 +236,12 @@ def test_oldest_active_run_of_a_name_stays(request_, state):
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "CANCELING"])
 def test_one_active_run_stays_beside_ended_ones(request_, state):
     for states in ([state, "RUNNING"], ["RUNNING", state]):
-        observed, _ = twice(request_, *states)
+        observed, _ = duplicates(request_, *states)
         assert (
             plan(
                 desired(request_),
                 dataclasses.replace(
-                    observed, runs={request_.name: member(request_.name, "RUNNING")}
+                    observed, runs={request_.name: run_in_group(request_.name, "RUNNING")}
                 ),
             )
             == []
@@ -251,13 +249,13 @@ def test_one_active_run_stays_beside_ended_ones(request_, state):
 
 
 def test_timed_out_duplicate_is_terminated_once():
-    observed, (newer, _) = twice(ONE, "RUNNING", "RUNNING")
+    observed, (newer, _) = duplicates(ONE, "RUNNING", "RUNNING")
     observed = dataclasses.replace(observed, timed_out=(newer,))
     assert plan(desired(ONE), observed) == [TerminateRun(newer)]
 
 
 def test_runs_with_other_names_continue():
-    observed, _ = twice(ONE, "RUNNING", "RUNNING")
+    observed, _ = duplicates(ONE, "RUNNING", "RUNNING")
     assert plan(desired(), observed) == []
 
 
@@ -273,10 +271,10 @@ SPACED = RunSpec(
 )
 
 
-def spaced(*created, **fields):
+def after_cooldown(*created, **fields):
     """Return an observed state with runs of the group created this long after the cooldown."""
     runs = tuple(
-        dataclasses.replace(member(f"retrain-{number}", "FAILED"), created_at=NOON + after)
+        dataclasses.replace(run_in_group(f"retrain-{number}", "FAILED"), created_at=NOON + after)
         for number, after in enumerate(created)
     )
     return ObservedState(
@@ -299,7 +297,7 @@ def spaced(*created, **fields):
     ],
 )
 def test_run_waits_for_the_cooldown_of_its_group(created, steps):
-    assert plan(desired(SPACED), spaced(*created)) == steps
+    assert plan(desired(SPACED), after_cooldown(*created)) == steps
 
 
 def test_first_missing_run_of_a_group_is_submitted():
@@ -307,24 +305,24 @@ def test_first_missing_run_of_a_group_is_submitted():
     alone = dataclasses.replace(
         SPACED, name="tune-a", concurrency_group="tune-", concurrency_policy=ConcurrencyPolicy.QUEUE
     )
-    assert plan(desired(SPACED, other, alone, ONE), spaced()) == [
+    assert plan(desired(SPACED, other, alone, ONE), after_cooldown()) == [
         SubmitRun(SPACED),
         SubmitRun(alone),
         SubmitRun(ONE),
     ]
-    observed = spaced(-DAY, runs={SPACED.name: member(SPACED.name, "FAILED")})
+    observed = after_cooldown(-DAY, runs={SPACED.name: run_in_group(SPACED.name, "FAILED")})
     assert plan(desired(SPACED, other), observed) == [SubmitRun(other)]
 
 
 def test_waiting_run_creates_no_objects():
-    observed = dataclasses.replace(spaced(DAY), pipeline=None, version=None)
+    observed = dataclasses.replace(after_cooldown(DAY), pipeline=None, version=None)
     assert plan(desired(SPACED), observed) == []
 
 
 @pytest.mark.parametrize("state", list(RunState))
 def test_run_with_cooldown_is_never_repeated_and_terminates_no_other(state):
-    going = member("retrain-other", "RUNNING")
-    observed = spaced(runs={SPACED.name: member(SPACED.name, state)})
+    going = run_in_group("retrain-other", "RUNNING")
+    observed = after_cooldown(runs={SPACED.name: run_in_group(SPACED.name, state)})
     observed = dataclasses.replace(observed, runs_by_prefix={"retrain-": (going,)})
     assert plan(desired(SPACED), observed) == []
 
@@ -334,10 +332,10 @@ def test_each_concurrency_group_starts_one_run_at_a_time():
         RunSpec(
             name=name,
             parameters={},
-            concurrency_group=family,
+            concurrency_group=group,
             concurrency_policy=ConcurrencyPolicy.QUEUE,
         )
-        for name, family in (("a-1", "a-"), ("b-1", "b-"), ("a-2", "a-"))
+        for name, group in (("a-1", "a-"), ("b-1", "b-"), ("a-2", "a-"))
     )
     observed = ObservedState(pipeline=PIPELINE, version=VERSION, experiment=EXPERIMENT)
     assert plan(desired(one, other, again), observed) == [SubmitRun(one), SubmitRun(other)]

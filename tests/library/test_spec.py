@@ -90,7 +90,7 @@ def test_server_side_step_keeps_its_image():
     assert "image: argostub/createpvc" in PipelineSpec(compiled, image="tf:1").yaml
 
 
-def resources(given_resources, step="again"):
+def uploaded_resources(given_resources, step="again"):
     """Return the resources of a step's container in the uploaded text."""
     spec, _ = yaml.safe_load_all(PipelineSpec(COMPILED, resources={step: given_resources}).yaml)
     return spec["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"]
@@ -98,10 +98,10 @@ def resources(given_resources, step="again"):
 
 def test_resources_are_set_in_their_step_only(spec):
     # GIVEN the same pipeline with other resources for a step inside a condition
-    resources = Resources(
+    step_resources = Resources(
         cpu_limit="1500m", memory_limit="8Gi", memory_request="2G", accelerators=2
     )
-    other = PipelineSpec(COMPILED, resources={"again": resources})
+    other = PipelineSpec(COMPILED, resources={"again": step_resources})
     # WHEN both are read
     before, after = list(yaml.safe_load_all(spec.yaml)), list(yaml.safe_load_all(other.yaml))
     # THEN that step has them, as texts and as the numbers that stand for the same
@@ -128,14 +128,14 @@ def test_resources_are_set_in_their_step_only(spec):
 
 
 def test_step_without_resources_gets_the_given_ones():
-    assert resources(Resources(memory_limit="1Gi"), step="double") == {
+    assert uploaded_resources(Resources(memory_limit="1Gi"), step="double") == {
         "memoryLimit": 1.073741824,
         "resourceMemoryLimit": "1Gi",
     }
 
 
 def test_compiled_request_is_lowered_to_a_smaller_limit():
-    text = resources(Resources(cpu_limit="250m", memory_limit="1Gi"))
+    text = uploaded_resources(Resources(cpu_limit="250m", memory_limit="1Gi"))
     assert (text["resourceCpuRequest"], text["cpuRequest"]) == ("250m", 0.25)
     assert (text["resourceMemoryRequest"], text["resourceMemoryLimit"]) == ("1Gi", "1Gi")
 

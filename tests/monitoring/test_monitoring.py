@@ -302,15 +302,15 @@ def test_three_rejected_candidates_raise_an_alert_until_one_is_accepted(monitori
 
 def test_runs_that_reproduce_the_champion_raise_no_alert(monitoring):
     # GIVEN a schedule without new data: each run reproduces the champion
-    def again(name):
+    def healthy_again(name):
         result = dataclasses.replace(GOOD.manifest, run_id=name, accepted=False, unchanged=True)
         return dataclasses.replace(FINE, latest=run(RunState.SUCCEEDED, name), result=result)
 
     # WHEN there are enough for an alert THEN none fires, and their accuracy is shown
     for name in ("a", "b", "c", "d"):
-        monitoring.show(again(name))
+        monitoring.show(healthy_again(name))
     until(lambda: not monitoring.alerts(), "the end of TrainerSilent")
-    monitoring.show(again("e"))
+    monitoring.show(healthy_again("e"))
     assert monitoring.alerts() == {}
     assert monitoring.query("fashion_mnist_trainer_run_accuracy")
     assert monitoring.query("fashion_mnist_trainer_run_accepted") == []

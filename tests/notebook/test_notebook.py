@@ -20,7 +20,7 @@ A_PATH = re.compile(r"(?<![\w.])/(home|root|tmp|usr|opt|var|work|mnt|Users)/")
 A_LOCAL_SERVER = re.compile(r"(127\.0\.0\.1|localhost|0\.0\.0\.0|\[::1\])")
 
 
-def code(notebook):
+def code_cells(notebook):
     return {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
 
 
@@ -48,7 +48,7 @@ def executed(tmp_path_factory):
 @pytest.mark.slow
 @with_data
 def test_notebook_leads_from_data_to_a_served_model(executed):
-    cells = code(executed)
+    cells = code_cells(executed)
     # Exploration in the original notebook
     text, _ = outputs(cells["load"])
     assert "train (60000, 28, 28) uint8 (60000,)" in text
@@ -79,7 +79,9 @@ def test_notebook_leads_from_data_to_a_served_model(executed):
 def test_committed_notebook_matches_its_outputs(executed, committed):
     assert [cell.source for cell in committed.cells] == [cell.source for cell in executed.cells]
     for name in EXPLORATION:
-        assert outputs(code(committed)[name]) == outputs(code(executed)[name]), "make notebook"
+        assert outputs(code_cells(committed)[name]) == outputs(code_cells(executed)[name]), (
+            "make notebook"
+        )
 
 
 @pytest.mark.slow
@@ -93,7 +95,7 @@ def test_missing_server_shows_how_to_start_one():
 
 
 def test_notebook_is_committed_with_outputs(committed):
-    cells = code(committed)
+    cells = code_cells(committed)
     assert [cell.execution_count for cell in cells.values()] == list(range(1, len(cells) + 1))
     assert [name for name, cell in cells.items() if outputs(cell)[1]] == [
         "first-image",
@@ -106,7 +108,7 @@ def test_notebook_is_committed_with_outputs(committed):
 
 def test_outputs_contain_nothing_about_the_machine(committed):
     assert "version" not in committed.metadata["language_info"]
-    for cell in code(committed).values():
+    for cell in code_cells(committed).values():
         text, _ = outputs(cell)
         assert not A_PATH.search(text), cell.id
         assert not A_LOCAL_SERVER.search(text), cell.id

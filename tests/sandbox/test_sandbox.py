@@ -65,7 +65,7 @@ def has_none():
 
 
 @dsl.pipeline(name="keyed")
-def keyed():
+def with_key():
     task = has_key().set_caching_options(False)
     kubernetes.use_secret_as_env(task, "mlpipeline-minio-artifact", {"accesskey": "KEY"})
     has_none().set_caching_options(False)
@@ -101,7 +101,7 @@ def sharing(text: str = "", fails: bool = False):
 
 
 @dsl.pipeline(name="naming")
-def naming():
+def name_predicate():
     create = kubernetes.CreatePVC(
         pvc_name_suffix="-x", access_modes=["ReadWriteOnce"], size="1Gi", storage_class_name="any"
     )
@@ -111,9 +111,9 @@ def naming():
 PIPELINES = {
     "doubling": doubling,
     "waiting": waiting,
-    "keyed": keyed,
+    "keyed": with_key,
     "sharing": sharing,
-    "naming": naming,
+    "naming": name_predicate,
 }
 
 

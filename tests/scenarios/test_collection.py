@@ -44,7 +44,7 @@ def run(*words):
 def test_scenarios_are_collected(driver):
     process = run("--collect-only", "-q", "--driver", driver)
     assert process.returncode == 0, process.stdout + process.stderr
-    assert "test_trainer.py::test_trains_when_asked" in process.stdout
+    assert "test_trainer.py::test_train_action_submits_a_run" in process.stdout
     assert "7 tests collected" in process.stdout
 
 

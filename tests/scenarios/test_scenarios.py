@@ -172,10 +172,10 @@ def test_scenarios_pass_in_sequence(deployed):
             },
         },
     )
-    scenarios.is_deployed(deployed, kit)
-    scenarios.trains_when_asked(deployed)
-    scenarios.a_change_is_one_run(deployed)
-    scenarios.one_of_two_leads(deployed)
-    scenarios.the_leaders_pod_may_die(deployed)
-    scenarios.a_refresh_trains_nothing(deployed, kit)
-    scenarios.is_removed(deployed)
+    scenarios.deployment_becomes_active(deployed, kit)
+    scenarios.train_action_submits_a_run(deployed)
+    scenarios.changed_option_submits_one_run(deployed)
+    scenarios.one_of_two_units_is_leader(deployed)
+    scenarios.leader_pod_is_replaced(deployed)
+    scenarios.refresh_submits_no_run(deployed, kit)
+    scenarios.application_is_removed(deployed)

@@ -36,7 +36,7 @@ def controllers(version):
 
 
 @pytest.fixture
-def complete(machine):
+def complete_machine(machine):
     """A complete machine, with or without the packed charm."""
     machine.commands = ["microk8s", "juju", "sysctl"]
     machine.answers = {
@@ -64,8 +64,8 @@ def missing(process):
     }
 
 
-def test_complete_machine_lacks_nothing(complete):
-    process = complete.run("check_machine.py", *SMALL)
+def test_complete_machine_lacks_nothing(complete_machine):
+    process = complete_machine.run("check_machine.py", *SMALL)
     packed = (ROOT / "fashion-mnist-trainer_amd64.charm").exists()
     assert missing(process) == {}, process.stdout + process.stderr
     assert process.returncode == (0 if packed else 1)
@@ -97,9 +97,9 @@ def test_complete_machine_lacks_nothing(complete):
         ({"juju models": models("other", "kubeflow", current="other")}, "the current model is kubeflow", "juju switch kubeflow"),
     ],
 )  # fmt: skip
-def test_missing_prerequisite_names_the_remedy(complete, responses, item, remedy):
-    complete.answers |= responses
-    process = complete.run("check_machine.py", *SMALL)
+def test_missing_prerequisite_names_the_remedy(complete_machine, responses, item, remedy):
+    complete_machine.answers |= responses
+    process = complete_machine.run("check_machine.py", *SMALL)
     assert process.returncode == 1
     (name,) = [line for line in missing(process) if item in line]
     assert remedy in missing(process)[name]
@@ -109,9 +109,9 @@ def test_missing_prerequisite_names_the_remedy(complete, responses, item, remedy
     ("name", "remedy"),
     [("microk8s", "sudo snap install microk8s"), ("juju", "sudo snap install juju")],
 )
-def test_missing_program_is_reported_alone(complete, name, remedy):
-    complete.commands.remove(name)
-    process = complete.run("check_machine.py", *SMALL)
+def test_missing_program_is_reported_alone(complete_machine, name, remedy):
+    complete_machine.commands.remove(name)
+    process = complete_machine.run("check_machine.py", *SMALL)
     assert list(missing(process)) == [name]
     assert remedy in missing(process)[name]
 
@@ -125,9 +125,9 @@ def test_missing_program_is_reported_alone(complete, name, remedy):
         ("juju version", {"out": "strange"}),
     ],
 )
-def test_failed_command_is_reported_with_its_arguments(complete, words, response):
-    complete.answers[words] = response
-    process = complete.run("check_machine.py", *SMALL)
+def test_failed_command_is_reported_with_its_arguments(complete_machine, words, response):
+    complete_machine.answers[words] = response
+    process = complete_machine.run("check_machine.py", *SMALL)
     assert process.returncode == 1
     expected = "strange" if words == "juju version" else words
     assert [line for line in missing(process) if expected in line]
@@ -135,8 +135,8 @@ def test_failed_command_is_reported_with_its_arguments(complete, words, response
     assert not process.stderr
 
 
-def test_small_machine_reports_its_resources(complete):
-    process = complete.run(
+def test_small_machine_reports_its_resources(complete_machine):
+    process = complete_machine.run(
         "check_machine.py", "--cores", "999", "--memory", "99999", "--disk", "999999"
     )
     assert [line.split(" ", 2)[2] for line in missing(process)] == [
@@ -146,9 +146,9 @@ def test_small_machine_reports_its_resources(complete):
     ]
 
 
-def test_script_only_reads(complete):
-    complete.run("check_machine.py", *SMALL)
-    calls = [call["words"] for call in complete.calls]
+def test_script_only_reads(complete_machine):
+    complete_machine.run("check_machine.py", *SMALL)
+    calls = [call["words"] for call in complete_machine.calls]
     verbs = {
         " ".join(words[:2]) if words[1] != "kubectl" else " ".join(words[:3]) for words in calls
     }

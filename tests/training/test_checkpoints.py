@@ -39,7 +39,7 @@ def store(place):
 
 
 @pytest.fixture
-def kept(place):
+def make_checkpoints(place):
     """Checkpoints of run-1 after every epoch, and their log."""
     log: list[str] = []
     address, endpoint = place
@@ -47,7 +47,7 @@ def kept(place):
     return checkpoints, log
 
 
-def fit(checkpoints, *, images=IMAGES, recipe=RECIPE, seed=1):
+def train_model(checkpoints, *, images=IMAGES, recipe=RECIPE, seed=1):
     log: list[str] = []
     trained = training.train(
         images, LABELS, recipe, seed=seed, checkpoints=checkpoints, log=log.append
@@ -70,19 +70,19 @@ def epochs(log):
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory):
+def finished_training(tmp_path_factory):
     """The result of a finished training, and the checkpoint of its last epoch."""
     folder = tmp_path_factory.mktemp("ended")
-    trained, _ = fit(Checkpoints(str(folder), "run-1", interval=0))
+    trained, _ = train_model(Checkpoints(str(folder), "run-1", interval=0))
     return trained, (folder / KEY).read_bytes()
 
 
 @pytest.fixture
-def checkpoint(ended, tmp_path):
+def checkpoint(finished_training, tmp_path):
     """That checkpoint in the file that run-1 reads."""
     path = tmp_path / KEY
     path.parent.mkdir(parents=True)
-    path.write_bytes(ended[1])
+    path.write_bytes(finished_training[1])
     return path
 
 
@@ -115,11 +115,11 @@ def test_resumed_training_ends_with_the_same_weights(uninterrupted, place, momen
         np.testing.assert_array_equal(one, other)
 
 
-def test_finished_training_is_not_repeated(kept):
+def test_finished_training_is_not_repeated(make_checkpoints):
     # GIVEN a step that was killed after the last epoch, before the model was exported
-    first, _ = fit(kept[0])
+    first, _ = train_model(make_checkpoints[0])
     # WHEN it is retried
-    second, log = fit(kept[0])
+    second, log = train_model(make_checkpoints[0])
     # THEN no epoch is trained, and the model is the same
     assert log == ["resuming after epoch 2 of 2 from a checkpoint"]
     assert second.history == first.history
@@ -141,7 +141,7 @@ def test_finished_training_is_not_repeated(kept):
 )
 def test_checkpoint_of_another_training_is_not_used(tmp_path, change):
     # GIVEN a checkpoint, WHEN a setting that affects the result changes
-    _, log = fit(Checkpoints(str(tmp_path), "run-1", interval=0), **change)
+    _, log = train_model(Checkpoints(str(tmp_path), "run-1", interval=0), **change)
     # THEN that is logged, and all epochs are trained
     assert "belongs to a training with another" in log[0]
     assert sum(line.startswith("Epoch") for line in log) == 2
@@ -152,7 +152,7 @@ def test_checkpoint_of_another_tensorflow_version_is_not_used(tmp_path, monkeypa
     import tensorflow as tf
 
     monkeypatch.setattr(tf, "__version__", "3.0.0")
-    _, log = fit(Checkpoints(str(tmp_path), "run-1", interval=0))
+    _, log = train_model(Checkpoints(str(tmp_path), "run-1", interval=0))
     assert "belongs to a training with another" in log[0]
 
 
@@ -169,14 +169,16 @@ def test_checkpoint_of_another_tensorflow_version_is_not_used(tmp_path, monkeypa
     ],
     ids=["empty", "sum cut", "half", "a byte less", "a byte more", "a bit flipped", "zeros"],
 )
-def test_damaged_checkpoint_is_reported_and_training_restarts(tmp_path, ended, checkpoint, damage):
+def test_damaged_checkpoint_is_reported_and_training_restarts(
+    tmp_path, finished_training, checkpoint, damage
+):
     # GIVEN a checkpoint that was damaged
     log: list[str] = []
     checkpoints = Checkpoints(str(tmp_path), "run-1", interval=0, log=log.append)
-    expected, content = ended
+    expected, content = finished_training
     checkpoint.write_bytes(damage(content))
     # WHEN the training is retried
-    trained, lines = fit(checkpoints)
+    trained, lines = train_model(checkpoints)
     # THEN it warns, trains all epochs to the same end, and leaves a good checkpoint
     assert len(log) == 1
     assert "cannot be used, training starts from the beginning" in log[0]
@@ -197,7 +199,7 @@ def test_failed_storage_loses_the_checkpoint_but_not_the_training(tmp_path, monk
     log: list[str] = []
     checkpoints = Checkpoints(str(tmp_path), "run-1", interval=0, log=log.append)
     # WHEN a model is trained
-    trained, _ = fit(checkpoints)
+    trained, _ = train_model(checkpoints)
     checkpoints.clear()
     # THEN it succeeds, and every failure is logged
     assert len(trained.history) == 2
@@ -213,7 +215,7 @@ def refuse(*_, **__):
 
 
 def test_short_training_saves_no_checkpoint(tmp_path):
-    fit(Checkpoints(str(tmp_path), "run-1"))
+    train_model(Checkpoints(str(tmp_path), "run-1"))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -252,14 +254,14 @@ def test_unreachable_storage_costs_a_tenth_of_the_time(tmp_path, monkeypatch):
     assert checkpoints.is_due
 
 
-def test_finished_and_old_checkpoints_are_removed(place, kept, store, monkeypatch):
+def test_finished_and_old_checkpoints_are_removed(place, make_checkpoints, store, monkeypatch):
     # GIVEN a checkpoint of this run, and of another that may be running
-    fit(kept[0])
+    train_model(make_checkpoints[0])
     obstore.put(store, "checkpoints/run-2/state", b"x")
     obstore.put(store, "work/run-3/0a1b2c3d/task.npz", b"x")
     obstore.put(store, "runs/run-1/manifest.json", b"{}")
     # WHEN this step succeeds
-    kept[0].clear()
+    make_checkpoints[0].clear()
     # THEN only its own is removed
     paths = sorted(entry["path"] for page in obstore.list(store) for entry in page)
     assert paths == [
@@ -269,7 +271,7 @@ def test_finished_and_old_checkpoints_are_removed(place, kept, store, monkeypatc
     ]
     # AND the other one, and what killed workers shared, with the next step that ends well after a week
     monkeypatch.setattr(module, "RETENTION", datetime.timedelta(seconds=-60))
-    kept[0].clear()
+    make_checkpoints[0].clear()
     paths = [entry["path"] for page in obstore.list(store) for entry in page]
     assert paths == ["runs/run-1/manifest.json"]
-    assert kept[1] == []
+    assert make_checkpoints[1] == []

@@ -30,7 +30,7 @@ def clean(toy):
 
 
 @pytest.fixture(scope="module")
-def usual(clean):
+def usual_statistics(clean):
     return compute(clean)
 
 
@@ -38,19 +38,19 @@ def kinds(anomalies):
     return {(anomaly.kind, anomaly.split) for anomaly in anomalies}
 
 
-def changed(clean, usual, **arrays):
-    return kinds(validate(dataclasses.replace(clean, **arrays), earlier=usual))
+def changed(clean, usual_statistics, **arrays):
+    return kinds(validate(dataclasses.replace(clean, **arrays), earlier=usual_statistics))
 
 
 # What can be read, and is odd ------------------------------------------------------------------
 
 
-def test_clean_data_has_no_anomalies(clean, usual):
-    assert validate(clean, earlier=usual) == []
+def test_clean_data_has_no_anomalies(clean, usual_statistics):
+    assert validate(clean, earlier=usual_statistics) == []
 
 
-def test_statistics_describe_the_data(clean, usual):
-    train = usual["train"]
+def test_statistics_describe_the_data(clean, usual_statistics):
+    train = usual_statistics["train"]
     assert train["images"] == 600
     assert train["counts"]["Shirt"] == (clean.train_labels == 6).sum()
     assert train["mean"] == pytest.approx(clean.train_images.mean(), abs=1e-3)
@@ -58,20 +58,20 @@ def test_statistics_describe_the_data(clean, usual):
     assert sum(train["histogram"]) == pytest.approx(1, abs=1e-4)
     assert train["agreement"]["Bag"] == 1
     assert len(bytes.fromhex(train["class_images"]["Bag"])) == 49
-    assert json.loads(json.dumps(usual)) == usual
+    assert json.loads(json.dumps(usual_statistics)) == usual_statistics
 
 
 def test_statistics_use_little_memory(clean):
     # GIVEN many more images than are looked at at once, half of which are copies
     chance = np.random.default_rng(0)
 
-    def many(count):
+    def many_images(count):
         some = chance.integers(0, 256, (count // 2, 28, 28), np.uint8)
         labels = (np.arange(count) % 10).astype(np.uint8)
         images = np.concatenate([some, some])
         return dataclasses.replace(clean, train_images=images, train_labels=labels)
 
-    def peak(dataset):
+    def peak_memory(dataset):
         tracemalloc.start()
         computed = compute(dataset)
         most = tracemalloc.get_traced_memory()[1]
@@ -83,66 +83,75 @@ def test_statistics_use_little_memory(clean):
 
     # THEN each image more costs less than half of itself, so that those of a file of idx.MAX_BYTES,
     # kept and decompressed, pass the step's 2Gi
-    few, more = many(20_000), many(60_000)
-    growth = peak(more) - peak(few)
+    few, more = many_images(20_000), many_images(60_000)
+    growth = peak_memory(more) - peak_memory(few)
     assert growth < (more.train_images.nbytes - few.train_images.nbytes) / 2
 
 
-def test_swapped_labels_of_two_classes_are_an_anomaly(clean, usual):
+def test_swapped_labels_of_two_classes_are_an_anomaly(clean, usual_statistics):
     swap = np.array([1, 0, 2, 3, 4, 5, 6, 7, 8, 9], np.uint8)
     anomalies = validate(
-        dataclasses.replace(clean, train_labels=swap[clean.train_labels]), earlier=usual
+        dataclasses.replace(clean, train_labels=swap[clean.train_labels]), earlier=usual_statistics
     )
     assert ("labels", "train") in kinds(anomalies)
     assert "mean image of T-shirt/top is nearest to Trouser" in str(anomalies[0])
 
 
-def test_random_labels_are_an_anomaly(clean, usual):
+def test_random_labels_are_an_anomaly(clean, usual_statistics):
     labels = clean.train_labels.copy()
     labels[::10] = (labels[::10] + 3) % 10
-    assert changed(clean, usual, train_labels=labels) == {("labels", "train")}
+    assert changed(clean, usual_statistics, train_labels=labels) == {("labels", "train")}
 
 
 @pytest.mark.parametrize(("shape", "split"), [((600, 14, 56), "train"), ((600, 784), "train")])
-def test_wrong_shapes_are_anomalies(clean, usual, shape, split):
+def test_wrong_shapes_are_anomalies(clean, usual_statistics, shape, split):
     images = clean.train_images.reshape(shape)
-    assert changed(clean, usual, train_images=images) == {("shape", split)}
+    assert changed(clean, usual_statistics, train_images=images) == {("shape", split)}
 
 
-def test_wrong_types_labels_and_counts_are_anomalies(clean, usual):
+def test_wrong_types_labels_and_counts_are_anomalies(clean, usual_statistics):
     images = clean.test_images.astype(np.float32)
-    assert changed(clean, usual, test_images=images) == {("dtype", "test")}
-    assert changed(clean, usual, test_labels=clean.test_labels + 1) == {("label-range", "test")}
-    assert changed(clean, usual, test_labels=clean.test_labels[1:]) == {("counts", "test")}
+    assert changed(clean, usual_statistics, test_images=images) == {("dtype", "test")}
+    assert changed(clean, usual_statistics, test_labels=clean.test_labels + 1) == {
+        ("label-range", "test")
+    }
+    assert changed(clean, usual_statistics, test_labels=clean.test_labels[1:]) == {
+        ("counts", "test")
+    }
 
 
-def test_shifted_brightness_in_one_split_is_drift_and_skew(clean, usual):
-    brighter = np.minimum(clean.test_images.astype(int) + 40, 255).astype(np.uint8)
-    assert changed(clean, usual, test_images=brighter) == {("drift", "test"), ("skew", "test")}
+def test_shifted_brightness_in_one_split_is_drift_and_skew(clean, usual_statistics):
+    brighter_images = np.minimum(clean.test_images.astype(int) + 40, 255).astype(np.uint8)
+    assert changed(clean, usual_statistics, test_images=brighter_images) == {
+        ("drift", "test"),
+        ("skew", "test"),
+    }
 
 
-def test_shifted_brightness_in_both_splits_is_drift(clean, usual):
-    brighter = [
+def test_shifted_brightness_in_both_splits_is_drift(clean, usual_statistics):
+    brighter_images = [
         np.minimum(images.astype(int) + 40, 255).astype(np.uint8)
         for images in (clean.train_images, clean.test_images)
     ]
-    anomalies = changed(clean, usual, train_images=brighter[0], test_images=brighter[1])
+    anomalies = changed(
+        clean, usual_statistics, train_images=brighter_images[0], test_images=brighter_images[1]
+    )
     assert anomalies == {("drift", "train"), ("drift", "test")}
 
 
-def test_many_flipped_bits_are_drift(clean, usual):
+def test_many_flipped_bits_are_drift(clean, usual_statistics):
     chance = np.random.default_rng(1)
     flips = (1 << chance.integers(0, 8, clean.train_images.shape)).astype(np.uint8)
     hit = chance.random(clean.train_images.shape) < 0.3
-    anomalies = changed(clean, usual, train_images=clean.train_images ^ (flips * hit))
+    anomalies = changed(clean, usual_statistics, train_images=clean.train_images ^ (flips * hit))
     assert ("drift", "train") in anomalies
 
 
-def test_missing_class_is_an_anomaly(clean, usual):
+def test_missing_class_is_an_anomaly(clean, usual_statistics):
     kept_images = clean.train_labels != 3
     anomalies = changed(
         clean,
-        usual,
+        usual_statistics,
         train_images=clean.train_images[kept_images],
         train_labels=clean.train_labels[kept_images],
     )
@@ -150,7 +159,7 @@ def test_missing_class_is_an_anomaly(clean, usual):
 
 
 @pytest.fixture(scope="module")
-def renamed(usual):
+def renamed(usual_statistics):
     """Statistics of the toy data whose classes have other names."""
     return {
         split: {
@@ -160,11 +169,11 @@ def renamed(usual):
                 for part in ("counts", "agreement", "class_images")
             },
         }
-        for split, statistics_ in usual.items()
+        for split, statistics_ in usual_statistics.items()
     }
 
 
-def only(dataset, classes):
+def with_labels(dataset, classes):
     """Return the part of a data set with some of the labels."""
     train, test = (
         np.isin(labels, classes) for labels in (dataset.train_labels, dataset.test_labels)
@@ -180,9 +189,9 @@ def only(dataset, classes):
 
 def test_data_without_reference_classes_reports_its_anomalies(clean):
     # GIVEN a reference with the first five classes only
-    earlier = compute(only(clean, range(5)))
+    earlier = compute(with_labels(clean, range(5)))
     # WHEN data have only the other five
-    anomalies = validate(only(clean, range(5, 10)), earlier=earlier)
+    anomalies = validate(with_labels(clean, range(5, 10)), earlier=earlier)
     # THEN each class that went is told
     missing = [str(anomaly) for anomaly in anomalies if anomaly.kind == "missing-class"]
     assert len(missing) == 2 * 5
@@ -199,39 +208,41 @@ def test_renamed_classes_are_other_classes(clean, renamed):
     assert "class other Bag, which the reference has" in " ".join(map(str, anomalies))
 
 
-def test_rare_class_is_an_anomaly(clean, usual):
+def test_rare_class_is_an_anomaly(clean, usual_statistics):
     kept_images = (clean.train_labels != 3) | (np.arange(600) % 20 == 3)
     kept_images[:450] &= clean.train_labels[:450] != 4
     anomalies = changed(
         clean,
-        usual,
+        usual_statistics,
         train_images=clean.train_images[kept_images],
         train_labels=clean.train_labels[kept_images],
     )
     assert ("class-balance", "train") in anomalies
 
 
-def test_duplicated_set_is_an_anomaly(clean, usual):
+def test_duplicated_set_is_an_anomaly(clean, usual_statistics):
     anomalies = changed(
         clean,
-        usual,
+        usual_statistics,
         train_images=np.concatenate([clean.train_images] * 2),
         train_labels=np.concatenate([clean.train_labels] * 2),
     )
     assert anomalies == {("duplicates", "train")}
 
 
-def test_test_images_among_the_training_images_are_an_anomaly(clean, usual):
+def test_test_images_among_the_training_images_are_an_anomaly(clean, usual_statistics):
     images, labels = clean.test_images.copy(), clean.test_labels.copy()
     images[:20], labels[:20] = clean.train_images[:20], clean.train_labels[:20]
-    assert changed(clean, usual, test_images=images, test_labels=labels) == {("leak", "test")}
+    assert changed(clean, usual_statistics, test_images=images, test_labels=labels) == {
+        ("leak", "test")
+    }
 
 
-def test_limits_can_be_relaxed(clean, usual):
+def test_limits_can_be_relaxed(clean, usual_statistics):
     images, labels = clean.test_images.copy(), clean.test_labels.copy()
     images[:20], labels[:20] = clean.train_images[:20], clean.train_labels[:20]
     leaking = dataclasses.replace(clean, test_images=images, test_labels=labels)
-    assert validate(leaking, earlier=usual, limits=Limits(max_duplicates=0.1)) == []
+    assert validate(leaking, earlier=usual_statistics, limits=Limits(max_duplicates=0.1)) == []
 
 
 def test_population_stability_index():
@@ -335,9 +346,9 @@ def registry_of(tmp_path):
 
 
 @pytest.fixture
-def registry(registry_of, usual):
+def registry(registry_of, usual_statistics):
     """A registry whose champion was trained on the toy data."""
-    return registry_of(usual)
+    return registry_of(usual_statistics)
 
 
 def test_step_fails_with_the_list_of_anomalies(tmp_path, toy):
@@ -366,14 +377,14 @@ def test_missing_test_image_is_reported_before_training(tmp_path, toy, registry,
     ingest(tmp_path, toy, registry=registry, image_number=199)
 
 
-def test_data_is_compared_with_the_champions_data(tmp_path, toy, registry, usual):
+def test_data_is_compared_with_the_champions_data(tmp_path, toy, registry, usual_statistics):
     assert "no anomalies" in ingest(tmp_path, toy, registry=registry)
     assert "the data of version 1" in (tmp_path / "report.html").read_text()
-    assert statistics.load_saved(tmp_path / "dataset")["statistics"] == usual
+    assert statistics.load_saved(tmp_path / "dataset")["statistics"] == usual_statistics
 
 
 def test_changed_class_names_are_an_anomaly_that_can_be_allowed(
-    tmp_path, toy, registry_of, usual, renamed
+    tmp_path, toy, registry_of, usual_statistics, renamed
 ):
     # GIVEN a champion that was trained on other classes
     registry = registry_of(renamed)
@@ -388,7 +399,7 @@ def test_changed_class_names_are_an_anomaly_that_can_be_allowed(
     assert len(saved["anomalies"]) == 20
     assert saved["drift"]["classes"] > 1
     assert saved["drift"]["train"] == 0
-    bags = usual["train"]["counts"]["Bag"]
+    bags = usual_statistics["train"]["counts"]["Bag"]
     assert f"<td>Bag</td><td>{bags} (0)</td>" in (tmp_path / "report.html").read_text()
 
 
@@ -425,7 +436,7 @@ def test_sample_of_the_published_set_has_no_anomalies(published):
     assert validate(sample) == []
 
 
-def brighter(images):
+def brighter_images(images):
     return np.minimum(images.astype(int) + 10, 255).astype(np.uint8)
 
 
@@ -433,7 +444,7 @@ def brighter(images):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_brightness_shift_within_histogram_bins_is_detected(published, split):
     # GIVEN images brighter by less than a bin, which the stability index does not see
-    images = brighter(getattr(published, f"{split}_images"))
+    images = brighter_images(getattr(published, f"{split}_images"))
     altered = dataclasses.replace(published, **{f"{split}_images": images}, sha256={})
     anomalies = validate(altered)
     assert ("drift", split) in kinds(anomalies)
@@ -489,7 +500,7 @@ def swapped(sample, chance):
     return {"train_labels": coats_as_pullovers[sample.train_labels]}
 
 
-def rare(sample, chance):
+def with_rare_class(sample, chance):
     kept_images = (sample.train_labels != 3) | (chance.random(len(sample.train_labels)) < 0.1)
     return {
         "train_labels": sample.train_labels[kept_images],
@@ -504,8 +515,8 @@ def rare(sample, chance):
     [
         (relabelled, "labels"),
         (swapped, "labels"),
-        (rare, "class-balance"),
-        (lambda sample, _: {"train_images": brighter(sample.train_images)}, "drift"),
+        (with_rare_class, "class-balance"),
+        (lambda sample, _: {"train_images": brighter_images(sample.train_images)}, "drift"),
     ],
     ids=["relabelled", "swapped", "rare", "brighter"],
 )

@@ -43,7 +43,7 @@ ACCEPTED = {
 }
 
 
-def outside(spec: dict, platform: dict) -> Iterator[str]:
+def unsupported_features(spec: dict, platform: dict) -> Iterator[str]:
     """Yield the features of a pipeline that not every server supports."""
     kubernetes = platform.get("platforms", {}).get("kubernetes", {})
     if kubernetes.get("pipelineConfig"):
@@ -98,7 +98,7 @@ def test_every_task_names_a_component_and_every_component_an_executor(pipeline):
 
 
 def test_pipelines_use_only_features_of_every_server(pipeline):
-    assert set(outside(*pipeline)) <= set(ACCEPTED)
+    assert set(unsupported_features(*pipeline)) <= set(ACCEPTED)
 
 
 def _sub_path(spec, executor, platform):
@@ -137,9 +137,9 @@ def test_unsupported_feature_is_detected(change, features):
     # GIVEN the real pipeline, with one thing more
     spec, platform = copy.deepcopy(list(yaml.safe_load_all(PLAIN.read_text())))
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    unsupported = set(outside(spec, platform))
+    unsupported = set(unsupported_features(spec, platform))
     assert unsupported == {"retry in a loop"}
     change(spec, executors["exec-train"], platform)
     # THEN the check sees it
-    assert set(outside(spec, platform)) - unsupported == {features}
+    assert set(unsupported_features(spec, platform)) - unsupported == {features}
     assert features in NOT_EVERYWHERE or features in ACCEPTED or features not in EVERYWHERE

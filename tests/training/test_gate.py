@@ -11,7 +11,7 @@ from fashion_mnist.evaluation import Gate, apply_gate, binomial_cdf, evaluate_pr
 LABELS = (np.arange(1000) % 10).astype(np.uint8)
 
 
-def answers(wrong_images):
+def evaluation_with(wrong_images):
     """Return an evaluation of 1000 images with these wrong predictions."""
     predictions = LABELS.copy()
     predictions[list(wrong_images)] = (predictions[list(wrong_images)] + 1) % 10
@@ -19,7 +19,7 @@ def answers(wrong_images):
 
 
 def test_evaluation_counts():
-    evaluation = answers(range(0, 1000, 10))  # every image of class 0
+    evaluation = evaluation_with(range(0, 1000, 10))  # every image of class 0
     assert evaluation.accuracy == pytest.approx(0.9)
     assert evaluation.recall["T-shirt/top"] == 0
     assert evaluation.recall["Trouser"] == 1
@@ -63,22 +63,27 @@ def test_mcnemar_of_all_test_images_is_fast():
 
 def test_first_model_needs_only_the_threshold():
     assert (
-        apply_gate(answers(range(100)), None, LABELS, Gate(min_accuracy=0.9)).status == "accepted"
+        apply_gate(evaluation_with(range(100)), None, LABELS, Gate(min_accuracy=0.9)).status
+        == "accepted"
     )
-    verdict = apply_gate(answers(range(101)), None, LABELS, Gate(min_accuracy=0.9))
+    verdict = apply_gate(evaluation_with(range(101)), None, LABELS, Gate(min_accuracy=0.9))
     assert verdict.status == "rejected"
     assert verdict.reasons == ["accuracy 0.8990 < required 0.9000"]
     assert (verdict.unchanged, verdict.left_out) == (False, 0)
 
 
 def test_clearly_better_model_is_accepted():
-    verdict = apply_gate(answers(range(100)), answers(range(150)), LABELS, Gate(min_accuracy=0.5))
+    verdict = apply_gate(
+        evaluation_with(range(100)), evaluation_with(range(150)), LABELS, Gate(min_accuracy=0.5)
+    )
     assert verdict.status == "accepted"
 
 
 @pytest.mark.parametrize("candidate", [range(99), range(1, 101), range(200)])
 def test_worse_and_insignificantly_better_models_are_rejected(candidate):
-    verdict = apply_gate(answers(candidate), answers(range(100)), LABELS, Gate(min_accuracy=0.5))
+    verdict = apply_gate(
+        evaluation_with(candidate), evaluation_with(range(100)), LABELS, Gate(min_accuracy=0.5)
+    )
     assert verdict.status == "rejected"
     assert not verdict.unchanged
     assert "newly right" in verdict.reasons[0]
@@ -89,7 +94,7 @@ def test_worse_and_insignificantly_better_models_are_rejected(candidate):
 )
 def test_reproduced_champion_is_reported(confidence, status):
     gate = Gate(min_accuracy=0.5, min_recall=0, confidence=confidence)
-    verdict = apply_gate(answers(range(100)), answers(range(100)), LABELS, gate)
+    verdict = apply_gate(evaluation_with(range(100)), evaluation_with(range(100)), LABELS, gate)
     assert (verdict.status, verdict.unchanged) == (status, True)
     assert "all 1000 test images exactly as the champion does" in verdict.reasons[-1]
     assert "newly right" not in " ".join(verdict.reasons)
@@ -97,13 +102,15 @@ def test_reproduced_champion_is_reported(confidence, status):
 
 def test_reproduced_champion_lists_other_failed_rules():
     # GIVEN a threshold that was raised since the champion was promoted
-    verdict = apply_gate(answers(range(100)), answers(range(100)), LABELS, Gate(min_accuracy=0.95))
+    verdict = apply_gate(
+        evaluation_with(range(100)), evaluation_with(range(100)), LABELS, Gate(min_accuracy=0.95)
+    )
     assert verdict.unchanged
     assert [reason.split()[0] for reason in verdict.reasons] == ["accuracy", "the"]
 
 
 def test_equally_accurate_less_confident_model_is_rejected():
-    champion = answers(range(100))
+    champion = evaluation_with(range(100))
     softer = 0.9 * champion.probabilities + 0.01
     verdict = apply_gate(
         evaluate_probabilities(softer, LABELS), champion, LABELS, Gate(min_accuracy=0.5)
@@ -118,7 +125,10 @@ def unseen(count):
 
 def test_champions_training_images_are_not_compared():
     # GIVEN a champion that is right in all images that it was trained on, and worse in the others
-    champion, candidate = answers(range(200)), answers([*range(100), *range(600, 800)])
+    champion, candidate = (
+        evaluation_with(range(200)),
+        evaluation_with([*range(100), *range(600, 800)]),
+    )
     gate = Gate(min_accuracy=0.5)
     assert apply_gate(candidate, champion, LABELS, gate).status == "rejected"
     # WHEN those are left out THEN the candidate is better, in the figures too
@@ -133,7 +143,9 @@ def test_champions_training_images_are_not_compared():
     ("remaining", "is_few"), [(1000, False), (500, False), (499, True), (10, True)]
 )
 def test_fewer_than_half_of_the_images_is_reported(remaining, is_few):
-    verdict = apply_gate(answers([]), answers(range(9)), LABELS, Gate(), unseen=unseen(remaining))
+    verdict = apply_gate(
+        evaluation_with([]), evaluation_with(range(9)), LABELS, Gate(), unseen=unseen(remaining)
+    )
     assert verdict.left_out == 1000 - remaining
     text = " ".join(verdict.reasons)
     assert ("fewer than half remain: keep test images" in text) == is_few
@@ -141,7 +153,7 @@ def test_fewer_than_half_of_the_images_is_reported(remaining, is_few):
 
 
 def test_class_without_remaining_images_is_not_compared():
-    champion, candidate = answers(range(0, 1000, 10)), answers(range(5, 1000, 10))
+    champion, candidate = evaluation_with(range(0, 1000, 10)), evaluation_with(range(5, 1000, 10))
     other_classes = LABELS != 5  # the candidate never predicts this class
     gate = Gate(min_accuracy=0.5, min_recall=0)
     verdict = apply_gate(candidate, champion, LABELS, gate, unseen=other_classes)
@@ -149,7 +161,9 @@ def test_class_without_remaining_images_is_not_compared():
 
 
 def test_no_model_is_better_without_images():
-    verdict = apply_gate(answers([]), answers(range(500)), LABELS, Gate(), unseen=unseen(0))
+    verdict = apply_gate(
+        evaluation_with([]), evaluation_with(range(500)), LABELS, Gate(), unseen=unseen(0)
+    )
     assert (verdict.status, verdict.left_out) == ("rejected", 1000)
     assert (
         "trained on all 1000 test images, so they cannot show which model is better"
@@ -158,8 +172,8 @@ def test_no_model_is_better_without_images():
 
 
 def test_one_ruined_class_is_rejected():
-    champion = answers([n for n in range(1000) if n % 10 and n % 3 == 0])
-    candidate = answers([n for n in range(1000) if n % 10 == 0 and n < 500])
+    champion = evaluation_with([n for n in range(1000) if n % 10 and n % 3 == 0])
+    candidate = evaluation_with([n for n in range(1000) if n % 10 == 0 and n < 500])
     verdict = apply_gate(candidate, champion, LABELS, Gate(min_accuracy=0.5))
     assert verdict.status == "rejected"
     assert "recall of T-shirt/top changes by -0.5000" in " ".join(verdict.reasons)
@@ -167,7 +181,7 @@ def test_one_ruined_class_is_rejected():
 
 def test_minimum_recall_applies_if_set():
     verdict = apply_gate(
-        answers(range(0, 1000, 20)), None, LABELS, Gate(min_accuracy=0, min_recall=0.6)
+        evaluation_with(range(0, 1000, 20)), None, LABELS, Gate(min_accuracy=0, min_recall=0.6)
     )
     assert verdict.status == "rejected"
     assert "T-shirt/top" in verdict.reasons[0]
@@ -175,7 +189,9 @@ def test_minimum_recall_applies_if_set():
 
 def test_accepted_model_has_reasons():
     gate = Gate(min_accuracy=0.5, min_recall=0.25, confidence=0.75, max_recall_drop=0.125)
-    verdict = apply_gate(answers([*range(50, 100), 109]), answers(range(50, 109)), LABELS, gate)
+    verdict = apply_gate(
+        evaluation_with([*range(50, 100), 109]), evaluation_with(range(50, 109)), LABELS, gate
+    )
     assert verdict.status == "accepted"
     assert verdict.reasons == [
         "accuracy 0.9490 >= required 0.5000",
@@ -203,8 +219,8 @@ def test_accepted_model_has_reasons():
     ids=["accuracy", "recall", "confidence", "drop"],
 )
 def test_metrics_at_their_limits_are_accepted(gate, candidate, champion):
-    other = None if champion is None else answers(champion)
-    assert apply_gate(answers(candidate), other, LABELS, gate).status == "accepted"
+    other = None if champion is None else evaluation_with(champion)
+    assert apply_gate(evaluation_with(candidate), other, LABELS, gate).status == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -222,18 +238,24 @@ def test_metrics_at_their_limits_are_accepted(gate, candidate, champion):
 )
 def test_int8_model_may_lose_little_accuracy(small, status):
     gate = Gate(min_accuracy=0, min_recall=0, max_int8_loss=0.003)
-    verdict = apply_gate(answers(range(100)), None, LABELS, gate, quantized=answers(small))
+    verdict = apply_gate(
+        evaluation_with(range(100)), None, LABELS, gate, quantized=evaluation_with(small)
+    )
     assert verdict.status == status
 
 
 def test_int8_accuracy_loss_is_reported():
     gate = Gate(min_accuracy=0, min_recall=0, max_int8_loss=0.0)
-    verdict = apply_gate(answers([]), None, LABELS, gate, quantized=answers(range(4)))
+    verdict = apply_gate(
+        evaluation_with([]), None, LABELS, gate, quantized=evaluation_with(range(4))
+    )
     assert verdict.status == "accepted"
     assert verdict.reasons[-1] == (
         "int8 quantization loses accuracy 0.0040 <= allowed 0.0000 + 0.0040 by chance"
     )
-    verdict = apply_gate(answers([]), None, LABELS, gate, quantized=answers(range(5)))
+    verdict = apply_gate(
+        evaluation_with([]), None, LABELS, gate, quantized=evaluation_with(range(5))
+    )
     assert verdict.reasons == [
         "int8 quantization loses accuracy 0.0050 > allowed 0.0000 + 0.0045 by chance"
     ]

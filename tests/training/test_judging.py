@@ -75,35 +75,35 @@ def models(images, tmp_path_factory):
         "ruined": write("ruined", train(6000, spoil=True)),
     }
     weights = champion.model.get_weights()
-    shake_until_better(champion.model, images)
+    perturb_until_better(champion.model, images)
     written["lucky"] = write("lucky", champion)
     champion.model.set_weights(weights)
-    shake_to_a_twin(champion.model, images)
+    perturb_at_same_accuracy(champion.model, images)
     return {**written, "twin": write("twin", champion)}
 
 
-def shake_until_better(model, images):
+def perturb_until_better(model, images):
     """Perturb weights until a few more test images are right by chance."""
 
-    def right():
+    def accuracy():
         return int((model(images.test_images).numpy().argmax(axis=1) == images.test_labels).sum())
 
-    before, weights = right(), model.get_weights()
+    before, weights = accuracy(), model.get_weights()
     chance = np.random.default_rng(5)
     for _ in range(100):
         model.set_weights([w * chance.normal(1, 0.01, w.shape) for w in weights])
-        if 0 < right() - before < 10:
+        if 0 < accuracy() - before < 10:
             return
     pytest.fail("no shaking made the model better")
 
 
-def shake_to_a_twin(model, images):
+def perturb_at_same_accuracy(model, images):
     """Perturb weights until one test prediction in fifty changes at the same accuracy."""
 
     def answers():
         return model(images.test_images).numpy().argmax(axis=1)
 
-    def right(manifest):
+    def accuracy(manifest):
         return int((manifest == images.test_labels).sum())
 
     before, weights = answers(), model.get_weights()
@@ -111,13 +111,13 @@ def shake_to_a_twin(model, images):
     for _ in range(200):
         model.set_weights([w * chance.normal(1, 0.05, w.shape) for w in weights])
         now = answers()
-        if (now != before).mean() > 0.02 and abs(right(now) - right(before)) <= 1:
+        if (now != before).mean() > 0.02 and abs(accuracy(now) - accuracy(before)) <= 1:
             return
     pytest.fail("no shaking made a model that is as good")
 
 
 @pytest.fixture
-def judge(models, dataset, tmp_path):
+def publish_model(models, dataset, tmp_path):
     """Evaluate and publish a model as the steps do, and return the manifest.
 
     What happens between both steps is done by `meanwhile`; `then` is given what was published with.
@@ -156,10 +156,10 @@ def registry(tmp_path):
     return open_registry(str(tmp_path / "registry"))
 
 
-def test_better_model_is_promoted(judge, registry):
-    first = judge("champion")
+def test_better_model_is_promoted(publish_model, registry):
+    first = publish_model("champion")
     assert registry.champion().manifest.run_id == "champion"
-    second = judge("better")
+    second = publish_model("better")
     assert second["verdict"]["status"] == "accepted"
     assert second["parent"] == 1
     assert second["metrics"]["test"]["accuracy"] > first["metrics"]["test"]["accuracy"]
@@ -167,9 +167,9 @@ def test_better_model_is_promoted(judge, registry):
     assert (champion.version, champion.manifest.run_id) == (2, "better")
 
 
-def test_unchanged_run_reproduces_the_champion(judge, registry, images, models, tmp_path):
+def test_unchanged_run_reproduces_the_champion(publish_model, registry, images, models, tmp_path):
     # GIVEN a champion, and a run that trains the same recipe on the same images
-    judge("better")
+    publish_model("better")
     trained = training.train(
         images.train_images, images.train_labels, RECIPE, seed=1, log=lambda _: None
     )
@@ -177,21 +177,21 @@ def test_unchanged_run_reproduces_the_champion(judge, registry, images, models, 
     shutil.copytree(models["better"], models["nightly"])
     export.export(trained.model, models["nightly"], "model.keras", images.train_images)
     # WHEN it is judged THEN it is rejected as the same model, with what to do
-    verdict = judge("nightly")["verdict"]
+    verdict = publish_model("nightly")["verdict"]
     assert (verdict["status"], verdict["unchanged"]) == ("rejected", True)
     (reason,) = verdict["reasons"]
     assert "all 2000 test images exactly as the champion does" in reason
     assert reason.endswith("train on new data or with other settings")
     assert registry.versions() == [1]
     # AND others are told apart from it
-    assert judge("worse")["verdict"]["unchanged"] is False
+    assert publish_model("worse")["verdict"]["unchanged"] is False
 
 
-def test_report_compares_versions_over_time(judge, registry, tmp_path):
-    judge("champion")
+def test_report_compares_versions_over_time(publish_model, registry, tmp_path):
+    publish_model("champion")
     assert "Version history" not in (tmp_path / "champion.html").read_text()
-    judge("better")
-    judge("worse")
+    publish_model("better")
+    publish_model("worse")
     html = (tmp_path / "worse.html").read_text()
     table = html[html.index("Version history") :]
     history = registry.history()
@@ -202,20 +202,20 @@ def test_report_compares_versions_over_time(judge, registry, tmp_path):
     assert [version.number for version in registry.history(1)] == [2]
 
 
-def test_version_stores_its_test_predictions(judge, registry, images, tmp_path):
-    manifest = judge("champion")
+def test_version_stores_its_test_predictions(publish_model, registry, images, tmp_path):
+    manifest = publish_model("champion")
     registry.fetch(1, tmp_path / "back")
     predictions = json.loads((tmp_path / "back" / layout.PREDICTIONS).read_text())
     assert predictions["label"] == images.test_labels.tolist()
-    right = np.mean(np.array(predictions["predicted"]) == images.test_labels)
-    assert right == pytest.approx(manifest["metrics"]["test"]["accuracy"])
+    accuracy = np.mean(np.array(predictions["predicted"]) == images.test_labels)
+    assert accuracy == pytest.approx(manifest["metrics"]["test"]["accuracy"])
     assert all(0.1 <= share <= 1 for share in predictions["confidence"])
     assert predictions["classes"] == list(CLASS_NAMES)
 
 
-def test_test_images_are_stored_once_for_all_versions(judge, registry, images, tmp_path):
-    judge("champion")
-    judge("better")
+def test_test_images_are_stored_once_for_all_versions(publish_model, registry, images, tmp_path):
+    publish_model("champion")
+    publish_model("better")
     names = {registry.manifest(version).test_images for version in (1, 2)}
     (name,) = names
     path = tmp_path / "registry" / "data" / name
@@ -225,7 +225,7 @@ def test_test_images_are_stored_once_for_all_versions(judge, registry, images, t
 
 
 @pytest.fixture
-def split_anew(judge, images, models, tmp_path):
+def split_anew(publish_model, images, models, tmp_path):
     """A champion that learned its few images by heart, and a better model of a new split with half of them.
 
     Returns the folder of the new split, whose test images are 1000 of the champion's training images
@@ -251,13 +251,15 @@ def split_anew(judge, images, models, tmp_path):
         models[name] = tmp_path / name
         shutil.copytree(models["better"], models[name])
         export.export(trained.model, models[name], "model.keras", split.train_images)
-    judge("by heart", dataset=tmp_path / "few")
+    publish_model("by heart", dataset=tmp_path / "few")
     return tmp_path / "new"
 
 
-def test_new_split_compares_on_images_unseen_by_the_champion(judge, registry, split_anew, images):
+def test_new_split_compares_on_images_unseen_by_the_champion(
+    publish_model, registry, split_anew, images
+):
     # GIVEN a champion that knows the answers to half of the new test images, and so to more of them all
-    manifest = judge("honest", dataset=split_anew)
+    manifest = publish_model("honest", dataset=split_anew)
     # THEN the better model is told as such, by the other half
     assert manifest["verdict"]["status"] == "accepted"
     assert manifest["verdict"]["left_out"] == 1000
@@ -276,7 +278,7 @@ def test_new_split_compares_on_images_unseen_by_the_champion(judge, registry, sp
 
 
 def test_version_of_an_earlier_release_is_compared_on_all_test_images(
-    judge, registry, split_anew, tmp_path
+    publish_model, registry, split_anew, tmp_path
 ):
     # GIVEN a champion that kept no digests of its training images
     path = tmp_path / "registry" / "1" / "manifest.json"
@@ -284,43 +286,43 @@ def test_version_of_an_earlier_release_is_compared_on_all_test_images(
     del manifest["data"]["train_digests"]
     path.write_text(json.dumps(manifest))
     # THEN what it learned by heart counts, as it did before
-    candidate_manifest = judge("honest", dataset=split_anew)
+    candidate_manifest = publish_model("honest", dataset=split_anew)
     assert candidate_manifest["verdict"]["status"] == "rejected"
     assert candidate_manifest["verdict"]["left_out"] == 0
     assert registry.champion().version == 1
 
 
-def test_altered_or_missing_digests_are_reported(judge, registry, split_anew, tmp_path):
+def test_altered_or_missing_digests_are_reported(publish_model, registry, split_anew, tmp_path):
     name = registry.manifest(1).train_digests
     path = tmp_path / "registry" / "data" / name
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(RegistryError, match=f"data/{name} was altered"):
-        judge("honest", dataset=split_anew)
+        publish_model("honest", dataset=split_anew)
     path.unlink()
     with pytest.raises(RegistryError, match=f"data/{name} is not there any more; restore it"):
-        judge("honest", dataset=split_anew)
+        publish_model("honest", dataset=split_anew)
 
 
-def test_accepted_model_waits_for_manual_promotion(judge, registry):
-    judge("champion")
-    judge("better", promote=False)
+def test_accepted_model_waits_for_manual_promotion(publish_model, registry):
+    publish_model("champion")
+    publish_model("better", promote=False)
     assert registry.versions() == [1, 2]
     assert registry.champion().version == 1
 
 
 @pytest.fixture
-def rolled_back(judge, registry):
+def rolled_back(publish_model, registry):
     """A registry in which an operator rolled back from version 2 to version 1."""
-    judge("champion")
-    judge("better")
+    publish_model("champion")
+    publish_model("better")
     registry.move_champion(1, after=2, reason="complaints about shirts", moved_by="rollback")
 
 
 @pytest.mark.usefixtures("rolled_back")
-def test_reproduced_rolled_back_model_is_not_promoted(judge, registry, models):
+def test_reproduced_rolled_back_model_is_not_promoted(publish_model, registry, models):
     # WHEN the next run on the schedule makes the very same model
     models["nightly"] = models["better"]
-    manifest = judge("nightly")
+    manifest = publish_model("nightly")
     # THEN it is rejected, with what to do, and the operator's choice stays
     assert manifest["verdict"]["status"] == "rejected"
     (reason,) = manifest["verdict"]["reasons"]
@@ -331,7 +333,9 @@ def test_reproduced_rolled_back_model_is_not_promoted(judge, registry, models):
 
 
 @pytest.mark.usefixtures("rolled_back")
-def test_another_model_is_promoted_after_a_rollback(judge, registry, models, images, tmp_path):
+def test_another_model_is_promoted_after_a_rollback(
+    publish_model, registry, models, images, tmp_path
+):
     # GIVEN a model that is as good and has other answers
     trained = training.train(
         images.train_images, images.train_labels, RECIPE, seed=2, log=lambda _: None
@@ -339,33 +343,33 @@ def test_another_model_is_promoted_after_a_rollback(judge, registry, models, ima
     models["other"] = tmp_path / "other"
     shutil.copytree(models["better"], models["other"])
     export.export(trained.model, models["other"], "model.keras", images.train_images)
-    manifest = judge("other")
+    manifest = publish_model("other")
     assert manifest["verdict"]["status"] == "accepted"
     assert registry.champion().manifest.run_id == "other"
 
 
-def test_rollback_during_a_run_applies_to_its_model(judge, registry, models):
+def test_rollback_during_a_run_applies_to_its_model(publish_model, registry, models):
     # GIVEN two runs that make the same model, the first of which is promoted
-    judge("champion")
+    publish_model("champion")
     models["same"] = models["better"]
 
     def first_is_promoted_and_rolled_back():
-        judge("better")
+        publish_model("better")
         registry.move_champion(1, after=2, reason="complaints", moved_by="rollback")
 
     # WHEN an operator rolls back from it before the second is published
-    manifest = judge("same", meanwhile=first_is_promoted_and_rolled_back)
+    manifest = publish_model("same", meanwhile=first_is_promoted_and_rolled_back)
     # THEN that one was accepted, and is a version that does not serve
     assert manifest["verdict"]["status"] == "accepted"
     assert registry.versions() == [1, 2, 3]
     assert registry.champion().version == 1
 
 
-def test_retried_publish_step_keeps_a_rollback(judge, registry, capsys):
+def test_retried_publish_step_keeps_a_rollback(publish_model, registry, capsys):
     # GIVEN a run whose step publish died after its model was promoted
-    judge("champion")
+    publish_model("champion")
     reproduced = {}
-    judge("better", then=reproduced.update)
+    publish_model("better", then=reproduced.update)
     registry.move_champion(1, after=2, reason="complaints", moved_by="rollback")
     # WHEN it is tried again THEN the operator's choice stays
     publish.publish_model(**reproduced)
@@ -374,11 +378,13 @@ def test_retried_publish_step_keeps_a_rollback(judge, registry, capsys):
 
 
 @pytest.mark.parametrize(("confidence", "serves"), [(0.95, 1), (0.0, 2)])
-def test_new_champion_is_compared_by_the_runs_thresholds(judge, registry, confidence, serves):
+def test_new_champion_is_compared_by_the_runs_thresholds(
+    publish_model, registry, confidence, serves
+):
     # GIVEN a model that was accepted when none served
     gate = dataclasses.replace(GATE, confidence=confidence, max_recall_drop=1)
     # WHEN another serves, which is worse by chance alone, before it is published
-    judge("lucky", gate, meanwhile=lambda: judge("champion"))
+    publish_model("lucky", gate, meanwhile=lambda: publish_model("champion"))
     # THEN it takes that one's place only where its run takes any that is better
     assert registry.versions() == [1, 2]
     assert registry.champion().version == serves
@@ -388,9 +394,11 @@ def test_new_champion_is_compared_by_the_runs_thresholds(judge, registry, confid
     ("name", "reason"),
     [("worse", "newly right"), ("lucky", "newly right"), ("ruined", "Shirt changes by -")],
 )
-def test_worse_insignificantly_better_and_ruined_models_are_rejected(judge, registry, name, reason):
-    champion = judge("champion")
-    manifest = judge(name, dataclasses.replace(GATE, min_recall=0))
+def test_worse_insignificantly_better_and_ruined_models_are_rejected(
+    publish_model, registry, name, reason
+):
+    champion = publish_model("champion")
+    manifest = publish_model(name, dataclasses.replace(GATE, min_recall=0))
     assert manifest["verdict"]["status"] == "rejected"
     assert reason in " ".join(manifest["verdict"]["reasons"])
     assert registry.versions() == [1]
@@ -402,24 +410,24 @@ def test_worse_insignificantly_better_and_ruined_models_are_rejected(judge, regi
         assert "newly right" not in " ".join(manifest["verdict"]["reasons"])
 
 
-def test_ruined_class_is_rejected_without_a_champion(judge, registry):
-    manifest = judge("ruined")
+def test_ruined_class_is_rejected_without_a_champion(publish_model, registry):
+    manifest = publish_model("ruined")
     assert manifest["verdict"]["reasons"] == [
         f"lowest recall (Shirt) {manifest['metrics']['recall']['Shirt']:.4f} < required 0.3000"
     ]
     assert registry.champion() is None
 
 
-def test_manifest_has_the_gate_settings(judge):
-    manifest = judge("champion")
+def test_manifest_has_the_gate_settings(publish_model):
+    manifest = publish_model("champion")
     assert manifest["gate"] == dataclasses.asdict(GATE)
     assert set(manifest["metrics"]["recall"]) == set(CLASS_NAMES)
 
 
-def test_model_replaced_after_evaluation_is_not_promoted(judge, registry):
+def test_model_replaced_after_evaluation_is_not_promoted(publish_model, registry):
     # GIVEN another model in the place of the one that was judged, which has as many answers right
     with pytest.raises(RuntimeError, match=r"answers \d+ of 2000 test images differently"):
-        judge("champion", publishes="twin")
+        publish_model("champion", publishes="twin")
     assert registry.champion() is None
 
 
@@ -434,8 +442,8 @@ def test_int8_model_agrees_with_the_saved_model(images, models, name):
     assert path.stat().st_size < (models[name] / "model.keras").stat().st_size / 2
 
 
-def test_manifest_has_the_int8_accuracy_loss(judge):
-    metrics = judge("better")["metrics"]
+def test_manifest_has_the_int8_accuracy_loss(publish_model):
+    metrics = publish_model("better")["metrics"]
     small = metrics["int8"]
     assert small["file"] == "fashion_mnist.tflite"
     assert small["accuracy_loss"] == pytest.approx(metrics["test"]["accuracy"] - small["accuracy"])
@@ -443,14 +451,14 @@ def test_manifest_has_the_int8_accuracy_loss(judge):
     assert small["agreement"] > 0.97
 
 
-def test_ruined_int8_model_is_not_promoted(judge, registry, models, tmp_path):
+def test_ruined_int8_model_is_not_promoted(publish_model, registry, models, tmp_path):
     # GIVEN a good model with the int8 form of a worse one beside it
     mixed = tmp_path / "mixed"
     shutil.copytree(models["better"], mixed)
     shutil.copy(models["worse"] / lite.FILE, mixed / lite.FILE)
     models["mixed"] = mixed
-    judge("champion")
-    manifest = judge("mixed")
+    publish_model("champion")
+    manifest = publish_model("mixed")
     assert manifest["verdict"]["status"] == "rejected"
     (reason,) = manifest["verdict"]["reasons"]
     assert reason.startswith(
@@ -468,13 +476,13 @@ def test_bfloat16_convolutional_network_is_quantized():
     assert weights < len(content) < 1.2 * weights + 20000
 
 
-def test_unloadable_model_is_not_evaluated(judge, models, tmp_path, registry):
+def test_unloadable_model_is_not_evaluated(publish_model, models, tmp_path, registry):
     broken = tmp_path / "broken"
     shutil.copytree(models["better"], broken)
     (broken / "serving" / "saved_model.pb").write_bytes(b"not a model")
     models["broken"] = broken
     with pytest.raises(prediction.ServingError, match="cannot serve"):
-        judge("broken")
+        publish_model("broken")
     assert registry.champion() is None
 
 

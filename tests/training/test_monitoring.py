@@ -314,12 +314,12 @@ def compressed_npz(**arrays):
     return content.getvalue()
 
 
-def flipped(content):
+def flip_checksum(content):
     """Flip one bit of the last checksum."""
     return content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]
 
 
-def announcing(*shape):
+def npy_header(*shape):
     """Return the header of a .npy file without its data."""
     content = io.BytesIO()
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -341,8 +341,8 @@ def announcing(*shape):
         ({"a.npy.gz": gzip.compress(npy(GOOD))[:-9]}, "truncated", "a.npy.gz: truncated"),
         ({"a.npz": npz(images=GOOD)[:-9]}, "truncated", "a.npz: truncated or damaged"),
         ({"a.npy": npz(images=GOOD)}, "truncated", "a.npy: truncated or damaged"),
-        ({"a.npy": announcing(10**15, 28, 28)}, "truncated", "a.npy: truncated or damaged"),
-        ({"a.npy.gz": flipped(gzip.compress(npy(GOOD)))}, "damaged", "a.npy.gz: damaged"),
+        ({"a.npy": npy_header(10**15, 28, 28)}, "truncated", "a.npy: truncated or damaged"),
+        ({"a.npy.gz": flip_checksum(gzip.compress(npy(GOOD)))}, "damaged", "a.npy.gz: damaged"),
         ({"a.npz": npz(pictures=GOOD)}, "format", "a.npz: has no array named images"),
         ({"labels.npz": npz(labels=np.zeros(3, int))}, "format", "labels.npz: has no array"),
         ({"a.npz": npz(images=GOOD, labels=np.zeros(2, int))}, "counts", r"int64 \(2,\), for 3"),
@@ -414,9 +414,9 @@ def test_random_variation_stays_below_the_limit_from_500_images():
     chance = np.random.default_rng(0)
     usual = chance.multinomial(10000, [0.1] * 10)
 
-    def over(count):
+    def too_large(count):
         draws = chance.multinomial(count, [0.1] * 10, size=2000)
         return np.mean([statistics.stability_index(draw, usual) > 0.1 for draw in draws])
 
-    assert over(500) == 0
-    assert over(100) > 0.2
+    assert too_large(500) == 0
+    assert too_large(100) > 0.2

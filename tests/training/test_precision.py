@@ -24,16 +24,16 @@ def test_bfloat16_requires_processor_support(tmp_path, cpuinfo, has):
     assert network.has_bfloat16(tmp_path / "cpuinfo") is has
 
 
-def policies(recipe, **options):
+def computed_policies(recipe, **options):
     model = network.build(recipes.RECIPES[recipe], 1, **options)
     return {layer.dtype_policy.name for layer in model.layers}
 
 
 def test_saved_model_computes_in_float32():
-    assert policies("fast") == {"float32"}
+    assert computed_policies("fast") == {"float32"}
 
 
 def test_training_uses_the_fastest_precision():
     expected = "mixed_bfloat16" if network.has_bfloat16() else "float32"
-    assert policies("fast", trains=True) == {expected, "float32"}
-    assert policies("quick", trains=True) == {"float32"}
+    assert computed_policies("fast", trains=True) == {expected, "float32"}
+    assert computed_policies("quick", trains=True) == {"float32"}

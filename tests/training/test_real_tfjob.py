@@ -88,12 +88,12 @@ def cluster(admin, tmp_path_factory):
     if existing is None:
         admin.apply(definition)
 
-    def served():
+    def is_served():
         # Before it is, the answer is no object of Kubernetes', but a page.
         with contextlib.suppress(ApiError, httpx.HTTPStatusError):
             return list(admin.list(TFJob, namespace="default")) is not None
 
-    until(served, "the kind TFJob")
+    until(is_served, "the kind TFJob")
     admin.apply(Namespace(metadata=ObjectMeta(name=NAMESPACE)))
     admin.apply(ServiceAccount(metadata=ObjectMeta(name="default-editor", namespace=NAMESPACE)))
     for resource in load_all_yaml(STEP):
@@ -186,10 +186,10 @@ def test_real_tfjob_is_created_followed_and_removed(cluster, admin, monkeypatch,
     assert not thread.is_alive()
     assert bool(failed) == (end == "Failed")
 
-    def gone():
+    def is_gone():
         try:
             admin.get(TFJob, name, namespace=NAMESPACE)
         except ApiError as error:
             return error.status.code == 404
 
-    until(gone, "its end")
+    until(is_gone, "its end")

@@ -39,7 +39,7 @@ class Serving:
     images: data.Dataset
     before: list[int]
 
-    def move(self, version):
+    def promote(self, version):
         """Promote a version, and wait until it is served."""
         champion = self.registry.champion()
         after = champion.sequence if champion else 0

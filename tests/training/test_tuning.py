@@ -34,13 +34,13 @@ SPACE = json.dumps(
 )
 
 
-def drawn(trials, parallelism=1, seed=1, space=SPACE):
+def sample(trials, parallelism=1, seed=1, space=SPACE):
     shares = [json.loads(s) for s in tune.suggest(space, trials, parallelism, BASE, seed)]
     return shares, sorted((t for share in shares for t in share), key=lambda t: t["trial"])
 
 
 def test_first_trial_uses_the_options_and_others_the_search_space():
-    _, trials = drawn(200)
+    _, trials = sample(200)
     assert trials[0] == {"trial": 0, **BASE}
     for trial in trials[1:]:
         assert 0.001 <= trial["learning_rate"] <= 0.1
@@ -56,19 +56,19 @@ def test_first_trial_uses_the_options_and_others_the_search_space():
 
 
 def test_same_seed_draws_the_same_trials_at_any_parallelism():
-    assert drawn(7)[1] == drawn(7, parallelism=3)[1]
-    assert drawn(7)[1] != drawn(7, seed=2)[1]
+    assert sample(7)[1] == sample(7, parallelism=3)[1]
+    assert sample(7)[1] != sample(7, seed=2)[1]
 
 
 @pytest.mark.parametrize(("trials", "parallelism", "sizes"), [(7, 3, [3, 2, 2]), (2, 8, [1, 1])])
 def test_number_of_shards_is_the_parallelism(trials, parallelism, sizes):
-    assert [len(share) for share in drawn(trials, parallelism)[0]] == sizes
+    assert [len(share) for share in sample(trials, parallelism)[0]] == sizes
 
 
 def test_unknown_setting_cannot_be_tuned():
     space = '[{"name": "seed", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "2"}}]'
     with pytest.raises(ValueError, match="'seed' cannot be tuned"):
-        drawn(2, space=space)
+        sample(2, space=space)
 
 
 def result(number, accuracy, loss=0.5):
@@ -76,7 +76,7 @@ def result(number, accuracy, loss=0.5):
 
 
 @pytest.fixture
-def place(tmp_path):
+def tuning_location(tmp_path):
     """Write results of trials of run r1, and return their location."""
 
     def put(*results):
@@ -88,8 +88,8 @@ def place(tmp_path):
     return put
 
 
-def test_best_trial_comes_first(place):
-    location = place(
+def test_best_trial_comes_first(tuning_location):
+    location = tuning_location(
         result(0, 0.8), result(1, 0.9, loss=0.4), result(2, 0.9, loss=0.3), result(3, 0.1)
     )
     ranked = tune.results(4, **location)
@@ -98,14 +98,14 @@ def test_best_trial_comes_first(place):
     assert page.index("<td>2</td><td>0.9</td>") < page.index("<td>0</td><td>0.8</td>")
 
 
-def test_trial_without_a_result_is_an_error(place):
+def test_trial_without_a_result_is_an_error(tuning_location):
     with pytest.raises(ValueError, match="trials 1, 3 have no result"):
-        tune.results(4, **place(result(0, 0.8), result(2, 0.9)))
+        tune.results(4, **tuning_location(result(0, 0.8), result(2, 0.9)))
 
 
-def test_trial_is_evaluated_on_unseen_images_once(place, toy, capsys):
+def test_trial_is_evaluated_on_unseen_images_once(tuning_location, toy, capsys):
     images = data.load(str(toy))
-    location = place(result(0, 0.5))
+    location = tuning_location(result(0, 0.5))
     share = json.dumps([{"trial": 0, **BASE}, {"trial": 1, **BASE, "batch_size": 50, "epochs": 4}])
     tune.run_trials(share, images, seed=1, **location)
     # 550 images make eleven batches of 50; the other fifty were held out.
@@ -116,16 +116,16 @@ def test_trial_is_evaluated_on_unseen_images_once(place, toy, capsys):
     assert "trial 0" not in capsys.readouterr().out
 
 
-def test_diverged_trial_ranks_last(place, toy, tmp_path):
+def test_diverged_trial_ranks_last(tuning_location, toy, tmp_path):
     # GIVEN a trial whose loss is no number
-    location = place()
+    location = tuning_location()
     wild = {**BASE, "recipe": "notebook", "epochs": 1, "batch_size": 50, "learning_rate": 1e36}
     share = json.dumps([{"trial": 1, **wild}])
     tune.run_trials(share, data.load(str(toy)), seed=1, **location)
     stored = json.loads((tmp_path / "tuning" / "r1" / "1.json").read_text())
     assert stored["loss"] is None
     # THEN it is ranked by its accuracy, and behind any that is as good
-    place(result(0, stored["val_accuracy"], loss=9.0))
+    tuning_location(result(0, stored["val_accuracy"], loss=9.0))
     ranked = tune.results(2, **location)
     assert [trial["trial"] for trial in ranked] == [0, 1]
     assert "<td>diverged</td>" in tune.table(ranked)

@@ -38,7 +38,7 @@ def accuracy(model, images):
     return float((logits.argmax(axis=1) == images.test_labels).mean())
 
 
-def split(images, registry, *, workers=2, log=print):
+def train_on_workers(images, registry, *, workers=2, log=print):
     """Train on the images by many workers."""
     return many.train(
         images.train_images,
@@ -56,7 +56,7 @@ def split(images, registry, *, workers=2, log=print):
 def test_two_workers_match_one_and_leave_nothing_behind(images, tmp_path):
     single = training.train(images.train_images, images.train_labels, RECIPE, seed=3)
     messages = []
-    split_training = split(images, tmp_path, log=messages.append)
+    split_training = train_on_workers(images, tmp_path, log=messages.append)
     # Each normalises its half of a batch by itself; the first step's loss is of the same weights.
     assert accuracy(split_training.model, images) == pytest.approx(
         accuracy(single.model, images), abs=0.02
@@ -94,7 +94,7 @@ def test_two_workers_match_one_on_the_real_images(tmp_path):
     assert min(double) > 0.9
 
 
-def pair(store_path):
+def two_workers(store_path):
     """Two workers in separate processes."""
     with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
         hosts = [f"127.0.0.1:{socket_.getsockname()[1]}" for socket_ in (a, b)]
@@ -118,7 +118,7 @@ def pair(store_path):
     ]
 
 
-def task(store_path, images, recipe):
+def write_task(store_path, images, recipe):
     """Write the workers' task as the step does."""
     content = io.BytesIO()
     settings = json.dumps({"recipe": dataclasses.asdict(recipe), "seed": 1})
@@ -129,8 +129,8 @@ def task(store_path, images, recipe):
 @pytest.mark.parametrize("killed", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_killed_worker_ends_the_other_with_an_error(images, tmp_path, killed):
     # GIVEN two workers in the middle of a training that takes for ever
-    task(tmp_path, images, dataclasses.replace(RECIPE, epochs=100000))
-    both = pair(tmp_path)
+    write_task(tmp_path, images, dataclasses.replace(RECIPE, epochs=100000))
+    both = two_workers(tmp_path)
     try:
         messages = []
         for line in both[1 - killed].stdout:
@@ -163,7 +163,7 @@ def test_failed_step_leaves_nothing_behind(images, tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(WorkersError, match="a worker ended with 1"):
-        split(images, tmp_path)
+        train_on_workers(images, tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -171,7 +171,7 @@ def test_failed_step_leaves_nothing_behind(images, tmp_path, monkeypatch):
 def test_workers_without_a_model_are_an_error(images, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/true")
     with pytest.raises(WorkersError, match="ended without a result"):
-        split(images, tmp_path)
+        train_on_workers(images, tmp_path)
 
 
 def test_terminated_run_ends_its_workers(images, tmp_path, monkeypatch):
@@ -184,7 +184,7 @@ def test_terminated_run_ends_its_workers(images, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(forever))
     # WHEN the step is told to end, THEN it does, and they with it
     with pytest.raises(WorkersError, match="the run is terminated"):
-        split(images, tmp_path / "registry")
+        train_on_workers(images, tmp_path / "registry")
     assert [path for path in (tmp_path / "registry").rglob("*") if path.is_file()] == []
 
 
@@ -198,7 +198,7 @@ def test_terminated_run_ends_its_workers(images, tmp_path, monkeypatch):
 def test_unusable_worker_settings_are_rejected_at_once(images, tmp_path, change, message):
     options = {"registry": tmp_path, **change}
     with pytest.raises(ValueError, match=message):
-        split(images, **options)
+        train_on_workers(images, **options)
 
 
 def test_worker_reads_tf_config(monkeypatch):

@@ -68,7 +68,7 @@ CONFIGS = st.fixed_dictionaries(
 )
 
 
-def related(api_port, s3_port, access_key="a", secret_key="s", **fields):
+def relations_to(api_port, s3_port, access_key="a", secret_key="s", **fields):
     """Return both relations to servers on loopback, with further fields of object storage."""
     api = {"service-name": "127.0.0.1", "service-port": str(api_port)}
     storage = {
@@ -93,7 +93,7 @@ def related(api_port, s3_port, access_key="a", secret_key="s", **fields):
 @pytest.fixture(scope="module")
 def closed_ports():
     """Relations to closed ports: only the typed values matter."""
-    return related(1, 1)
+    return relations_to(1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def state(relations, config):
     )
 
 
-def refused(config):
+def rejected_option(config):
     """Return the option that a configuration is rejected for, or None."""
     try:
         TrainerConfig(**{name.replace("-", "_"): value for name, value in config.items()})
@@ -127,7 +127,7 @@ def refused(config):
 @example(config={"training-image": "a\n"})
 def test_any_invalid_option_is_named_in_the_status(context, closed_ports, config):
     config = {name: value for name, value in config.items() if name != "profile"}
-    option = refused(config)
+    option = rejected_option(config)
     out = context.run(context.on.config_changed(), state(closed_ports, config))
     event(f"refused: {option}")
     if option:
@@ -145,7 +145,7 @@ def test_any_invalid_option_is_named_in_the_status(context, closed_ports, config
 @given(profile=TEXT, owner=TEXT)
 @example(profile="a", owner="'")
 def test_any_profile_is_rejected_or_requested(context, closed_ports, profile, owner):
-    option = refused({"profile": profile, "profile-owner": owner})
+    option = rejected_option({"profile": profile, "profile-owner": owner})
     out = context.run(
         context.on.config_changed(),
         state(closed_ports, {"profile": profile, "profile-owner": owner}),
@@ -186,7 +186,10 @@ def test_any_action_returns_or_fails_with_a_message(context, closed_ports, actio
             why = ("Kubeflow Pipelines", "object storage", "there is no schedule")
             assert any(words in failed.message for words in why)
             if name in SUBMIT:
-                assert refused({k: v for k, v in params.items() if k not in OF_THE_RUN}) is None
+                assert (
+                    rejected_option({k: v for k, v in params.items() if k not in OF_THE_RUN})
+                    is None
+                )
     else:
         pytest.fail(f"{name} had nobody to ask")
 
@@ -198,7 +201,7 @@ def servers(tmp_path_factory):
         api_port, s3_port = (
             int(url.rsplit(":", 1)[1]) for url in (sandbox.api_url, sandbox.s3_url)
         )
-        yield related(api_port, s3_port, sandbox.access_key, sandbox.secret_key)
+        yield relations_to(api_port, s3_port, sandbox.access_key, sandbox.secret_key)
 
 
 @st.composite
@@ -212,7 +215,7 @@ def one_option(draw):
 @example(config={"dashboard-url": "https://h:99999/\u202e"}, note="a\x00b")
 @example(config={"registry-prefix": "\u0661"}, note="")
 def test_accepted_options_are_submitted(context, servers, config, note):
-    assume(refused(config) is None)
+    assume(rejected_option(config) is None)
     out = context.run(context.on.config_changed(), state(servers, config))
     # A bucket that is not there is waited for.
     assert isinstance(out.unit_status, (ops.testing.ActiveStatus, ops.testing.WaitingStatus))
@@ -234,7 +237,7 @@ def test_accepted_options_are_submitted(context, servers, config, note):
 @example(host="127.0.0.1", namespace=None, key="k\x00")
 def test_any_object_storage_data_is_rejected_or_used(context, servers, host, namespace, key):
     api = next(relation for relation in servers if relation.endpoint == "kfp-api")
-    relations = related(1, 1, key, key, service=host, namespace=namespace)
+    relations = relations_to(1, 1, key, key, service=host, namespace=namespace)
     storage = next(relation for relation in relations if relation.endpoint == "object-storage")
     out = context.run(context.on.update_status(), state({api, storage}, {}))
     kinds = (ops.testing.BlockedStatus, ops.testing.WaitingStatus)

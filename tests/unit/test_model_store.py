@@ -25,7 +25,7 @@ def test_object_storage_requests_bypass_the_model_proxy(ctx, state, three_versio
 
 
 @pytest.fixture
-def forgetful(monkeypatch):
+def unconditional_servers(monkeypatch):
     """All S3 servers ignore conditions on puts."""
     put = obstore.put
     monkeypatch.setattr(
@@ -45,7 +45,7 @@ def test_champion_cannot_move_without_conditional_writes_or_kubernetes(
     assert run_action("list-models")["champion"] == "3"
 
 
-@pytest.mark.usefixtures("forgetful")
+@pytest.mark.usefixtures("unconditional_servers")
 def test_no_run_is_submitted_without_conditional_writes_or_kubernetes(
     ctx, state, runs, monkeypatch
 ):

@@ -509,7 +509,7 @@ def kserve(admin):
 
 
 @pytest.fixture
-def in_kserve(ctx, admin, trusted, in_profile, three_versions):
+def served_state(ctx, admin, trusted, in_profile, three_versions):
     """The state of a trainer that serves with KServe in a profile."""
     ctx.run(ctx.on.config_changed(), in_profile)
     controller(admin)
@@ -543,20 +543,20 @@ def set_status(admin, **status):
     )
 
 
-def test_missing_kserve_shows_the_remedy(ctx, admin, in_kserve):
+def test_missing_kserve_shows_the_remedy(ctx, admin, served_state):
     if any(
         "inferenceservices" in crd.metadata.name for crd in admin.list(CustomResourceDefinition)
     ):
         pytest.skip("this cluster has KServe")
-    out = ctx.run(ctx.on.config_changed(), in_kserve)
+    out = ctx.run(ctx.on.config_changed(), served_state)
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "juju config trainer serving=none" in out.unit_status.message
     assert remaining(admin, (Secret, ServiceAccount)) == []
 
 
 @pytest.mark.usefixtures("kserve")
-def test_kserve_schema_accepts_every_field_of_the_service(ctx, admin, in_kserve):
-    state = dataclasses.replace(in_kserve, config={**in_kserve.config, "canary-traffic": 25})
+def test_kserve_schema_accepts_every_field_of_the_service(ctx, admin, served_state):
+    state = dataclasses.replace(served_state, config={**served_state.config, "canary-traffic": 25})
     out = ctx.run(ctx.on.config_changed(), state)
     assert (
         "v3 serves, accuracy 0.9300, KServe not ready: v3 was just put there"
@@ -572,7 +572,7 @@ def test_kserve_schema_accepts_every_field_of_the_service(ctx, admin, in_kserve)
     kept_secret = admin.get(Secret, secret.name, namespace=PROFILE)
     assert base64.b64decode(kept_secret.data["AWS_SECRET_ACCESS_KEY"]) == b"profiles-secret"
     # AND emptying the option removes the field
-    out = ctx.run(ctx.on.config_changed(), in_kserve)
+    out = ctx.run(ctx.on.config_changed(), served_state)
     assert "canaryTrafficPercent" not in service(admin)["spec"]["predictor"]
     # AND an event that changes nothing writes nothing
     version = service(admin).metadata.resourceVersion
@@ -581,8 +581,8 @@ def test_kserve_schema_accepts_every_field_of_the_service(ctx, admin, in_kserve)
 
 
 @pytest.mark.usefixtures("kserve")
-def test_service_is_followed_moved_and_removed(ctx, admin, in_kserve):
-    out = ctx.run(ctx.on.config_changed(), in_kserve)
+def test_service_is_followed_moved_and_removed(ctx, admin, served_state):
+    out = ctx.run(ctx.on.config_changed(), served_state)
     now = "2026-01-01T00:00:00Z"
     failed = {"type": "Ready", "status": "False", "reason": "PredictorNotReady"}
     set_status(admin, conditions=[{**failed, "message": "no runtime", "lastTransitionTime": now}])

@@ -41,7 +41,7 @@ def sandbox(tmp_path):
         yield sandbox
 
 
-def written(root):
+def files_under(root):
     """Return the files under a folder and their texts, except for the file with the keys."""
     for path in root.rglob("*"):
         if path.is_file() and path.name != "keys.json":
@@ -66,7 +66,7 @@ def places_with(secrets, texts):
 
 def test_secret_search_finds_a_planted_secret(tmp_path, sandbox):
     (tmp_path / "leak").write_text(f"key={sandbox.secret_key};")
-    places = places_with({"secret": sandbox.secret_key}, written(tmp_path))
+    places = places_with({"secret": sandbox.secret_key}, files_under(tmp_path))
     assert places == [("secret", str(tmp_path / "leak"))]
 
 
@@ -118,7 +118,7 @@ def test_charm_output_contains_no_secret(ctx, state, sandbox, proxy, kubernetes,
         ("kubernetes", kubernetes.objects),
         ("requests", [*proxy.requests, kubernetes.requests]),
     ]
-    texts += [("database", rows(sandbox.root / "kfp.sqlite")), *written(sandbox.root)]
+    texts += [("database", rows(sandbox.root / "kfp.sqlite")), *files_under(sandbox.root)]
     assert sandbox.store.count("runs") == 2
     assert places_with(secrets, texts) == []
 
@@ -148,5 +148,5 @@ def test_run_output_contains_no_keys(tmp_path, capfd):
         texts = [("API", httpx.get(f"{api}{path}").text) for path in ("/runs", "/pipelines")]
         texts += [("output", part) for part in capfd.readouterr()]
         # THEN files and responses do not contain them, and their file is private
-        assert places_with(secrets, [*texts, *written(tmp_path)]) == []
+        assert places_with(secrets, [*texts, *files_under(tmp_path)]) == []
         assert (sandbox.root / "keys.json").stat().st_mode & 0o077 == 0

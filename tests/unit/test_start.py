@@ -29,7 +29,7 @@ context.run(context.on.update_status(), state)
 """
 
 
-def imported(then=""):
+def imported_modules(then=""):
     """Return the imported modules of LATER, and all packages outside the standard library."""
     program = PROGRAM.format(then=then, later=LATER)
     paths = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'lib'}", "PATH": "/usr/bin:/bin"}
@@ -47,12 +47,12 @@ def imported(then=""):
 
 @pytest.mark.parametrize("then", ["", IDLE], ids=["start", "idle"])
 def test_event_without_requests_imports_no_client(then):
-    lazy_modules, _ = imported(then)
+    lazy_modules, _ = imported_modules(then)
     assert lazy_modules == []
 
 
 def test_start_imports_few_packages():
-    _, packages = imported()
+    _, packages = imported_modules()
     own_modules = {path.stem for path in (ROOT / "src").iterdir()} | {
         "kfp_ops",
         "model_registry",

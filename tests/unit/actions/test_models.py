@@ -30,7 +30,7 @@ def test_list_models_sends_no_requests_for_removed_versions(
     run_action, three_versions, registry, object_storage, state
 ):
     # GIVEN the claims of versions that are not there any more,
-    def asked():
+    def count_requests():
         requests.clear()
         run_action("list-models", state=watched)
         return len(requests)
@@ -46,11 +46,11 @@ def test_list_models_sends_no_requests_for_removed_versions(
             if other_relation is not object_storage
         }
         watched = dataclasses.replace(state, relations={relation, *relations})
-        before = asked()
+        before = count_requests()
         for number in range(100, 130):
             registry.put(f"claims/{number:08d}.json", {"run_id": "gone"})
         # WHEN models are listed, THEN no more is asked for than before
-        assert asked() == before
+        assert count_requests() == before
 
 
 def test_list_models_shows_reasons_and_serving_times(run_action, registry, three_versions):
@@ -172,12 +172,12 @@ def test_promote_fails_if_another_writer_moves_the_champion_first(
     # GIVEN another writer that moves the champion between the charm's observation and its move
     put = obstore.put
 
-    def late(store, path, *args, **kwargs):
+    def move_first(store, path, *args, **kwargs):
         if path.startswith("champion/"):
             put(store, path, json.dumps({"version": 2, "run_id": "run-2"}).encode())
         return put(store, path, *args, **kwargs)
 
-    monkeypatch.setattr(obstore, "put", late)
+    monkeypatch.setattr(obstore, "put", move_first)
     # WHEN the charm moves it, THEN that fails, and the other move counts
     with pytest.raises(ops.testing.ActionFailed, match="moved meanwhile"):
         run_action("promote", version=1)

@@ -18,14 +18,14 @@ def encoded(text):
     return base64.b64encode(text.encode()).decode()
 
 
-def off(state):
+def without_serving(state):
     return dataclasses.replace(state, config={**state.config, "serving": "none"})
 
 
 NOT_READY = {"type": "Ready", "status": "False"}
 
 
-def picture(mode="RGB", size=(28, 28)):
+def random_image(mode="RGB", size=(28, 28)):
     """Return an image of random pixels, in which all channels and rows differ."""
     image = Image.frombytes("RGB", size, random.Random(7).randbytes(3 * size[0] * size[1]))
     return image.convert(mode)
@@ -38,8 +38,13 @@ def png(image, **options):
     return base64.b64encode(content.getvalue()).decode()
 
 
-def chunk(kind, data):
-    return struct.pack("!I", len(data)) + kind + data + struct.pack("!I", zlib.crc32(kind + data))
+def chunk(kind, image_data):
+    return (
+        struct.pack("!I", len(image_data))
+        + kind
+        + image_data
+        + struct.pack("!I", zlib.crc32(kind + image_data))
+    )
 
 
 def png_of_chunks(*chunks):
@@ -47,18 +52,18 @@ def png_of_chunks(*chunks):
     return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
 
 
-def header(bits=8, kind=0, interlaced=0):
+def image_header(bits=8, kind=0, interlaced=0):
     return chunk(b"IHDR", struct.pack("!2I5B", 28, 28, bits, kind, 0, 0, interlaced))
 
 
-def data(raw):
+def image_data(raw):
     return chunk(b"IDAT", zlib.compress(raw, 9)) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "P", "1"])
 def test_predict_sends_the_image_to_the_served_model(run_action, serving, served, httpserver, mode):
     served()
-    image = picture(mode)
+    image = random_image(mode)
     assert run_action("predict", state=serving, image=png(image)) == {
         "version": "3",
         "served-by": "kserve",
@@ -74,13 +79,15 @@ def test_predict_sends_the_image_to_the_served_model(run_action, serving, served
 
 def test_base64_may_contain_line_breaks(run_action, serving, served):
     served()
-    text = png(picture())
+    text = png(random_image())
     lines = "\n".join(text[at : at + 76] for at in range(0, len(text), 76))
     assert run_action("predict", state=serving, image=lines)["prediction"] == "Bag"
 
 
-WHOLE = png(picture())
-WITH_TRANSPARENT_GREY = png_of_chunks(header(), chunk(b"tRNS", b"\0\7"), data(bytes(29 * 28)))
+WHOLE = png(random_image())
+WITH_TRANSPARENT_GREY = png_of_chunks(
+    image_header(), chunk(b"tRNS", b"\0\7"), image_data(bytes(29 * 28))
+)
 
 
 @pytest.mark.parametrize(
@@ -92,41 +99,47 @@ WITH_TRANSPARENT_GREY = png_of_chunks(header(), chunk(b"tRNS", b"\0\7"), data(by
         ({"image": encoded("GIF89a, a picture")}, "image must be base64 of a PNG file that can be"),
         ({"image": WHOLE[: len(WHOLE) // 8 * 4]}, "image must be base64 of a PNG file that can be"),
         (
-            {"image": png_of_chunks(data(bytes(29 * 28)))},
-            "image must be base64 of a PNG file that can be",
-        ),
-        (
-            {"image": png_of_chunks(header(), chunk(b"IDAT", b"not packed"), chunk(b"IEND", b""))},
+            {"image": png_of_chunks(image_data(bytes(29 * 28)))},
             "image must be base64 of a PNG file that can be",
         ),
         (
             {
                 "image": png_of_chunks(
-                    header(kind=3), chunk(b"PLTE", bytes(3)), data(bytes([0, 9] * 14 * 29))
+                    image_header(), chunk(b"IDAT", b"not packed"), chunk(b"IEND", b"")
                 )
             },
             "image must be base64 of a PNG file that can be",
         ),
         (
-            {"image": png_of_chunks(header(interlaced=1), data(bytes(7)))},
+            {
+                "image": png_of_chunks(
+                    image_header(kind=3),
+                    chunk(b"PLTE", bytes(3)),
+                    image_data(bytes([0, 9] * 14 * 29)),
+                )
+            },
             "image must be base64 of a PNG file that can be",
         ),
         (
-            {"image": png_of_chunks(header(), data(bytes(29)))},
+            {"image": png_of_chunks(image_header(interlaced=1), image_data(bytes(7)))},
+            "image must be base64 of a PNG file that can be",
+        ),
+        (
+            {"image": png_of_chunks(image_header(), image_data(bytes(29)))},
             "image must be 784 pixels, not '28 pixels'",
         ),
         (
-            {"image": png_of_chunks(header(), data(bytes(29 * 700_000)))},
+            {"image": png_of_chunks(image_header(), image_data(bytes(29 * 700_000)))},
             "must be 784 pixels, not '812 pixels'",
         ),
         ({"image": "A" * 40_000}, "image must be at most 32768 characters, not '40000 characters'"),
         (
-            {"image": png(picture(size=(32, 28)))},
+            {"image": png(random_image(size=(32, 28)))},
             "image must be a PNG file of 28 x 28 pixels, not '32 x 28'",
         ),
-        ({"image": png(picture("I;16"))}, "image must be a PNG file of 8 bits a channel"),
-        ({"image": png(picture("RGBA"))}, "image must be a PNG file without transparency"),
-        ({"image": png(picture("LA"))}, "image must be a PNG file without transparency"),
+        ({"image": png(random_image("I;16"))}, "image must be a PNG file of 8 bits a channel"),
+        ({"image": png(random_image("RGBA"))}, "image must be a PNG file without transparency"),
+        ({"image": png(random_image("LA"))}, "image must be a PNG file without transparency"),
         ({"image": WITH_TRANSPARENT_GREY}, "image must be a PNG file without transparency"),
         ({"image": WHOLE, "image_number": 0}, "image-number must be left out where image is given"),
         ({"image": WHOLE, "version": 2}, "version must be left out where image is given"),
@@ -144,7 +157,7 @@ def test_predict_rejects_an_invalid_image(run_action, serving, served, httpserve
 
 def test_predict_with_an_image_requires_serving(run_action, serving, three_versions):
     with pytest.raises(ops.testing.ActionFailed) as failed:
-        run_action("predict", state=off(serving), image=WHOLE)
+        run_action("predict", state=without_serving(serving), image=WHOLE)
     assert failed.value.message == (
         "no model is served that can be asked about an image; enable serving with: "
         "juju config trainer serving=kserve"

@@ -67,13 +67,13 @@ def test_lost_response_leaves_exactly_one_run(ctx, configured, runs, proxy, mome
     # GIVEN a server whose answer to the submission is lost, once
     lost = []
 
-    def trouble(when, _, method, path):
+    def lose_response(when, _, method, path):
         if (when, method, path) == (moment, "POST", "/apis/v2beta1/runs") and not lost:
             lost.append(path)
             return "cut"
         return None
 
-    proxy.fault = trouble
+    proxy.fault = lose_response
     state = configured(train_on_change=False)
     # WHEN it is asked for
     if moment == "after":

@@ -14,15 +14,15 @@ def encoded(text):
     return base64.b64encode(text.encode()).decode()
 
 
-def lines(kubernetes, word):
+def request_lines(kubernetes, word):
     return [line for line, _ in kubernetes.requests if word in line]
 
 
-def asked_of_ours(kubernetes):
+def requests_for_owned(kubernetes):
     return [line for line, _ in kubernetes.requests if line.split()[1] in OWNED]
 
 
-def off(state):
+def without_serving(state):
     return dataclasses.replace(state, config={**state.config, "serving": "none"})
 
 
@@ -52,7 +52,9 @@ def test_champion_is_served_with_the_profiles_keys(ctx, kubernetes, on_kserve, s
     }
     assert kubernetes.objects[ACCOUNT]["secrets"] == [{"name": "kubeflow--trainer"}]
     # It is the first to come, so that whatever is there is found by it.
-    ours = [line.split()[1] for line in lines(kubernetes, "PATCH") if line.split()[1] in OWNED]
+    ours = [
+        line.split()[1] for line in request_lines(kubernetes, "PATCH") if line.split()[1] in OWNED
+    ]
     assert ours == [ACCOUNT, SECRET, SERVICE]
     applied = {kind for line, kind in kubernetes.requests if line.startswith("PATCH")}
     assert applied == {"application/apply-patch+yaml"}
@@ -90,7 +92,7 @@ def test_follower_only_reads_the_service(ctx, kubernetes, on_kserve, served):
     kubernetes.requests.clear()
     out = ctx.run(ctx.on.update_status(), dataclasses.replace(on_kserve, leader=False))
     assert out.unit_status.message.startswith("standby; ")
-    assert asked_of_ours(kubernetes) == [f"GET {SERVICE}"]
+    assert requests_for_owned(kubernetes) == [f"GET {SERVICE}"]
 
 
 def test_serving_requires_a_profile(ctx, configured):
@@ -103,7 +105,7 @@ def test_serving_requires_a_profile(ctx, configured):
 def test_service_follows_promotion_and_rollback(ctx, kubernetes, on_kserve, served):
     uri = "s3://mlpipeline/models/fashion-mnist/{}/serving"
 
-    def serves():
+    def applied_version():
         return kubernetes.objects[SERVICE]["spec"]["predictor"]["model"]["storageUri"]
 
     state = ctx.run(ctx.on.config_changed(), on_kserve)
@@ -111,7 +113,7 @@ def test_service_follows_promotion_and_rollback(ctx, kubernetes, on_kserve, serv
     for action, params, version in (("rollback", {}, 2), ("promote", {"version": 1}, 1)):
         # WHEN the champion moves, THEN the service does, which is not what was ready before
         state = ctx.run(ctx.on.action(action, params=params), state)
-        assert serves() == uri.format(version)
+        assert applied_version() == uri.format(version)
         assert isinstance(state.unit_status, ops.WaitingStatus)
         assert f"KServe not ready: v{version} was just put there" in state.unit_status.message
         # AND with the next event KServe's word counts again
@@ -195,24 +197,24 @@ def test_profile_without_keys_is_waiting(ctx, kubernetes, on_kserve, secret):
 
 
 def test_service_is_removed_if_serving_is_off(ctx, kubernetes, serving):
-    out = ctx.run(ctx.on.config_changed(), off(serving))
+    out = ctx.run(ctx.on.config_changed(), without_serving(serving))
     assert not OWNED & set(kubernetes.objects)
     assert PROFILE_SECRET in kubernetes.objects
-    deleted = [line.split()[1] for line in lines(kubernetes, "DELETE")]
+    deleted = [line.split()[1] for line in request_lines(kubernetes, "DELETE")]
     assert deleted == [SERVICE, SECRET, ACCOUNT]
     assert "KServe" not in out.unit_status.message
 
 
 def test_event_sends_one_request_if_nothing_is_served(ctx, kubernetes, serving):
-    state = ctx.run(ctx.on.config_changed(), off(serving))
+    state = ctx.run(ctx.on.config_changed(), without_serving(serving))
     kubernetes.requests.clear()
     ctx.run(ctx.on.update_status(), state)
-    assert asked_of_ours(kubernetes) == [f"GET {ACCOUNT}"]
+    assert requests_for_owned(kubernetes) == [f"GET {ACCOUNT}"]
 
 
 def test_interrupted_removal_is_completed(ctx, kubernetes, serving):
     kubernetes.refuse[f"DELETE {SECRET}"] = 503
-    out = ctx.run(ctx.on.config_changed(), off(serving))
+    out = ctx.run(ctx.on.config_changed(), without_serving(serving))
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert OWNED & set(kubernetes.objects) == {SECRET, ACCOUNT}
     kubernetes.refuse.clear()
@@ -222,7 +224,7 @@ def test_interrupted_removal_is_completed(ctx, kubernetes, serving):
 
 def test_service_account_and_secret_are_removed_without_kserve(ctx, kubernetes, serving):
     kubernetes.refuse[f"DELETE {SERVICE}"] = 404
-    out = ctx.run(ctx.on.config_changed(), off(serving))
+    out = ctx.run(ctx.on.config_changed(), without_serving(serving))
     assert isinstance(out.unit_status, ops.ActiveStatus)
     assert not {SECRET, ACCOUNT} & set(kubernetes.objects)
 

@@ -22,7 +22,7 @@ EXPERIMENT = "kubeflow--trainer.monitor"
 
 
 @pytest.fixture
-def watching(configured):
+def monitoring_state(configured):
     """Return the state of a trainer that monitors production daily and trains only on request."""
 
     def config(**overrides):
@@ -61,11 +61,11 @@ def report(run_id, *, version=1, drift=None, **fields):
 
 
 @pytest.fixture
-def monitored(run_action, watching, sandbox, registry):
+def monitored(run_action, monitoring_state, sandbox, registry):
     """Run monitoring with this report, and return the run's id."""
 
     def look(state="SUCCEEDED", **report_fields):
-        run_id = run_action("monitor", watching())["run-id"]
+        run_id = run_action("monitor", monitoring_state())["run-id"]
         if state == "SUCCEEDED":
             registry.put(f"monitoring/{run_id}/report.json", report(run_id, **report_fields))
         sandbox.set_run_state(run_id, state)
@@ -75,9 +75,9 @@ def monitored(run_action, watching, sandbox, registry):
 
 
 def test_schedule_is_one_recurring_run_in_the_monitoring_experiment(
-    ctx, watching, schedules, get_api
+    ctx, monitoring_state, schedules, get_api
 ):
-    state = watching(max_drift=0.3, monitor_images=2000)
+    state = monitoring_state(max_drift=0.3, monitor_images=2000)
     ctx.run(ctx.on.config_changed(), state)
     ctx.run(ctx.on.update_status(), state)
     (schedule,) = schedules()
@@ -94,8 +94,8 @@ def test_schedule_is_one_recurring_run_in_the_monitoring_experiment(
     assert names[schedule["experiment_id"]] == EXPERIMENT
 
 
-def test_training_and_monitoring_schedules_coexist(ctx, watching, schedules):
-    ctx.run(ctx.on.config_changed(), watching(schedule="@weekly"))
+def test_training_and_monitoring_schedules_coexist(ctx, monitoring_state, schedules):
+    ctx.run(ctx.on.config_changed(), monitoring_state(schedule="@weekly"))
     assert len({row["experiment_id"] for row in schedules()}) == len(schedules()) == 2
 
 
@@ -103,35 +103,35 @@ def test_training_and_monitoring_schedules_coexist(ctx, watching, schedules):
     "change",
     [{"monitor_schedule": "@hourly"}, {"monitor_data": DATA + "2"}, {"monitor_images": 5000}],
 )
-def test_changed_option_replaces_the_schedule(ctx, watching, schedules, change):
-    ctx.run(ctx.on.config_changed(), watching())
+def test_changed_option_replaces_the_schedule(ctx, monitoring_state, schedules, change):
+    ctx.run(ctx.on.config_changed(), monitoring_state())
     (old,) = schedules()
-    ctx.run(ctx.on.config_changed(), watching(**change))
+    ctx.run(ctx.on.config_changed(), monitoring_state(**change))
     (new,) = schedules()
     assert new["recurring_run_id"] != old["recurring_run_id"]
 
 
-def test_training_continues_if_the_server_refuses_monitoring(ctx, watching, proxy, runs):
+def test_training_continues_if_the_server_refuses_monitoring(ctx, monitoring_state, proxy, runs):
     # GIVEN a monitoring schedule that the server rejects
     proxy.fault = lambda moment, _, method, path: (
         500 if (moment, method) == ("before", "POST") and path.endswith("/recurringruns") else None
     )
     # WHEN the configuration changes, THEN a run is submitted
-    out = ctx.run(ctx.on.config_changed(), watching(train_on_change=True))
+    out = ctx.run(ctx.on.config_changed(), monitoring_state(train_on_change=True))
     assert [run["display_name"][:7] for run in runs()] == ["config-"]
     # AND the status shows the rejection
     assert isinstance(out.unit_status, ops.WaitingStatus)
     assert "Kubeflow Pipelines: 500 made to fail" in out.unit_status.message
 
 
-def test_emptied_option_deletes_the_schedule(ctx, watching, schedules):
-    ctx.run(ctx.on.config_changed(), watching())
-    ctx.run(ctx.on.config_changed(), watching(monitor_schedule=""))
+def test_emptied_option_deletes_the_schedule(ctx, monitoring_state, schedules):
+    ctx.run(ctx.on.config_changed(), monitoring_state())
+    ctx.run(ctx.on.config_changed(), monitoring_state(monitor_schedule=""))
     assert schedules() == []
 
 
-def test_broken_relation_deletes_both_schedules(ctx, watching, kfp_api, schedules):
-    state = watching(schedule="@weekly")
+def test_broken_relation_deletes_both_schedules(ctx, monitoring_state, kfp_api, schedules):
+    state = monitoring_state(schedule="@weekly")
     ctx.run(ctx.on.config_changed(), state)
     ctx.run(ctx.on.relation_broken(kfp_api), state)
     assert schedules() == []
@@ -140,16 +140,18 @@ def test_broken_relation_deletes_both_schedules(ctx, watching, kfp_api, schedule
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 10))
-def test_fault_at_any_request_leaves_one_schedule(ctx, watching, proxy, schedules, moment, number):
+def test_fault_at_any_request_leaves_one_schedule(
+    ctx, monitoring_state, proxy, schedules, moment, number
+):
     proxy.fault = lambda m, n, *_: 503 if (m, n) == (moment, number) else None
     for _ in range(3):
-        ctx.run(ctx.on.config_changed(), watching())
+        ctx.run(ctx.on.config_changed(), monitoring_state())
     assert len(schedules()) == 1
 
 
-def test_monitor_submits_one_run_per_call(run_action, watching, runs, get_api):
-    first = run_action("monitor", watching())
-    second = run_action("monitor", watching(), monitor_data="s3://other/day")
+def test_monitor_submits_one_run_per_call(run_action, monitoring_state, runs, get_api):
+    first = run_action("monitor", monitoring_state())
+    second = run_action("monitor", monitoring_state(), monitor_data="s3://other/day")
     assert first["run-id"] != second["run-id"]
     data_by_run = {
         run["run_id"]: run["runtime_config"]["parameters"]["monitor_data"] for run in runs()
@@ -167,23 +169,25 @@ def test_monitor_submits_one_run_per_call(run_action, watching, runs, get_api):
     ],
 )
 def test_bad_parameter_fails_the_action_and_submits_nothing(
-    run_action, watching, runs, options, params, message
+    run_action, monitoring_state, runs, options, params, message
 ):
     with pytest.raises(ops.testing.ActionFailed, match=message):
-        run_action("monitor", watching(**options), **params)
+        run_action("monitor", monitoring_state(**options), **params)
     assert runs() == []
 
 
-def test_monitor_on_a_follower_names_the_leader_command(run_action, watching, runs):
+def test_monitor_on_a_follower_names_the_leader_command(run_action, monitoring_state, runs):
     with pytest.raises(ops.testing.ActionFailed, match="juju run trainer/leader monitor"):
-        run_action("monitor", dataclasses.replace(watching(), leader=False))
+        run_action("monitor", dataclasses.replace(monitoring_state(), leader=False))
     assert runs() == []
 
 
-def test_monitoring_run_is_not_the_newest_training_run(ctx, state, run_action, watching, runs):
+def test_monitoring_run_is_not_the_newest_training_run(
+    ctx, state, run_action, monitoring_state, runs
+):
     ctx.run(ctx.on.config_changed(), state)
     (training,) = runs()
-    run_action("monitor", watching())
+    run_action("monitor", monitoring_state())
     out = ctx.run(ctx.on.update_status(), state)
     assert training["display_name"] in out.unit_status.message
     assert run_action("list-runs")["count"] == "1"
@@ -191,13 +195,13 @@ def test_monitoring_run_is_not_the_newest_training_run(ctx, state, run_action, w
 
 @pytest.mark.parametrize("minutes", [0, 60])
 def test_run_timeout_applies_to_monitoring(
-    ctx, run_action, watching, sandbox, runs, minutes, monkeypatch
+    ctx, run_action, monitoring_state, sandbox, runs, minutes, monkeypatch
 ):
-    run_id = run_action("monitor", watching())["run-id"]
+    run_id = run_action("monitor", monitoring_state())["run-id"]
     sandbox.set_run_state(run_id, "RUNNING")
     later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=61)
     monkeypatch.setattr(reconcile, "utc_now", lambda: later)
-    ctx.run(ctx.on.update_status(), watching(run_timeout=minutes))
+    ctx.run(ctx.on.update_status(), monitoring_state(run_timeout=minutes))
     assert [run["state"] for run in runs()] == ["CANCELING" if minutes else "RUNNING"]
 
 
@@ -212,36 +216,36 @@ def test_get_run_returns_the_monitoring_report(run_action, monitored, registry):
     assert results["recall"] == "Bag 1.0000, Shirt 0.5000"
 
 
-def test_status_shows_drift_above_the_limit(ctx, watching, monitored, registry):
+def test_status_shows_drift_above_the_limit(ctx, monitoring_state, monitored, registry):
     registry("run-1", accuracy=0.9, version=1)
     monitored(drift={"pixels": 0.3, "predictions": 0.02})
-    out = ctx.run(ctx.on.update_status(), watching())
+    out = ctx.run(ctx.on.update_status(), monitoring_state())
     assert isinstance(out.unit_status, ops.ActiveStatus)
     assert "production drifted: pixels 0.300" in out.unit_status.message
-    out = ctx.run(ctx.on.update_status(), watching(max_drift=0.35))
+    out = ctx.run(ctx.on.update_status(), monitoring_state(max_drift=0.35))
     assert "drifted" not in out.unit_status.message
 
 
-def test_newest_report_is_used(ctx, watching, monitored, registry, sandbox):
+def test_newest_report_is_used(ctx, monitoring_state, monitored, registry, sandbox):
     registry("run-1", accuracy=0.9, version=1)
     monitored(drift={"pixels": 0.3})
-    assert "drifted" in ctx.run(ctx.on.update_status(), watching()).unit_status.message
+    assert "drifted" in ctx.run(ctx.on.update_status(), monitoring_state()).unit_status.message
     time.sleep(1.1)  # the server's times are whole seconds
     monitored(drift={"pixels": 0.01})
-    assert "drifted" not in ctx.run(ctx.on.update_status(), watching()).unit_status.message
+    assert "drifted" not in ctx.run(ctx.on.update_status(), monitoring_state()).unit_status.message
 
 
-def test_drift_of_another_version_is_ignored(ctx, watching, monitored, registry):
+def test_drift_of_another_version_is_ignored(ctx, monitoring_state, monitored, registry):
     registry("run-1", accuracy=0.9, version=1)
     monitored(drift={"pixels": 0.3})
     registry("run-2", accuracy=0.92, version=2)
-    out = ctx.run(ctx.on.update_status(), watching(retrain_on_drift=True))
+    out = ctx.run(ctx.on.update_status(), monitoring_state(retrain_on_drift=True))
     assert "drifted" not in out.unit_status.message
 
 
-def test_status_shows_failed_monitoring(ctx, watching, monitored):
+def test_status_shows_failed_monitoring(ctx, monitoring_state, monitored):
     monitored("FAILED")
-    out = ctx.run(ctx.on.update_status(), watching())
+    out = ctx.run(ctx.on.update_status(), monitoring_state())
     assert "monitoring failed" in out.unit_status.message
 
 
@@ -249,22 +253,22 @@ def test_status_shows_failed_monitoring(ctx, watching, monitored):
     "content", [{"schema_version": 2}, {"version": "one"}, {"drift": [1]}, {"images": None}]
 )
 def test_invalid_report_shows_in_the_status_and_training_continues(
-    ctx, watching, run_action, registry, sandbox, runs, content
+    ctx, monitoring_state, run_action, registry, sandbox, runs, content
 ):
     registry("run-1", accuracy=0.9, version=1)
-    run_id = run_action("monitor", watching())["run-id"]
+    run_id = run_action("monitor", monitoring_state())["run-id"]
     registry.put(f"monitoring/{run_id}/report.json", {**report(run_id), **content})
     sandbox.set_run_state(run_id, "SUCCEEDED")
-    out = ctx.run(ctx.on.update_status(), watching(train_on_change=True))
+    out = ctx.run(ctx.on.update_status(), monitoring_state(train_on_change=True))
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "a report" in out.unit_status.message
     assert len(runs()) == 2
 
 
-def test_drift_starts_one_run_for_each_report(ctx, watching, monitored, registry, runs):
+def test_drift_starts_one_run_for_each_report(ctx, monitoring_state, monitored, registry, runs):
     registry("run-1", accuracy=0.9, version=1)
     monitored(drift={"pixels": 0.3})
-    state = watching(retrain_on_drift=True)
+    state = monitoring_state(retrain_on_drift=True)
     for leader in (True, False, True):
         ctx.run(ctx.on.update_status(), dataclasses.replace(state, leader=leader))
     (run,) = [run for run in runs() if run["display_name"].startswith("retrain-")]
@@ -273,15 +277,15 @@ def test_drift_starts_one_run_for_each_report(ctx, watching, monitored, registry
 
 
 def test_request_count_does_not_grow_with_monitoring_runs(
-    ctx, watching, monitored, registry, proxy
+    ctx, monitoring_state, monitored, registry, proxy
 ):
     def calls():
         before = len(proxy.requests)
-        ctx.run(ctx.on.update_status(), watching())
+        ctx.run(ctx.on.update_status(), monitoring_state())
         return [path.partition("?")[0] for _, path in proxy.requests[before:]]
 
     registry("run-1", accuracy=0.9, version=1)
-    ctx.run(ctx.on.config_changed(), watching())
+    ctx.run(ctx.on.config_changed(), monitoring_state())
     monitored()
     settled = calls()
     for _ in range(12):
@@ -289,7 +293,7 @@ def test_request_count_does_not_grow_with_monitoring_runs(
     assert calls() == settled
 
 
-def finished(sandbox, run_id, seconds=300):
+def wait_for_run(sandbox, run_id, seconds=300):
     end = time.monotonic() + seconds
     url = f"{sandbox.api_url}/apis/v2beta1/runs/{run_id}"
     # The machine may be busy with the run itself.
@@ -333,17 +337,17 @@ def test_shifted_images_start_a_retraining_run(ctx, tmp_path, monkeypatch):
         )
         # GIVEN a model that was trained on these images
         for part, count in (("train", 600), ("t10k", 200)):
-            for kind, array in zip(("images", "labels"), bars(count, seed=0), strict=True):
+            for kind, array in zip(("images", "labels"), bar_images(count, seed=0), strict=True):
                 name = f"{part}-{kind}"
                 data.write_idx(tmp_path / name, array)
                 obstore.put(store, f"data/{data.FILES[name]}", (tmp_path / name).read_bytes())
         ctx.run(ctx.on.config_changed(), state)
         (first,) = sandbox.store.select("runs")
-        assert finished(sandbox, first["id"]) == "SUCCEEDED", sandbox.run_log(
+        assert wait_for_run(sandbox, first["id"]) == "SUCCEEDED", sandbox.run_log(
             first["id"]
         ).read_text()
         # WHEN production images are brighter, and are monitored
-        images, labels = bars(600, seed=1)
+        images, labels = bar_images(600, seed=1)
         bright = np.clip(images.astype(int) + 60, 0, 255).astype(np.uint8)
         np.savez(tmp_path / "day.npz", images=bright, labels=labels)
         obstore.put(store, "production/day.npz", (tmp_path / "day.npz").read_bytes())
@@ -358,7 +362,7 @@ def test_shifted_images_start_a_retraining_run(ctx, tmp_path, monkeypatch):
         assert len(second) == 1
         assert json.loads(second[0]["parameters"])["reason"] == "drift"
         # AND its result is in the registry, with the reason
-        finished(sandbox, second[0]["id"])
+        wait_for_run(sandbox, second[0]["id"])
         path = f"models/fashion-mnist/runs/{second[0]['id']}/manifest.json"
         manifest = json.loads(bytes(obstore.get(store, path).bytes()))
         assert manifest["reason"] == "drift"
@@ -368,7 +372,7 @@ def test_shifted_images_start_a_retraining_run(ctx, tmp_path, monkeypatch):
         assert set(manifest["data"]["etags"]) == set(data.FILES.values())
 
 
-def bars(count, seed):
+def bar_images(count, seed):
     """Return images with a bright bar at the height of their class, and the classes."""
     chance = np.random.default_rng(seed)
     labels = np.arange(count, dtype=np.uint8) % 10

@@ -121,11 +121,11 @@ def test_replaced_run_may_end_before_its_termination(ctx, state, configured, pro
     ctx.run(ctx.on.config_changed(), state)
     (first,) = runs()
 
-    def end_it(moment, _number, _method, path):
+    def end_run(moment, _number, _method, path):
         if moment == "before" and path.endswith(":terminate"):
             sandbox.set_run_state(first["run_id"], "SUCCEEDED")
 
-    proxy.fault = end_it
+    proxy.fault = end_run
     # WHEN the configuration changes, THEN the new run is still submitted
     ctx.run(ctx.on.config_changed(), configured(epochs=3))
     assert sorted(run["state"] for run in runs()) == ["PENDING", "SUCCEEDED"]

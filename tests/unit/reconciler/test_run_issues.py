@@ -190,7 +190,7 @@ Error: exit status 1
 """
 
 
-def several(**states):
+def named_container_statuses(**states):
     """Return the statuses of containers by name."""
     return [{**container_statuses(**state)[0], "name": name} for name, state in states.items()]
 
@@ -212,8 +212,8 @@ def test_failed_argo_container_is_named(sandbox, kubernetes, submitted, pod, upd
     message = "failed to put file: The specified bucket does not exist"
     failed = {"terminated": {"exitCode": 64, "reason": "Error", "message": message}}
     fine = {"terminated": {"exitCode": 0, "reason": "Completed"}}
-    statuses = {"containerStatuses": several(main=fine)}
-    statuses[field] = several(**{name: failed}) + (statuses.get(field) or [])
+    statuses = {"containerStatuses": named_container_statuses(main=fine)}
+    statuses[field] = named_container_statuses(**{name: failed}) + (statuses.get(field) or [])
     pod("train-1", phase="Failed", **statuses)
     kubernetes.logs["train-1"] = "mean 17.5\n"
     sandbox.set_run_state(submitted, "FAILED")
@@ -226,9 +226,13 @@ def test_stopped_sidecar_is_not_a_failure(sandbox, kubernetes, submitted, pod, u
     stopped = {"terminated": {"exitCode": 143, "reason": "Error"}}
     fine = {"terminated": {"exitCode": 0, "reason": "Completed"}}
     failed = {"terminated": {"exitCode": 1, "reason": "Error"}}
-    pod("a", phase="Running", containerStatuses=several(main=fine, proxy=stopped))
+    pod("a", phase="Running", containerStatuses=named_container_statuses(main=fine, proxy=stopped))
     assert isinstance(update_status(), ops.ActiveStatus)
-    pod("b", phase="Failed", containerStatuses=several(proxy=stopped, wait=fine, main=failed))
+    pod(
+        "b",
+        phase="Failed",
+        containerStatuses=named_container_statuses(proxy=stopped, wait=fine, main=failed),
+    )
     assert "step train: Error (exit code 1)" in update_status().message
 
 

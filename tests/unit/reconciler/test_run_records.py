@@ -14,7 +14,7 @@ EVENTS = "/api/v1/namespaces/kubeflow/events"
 
 
 @pytest.fixture
-def forget(sandbox):
+def end_run_without_request(sandbox):
     """End a run as a server does that lost the request to cancel it."""
 
     def end(run_id):
@@ -27,10 +27,10 @@ def forget(sandbox):
 
 
 def test_cancelled_run_stays_cancelled_if_the_server_loses_the_request(
-    ctx, with_peers, kubernetes, submitted, forget
+    ctx, with_peers, kubernetes, submitted, end_run_without_request
 ):
     out = ctx.run(ctx.on.action("cancel-run"), with_peers)
-    forget(submitted)
+    end_run_without_request(submitted)
     # WHEN another leader takes over
     out = dataclasses.replace(out, unit_status=ops.testing.UnknownStatus())
     out = ctx.run(ctx.on.leader_elected(), out)
@@ -47,7 +47,7 @@ def test_cancelled_run_stays_cancelled_if_the_server_loses_the_request(
 
 
 def test_image_pull_error_is_reported_after_cancel(
-    ctx, with_peers, kubernetes, submitted, pod, forget
+    ctx, with_peers, kubernetes, submitted, pod, end_run_without_request
 ):
     # GIVEN a run that waits for its image, which an operator cancels before any other event
     pod("train-1", **image_pull_error())
@@ -55,7 +55,7 @@ def test_image_pull_error_is_reported_after_cancel(
     assert "ErrImagePull" in out.unit_status.message
     # WHEN Argo has deleted the pod
     kubernetes.lists[PODS].clear()
-    forget(submitted)
+    end_run_without_request(submitted)
     # THEN the reason is still shown
     out = ctx.run(ctx.on.update_status(), out)
     expected = "CANCELED at step train: ErrImagePull: no such tag; train again:"
@@ -65,16 +65,18 @@ def test_image_pull_error_is_reported_after_cancel(
     assert ctx.action_results["pod"] == "train-1"
 
 
-def test_pods_stopped_by_cancel_are_not_an_issue(ctx, with_peers, submitted, pod, forget):
+def test_pods_stopped_by_cancel_are_not_an_issue(
+    ctx, with_peers, submitted, pod, end_run_without_request
+):
     out = ctx.run(ctx.on.action("cancel-run"), with_peers)
     pod("train-1", phase="Failed", containerStatuses=terminated(143, "Error"))
-    forget(submitted)
+    end_run_without_request(submitted)
     out = ctx.run(ctx.on.update_status(), out)
     assert "CANCELED; train again:" in out.unit_status.message
 
 
 def test_timed_out_run_keeps_its_reason(
-    ctx, with_peers, kubernetes, sandbox, submitted, pod, forget
+    ctx, with_peers, kubernetes, sandbox, submitted, pod, end_run_without_request
 ):
     pod("train-1", **image_pull_error())
     out = dataclasses.replace(with_peers, config={**with_peers.config, "run-timeout": 1})
@@ -84,17 +86,19 @@ def test_timed_out_run_keeps_its_reason(
     sandbox.store.update("runs", submitted, created_at=long_ago, history=json.dumps(history))
     out = ctx.run(ctx.on.update_status(), out)
     kubernetes.lists[PODS].clear()
-    forget(submitted)
+    end_run_without_request(submitted)
     out = ctx.run(ctx.on.update_status(), out)
     assert "exceeded run-timeout after " in out.unit_status.message
 
 
-def test_replaced_run_is_listed_as_cancelled(ctx, with_peers, kubernetes, submitted, forget):
+def test_replaced_run_is_listed_as_cancelled(
+    ctx, with_peers, kubernetes, submitted, end_run_without_request
+):
     out = ctx.run(
         ctx.on.config_changed(),
         dataclasses.replace(with_peers, config={**with_peers.config, "epochs": 3}),
     )
-    forget(submitted)
+    end_run_without_request(submitted)
     ctx.run(ctx.on.action("list-runs"), out)
     states = [line.split()[1] for line in ctx.action_results["runs"].splitlines()]
     assert states == ["PENDING", "CANCELED"]
@@ -114,10 +118,12 @@ def test_run_that_ended_before_cancel_keeps_its_state(ctx, with_peers, sandbox, 
     assert "failed" in out.unit_status.message
 
 
-def test_retried_run_that_fails_is_a_failure(ctx, with_peers, sandbox, submitted, forget):
+def test_retried_run_that_fails_is_a_failure(
+    ctx, with_peers, sandbox, submitted, end_run_without_request
+):
     # GIVEN a run that was cancelled, and that a person retried in Kubeflow's dashboard
     out = ctx.run(ctx.on.action("cancel-run"), with_peers)
-    forget(submitted)
+    end_run_without_request(submitted)
     history = [{"state": "RUNNING", "update_time": "2036-01-01T00:00:00Z"}]
     sandbox.store.update("runs", submitted, history=json.dumps(history))
     out = ctx.run(ctx.on.update_status(), out)
@@ -130,10 +136,10 @@ def test_issue_is_dropped_when_the_run_continues(ctx, with_peers, kubernetes, su
     assert isinstance(out.unit_status, ops.WaitingStatus)
     kubernetes.lists[PODS].clear()
     out = ctx.run(ctx.on.update_status(), out)
-    assert "ErrImagePull" not in out_peers(out).local_app_data["runs"]
+    assert "ErrImagePull" not in peer_relation(out).local_app_data["runs"]
 
 
-def out_peers(out):
+def peer_relation(out):
     (relation,) = (r for r in out.relations if r.endpoint == "peers")
     return relation
 
@@ -147,26 +153,28 @@ def test_records_are_bounded_and_tolerate_invalid_data(ctx, with_peers, kubernet
         '{"a": 1}',
         json.dumps({submitted: {"begun": "then", "terminated": True}}),
     ):
-        peers = dataclasses.replace(out_peers(with_peers), local_app_data={"runs": records_text})
-        relations = {*with_peers.relations} - {out_peers(with_peers)} | {peers}
+        peers = dataclasses.replace(
+            peer_relation(with_peers), local_app_data={"runs": records_text}
+        )
+        relations = {*with_peers.relations} - {peer_relation(with_peers)} | {peers}
         state = dataclasses.replace(with_peers, relations=relations)
         # WHEN one more record is added
         pod("train-1", **image_pull_error())
         out = ctx.run(ctx.on.update_status(), state)
         # THEN the newest are kept
-        records = json.loads(out_peers(out).local_app_data["runs"])
+        records = json.loads(peer_relation(out).local_app_data["runs"])
         assert len(records) <= 50
         assert list(records)[-1] == submitted
         assert records[submitted]["reason"] == "ErrImagePull"
 
 
 def test_cancel_is_reported_without_a_peer_relation(
-    ctx, state, kubernetes, proxy, submitted, forget
+    ctx, state, kubernetes, proxy, submitted, end_run_without_request
 ):
     # GIVEN a server that ends the run at once and loses the request
     def ends(moment, _, __, path):
         if moment == "after" and path.endswith(":terminate"):
-            forget(submitted)
+            end_run_without_request(submitted)
 
     proxy.fault = ends
     out = ctx.run(ctx.on.action("cancel-run"), state)

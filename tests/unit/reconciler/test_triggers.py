@@ -129,22 +129,22 @@ def clock(monkeypatch, sandbox):
     return Clock
 
 
-def retrained(runs):
+def retrain_runs(runs):
     return [run for run in runs() if run["display_name"].startswith("retrain-")]
 
 
 @pytest.fixture
-def aged(configured, registry):
+def day_old_model(configured, registry):
     """The state of a trainer that replaces its day-old model daily."""
     created_at = (datetime.datetime.now(datetime.timezone.utc) - DAY).isoformat(timespec="seconds")
     registry("run-1", accuracy=0.9, version=1, created_at=created_at.replace("+00:00", "Z"))
     return configured(retrain_after=1, train_on_change=False)
 
 
-def test_triggered_run_names_its_reason(ctx, aged, runs):
-    ctx.run(ctx.on.update_status(), aged)
-    ctx.run(ctx.on.update_status(), aged)
-    (run,) = retrained(runs)
+def test_triggered_run_names_its_reason(ctx, day_old_model, runs):
+    ctx.run(ctx.on.update_status(), day_old_model)
+    ctx.run(ctx.on.update_status(), day_old_model)
+    (run,) = retrain_runs(runs)
     assert run["runtime_config"]["parameters"]["reason"] == "age"
     assert run["description"].startswith("age: the model that serves is older than 1 days")
 
@@ -163,22 +163,24 @@ def test_every_kind_of_run_names_its_reason(ctx, configured, runs, sandbox):
 
 
 @pytest.mark.parametrize("ends", ["FAILED", "SUCCEEDED", None])
-def test_next_run_waits_for_the_cooldown(ctx, aged, runs, sandbox, clock, ends):
+def test_next_run_waits_for_the_cooldown(ctx, day_old_model, runs, sandbox, clock, ends):
     # GIVEN an ended run that was triggered by age
-    ctx.run(ctx.on.update_status(), aged)
-    (first,) = retrained(runs)
+    ctx.run(ctx.on.update_status(), day_old_model)
+    (first,) = retrain_runs(runs)
     if ends:
         sandbox.set_run_state(first["run_id"], ends)
     # WHEN the model is due again, and events follow before and after the cooldown
-    state = dataclasses.replace(aged, config={**aged.config, "retrain-cooldown": 48})
+    state = dataclasses.replace(
+        day_old_model, config={**day_old_model.config, "retrain-cooldown": 48}
+    )
     clock.now += 1.5 * DAY
     ctx.run(ctx.on.update_status(), state)
-    assert len(retrained(runs)) == 1
+    assert len(retrain_runs(runs)) == 1
     clock.now += 0.6 * DAY
     ctx.run(ctx.on.update_status(), state)
     # THEN there is one more, and no third
     ctx.run(ctx.on.update_status(), state)
-    assert len(retrained(runs)) == 2
+    assert len(retrain_runs(runs)) == 2
 
 
 def test_simultaneous_triggers_start_one_run_at_a_time(
@@ -191,11 +193,11 @@ def test_simultaneous_triggers_start_one_run_at_a_time(
     # WHEN events follow within the cooldown and after it
     ctx.run(ctx.on.update_status(), state)
     ctx.run(ctx.on.update_status(), state)
-    first = [run["runtime_config"]["parameters"]["reason"] for run in retrained(runs)]
+    first = [run["runtime_config"]["parameters"]["reason"] for run in retrain_runs(runs)]
     clock.now += 1.1 * DAY
     ctx.run(ctx.on.update_status(), state)
     # THEN each reason has its run, one after the other
-    run_reasons = [run["runtime_config"]["parameters"]["reason"] for run in retrained(runs)]
+    run_reasons = [run["runtime_config"]["parameters"]["reason"] for run in retrain_runs(runs)]
     assert (first, sorted(run_reasons)) == (["new data"], ["age", "new data"])
 
 
@@ -207,17 +209,17 @@ def test_changed_data_starts_one_run_per_change(
     registry("run-1", accuracy=0.9, version=1, data={"source": S3, "etags": dict(read.etags)})
     state = configured(retrain_on_data=True, data_path=S3, train_on_change=False)
     ctx.run(ctx.on.update_status(), state)
-    assert retrained(runs) == []
+    assert retrain_runs(runs) == []
     # WHEN the files change, THEN a run starts, and days later no other
     bucket(1)
     for _ in range(3):
         ctx.run(ctx.on.update_status(), state)
         clock.now += DAY
-    assert len(retrained(runs)) == 1
+    assert len(retrain_runs(runs)) == 1
     # WHEN they change again
     bucket(2)
     ctx.run(ctx.on.update_status(), state)
-    assert len(retrained(runs)) == 2
+    assert len(retrain_runs(runs)) == 2
 
 
 def test_unreachable_data_shows_in_the_status_and_training_continues(
@@ -233,24 +235,26 @@ def test_unreachable_data_shows_in_the_status_and_training_continues(
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("number", range(1, 11))
 @pytest.mark.parametrize("fault", ["cut", 503])
-def test_fault_at_any_request_leaves_one_triggered_run(ctx, aged, proxy, runs, number, fault):
+def test_fault_at_any_request_leaves_one_triggered_run(
+    ctx, day_old_model, proxy, runs, number, fault
+):
     # GIVEN a server whose n-th response is lost, WHEN two leaders in turn handle events
     proxy.fault = lambda m, n, *_: fault if (m, n) == ("after", number) else None
     for leader in (True, False, True, True):
-        ctx.run(ctx.on.update_status(), dataclasses.replace(aged, leader=leader))
+        ctx.run(ctx.on.update_status(), dataclasses.replace(day_old_model, leader=leader))
     # THEN there is one run
-    assert len(retrained(runs)) == 1
+    assert len(retrain_runs(runs)) == 1
 
 
-def test_follower_starts_no_runs(ctx, aged, runs):
-    ctx.run(ctx.on.update_status(), dataclasses.replace(aged, leader=False))
+def test_follower_starts_no_runs(ctx, day_old_model, runs):
+    ctx.run(ctx.on.update_status(), dataclasses.replace(day_old_model, leader=False))
     assert runs() == []
 
 
-def test_request_count_does_not_grow_with_triggered_runs(ctx, aged, runs, proxy, clock):
+def test_request_count_does_not_grow_with_triggered_runs(ctx, day_old_model, runs, proxy, clock):
     def calls():
         before = len(proxy.requests)
-        ctx.run(ctx.on.update_status(), aged)
+        ctx.run(ctx.on.update_status(), day_old_model)
         return len(proxy.requests) - before
 
     calls()

@@ -12,7 +12,7 @@ CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 
 
 @pytest.fixture
-def classes(kubernetes):
+def add_storage_classes(kubernetes):
     """Add StorageClasses to the cluster: (name, whether default, creation time)."""
 
     def put(*rows):
@@ -37,7 +37,7 @@ def classes(kubernetes):
 
 
 @pytest.fixture
-def uploaded(sandbox, runs):
+def uploaded_documents(sandbox, runs):
     """Return the two documents of the newest run's pipeline."""
 
     def ask():
@@ -57,10 +57,10 @@ def status(ctx, state):
     return ctx.run(ctx.on.config_changed(), state).unit_status
 
 
-def test_resources_apply_to_the_training_step_only(ctx, configured, runs, uploaded):
+def test_resources_apply_to_the_training_step_only(ctx, configured, runs, uploaded_documents):
     # GIVEN the default run
     ctx.run(ctx.on.config_changed(), configured())
-    before = uploaded()["deploymentSpec"]["executors"]
+    before = uploaded_documents()["deploymentSpec"]["executors"]
     # WHEN cores, memory and a GPU are set, and two events follow
     for _ in range(2):
         ctx.run(
@@ -68,7 +68,7 @@ def test_resources_apply_to_the_training_step_only(ctx, configured, runs, upload
         )
     # THEN one more run has a version whose step train has them
     assert len(runs()) == 2
-    after = uploaded()["deploymentSpec"]["executors"]
+    after = uploaded_documents()["deploymentSpec"]["executors"]
     resources = after["exec-train"]["container"].pop("resources")
     assert (resources["resourceCpuLimit"], resources["cpuLimit"]) == ("8", 8)
     assert (resources["resourceMemoryLimit"], resources["memoryLimit"]) == ("16Gi", 17.179869184)
@@ -102,14 +102,14 @@ def test_invalid_quantity_blocks_the_unit(ctx, configured, option, value, messag
     assert runs() == []
 
 
-def test_workspace_uses_the_pipeline_with_a_volume(ctx, configured, runs, uploaded):
+def test_workspace_uses_the_pipeline_with_a_volume(ctx, configured, runs, uploaded_documents):
     # GIVEN a size and a class
     ctx.run(ctx.on.config_changed(), configured(workspace_size="2Gi", storage_class="fast-disk"))
     # THEN the run has both, and uses the pipeline that creates and deletes a volume
     (run,) = runs()
     parameters = run["runtime_config"]["parameters"]
     assert (parameters["workspace_size"], parameters["storage_class"]) == ("2Gi", "fast-disk")
-    assert "exec-createpvc" in uploaded()["deploymentSpec"]["executors"]
+    assert "exec-createpvc" in uploaded_documents()["deploymentSpec"]["executors"]
 
 
 def test_storage_class_is_ignored_without_a_workspace(ctx, configured, runs):
@@ -119,16 +119,20 @@ def test_storage_class_is_ignored_without_a_workspace(ctx, configured, runs):
     assert "workspace_size" not in run["runtime_config"]["parameters"]
 
 
-def test_default_storage_class_is_used_without_the_option(ctx, configured, runs, classes):
+def test_default_storage_class_is_used_without_the_option(
+    ctx, configured, runs, add_storage_classes
+):
     # GIVEN a cluster with two default classes, of which Kubernetes uses the newer
-    classes(("slow", False, 9), ("old", True, 1), ("new", True, 2))
+    add_storage_classes(("slow", False, 9), ("old", True, 1), ("new", True, 2))
     ctx.run(ctx.on.config_changed(), configured(workspace_size="1Gi"))
     (run,) = runs()
     assert run["runtime_config"]["parameters"]["storage_class"] == "new"
 
 
-def test_missing_default_storage_class_blocks_with_the_option(ctx, configured, runs, classes):
-    classes(("slow", False, 1))
+def test_missing_default_storage_class_blocks_with_the_option(
+    ctx, configured, runs, add_storage_classes
+):
+    add_storage_classes(("slow", False, 1))
     unit_status = status(ctx, configured(workspace_size="1Gi"))
     assert isinstance(unit_status, ops.BlockedStatus)
     assert "storage-class must be set, as this cluster has no default" in unit_status.message

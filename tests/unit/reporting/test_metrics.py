@@ -12,10 +12,10 @@ import ops.testing
 import pytest
 import yaml
 
-from tests.builders import unrelated_state
+from tests.builders import unrelated_state, with_pushgateway
 
 
-def metrics_made():
+def existing_metrics():
     """Return the names of the metrics of the charm and of the Pushgateway."""
     source = Path("src/reporting/metrics.py").read_text(encoding="utf-8")
     names = {f"fashion_mnist_trainer_{name}" for name in re.findall(r'gauge\(\s*"(\w+)"', source)}
@@ -27,14 +27,9 @@ def metrics_in(text):
     return set(re.findall(r"\b(?:fashion_mnist_trainer_\w+|push_time_seconds)\b", text))
 
 
-def with_container(state, **fields):
-    container = ops.testing.Container("pushgateway", can_connect=True, **fields)
-    return dataclasses.replace(state, containers={container})
-
-
 def test_runs_and_models_are_pushed(ctx, state, run_action, sandbox, runs, three_versions, gateway):
     # GIVEN a champion, a schedule, and a run that failed
-    state = with_container(
+    state = with_pushgateway(
         dataclasses.replace(state, config={**state.config, "schedule": "@daily"})
     )
     ctx.run(ctx.on.config_changed(), state)
@@ -61,7 +56,7 @@ def test_runs_and_models_are_pushed(ctx, state, run_action, sandbox, runs, three
 
 
 def test_run_results_are_pushed_with_the_run_name(ctx, state, sandbox, runs, registry, gateway):
-    state = with_container(state)
+    state = with_pushgateway(state)
     ctx.run(ctx.on.config_changed(), state)
     (run,) = runs()
     registry(run["run_id"], accuracy=0.8, drift={"train": 0.3})
@@ -80,7 +75,7 @@ def test_run_that_reproduced_the_champion_has_no_verdict_metric(
     ctx, state, sandbox, runs, registry, three_versions, gateway
 ):
     # GIVEN a run without new data or settings, as the step evaluate reports it
-    state = with_container(state)
+    state = with_pushgateway(state)
     ctx.run(ctx.on.config_changed(), state)
     run = runs()[0]
     verdict = {"status": "rejected", "reasons": ["train on new data"], "unchanged": True}
@@ -101,7 +96,7 @@ def test_monitoring_report_of_the_champion_is_pushed(
 ):
     # GIVEN a monitoring run on the champion, or on the previous model
     options = {**state.config, "monitor-data": "s3://mlpipeline/production", "max-drift": 0.2}
-    state = with_container(dataclasses.replace(state, config=options))
+    state = with_pushgateway(dataclasses.replace(state, config=options))
     run_id = run_action("monitor", state)["run-id"]
     report_fields = {
         "images": 1000,
@@ -134,7 +129,7 @@ def test_monitoring_report_of_the_champion_is_pushed(
 
 
 def test_problem_metric_keeps_earlier_metrics(ctx, gateway):
-    ctx.run(ctx.on.config_changed(), with_container(unrelated_state(leader=True)))
+    ctx.run(ctx.on.config_changed(), with_pushgateway(unrelated_state(leader=True)))
     # POST leaves series of other names as they are, PUT would take them away
     method, _, samples = gateway[-1]
     assert method == "POST"
@@ -142,7 +137,7 @@ def test_problem_metric_keeps_earlier_metrics(ctx, gateway):
 
 
 def test_follower_deletes_its_metrics(ctx, state, gateway):
-    ctx.run(ctx.on.update_status(), with_container(dataclasses.replace(state, leader=False)))
+    ctx.run(ctx.on.update_status(), with_pushgateway(dataclasses.replace(state, leader=False)))
     assert gateway[-1][:2] == ("DELETE", "/metrics/job/trainer")
 
 
@@ -160,7 +155,7 @@ def test_dashboard_uses_existing_metrics(ctx, state):
         for panel in dashboard["panels"]
     }
     assert [title for title, expressions in queries.items() if not expressions] == ["Alerts"]
-    existing = metrics_made()
+    existing = existing_metrics()
     for expressions in queries.values():
         for query in expressions:
             assert (metrics := metrics_in(query))
@@ -174,7 +169,7 @@ def test_dashboard_uses_existing_metrics(ctx, state):
 def test_alert_rules_use_existing_metrics():
     document = yaml.safe_load(Path("src/prometheus_alert_rules/trainer.rules.yaml").read_text())
     rules = [rule for group in document["groups"] for rule in group["rules"]]
-    existing = metrics_made()
+    existing = existing_metrics()
     assert len({rule["alert"] for rule in rules}) == len(rules) >= 9
     for rule in rules:
         assert (metrics := metrics_in(rule["expr"])), rule["alert"]

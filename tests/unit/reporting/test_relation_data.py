@@ -44,7 +44,7 @@ class Server(ops.CharmBase):
 
 
 @pytest.fixture
-def serve():
+def read_model():
     """Return the state of a charm that reads these relation data."""
     meta = {"name": "server", "requires": {"trained-model": {"interface": "trained_model"}}}
     ctx = ops.testing.Context(Server, meta=meta)
@@ -58,12 +58,14 @@ def serve():
     return read
 
 
-def test_requirer_reads_the_champion_and_its_moves(ctx, state, run_action, three_versions, serve):
+def test_requirer_reads_the_champion_and_its_moves(
+    ctx, state, run_action, three_versions, read_model
+):
     relation = ops.testing.Relation("trained-model", remote_app_name="server")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     out = ctx.run(ctx.on.relation_created(relation), state)
     data = out.get_relation(relation.id).local_app_data
-    read = serve(data).unit_status.message
+    read = read_model(data).unit_status.message
     assert read == repr(TrainedModel(**json.loads(data["model"])))
     assert "version=3" in read
     assert "uri='s3://mlpipeline/models/fashion-mnist/3/serving'" in read
@@ -104,19 +106,19 @@ def test_model_is_withdrawn_after_a_change_of_registry(ctx, state, three_version
     assert "model" not in state.get_relation(relation.id).local_app_data
 
 
-def test_no_model_is_published_without_a_champion(ctx, state, serve):
+def test_no_model_is_published_without_a_champion(ctx, state, read_model):
     relation = ops.testing.Relation("trained-model", remote_app_name="server")
     state = dataclasses.replace(state, relations={*state.relations, relation})
     out = ctx.run(ctx.on.relation_created(relation), state)
     assert out.get_relation(relation.id).local_app_data == {}
-    assert serve({}).unit_status.message == "None"
-    assert serve(None).unit_status.message == "None"
+    assert read_model({}).unit_status.message == "None"
+    assert read_model(None).unit_status.message == "None"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "null", '{"name": "m", "version": "three"}'])
-def test_requirer_rejects_invalid_data_with_the_relation_name(serve, content):
+def test_requirer_rejects_invalid_data_with_the_relation_name(read_model, content):
     with pytest.raises(ops.testing.errors.UncaughtCharmError) as raised:
-        serve({"model": content})
+        read_model({"model": content})
     assert isinstance(raised.value.__cause__, RelationDataError)
     assert "relation trained-model" in str(raised.value.__cause__)
 

@@ -115,7 +115,7 @@ KILLED = RunIssue(
 )
 
 
-def lasted(state=RunState.CANCELED, **how_long):
+def ended_after(state=RunState.CANCELED, **how_long):
     """Return a run that ended in a state after a duration."""
     begin = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
     end = begin + datetime.timedelta(**how_long)
@@ -237,7 +237,7 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
-            Snapshot(latest=run(RunState.PENDING), monitor=lasted(RunState.FAILED, hours=1)),
+            Snapshot(latest=run(RunState.PENDING), monitor=ended_after(RunState.FAILED, hours=1)),
             ops.ActiveStatus(
                 "run config-1 PENDING; monitoring failed; see: juju run trainer/leader get-run run-id=monitor"
             ),
@@ -326,27 +326,27 @@ def lasted(state=RunState.CANCELED, **how_long):
             ),
         ),
         (
-            Snapshot(latest=lasted(hours=2), config=HOUR),
+            Snapshot(latest=ended_after(hours=2), config=HOUR),
             ops.BlockedStatus(
                 "run config-1 exceeded run-timeout after 2:00:00; raise it: juju config trainer run-timeout=VALUE"
             ),
         ),
         (
-            Snapshot(latest=lasted(RunState.FAILED, hours=2), config=HOUR, pod_issue=KILLED),
+            Snapshot(latest=ended_after(RunState.FAILED, hours=2), config=HOUR, pod_issue=KILLED),
             ops.BlockedStatus(
                 "run config-1 exceeded run-timeout after 2:00:00 at step train: OOMKill…; raise it: juju config trainer run-timeout=VALUE"
             ),
         ),
         (
-            Snapshot(latest=lasted(RunState.FAILED, minutes=2), config=HOUR),
+            Snapshot(latest=ended_after(RunState.FAILED, minutes=2), config=HOUR),
             ops.BlockedStatus("run config-1 failed; see: juju run trainer/leader get-run"),
         ),
         (
-            Snapshot(latest=lasted(minutes=2), config=HOUR),
+            Snapshot(latest=ended_after(minutes=2), config=HOUR),
             ops.ActiveStatus("run config-1 CANCELED; train again: juju run trainer/leader train"),
         ),
         (
-            Snapshot(latest=lasted(hours=2)),
+            Snapshot(latest=ended_after(hours=2)),
             ops.ActiveStatus("run config-1 CANCELED; train again: juju run trainer/leader train"),
         ),
         (
@@ -478,7 +478,7 @@ LONG = "http://minio.kubeflow.svc.cluster.local:9000/mlpipeline: " + 40 * "the s
 SITUATIONS = [case[0] for case in test_status_shows_the_run_and_the_model.pytestmark[0].args[1]]
 
 
-def lengthened(snapshot):
+def with_long_names(snapshot):
     """Return a snapshot with names and reasons of realistic lengths."""
     names = {"display_name": "config-0123456789ab", "run_id": str(uuid.UUID(int=1))}
     longer = {
@@ -501,7 +501,7 @@ def lengthened(snapshot):
 
 
 @pytest.mark.parametrize(("app", "juju"), [("trainer", 2), ("trainer", 3), ("fashion-mnist", 4)])
-@pytest.mark.parametrize("snapshot", [lengthened(snapshot) for snapshot in SITUATIONS])
+@pytest.mark.parametrize("snapshot", [with_long_names(snapshot) for snapshot in SITUATIONS])
 def test_juju_status_shows_state_and_command_untruncated(snapshot, juju, app):
     commands = Commands(app=app, juju=juju)
     for text in (

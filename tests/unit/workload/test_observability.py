@@ -8,18 +8,9 @@ import ops
 import ops.testing
 import pytest
 
-from tests.builders import trainer
+from tests.builders import pushgateway_of, trainer, with_pushgateway
 
 LOKI = "http://loki-0.loki:3100/loki/api/v1/push"
-
-
-def with_container(state, **fields):
-    container = ops.testing.Container("pushgateway", can_connect=True, **fields)
-    return dataclasses.replace(state, containers={container})
-
-
-def container_of(state):
-    return state.get_container("pushgateway")
 
 
 def test_prometheus_gets_scrape_jobs_and_alert_rules(ctx, state):
@@ -69,9 +60,9 @@ def test_workload_logs_are_forwarded_to_loki(state, gateway, juju, forwarded):
         remote_app_name="loki",
         remote_units_data={0: {"endpoint": json.dumps({"url": LOKI})}, 1: {}, 2: {"endpoint": "x"}},
     )
-    up = with_container(dataclasses.replace(state, relations={*state.relations, relation}))
+    up = with_pushgateway(dataclasses.replace(state, relations={*state.relations, relation}))
     out = ctx.run(ctx.on.relation_changed(relation, remote_unit=0), up)
-    targets = container_of(out).plan.log_targets
+    targets = pushgateway_of(out).plan.log_targets
     assert set(targets) == ({"loki/0"} if forwarded else set())
     if forwarded:
         assert targets["loki/0"].location == LOKI
@@ -79,25 +70,25 @@ def test_workload_logs_are_forwarded_to_loki(state, gateway, juju, forwarded):
         assert targets["loki/0"].labels["juju_application"] == "trainer"
         # WHEN Loki is removed, THEN nothing is sent there
         out = ctx.run(ctx.on.relation_broken(out.get_relation(relation.id)), out)
-        assert container_of(out).plan.log_targets["loki/0"].services == ["-all"]
+        assert pushgateway_of(out).plan.log_targets["loki/0"].services == ["-all"]
 
 
 def test_departed_loki_unit_receives_no_logs(state, gateway):
-    def sent(state):
-        targets = container_of(state).plan.log_targets
+    def log_services(state):
+        targets = pushgateway_of(state).plan.log_targets
         return {name: target.services for name, target in targets.items()}
 
     # GIVEN two units of Loki
     ctx = trainer(juju_version="3.6.0")
     units = {number: {"endpoint": json.dumps({"url": f"{LOKI}?{number}"})} for number in (0, 1)}
     relation = ops.testing.Relation("logging", remote_app_name="loki", remote_units_data=units)
-    up = with_container(dataclasses.replace(state, relations={*state.relations, relation}))
+    up = with_pushgateway(dataclasses.replace(state, relations={*state.relations, relation}))
     out = ctx.run(ctx.on.relation_changed(relation, remote_unit=1), up)
-    assert sent(out) == {"loki/0": ["all"], "loki/1": ["all"]}
+    assert log_services(out) == {"loki/0": ["all"], "loki/1": ["all"]}
     # WHEN one departs
     departed = dataclasses.replace(out.get_relation(relation.id), remote_units_data={0: units[0]})
     relations = {relation_ for relation_ in out.relations if relation_.id != departed.id}
     out = dataclasses.replace(out, relations={*relations, departed})
     out = ctx.run(ctx.on.relation_departed(departed, remote_unit=1, departing_unit=1), out)
     # THEN the log is sent only to the other
-    assert sent(out) == {"loki/0": ["all"], "loki/1": ["-all"]}
+    assert log_services(out) == {"loki/0": ["all"], "loki/1": ["-all"]}

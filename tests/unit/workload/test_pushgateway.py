@@ -8,17 +8,8 @@ import ops
 import ops.testing
 import pytest
 
-from tests.builders import PUSHGATEWAY, unrelated_state
+from tests.builders import PUSHGATEWAY, pushgateway_of, unrelated_state, with_pushgateway
 from workload import pushgateway
-
-
-def with_container(state, **fields):
-    container = ops.testing.Container("pushgateway", can_connect=True, **fields)
-    return dataclasses.replace(state, containers={container})
-
-
-def container_of(state):
-    return state.get_container("pushgateway")
 
 
 @pytest.mark.parametrize(
@@ -29,13 +20,13 @@ def test_pebble_error_is_logged_and_retried(ctx, state, gateway, error, monkeypa
         raise error
 
     monkeypatch.setattr(ops.Container, "replan", replan)
-    up = with_container(state)
-    ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    up = with_pushgateway(state)
+    ctx.run(ctx.on.pebble_ready(pushgateway_of(up)), up)
     assert any(f"no pushgateway yet: {error}" in log.message for log in ctx.juju_log)
 
 
 @pytest.fixture
-def broken(monkeypatch):
+def failing_workload(monkeypatch):
     """A workload whose program ends at its start; `broken.append` of anything repairs it."""
     mended = []
     task = ops.pebble.Task(
@@ -59,10 +50,12 @@ def broken(monkeypatch):
     return mended
 
 
-def test_failed_pushgateway_shows_in_the_status_until_it_starts(ctx, state, gateway, broken, runs):
+def test_failed_pushgateway_shows_in_the_status_until_it_starts(
+    ctx, state, gateway, failing_workload, runs
+):
     # GIVEN a program that ends at its start
-    up = with_container(state)
-    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    up = with_pushgateway(state)
+    out = ctx.run(ctx.on.pebble_ready(pushgateway_of(up)), up)
     # THEN training continues, and the status shows the reason and the command
     assert len(runs()) == 1
     for event in (ctx.on.update_status(), ctx.on.config_changed()):
@@ -74,47 +67,47 @@ def test_failed_pushgateway_shows_in_the_status_until_it_starts(ctx, state, gate
             out.unit_status.message,
         )
     # WHEN the program can run again, THEN the next event starts it
-    broken.append("with another image")
+    failing_workload.append("with another image")
     out = ctx.run(ctx.on.update_status(), out)
     assert isinstance(out.unit_status, ops.ActiveStatus)
     assert "Pushgateway" not in out.unit_status.message
-    assert container_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
+    assert pushgateway_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
 
 
-def test_failed_pushgateway_does_not_hide_another_problem(ctx, gateway, broken):
-    up = with_container(unrelated_state(leader=True))
-    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+def test_failed_pushgateway_does_not_hide_another_problem(ctx, gateway, failing_workload):
+    up = with_pushgateway(unrelated_state(leader=True))
+    out = ctx.run(ctx.on.pebble_ready(pushgateway_of(up)), up)
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "no relation kfp-api; add it with: juju" in out.unit_status.message
     assert "the Pushgateway does not run; " in out.unit_status.message
 
 
 def test_ended_pushgateway_is_restarted(ctx, state, gateway):
-    up = with_container(state)
-    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
+    up = with_pushgateway(state)
+    out = ctx.run(ctx.on.pebble_ready(pushgateway_of(up)), up)
     statuses = {"pushgateway": ops.pebble.ServiceStatus.ERROR}
     out = dataclasses.replace(
-        out, containers={dataclasses.replace(container_of(out), service_statuses=statuses)}
+        out, containers={dataclasses.replace(pushgateway_of(out), service_statuses=statuses)}
     )
     out = ctx.run(ctx.on.update_status(), out)
     assert isinstance(out.unit_status, ops.ActiveStatus)
-    assert container_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
+    assert pushgateway_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
 
 
 def test_pushgateway_has_a_health_check(ctx, state, gateway):
-    up = with_container(state)
-    out = ctx.run(ctx.on.pebble_ready(container_of(up)), up)
-    plan = container_of(out).plan
+    up = with_pushgateway(state)
+    out = ctx.run(ctx.on.pebble_ready(pushgateway_of(up)), up)
+    plan = pushgateway_of(out).plan
     service = plan.services["pushgateway"]
     assert service.command == "/bin/pushgateway --web.listen-address=:9091"
     assert service.startup == "enabled"
-    assert container_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
+    assert pushgateway_of(out).service_statuses["pushgateway"] is ops.pebble.ServiceStatus.ACTIVE
     assert plan.checks["ready"].http == {"url": f"{pushgateway.URL}/-/ready"}
 
 
 def test_unreachable_pushgateway_does_not_block(ctx, state, monkeypatch, runs):
     monkeypatch.setattr(pushgateway, "URL", "http://127.0.0.1:1")
-    out = ctx.run(ctx.on.config_changed(), with_container(state))
+    out = ctx.run(ctx.on.config_changed(), with_pushgateway(state))
     assert isinstance(out.unit_status, ops.ActiveStatus)
     assert len(runs()) == 1
     assert any("metrics were not pushed" in log.message for log in ctx.juju_log)
@@ -122,4 +115,4 @@ def test_unreachable_pushgateway_does_not_block(ctx, state, monkeypatch, runs):
 
 def test_container_that_is_not_ready_is_not_configured(ctx, state):
     out = ctx.run(ctx.on.config_changed(), state)
-    assert container_of(out) == PUSHGATEWAY
+    assert pushgateway_of(out) == PUSHGATEWAY
