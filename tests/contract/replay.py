@@ -1,10 +1,10 @@
 """Send a transcript of the real server to another one, and report where the responses differ.
 
-An exchange of a form that this module does not know is a difference too, and the others go on.
+An exchange of an unknown form is a difference too, and the others are still replayed.
 
-A transcript is a list of exchanges (see the README beside them). Ids and page tokens that the other
-server gives differ from the recorded ones: they are learnt from its answers, and put into what is
-sent after. Times, ids, tokens and what follows from the cluster are compared by their form only.
+A transcript is a list of exchanges (see the README beside them). The other server's ids and page
+tokens differ from the recorded ones: they are taken from its responses and used in later requests.
+Times, ids, tokens and values that depend on the cluster are compared by their form only.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import httpx
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _PAGE_TOKEN = re.compile(r"pageToken: \S+,")
-# Argo adds five characters of its own to the name of a workflow.
+# Argo appends five characters to the name of a workflow.
 _WORKFLOW = re.compile(r"(?<=\bName:)([a-z0-9-]+)-[a-z0-9]{5}(?=,)")
-# A recurring run's run is called RESOURCE-NUMBER-HASH, and RESOURCE ends in five such characters too.
+# A recurring run's runs are named RESOURCE-NUMBER-HASH; RESOURCE ends in five such characters, too.
 _FIRED = re.compile(r"^([a-z0-9-]+)[a-z0-9]{5}-(\d+)-\d{5,10}$")
 _TOKENS = ("next_page_token", "page_token")
 
@@ -32,23 +32,23 @@ class Difference:
     """One difference between two responses.
 
     Attributes:
-        exchange: its number in the transcript, from 0.
-        what: method and path of the request, ids left out.
-        where: the path in the answer, like `runs[0].state`; `status` for the status code.
-        recorded, given: what is there.
+        exchange: Number in the transcript, from 0.
+        what: Method and path of the request, without ids.
+        where: Path in the response, like `runs[0].state`; `status` for the status code.
+        recorded, actual: Values in both responses.
     """
 
     exchange: int
     what: str
     where: str
     recorded: object
-    given: object
+    actual: object
 
     def __str__(self) -> str:
-        """One line."""
+        """Return the difference as one line."""
         return (
             f"#{self.exchange} {self.what} {self.where}: "
-            f"recorded {short(self.recorded)}, given {short(self.given)}"
+            f"recorded {short(self.recorded)}, actual {short(self.actual)}"
         )
 
 
@@ -61,13 +61,13 @@ class Replay:
     """One transcript against one server.
 
     Args:
-        path: the transcript.
-        url: the server.
-        tick: called before each request; moves the server's clock on by a second or more.
-        run_state: called with a run's id and the recorded run, before the run is looked at, so that
-            a server that executes nothing has it in that state.
-        tokens: bearer tokens for the identities that the transcript names.
-        fire: called with a recurring run's id and a recorded run of it that the server has not
+        path: The transcript.
+        url: The server.
+        tick: Called before each request; advances the server's clock by a second or more.
+        run_state: Called with a run's id and the recorded run before the run is read, so that a
+            server that executes nothing can set its state.
+        tokens: Bearer tokens of the identities that the transcript names.
+        fire: Called with a recurring run's id and a recorded run of it that the server has not
             submitted yet, so that a server whose time does not pass submits it, in that state.
     """
 
@@ -89,7 +89,7 @@ class Replay:
         self._known: dict[str, str] = {}
 
     def differences(self) -> Iterator[Difference]:
-        """Send all, in order; where the answers differ."""
+        """Send all requests in order, and yield the differences."""
         with self._http:
             for number, exchange in enumerate(self.exchanges):
                 self._tick()
@@ -103,7 +103,7 @@ class Replay:
         self._prepare(exchange)
         identity = exchange.get("identity")
         if identity and identity not in self._bearers:
-            raise LookupError(f"nobody has said what token {identity!r} has")
+            raise LookupError(f"no token is given for {identity!r}")
         response = self._send(exchange["request"], identity)
         yield from self._compare(number, exchange, response)
 
@@ -121,8 +121,8 @@ class Replay:
                 self._fire(schedule, row)
 
     def _translate(self, text: str) -> str:
-        for recorded, given in self._known.items():
-            text = text.replace(recorded, given)
+        for recorded, actual in self._known.items():
+            text = text.replace(recorded, actual)
         return text
 
     def _send(self, request: dict, identity: str | None) -> httpx.Response:
@@ -146,72 +146,76 @@ class Replay:
             **arguments,
         )
 
-    def _compare(self, number: int, exchange: dict, answer: httpx.Response) -> Iterator[Difference]:
+    def _compare(
+        self, number: int, exchange: dict, response: httpx.Response
+    ) -> Iterator[Difference]:
         recorded = exchange["response"]
         what = _endpoint(exchange)
-        if answer.status_code != recorded["status"]:
-            given = f"{answer.status_code} {answer.text}"
-            wanted = f"{recorded['status']} {recorded.get('json', recorded.get('text'))}"
-            yield Difference(number, what, "status", wanted, given)
+        if response.status_code != recorded["status"]:
+            actual = f"{response.status_code} {response.text}"
+            expected = f"{recorded['status']} {recorded.get('json', recorded.get('text'))}"
+            yield Difference(number, what, "status", expected, actual)
             return
         kind = recorded["headers"].get("content-type", "").split(";")[0]
-        given_kind = answer.headers.get("content-type", "").split(";")[0]
-        if kind != given_kind:
-            yield Difference(number, what, "content-type", kind, given_kind)
+        actual_kind = response.headers.get("content-type", "").split(";")[0]
+        if kind != actual_kind:
+            yield Difference(number, what, "content-type", kind, actual_kind)
         if "json" not in recorded:
-            if recorded.get("text", "") != answer.text:
-                yield Difference(number, what, "text", recorded.get("text"), answer.text)
+            if recorded.get("text", "") != response.text:
+                yield Difference(number, what, "text", recorded.get("text"), response.text)
             return
         try:
-            body = answer.json()
+            body = response.json()
         except ValueError:
-            yield Difference(number, what, "json", recorded["json"], answer.text)
+            yield Difference(number, what, "json", recorded["json"], response.text)
             return
         for where, old, new in self._walk("", recorded["json"], body):
             yield Difference(number, what, where or ".", old, new)
 
-    def _walk(self, where: str, recorded: object, given: object) -> Iterator[tuple]:
-        if isinstance(recorded, dict) and isinstance(given, dict):
-            for key in sorted({*recorded, *given}):
+    def _walk(self, where: str, recorded: object, actual: object) -> Iterator[tuple]:
+        if isinstance(recorded, dict) and isinstance(actual, dict):
+            for key in sorted({*recorded, *actual}):
                 inner = f"{where}.{key}" if where else key
-                if key not in given:
+                if key not in actual:
                     yield inner, recorded[key], None
                 elif key not in recorded:
-                    yield inner, None, given[key]
+                    yield inner, None, actual[key]
                 elif key in _TOKENS:
-                    self._known[recorded[key]] = given[key]
+                    self._known[recorded[key]] = actual[key]
                 else:
-                    yield from self._walk(inner, recorded[key], given[key])
-        elif isinstance(recorded, list) and isinstance(given, list) and len(recorded) == len(given):
-            given = self._aligned(recorded, given)
-            for index, (old, new) in enumerate(zip(recorded, given, strict=True)):
+                    yield from self._walk(inner, recorded[key], actual[key])
+        elif (
+            isinstance(recorded, list) and isinstance(actual, list) and len(recorded) == len(actual)
+        ):
+            actual = self._aligned(recorded, actual)
+            for index, (old, new) in enumerate(zip(recorded, actual, strict=True)):
                 yield from self._walk(f"{where}[{index}]", old, new)
-        elif isinstance(recorded, str) and isinstance(given, str):
-            if not self._same(recorded, given):
-                yield where, recorded, given
-        elif recorded != given or type(recorded) is not type(given):
-            yield where, recorded, given
+        elif isinstance(recorded, str) and isinstance(actual, str):
+            if not self._same(recorded, actual):
+                yield where, recorded, actual
+        elif recorded != actual or type(recorded) is not type(actual):
+            yield where, recorded, actual
 
-    def _same(self, recorded: str, given: str) -> bool:
-        if _UUID.fullmatch(recorded) and _UUID.fullmatch(given):
-            return self._known.setdefault(recorded, given) == given
-        if _TIME.fullmatch(recorded) and _TIME.fullmatch(given):
-            return recorded.startswith(("1970", "0001")) == given.startswith(("1970", "0001"))
-        # Where the server puts Go's stack trace, the first line counts; page tokens are opaque.
+    def _same(self, recorded: str, actual: str) -> bool:
+        if _UUID.fullmatch(recorded) and _UUID.fullmatch(actual):
+            return self._known.setdefault(recorded, actual) == actual
+        if _TIME.fullmatch(recorded) and _TIME.fullmatch(actual):
+            return recorded.startswith(("1970", "0001")) == actual.startswith(("1970", "0001"))
+        # Go stack traces are cut after their first line; page tokens are opaque.
         recorded = self._translate(recorded).split("\ngithub.com/")[0]
-        return _stable(recorded) == _stable(given)
+        return _stable(recorded) == _stable(actual)
 
-    def _aligned(self, recorded: list, given: list) -> list:
-        """What is given in the recorded order, where the record's order is that of random ids.
+    def _aligned(self, recorded: list, actual: list) -> list:
+        """Return the rows in the recorded order if the record is ordered by random ids.
 
-        That is so for things which were made in the same second.
+        The server orders objects that were created in the same second by id.
         """
         times = {row.get("created_at") for row in recorded if isinstance(row, dict)}
         ids = [self._known.get(_identity(row), "") for row in recorded]
-        by_id = {_identity(row): row for row in given}
+        by_id = {_identity(row): row for row in actual}
         if len(times) == 1 and all(ids) and set(ids) == set(by_id):
-            return [by_id[each] for each in ids]
-        return given
+            return [by_id[id_] for id_ in ids]
+        return actual
 
 
 def _stable(text: str) -> str:
@@ -220,12 +224,12 @@ def _stable(text: str) -> str:
 
 
 def _endpoint(exchange: dict) -> str:
-    """Return the method and path of an exchange's request, ids left out, as far as it has them."""
+    """Return the method and path of an exchange's request, without ids, "?" for what is missing."""
     request = exchange.get("request", {})
     return f"{request.get('method', '?')} {_UUID.sub('ID', request.get('path', '?'))}"
 
 
 def _identity(row: object) -> str:
     names = ("run_id", "recurring_run_id", "pipeline_version_id", "pipeline_id", "experiment_id")
-    found = [row[name] for name in names if name in row] if isinstance(row, dict) else []
-    return found[0] if found else ""
+    ids = [row[name] for name in names if name in row] if isinstance(row, dict) else []
+    return ids[0] if ids else ""

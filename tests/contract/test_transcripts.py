@@ -135,7 +135,7 @@ def test_unknown_exchange_is_a_difference_and_the_others_are_replayed(tmp_path):
         (3, "status"),
     ]
     assert "cannot be replayed: KeyError: 'response'" in str(found_differences[0])
-    assert "nobody has said what token 'somebody' has" in str(found_differences[2])
+    assert "no token is given for 'somebody'" in str(found_differences[2])
 
 
 def test_replay_reports_differences(tmp_path):

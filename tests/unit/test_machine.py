@@ -1,7 +1,7 @@
 """Random events, faults and requests: each request ends in exactly one run.
 
-`MACHINE_EXAMPLES=500 python -m pytest tests/unit/test_machine.py` goes on for longer; a failure prints
-the steps that lead to it, and hypothesis its seed.
+`MACHINE_EXAMPLES=500 python -m pytest tests/unit/test_machine.py` runs longer; a failure prints the
+steps that lead to it, and hypothesis its seed.
 """
 
 import dataclasses
@@ -29,13 +29,13 @@ from tests.fakes.fault_proxy import FaultProxy
 
 STEPS = 40
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "4"))
-# The server's clock is another than the charm's: by it every run would be overdue.
+# The server's clock differs from the charm's, by which every run would have timed out.
 QUIET = {"profile": "", "run-timeout": 0}
-# The model is due again each day, and may not be: the interval is longer.
+# Retraining is due daily, but the cooldown is longer.
 INTERVAL = datetime.timedelta(hours=30)
 TRIGGERED = {"retrain-after": 1, "retrain-cooldown": 30}
 ACTIVE = {"PENDING", "RUNNING"}
-# Nothing here depends on the machine's speed; an example takes what it takes.
+# Examples have no deadline: nothing here depends on the machine's speed.
 SLOW = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
@@ -52,13 +52,13 @@ class Trainer(RuleBasedStateMachine):
     def deploy(self):
         self.folder = tempfile.TemporaryDirectory()
         self.now = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
-        # The server orders runs of the same second by id: the same steps shall give the same ids.
-        chance = random.Random(0)
+        # The server orders runs of the same second by id, so ids must be reproducible.
+        generator = random.Random(0)
         self.sandbox = Sandbox(
             Path(self.folder.name),
             execute=False,
             clock=lambda: self.now,
-            ids=lambda: uuid.UUID(int=chance.getrandbits(128), version=4),
+            ids=lambda: uuid.UUID(int=generator.getrandbits(128), version=4),
         )
         self.sandbox.start()
         self.proxy = FaultProxy(self.sandbox.api_url)
@@ -87,13 +87,13 @@ class Trainer(RuleBasedStateMachine):
         self.direct = httpx.Client(verify=False, trust_env=False)
         self.clock = mock.patch("reconciler.reconcile.utc_now", side_effect=lambda: self.now)
         self.clock.start()
-        self.a_model_serves()
-        self.promised = set()  # runs that an action said it submitted
-        self.asked = 0
+        self.publish_champion()
+        self.promised = set()  # runs that an action returned
+        self.train_calls = 0
         self.configurations = 1
 
-    def a_model_serves(self):
-        """Return a champion from before the start; only its creation time matters."""
+    def publish_champion(self):
+        """Publish a champion from before the start; only its creation time matters."""
         store = self.sandbox.objects("models/fashion-mnist")
         manifest = {
             "schema_version": 1,
@@ -122,11 +122,11 @@ class Trainer(RuleBasedStateMachine):
         self.state = self.context.run(event, self.state)
 
     @rule(seconds=st.integers(0, 5))
-    def time_passes(self, seconds):
+    def pass_time(self, seconds):
         self.now += datetime.timedelta(seconds=seconds)
 
     @rule(hours=st.sampled_from([6, 12, 24, 31]))
-    def hours_pass(self, hours):
+    def pass_hours(self, hours):
         self.now += datetime.timedelta(hours=hours)
         self.emit(self.context.on.update_status())
 
@@ -152,13 +152,13 @@ class Trainer(RuleBasedStateMachine):
         }
         self.configurations += 1
         # Two of one second may cost a run too many: see `plan`, whose own tests have them.
-        self.time_passes(1)
+        self.pass_time(1)
         self.state = dataclasses.replace(self.state, config=config)
         self.emit(self.context.on.config_changed())
 
     @rule()
     def train(self):
-        self.asked += 1
+        self.train_calls += 1
         try:
             self.emit(self.context.on.action("train"))
         except ops.testing.ActionFailed as failed:
@@ -169,14 +169,14 @@ class Trainer(RuleBasedStateMachine):
 
     @rule()
     def cancel(self):
-        self.time_passes(1)  # people take their time, and so do pods
+        self.pass_time(1)  # users and pods are slow
         try:
             self.emit(self.context.on.action("cancel-run"))
         except ops.testing.ActionFailed as failed:
             assert failed.message
 
     @rule(leader=st.booleans())
-    def leadership_changes(self, leader):
+    def change_leadership(self, leader):
         self.state = dataclasses.replace(self.state, leader=leader)
         if leader:
             self.emit(self.context.on.leader_elected())
@@ -185,18 +185,18 @@ class Trainer(RuleBasedStateMachine):
         after=st.integers(1, 10),
         moment=st.sampled_from(["before", "after"]),
         fault=st.sampled_from(["cut", 503, 500, 429]),
-        times=st.sampled_from([1, 2, 3, 100]),  # 100: the hook died there, or the server did
+        times=st.sampled_from([1, 2, 3, 100]),  # 100: the hook or the server died
     )
-    def the_server_has_a_bad_day(self, after, moment, fault, times):
+    def requests_fail(self, after, moment, fault, times):
         first = len(self.proxy.requests) + after
         lost = range(first, first + times)
         self.proxy.fault = lambda m, number, *_: fault if m == moment and number in lost else None
 
     @rule(data=st.data(), to=st.sampled_from(["RUNNING", "SUCCEEDED", "FAILED"]))
-    def a_run_goes_on(self, data, to):
+    def change_run_state(self, data, to):
         going = [run for run in self.runs() if run["state"] in {*ACTIVE, "CANCELING"}]
         if going:
-            self.time_passes(1)
+            self.pass_time(1)
             run = data.draw(st.sampled_from(going))
             to = "FAILED" if run["state"] == "CANCELING" else to
             self.sandbox.set_run_state(run["run_id"], to)
@@ -205,7 +205,7 @@ class Trainer(RuleBasedStateMachine):
 
     @precondition(lambda self: hasattr(self, "state"))
     @rule()
-    def it_settles(self):
+    def settle(self):
         """Stop the faults, elect a leader, and send one more event."""
         self.proxy.fault = lambda *_: None
         self.state = dataclasses.replace(self.state, leader=True)
@@ -213,7 +213,7 @@ class Trainer(RuleBasedStateMachine):
         before = len(self.proxy.requests)
         self.emit(self.context.on.update_status())
         assert {method for method, _ in self.proxy.requests[before:]} == {"GET"}, (
-            "nothing is left to do"
+            "no change is left"
         )
         self.check_runs()
         self.check_schedules()
@@ -234,7 +234,7 @@ class Trainer(RuleBasedStateMachine):
             message = self.state.unit_status.message
             latest = max(run["created_at"] for run in self.runs())
             newest = [run for run in self.runs() if run["created_at"] == latest]
-            # A long remedy of something else leaves room for the state only.
+            # Another part's long remedy leaves room for the state only.
             expected = [(run["display_name"], f"run {run['state']}") for run in newest]
             assert any(text in message for texts in expected for text in texts), message
 
@@ -252,17 +252,17 @@ class Trainer(RuleBasedStateMachine):
         assert actual == ([(cron, status)] if cron else [])
 
     @invariant()
-    def no_wish_is_lost_and_none_is_done_twice(self):
+    def each_request_makes_one_run(self):
         if not hasattr(self, "state"):
             return
         names = [run["display_name"] for run in self.runs()]
         requested = [name for name in names if name.startswith("train-")]
-        assert len(requested) == len(set(requested)) <= self.asked
+        assert len(requested) == len(set(requested)) <= self.train_calls
         assert self.promised <= set(requested)
         assert sum(name.startswith("config-") for name in names) <= self.configurations
 
     @invariant()
-    def runs_of_triggers_keep_their_distance(self):
+    def triggered_runs_keep_the_cooldown(self):
         if not hasattr(self, "state"):
             return
         retrain_runs = [run for run in self.runs() if run["display_name"].startswith("retrain-")]
