@@ -8,7 +8,10 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 # Answers from $ANSWERS, a file that maps words to {out, err, rc}; records words and files in $CALLS.
-STUB = """#!{python}
+# A path with a space cannot follow #!, so the shell starts Python.
+STUB = """#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+' '''
 import json, os, stat, sys
 from pathlib import Path
 words = [Path(sys.argv[0]).name, *sys.argv[1:]]

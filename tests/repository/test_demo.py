@@ -24,7 +24,7 @@ def test_missing_data_shows_how_to_get_it(tmp_path):
         text=True,
     )
     assert process.returncode == 1
-    assert f"{tmp_path}/data/train-images-idx3-ubyte.gz is not there" in process.stdout
+    assert f"{tmp_path}/data/train-images-idx3-ubyte.gz does not exist" in process.stdout
     assert "install Debian's dataset-fashion-mnist" in process.stdout
     assert "make demo DATA=FOLDER" in process.stdout
     assert "Traceback" not in process.stderr
