@@ -8,7 +8,7 @@ PAGE = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="u
 ROWS = [
     (re.findall(r"`([^`]+/)`", first), re.findall(r"`(\w+\.py)`", what))
     for first, what in re.findall(
-        r"^\| (`[^|]+) \| ([^|]+) \|$", PAGE.partition("## What is where")[2], re.MULTILINE
+        r"^\| (`[^|]+) \| ([^|]+) \|$", PAGE.partition("## Directories")[2], re.MULTILINE
     )
 ]
 
