@@ -44,7 +44,7 @@ def table(heading):
     return {code: re.escape(code).replace(re.escape("..."), ".*") for code in codes}
 
 
-TOLD = {kind: table(f": {kind}") for kind in KINDS}
+TOLD = {kind: table(f"## {kind.capitalize()}: ") for kind in KINDS}
 FAILURES = table("Actions fail")
 
 # Each problem that a status tells; test_status has those that are told of runs and more.
