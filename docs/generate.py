@@ -1,8 +1,8 @@
 """Write the options in charmcraft.yaml from src/config.py, and the reference in docs/reference/.
 
 `python docs/generate.py` writes the files, and tests compare them with what it would write. The
-reference tells of options, actions and relations what charmcraft.yaml says, and of recipes what the
-code does.
+pages about options, actions and relations come from charmcraft.yaml, the page about recipes from the
+training code.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ CHARMCRAFT = ROOT / "charmcraft.yaml"
 REFERENCE = ROOT / "docs" / "reference"
 MADE = "<!-- Made by `make reference`. -->\n\n"
 ROLES = {
-    "requires": "What the trainer asks other applications for.",
-    "provides": "What the trainer offers other applications.",
+    "requires": "Relations through which the trainer uses other applications.",
+    "provides": "Relations through which other applications use the trainer.",
 }
 
 
@@ -120,14 +120,14 @@ def pages(charm: Mapping[str, Any]) -> dict[str, str]:
 def _options() -> Iterator[str]:
     yield "# Options"
     yield (
-        "Set with `juju config trainer OPTION=VALUE`, and back to the default with "
-        "`juju config trainer --reset OPTION`. An invalid value blocks the charm; its status says "
-        "what the option takes, and nothing is submitted."
+        "Set an option with `juju config trainer OPTION=VALUE`, and restore its default with "
+        "`juju config trainer --reset OPTION`. An invalid value blocks the charm: its status says "
+        "which values are valid, and it submits no runs."
     )
     yield (
-        'Where it says "a change starts a run", the new value makes another configuration, which is '
-        "trained once; so the run does not start if that configuration was trained before, or if "
-        "`train-on-change` is false. Runs that are started otherwise take all options as they are then."
+        'If the description says "A change starts a run", a new value makes another configuration, and '
+        "the charm starts one run for it, unless that configuration was trained before or "
+        "`train-on-change` is false. Every other run uses the options' values at its start."
     )
     group = None
     for option in options():
@@ -145,23 +145,23 @@ def _actions(actions: Mapping[str, Any]) -> Iterator[str]:
         "Juju 3 and 4: `juju run trainer/leader ACTION NAME=VALUE`. Juju 2.9: "
         "`juju run-action trainer/leader ACTION NAME=VALUE --wait`."
     )
-    for name, action in actions.items():
-        yield f"## `{name}`"
+    for title, action in actions.items():
+        yield f"## `{title}`"
         yield action["description"].strip()
         required = action.get("required", [])
         rows = [
-            _row(f"`{param}`", _kind(param, said, required), " ".join(said["description"].split()))
-            for param, said in action.get("params", {}).items()
+            _row(f"`{name}`", _kind(name, param, required), " ".join(param["description"].split()))
+            for name, param in action.get("params", {}).items()
         ]
         if rows:
-            yield "\n".join([_row("parameter", "type", "what"), "|---|---|---|", *rows])
+            yield "\n".join([_row("parameter", "type", "description"), "|---|---|---|", *rows])
 
 
 def _relations(charm: Mapping[str, Any]) -> Iterator[str]:
     yield "# Relations"
-    for role, told in ROLES.items():
+    for role, introduction in ROLES.items():
         yield f"## {role}"
-        yield told
+        yield introduction
         rows = [
             _row(
                 f"`{name}`",
@@ -172,39 +172,39 @@ def _relations(charm: Mapping[str, Any]) -> Iterator[str]:
             )
             for name, end in charm[role].items()
         ]
-        head = _row("endpoint", "interface", "needed", "how many", "what")
+        head = _row("endpoint", "interface", "required", "maximum", "description")
         yield "\n".join([head, "|---|---|---|---|---|", *rows])
     yield "## Container and resource"
     yield "\n".join(
-        f"The container `{container}` runs the image `{said['resource']}`: "
-        + charm["resources"][said["resource"]]["description"].strip()
-        + f" By default `{charm['resources'][said['resource']]['upstream-source']}`."
-        for container, said in charm["containers"].items()
+        f"The container `{name}` runs the image `{container['resource']}`: "
+        + charm["resources"][container["resource"]]["description"].strip()
+        + f" The default is `{charm['resources'][container['resource']]['upstream-source']}`."
+        for name, container in charm["containers"].items()
     )
 
 
 _LAYERS = """\
-Every network takes raw pixels, 0 to 255, scales them to 0 to 1 inside, and ends in a dense layer with
-ten outputs. Of the words for layers:
+Every network takes raw pixels, 0 to 255, scales them to 0 to 1, and ends in a dense layer with ten
+outputs. The layers are:
 
 - `stem N` is a convolution (3x3, N filters), 2x2 max pooling, batch normalisation and ReLU;
-- `bn-dense N` is a dense layer of N units, batch normalisation and ReLU; `dense N` is one without the
-  normalisation;
-- `dropout P` drops P percent of the values while training.
+- `bn-dense N` is a dense layer of N units, batch normalisation and ReLU; `dense N` is the same without
+  the normalisation;
+- `dropout P` drops P percent of the values during training.
 
-The optimizer is Adam. One cycle is a learning rate that rises for a fifth of the steps and then falls
-along a cosine. Label smoothing spreads that share of each label over all classes. Mirrored is a model
-whose answer is the mean for an image and its mirror image."""
+The optimizer is Adam. With one cycle, the learning rate rises for a fifth of the steps and then falls
+along a cosine. Label smoothing spreads that share of each label over all classes. A mirrored model
+averages its predictions for an image and its mirror image."""
 
 
 def _recipes() -> Iterator[str]:
     yield "# Recipes"
     yield (
-        "What the option and the parameter `recipe` choose among. [Benchmarks](benchmarks.md) has how "
-        "accurate and how fast they are, and how they were chosen. `epochs`, `batch-size` and "
-        "`learning-rate` take the place of a recipe's own values where they are not 0."
+        "The option and the parameter `recipe` select one of these. [Benchmarks](benchmarks.md) shows "
+        "how accurate and how fast they are, and how they were chosen. If `epochs`, `batch-size` or "
+        "`learning-rate` is not 0, it overrides the recipe's own value."
     )
-    head = _row("recipe", "network", "epochs", "batch", "learning rate", "besides")
+    head = _row("recipe", "network", "epochs", "batch size", "learning rate", "extras")
     rows = [
         _row(
             f"`{recipe.name}`",
@@ -212,7 +212,7 @@ def _recipes() -> Iterator[str]:
             str(recipe.epochs),
             str(recipe.batch_size),
             f"{recipe.learning_rate:g}",
-            _besides(recipe),
+            _extras(recipe),
         )
         for recipe in RECIPES.values()
     ]
@@ -220,7 +220,7 @@ def _recipes() -> Iterator[str]:
     yield _LAYERS
 
 
-def _besides(recipe: Recipe) -> str:
+def _extras(recipe: Recipe) -> str:
     """Return the settings of a recipe that most recipes do not have."""
     settings = {
         "one cycle": recipe.one_cycle,
@@ -228,13 +228,13 @@ def _besides(recipe: Recipe) -> str:
         "random flips and shifts": recipe.augment,
         "mirrored": recipe.mirrored,
     }
-    return ", ".join(name for name, has_it in settings.items() if has_it)
+    return ", ".join(name for name, applies in settings.items() if applies)
 
 
-def _kind(name: str, said: Mapping[str, Any], required: list[str]) -> str:
+def _kind(name: str, param: Mapping[str, Any], required: list[str]) -> str:
     if name in required:
-        return f"{said['type']}, required"
-    return f"{said['type']}, {_default(said['default'])}" if "default" in said else said["type"]
+        return f"{param['type']}, required"
+    return f"{param['type']}, {_default(param['default'])}" if "default" in param else param["type"]
 
 
 def _default(value: object) -> str:
