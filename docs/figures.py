@@ -1,7 +1,7 @@
 """Draw the figures of the documentation: `make figures`.
 
-The architecture needs nothing; the others are of real training on Fashion-MNIST, with the data that
-`fashion_mnist.data.load` finds. What is drawn is committed under `docs/figures`.
+The architecture needs no data. The other figures show real training on Fashion-MNIST, with the data
+that `fashion_mnist.data.load` finds. The figures are committed under `docs/figures`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fashion_mnist import CLASS_NAMES, data, evaluation  # noqa: E402
 from fashion_mnist.model import export, recipes, training  # noqa: E402
 
 mpl.use("svg")
-# The same drawing is the same file, in which texts are texts.
+# Make the files reproducible, and keep texts as texts.
 mpl.rcParams.update({"svg.hashsalt": "fashion-mnist", "svg.fonttype": "none", "font.size": 10})
 
 from matplotlib import pyplot as plt  # noqa: E402
@@ -31,7 +31,7 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.patches import FancyBboxPatch  # noqa: E402
 
 BLUE, SOFT = "#2463c5", "#eef2fa"
-# Place (left, bottom, width, height), and what is said: the heading, and lines under it.
+# Position (left, bottom, width, height), heading, and the lines below it.
 BOXES = {
     "operator": (0.0, 5.3, 2.8, 1.1, "operator", "juju config, run, status"),
     "juju": (0.0, 3.3, 2.8, 1.1, "Juju", "options, relations, events"),
@@ -41,7 +41,7 @@ BOXES = {
         3.0,
         1.9,
         "charm trainer",
-        "load, observe, plan,\nact, status;\nlibrary kfp_ops",
+        "load, observe, plan,\napply, report;\nlibrary kfp_ops",
     ),
     "kfp": (9.4, 4.9, 3.4, 1.4, "Kubeflow Pipelines", "experiment, runs,\nrecurring run"),
     "kubernetes": (9.4, 2.7, 3.4, 1.1, "Kubernetes", "profile, rights, token, pods"),
@@ -86,19 +86,19 @@ def confusion(matrix: np.ndarray, title: str) -> Figure:
 
 
 def curves(histories: Mapping[str, Sequence[training.Epoch]]) -> Figure:
-    """Accuracy on the training images by epoch, a line for each recipe."""
+    """Return the accuracy on the training images by epoch, one line per recipe."""
     figure, place = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for name, history in histories.items():
         epochs = range(1, len(history) + 1)
         place.plot(epochs, [epoch.accuracy for epoch in history], marker="o", label=name)
-    place.set(xlabel="epoch", ylabel="accuracy while training")
+    place.set(xlabel="epoch", ylabel="training accuracy")
     place.grid(alpha=0.3)
     place.legend()
     return figure
 
 
 def architecture() -> Figure:
-    """Draw the trainer's parts and what they talk to."""
+    """Draw the trainer and what it communicates with."""
     figure, place = plt.subplots(figsize=(9, 4.7), layout="constrained")
     place.set(xlim=(-0.2, 13.0), ylim=(0, 6.6), aspect="equal")
     place.axis("off")
@@ -128,7 +128,7 @@ def architecture() -> Figure:
             },
         )
         (x, y), (right, up) = ends
-        # Above a line, beside one that goes up or down.
+        # Put the text above a horizontal line, beside a vertical one.
         side = "center" if y == up else "left" if x == right else "right"
         middle = ((x + right) / 2 + 0.1 * (side == "left"), (y + up) / 2 + 0.08)
         place.text(*middle, said, ha=side, va="bottom", fontsize=8)
@@ -161,9 +161,9 @@ def of_training(images: data.Dataset) -> dict[str, Figure]:
 
 
 def main() -> None:
-    """Draw them all, or the architecture alone."""
+    """Draw all figures, or only the architecture."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--no-training", action="store_true", help="only what needs no training")
+    parser.add_argument("--no-training", action="store_true", help="draw only the architecture")
     options = parser.parse_args()
     figures = {"architecture.svg": architecture()}
     if not options.no_training:
