@@ -1,4 +1,4 @@
-# Begin with `make demo` and `make test`, which need only Python 3.10+ (with venv) and make.
+# Start with `make demo` and `make test`, which need only Python 3.10+ (with venv) and make.
 PYTHON ?= python3
 RECIPE ?= fast
 EPOCHS ?= 0
@@ -10,7 +10,7 @@ S3 ?=
 BUILD ?= docker build
 ARGS ?=
 BIN := .venv/bin
-# Without compiled modules each of the tests' processes compiles TensorFlow's by itself.
+# Keep compiled modules: without them, each test process would compile TensorFlow's again.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 2 --dist worksteal
 CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
@@ -33,7 +33,7 @@ demo: .venv/ready ## Train, evaluate and promote a model on this machine (RECIPE
 	$(BIN)/python -W ignore scripts/demo.py --recipe $(RECIPE) --epochs $(EPOCHS) --data "$(DATA)" \
 	  $(if $(S3),--s3-$(S3) --root .demo/$(S3))
 
-demo-loop: .venv/ready ## Show drift in production and the automatic retraining that follows (RECIPE=fast, DATA=FOLDER, S3=...)
+demo-loop: .venv/ready ## Show drift in production, and the automatic retraining that follows (RECIPE=fast, DATA=FOLDER, S3=...)
 	$(BIN)/python -W ignore scripts/demo_loop.py --recipe $(RECIPE) --data "$(DATA)" $(S3:%=--s3-%)
 
 serve: .venv/ready ## Serve the demo's champion, or that of REGISTRY=ADDRESS (S3_ENDPOINT=URL, PORT=8080)
@@ -47,7 +47,7 @@ test: .venv/ready ## Run the tests that need only Python packages, with the cove
 	$(BIN)/coverage report --include="src/*,lib/*"
 	$(BIN)/coverage report --include="training/*"
 
-test-fast: .venv/ready ## Run the tests of the charm and its libraries that are done in a minute, while editing
+test-fast: .venv/ready ## Run the fast tests of the charm and its libraries (about a minute), for use while editing
 	$(PYTEST) -m "not slow and not exhaustive" tests/unit tests/library
 
 test-slow: .venv/ready ## Run the slow tests, which train, execute pipelines or build for real
@@ -111,7 +111,7 @@ pack: sbom ## Pack the charm and write sbom.json beside it, with charmcraft or t
 pack-stand-ins: ## Pack the charms that stand in for kfp-api and object storage
 	@for charm in kfp-api object-storage; do (cd tests/integration/charms/$$charm && $(PACK)) || exit 1; done
 
-# charmcraft sees the charm's own folder only, so the library is copied into it.
+# charmcraft packs only the charm's own folder, so copy the library into it.
 pack-examples: ## Pack the example charm of examples/digits into build/digits
 	@rm -rf build/digits
 	@mkdir -p build
@@ -120,7 +120,7 @@ pack-examples: ## Pack the example charm of examples/digits into build/digits
 	@cp -r lib/kfp_ops build/digits/lib
 	@cd build/digits && $(PACK)
 
-check-machine: ## List what this machine lacks for bundle.yaml, with the command that fixes each; changes nothing
+check-machine: ## List what this machine lacks for bundle.yaml, with commands to fix it; changes nothing
 	@$(PYTHON) scripts/check_machine.py
 
 packed: .venv/ready ## Test the packed charm by dispatching events as Juju does
@@ -129,7 +129,7 @@ packed: .venv/ready ## Test the packed charm by dispatching events as Juju does
 images: .venv/ready ## List the container images to mirror for a site without internet access
 	@$(BIN)/python scripts/list_images.py
 
-# What an image installs: a dependency group of uv.lock, or what the steps need beyond TensorFlow's image.
+# Requirements of an image: a dependency group of uv.lock, or what TensorFlow's image lacks for the steps.
 build/%.txt: uv.lock | .uv/bin/uv
 	@mkdir -p build
 	.uv/bin/uv export --quiet --frozen --only-group $* --output-file $@
