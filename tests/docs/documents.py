@@ -1,4 +1,4 @@
-"""The commands in what people read: which there are, and how they are marked."""
+"""Parse the documents of the repository: their blocks of code, and who runs the commands in them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PAPERS = [
     *PAGES,
 ]
 SHELL = {"shell", "sh", "bash", "console"}
-# here: tests run it. ci: .ci/run does. cluster: it needs one, and its words are checked.
+# here: tests run it. ci: .ci/run runs it. cluster: a reader runs it, and tests check its words.
 MARK = re.compile(r"<!-- runs: (here|ci|cluster) -->\s*")
 
 
 def tracked() -> list[str]:
-    """The repository's files, as git knows them and those that it would; without git a test is skipped."""
+    """Return the files that git tracks or would track; skip the test without git."""
     if not shutil.which("git"):
         pytest.skip("git is not installed")
     listed = subprocess.run(
@@ -47,10 +47,10 @@ class Block:
 
     Attributes:
         paper: the file.
-        line: where it begins, from 1.
-        language: what follows the fence; indented where there is none.
-        text: what is in it.
-        mark: here, ci or cluster; empty where there is none.
+        line: the first line, from 1.
+        language: the text after the fence; "indented" for a block without a fence.
+        text: the content.
+        mark: here, ci or cluster; empty without a mark.
     """
 
     paper: Path
@@ -64,7 +64,7 @@ class Block:
 
 
 def parse(paper: Path) -> tuple[list[Block], list[str]]:
-    """The blocks of a file, and its inline code; a block without a fence has the language indented."""
+    """Return the blocks of a file, and its inline code."""
     blocks: list[Block] = []
     inline: list[str] = []
     before = None
@@ -80,7 +80,7 @@ def parse(paper: Path) -> tuple[list[Block], list[str]]:
                     mark=marked[1] if marked else "",
                 )
             )
-        inline += [each.content for each in token.children or [] if each.type == "code_inline"]
+        inline += [child.content for child in token.children or [] if child.type == "code_inline"]
         before = token if token.type == "html_block" else None
     return blocks, inline
 
@@ -89,7 +89,7 @@ BLOCKS = [block for paper in PAPERS for block in parse(paper)[0]]
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The simple commands of a shell text, as words; lines, pipes and the like part them."""
+    """Yield the simple commands of a shell script, as words, split at lines, pipes and the like."""
     words = shlex.shlex(text.replace("\\\n", " "), posix=True, punctuation_chars="\n;|&()")
     words.whitespace_split, words.whitespace, words.commenters = True, " \t", ""
     command: list[str] = []

@@ -1,4 +1,4 @@
-"""What is in which directory, as the architecture tells it."""
+"""Check the directories and modules that docs/explanation/architecture.md names."""
 
 import re
 
@@ -13,15 +13,15 @@ ROWS = [
 ]
 
 
-def test_each_directory_is_told():
-    there = {name.partition("/")[0] for name in tracked() if "/" in name}
-    told = {folder.partition("/")[0] for folders, _ in ROWS for folder in folders}
-    assert there == told
+def test_every_directory_has_a_row():
+    existing = {name.partition("/")[0] for name in tracked() if "/" in name}
+    documented = {folder.partition("/")[0] for folders, _ in ROWS for folder in folders}
+    assert existing == documented
 
 
-def test_each_module_that_is_told_is_there():
-    told = [
+def test_every_documented_module_exists():
+    documented = [
         (folder, module) for folders, modules in ROWS for folder in folders for module in modules
     ]
-    assert ("src/", "charm.py") in told
-    assert [row for row in told if not (ROOT / row[0] / row[1]).is_file()] == []
+    assert ("src/", "charm.py") in documented
+    assert [row for row in documented if not (ROOT / row[0] / row[1]).is_file()] == []

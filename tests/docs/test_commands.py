@@ -1,4 +1,4 @@
-"""Every command in what people read: marked, run where that is possible, and its words checked."""
+"""Check every command in the documents: its mark and its words; run those that tests can run."""
 
 import os
 import re
@@ -23,7 +23,7 @@ ENDPOINTS = {
     for role in ("provides", "requires")
     for name, end in CHARMCRAFT[role].items()
 }
-# Of options, and of parameters, whose types are called as in JSON.
+# Types of options, and of action parameters, which have the names of JSON Schema.
 TYPES = {
     "int": int,
     "float": (int, float),
@@ -34,32 +34,32 @@ TYPES = {
 
 
 class WrongError(Exception):
-    """A command names something that there is not."""
+    """A command names something that does not exist."""
 
 
 def typed(text, kind):
-    """A value as Juju reads it for an option or parameter of this type.
+    """Return a value as Juju reads it for an option or parameter of this type.
 
     Raises:
-        WrongError: it is of another type.
+        WrongError: The value has another type.
     """
     if kind == "string":
         return text
-    said = yaml.safe_load(text)
-    if not isinstance(said, TYPES[kind]):
+    value = yaml.safe_load(text)
+    if not isinstance(value, TYPES[kind]):
         raise WrongError(f"{text!r} is no {kind}")
-    return said
+    return value
 
 
 def pairs(words, names, what):
-    """The values that are given, by name, but those in capitals, which stand for the reader's own."""
-    given = {}
+    """Return the values, by name, without those in capitals, which are placeholders."""
+    values = {}
     for word in words:
         name, _, text = word.partition("=")
         known(name, names, what)
         if not re.fullmatch("[A-Z]+", text):
-            given[name.replace("-", "_")] = typed(text, names[name]["type"])
-    return given
+            values[name.replace("-", "_")] = typed(text, names[name]["type"])
+    return values
 
 
 def check_config(words):
@@ -74,7 +74,7 @@ def check_config(words):
     for word in words:
         if "=@" in word:
             raise WrongError(f"Juju reads a file for {word}")
-    # A value that the charm refuses is as wrong as a name.
+    # The charm must accept the values too.
     config.TrainerConfig(**pairs(words, OPTIONS, "option"))
 
 
@@ -105,13 +105,13 @@ def check_relation(words):
 def check_deploy(words):
     for word, follower in zip(words, [*words[1:], ""], strict=True):
         if word.startswith("./") and word != PACKED and not (ROOT / word).is_file():
-            raise WrongError(f"there is no {word}")
+            raise WrongError(f"there is no file {word}")
         if word == "--resource":
             known(follower.split("=")[0], CHARMCRAFT["resources"], "resource")
 
 
 def check_nothing(words):
-    """Its flags were checked, and the rest is the reader's."""
+    """Accept all arguments of a command of which only the flags are checked."""
 
 
 CHECKS = {
@@ -131,11 +131,11 @@ def known(name, names, what):
 
 
 def check(words):
-    """Hold a command against what there is.
+    """Check that what a command names exists.
 
     Raises:
-        WrongError: it names something that there is not.
-        ValueError: the charm would refuse an option's value.
+        WrongError: It names something that does not exist.
+        ValueError: The charm would refuse the value of an option.
     """
     while words[0] in ("sudo", "watch"):
         words = words[1:]
@@ -164,7 +164,7 @@ def check(words):
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "yaml"], ids=str)
-def test_each_block_of_yaml_is_yaml(block):
+def test_blocks_of_yaml_are_valid(block):
     assert yaml.safe_load(block.text)
 
 
@@ -172,7 +172,7 @@ def shell(mark):
     return [block for block in BLOCKS if block.language in SHELL and block.mark == mark]
 
 
-def test_commands_are_parted_as_a_shell_does():
+def test_commands_are_split_as_by_a_shell():
     text = "make demo  # both\nmake \\\n  test && (cd x; ls)\nkubectl get 'a\nb' | juju add-k8s c"
     assert list(commands(text)) == [
         ["make", "demo"],
@@ -184,12 +184,12 @@ def test_commands_are_parted_as_a_shell_does():
     ]
 
 
-def test_each_block_has_a_fence_and_a_language():
-    # Write commands between ```shell and ```, and other things as ```text or what they are.
+def test_every_block_has_a_fence_and_a_language():
+    # Put commands between ```shell and ```, other text between ```text and ```.
     assert [str(block) for block in BLOCKS if block.language in ("", "indented")] == []
 
 
-def test_blocks_of_each_kind_are_found():
+def test_blocks_with_each_mark_are_found():
     assert {block.mark for block in BLOCKS if block.language == "shell"} == {
         "here",
         "ci",
@@ -198,24 +198,24 @@ def test_blocks_of_each_kind_are_found():
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in SHELL], ids=str)
-def test_each_block_of_commands_is_marked(block):
-    assert block.mark, f"{block}: say before it who runs it, <!-- runs: here|ci|cluster -->"
-    assert block.language == "shell", f"{block}: call its language shell"
+def test_every_block_of_commands_is_marked(block):
+    assert block.mark, f"{block}: put <!-- runs: here|ci|cluster --> before it"
+    assert block.language == "shell", f"{block}: the language must be shell"
     assert not re.search(r"^\s*\$ ", block.text, re.MULTILINE), f"{block}: leave out the prompt"
-    read = subprocess.run(["bash", "-n"], input=block.text, text=True, stderr=subprocess.PIPE)
-    assert read.returncode == 0, f"{block}: {read.stderr}"
+    parsed = subprocess.run(["bash", "-n"], input=block.text, text=True, stderr=subprocess.PIPE)
+    assert parsed.returncode == 0, f"{block}: {parsed.stderr}"
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in SHELL], ids=str)
-def test_the_words_of_each_block_name_what_there_is(block):
+def test_commands_in_blocks_name_what_exists(block):
     for words in commands(block.text):
         check(words)
 
 
 @pytest.mark.parametrize("paper", PAPERS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_commands_within_sentences_name_what_there_is(paper):
+def test_commands_within_sentences_name_what_exists(paper):
     for code in parse(paper)[1]:
-        # In the table of statuses dots stand for what is told of the case.
+        # In the table of statuses, dots stand for details.
         if re.match(r"(juju|make|sudo|microk8s) ", code) and "..." not in code:
             for words in commands(code):
                 if not set(words) & {"ACTION", "OPTION", "NAME=VALUE", "OPTION=VALUE"}:
@@ -248,40 +248,40 @@ def test_commands_within_sentences_name_what_there_is(paper):
         "make demo RECIPES=fast",
     ],
 )
-def test_a_command_that_names_something_else_is_found(wrong):
+def test_wrong_command_is_detected(wrong):
     with pytest.raises((WrongError, ValueError, KeyError)):
         check(wrong.split())
 
 
 @pytest.mark.parametrize("block", shell("ci"), ids=str)
-def test_what_ci_is_said_to_run_it_runs(block):
+def test_ci_runs_the_blocks_marked_ci(block):
     script = (ROOT / ".ci" / "run").read_text()
     for words in commands(block.text):
         program, target, *_ = words
-        assert program == "make", f"{block}: mark {' '.join(words)} another way"
+        assert program == "make", f"{block}: .ci/run only calls make, not {' '.join(words)}"
         assert re.search(rf"^\s*make ([a-z-]+ )*{target}\b", script, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the repository that commands may write to."""
-    there = tmp_path_factory.mktemp("checkout")
+    """Return a copy of the repository that commands may write to."""
+    folder = tmp_path_factory.mktemp("checkout")
     for name in tracked():
-        source, target = ROOT / name, there / name
+        source, target = ROOT / name, folder / name
         if source.exists() or source.is_symlink():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
-    return there
+    return folder
 
 
 HERE = [block for block in BLOCKS if block.mark == "here"]
 
 
 @pytest.mark.parametrize("block", HERE, ids=str)
-def test_what_can_be_run_runs(block, checkout):
+def test_blocks_marked_here_succeed(block, checkout):
     interpreter = {"shell": ["bash", "-euo", "pipefail"], "python": [sys.executable]}
     tools = Path(sys.executable).parent
-    done = subprocess.run(
+    process = subprocess.run(
         [*interpreter[block.language], "-c", block.text],
         cwd=checkout,
         env={
@@ -294,4 +294,4 @@ def test_what_can_be_run_runs(block, checkout):
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, f"{block}: {done.stdout}"
+    assert process.returncode == 0, f"{block}: {process.stdout}"

@@ -1,4 +1,4 @@
-"""The figures: drawn of what they are said to show, and used."""
+"""Check that the figures show what they should, are up to date, and are used."""
 
 import importlib.util
 
@@ -43,20 +43,20 @@ def test_the_curves_have_a_line_for_each_recipe():
     assert lines == {"fast": [[1, 0.5], [2, 0.9]], "quick": [[1, 0.5]]}
 
 
-def test_the_architecture_names_the_steps_that_there_are():
-    said = " ".join(texts(figures.architecture())).replace("\n", " ").replace(",", "")
+def test_architecture_names_the_steps_of_the_pipeline():
+    words = " ".join(texts(figures.architecture())).replace("\n", " ").replace(",", "")
     steps = PipelineSpec.load(ROOT / "src" / "pipelines" / "train.yaml").steps
-    assert steps <= set(said.split())
+    assert steps <= set(words.split())
 
 
-def test_the_architecture_is_the_one_that_is_drawn_today():
+def test_committed_architecture_is_up_to_date():
     committed = (figures.FIGURES / "architecture.svg").read_text()
-    for said in texts(figures.architecture()):
-        for line in said.splitlines():
+    for text in texts(figures.architecture()):
+        for line in text.splitlines():
             assert f">{line}<" in committed, "run: make figures"
 
 
 @pytest.mark.parametrize("path", DRAWN, ids=lambda path: path.name)
-def test_each_figure_is_small_and_shown_somewhere(path):
+def test_every_figure_is_small_and_used(path):
     assert path.stat().st_size < 100_000
     assert [paper for paper in PAPERS if f"figures/{path.name}" in paper.read_text()]

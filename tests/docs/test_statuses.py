@@ -1,4 +1,4 @@
-"""docs/how-to/solve-problems.md against the statuses in src/reporting/status.py: all of them, and no others."""
+"""Check that docs/how-to/solve-problems.md lists exactly the statuses of src/reporting/status.py."""
 
 import ast
 import re
@@ -37,7 +37,7 @@ JUJU = Commands(app="trainer")
 
 
 def table(heading):
-    """The first column of the table under the heading with these words: a pattern for each row."""
+    """Return a pattern for each row of the table after the paragraph that starts with a text."""
     part = next(part for part in PAGE.split("\n\n") if heading in part.split("\n")[0])
     told = PAGE.split(part)[1].lstrip().split("\n\n")[0]
     codes = re.findall(r"^\| `(.*?)` \|", told, re.MULTILINE)
@@ -47,7 +47,7 @@ def table(heading):
 TOLD = {kind: table(f"## {kind.capitalize()}: ") for kind in KINDS}
 FAILURES = table("Actions fail")
 
-# Each problem that a status tells; test_status has those that are told of runs and more.
+# Errors that a status shows; test_status has the statuses of runs, among others.
 ERRORS = [
     NoDataError("kfp-api", "kfp-api", "address", is_related=True),
     NoDataError("kfp-api", "kfp-api", "data", is_related=False),
@@ -94,7 +94,7 @@ ANSWERS = [
 
 
 def of(test, index):
-    """What a parametrized test of test_status is given at this place, in each of its cases."""
+    """Return the argument at an index of every case of a parametrized test."""
     return [case[index] for case in test.pytestmark[0].args[1]]
 
 
@@ -112,7 +112,7 @@ SHOWN = [each for each in SEEN if not each.message.startswith("first this")]
 
 
 @pytest.mark.parametrize("seen", SHOWN, ids=lambda seen: seen.message[:60])
-def test_each_status_is_told_with_its_meaning(seen):
+def test_every_status_has_a_row(seen):
     kind = next(kind for kind, status_type in KINDS.items() if isinstance(seen, status_type))
     assert [code for code, pattern in TOLD[kind].items() if re.fullmatch(pattern, seen.message)], (
         f"add a row to docs/how-to/solve-problems.md, {kind}: {seen.message}"
@@ -120,7 +120,7 @@ def test_each_status_is_told_with_its_meaning(seen):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_status_is_told_that_is_never_shown(kind):
+def test_every_row_is_a_status_that_is_shown(kind):
     shown = [seen.message for seen in SHOWN if isinstance(seen, KINDS[kind])]
     assert TOLD[kind]
     for code, pattern in TOLD[kind].items():
@@ -128,12 +128,12 @@ def test_no_status_is_told_that_is_never_shown(kind):
 
 
 @pytest.mark.parametrize("error", ANSWERS, ids=repr)
-def test_what_only_actions_say_is_told_too(error):
+def test_every_failure_of_an_action_has_a_row(error):
     message = status.problem(error, JUJU).message
     assert [code for code, pattern in FAILURES.items() if re.fullmatch(pattern, message)]
 
 
-def test_an_action_that_nobody_tries_again_says_so():
+def test_failed_action_does_not_promise_a_retry():
     messages = [status.failure(error, JUJU) for error in ERRORS]
     assert not [message for message in messages if "retries at" in message]
     asked_again = [message for message in messages if "check, then run the action again" in message]
@@ -143,7 +143,7 @@ def test_an_action_that_nobody_tries_again_says_so():
 
 
 def texts():
-    """The f-strings of the functions in src/reporting/status.py, each as a pattern."""
+    """Yield the f-strings of the functions in src/reporting/status.py, as patterns."""
     tree = ast.parse((ROOT / "src" / "reporting" / "status.py").read_text())
     for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
         nodes = list(ast.walk(function))
@@ -156,8 +156,8 @@ def texts():
                 )
 
 
-def test_all_that_the_code_can_say_is_seen_here():
-    # Else what is new in src/reporting/status.py would not be asked for above.
+def test_every_text_of_the_code_occurs_in_these_tests():
+    # Otherwise the tests above would miss a new text in src/reporting/status.py.
     said = [each.message for each in SEEN]
     said += [status.problem(error, JUJU).message for error in ANSWERS]
     said += [status.failure(error, JUJU) for error in ERRORS]
@@ -166,6 +166,6 @@ def test_all_that_the_code_can_say_is_seen_here():
     assert [text for text in found if not any(re.search(text, message) for message in said)] == []
 
 
-def test_the_states_that_are_named_are_states():
+def test_documented_states_exist():
     named = set(re.findall(r"\b[A-Z]{6,}\b", " ".join(TOLD["active"])))
     assert named <= {state.value for state in RunState}
