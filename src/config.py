@@ -26,13 +26,13 @@ _S3 = r"s3://[a-z0-9.\-]+(/\S*)?"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Group:
-    """Options that belong together for operators."""
+    """Options that operators look for together."""
 
     title: str
     """Heading in the reference."""
 
     starts_run: bool = False
-    """Whether a changed value makes another configuration, for which the charm starts a run."""
+    """Whether a changed value is another configuration, which is trained anew."""
 
 
 TRAINING = Group(title="Training", starts_run=True)
@@ -48,13 +48,13 @@ DEMO = Group(title="Demo", starts_run=True)
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """The valid values of an option."""
+    """Which values an option takes."""
 
     expected: str
-    """Description of the valid values, to follow "must be"."""
+    """The values in words, after "must be"."""
 
     accepts: Callable[[Any], bool]
-    """Return whether a value is valid."""
+    """Whether a value is one of them."""
 
 
 def between(low: float, high: float) -> Check:
@@ -68,7 +68,7 @@ def one_of(*names: str) -> Check:
 
 
 def matching(pattern: str, expected: str) -> Check:
-    """Accept texts that match a pattern and contain no path segment `.` or `..`."""
+    """Accept texts that a pattern matches and in which no part of a path is a dot or two."""
     return Check(
         expected,
         lambda value: (
@@ -90,7 +90,7 @@ def amount(low: str, high: str) -> Check:
 
 
 def _is_cron(value: str) -> bool:
-    # Import cron lazily: most trainers have no schedule.
+    # Import cron only where there is a schedule, which most trainers lack.
     from kfp_ops.cron import six_fields
 
     try:
@@ -104,7 +104,7 @@ CRON = Check("five cron fields like '0 3 * * 0' (Sunday is 0), hourly, daily or 
 
 
 def or_empty(check: Check) -> Check:
-    """Accept an empty text too."""
+    """Accept an empty text besides."""
     return Check(f"empty or {check.expected}", lambda value: value == "" or check.accepts(value))
 
 
@@ -112,10 +112,10 @@ def option(group: Group, default: T, check: Check | None = None, *, argument: bo
     """State an option on its field.
 
     Args:
-        group: Group in the reference.
-        default: Default value.
-        check: Valid values. None for all values of the type.
-        argument: Whether to pass the value to the training pipelines, as the parameter of this name.
+        group: Where operators look for it.
+        default: Its default, which also decides its type.
+        check: Which values it takes. None for all of its type.
+        argument: Whether the training pipeline has a parameter of this name, which takes the value.
     """
     # The field's default is of type T, as dataclasses see it.
     field: Any = dataclasses.field(
@@ -126,7 +126,7 @@ def option(group: Group, default: T, check: Check | None = None, *, argument: bo
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
-    """Options of the charm, checked.
+    """The options, checked.
 
     Raises:
         OptionError: An option has an invalid value.
@@ -256,7 +256,7 @@ class TrainerConfig:
     """When to compare the images under monitor-data with the champion's data: a cron expression, as
     for schedule. If empty, only when the action monitor is run."""
 
-    # The pipeline needs 500 to distinguish drift from chance, and has memory for 100000.
+    # The pipeline needs 500 to tell drift from chance, and has memory for 100000.
     monitor_images: int = option(MONITORING, 10000, between(500, 100000))
     """Number of the newest images under monitor-data to compare. Set it to about as many as arrive
     between two monitoring runs: with more, old images mask new drift, and drift that is over is still
@@ -322,15 +322,15 @@ class TrainerConfig:
     """Number of the test image for which each run records a prediction at its end."""
 
     def __post_init__(self):
-        """Check every value, and combinations of two options."""
+        """Check every value, and what two options say together."""
         for field in dataclasses.fields(self):
             check, value = field.metadata["check"], getattr(self, field.name)
             if check and not check.accepts(value):
                 raise OptionError(field.name, value, check.expected)
         if self.monitor_schedule and not self.monitor_data:
-            raise OptionError("monitor_data", "", "s3://BUCKET/PREFIX if monitor-schedule is set")
+            raise OptionError("monitor_data", "", "s3://BUCKET/PREFIX where there is a schedule")
         if self.serving == "kserve" and not self.profile:
-            raise OptionError("serving", self.serving, "none if the option profile is empty")
+            raise OptionError("serving", self.serving, "none where the option profile is empty")
 
     @property
     def timeout(self) -> datetime.timedelta:
@@ -355,7 +355,7 @@ class TrainerConfig:
     def arguments(self) -> dict[str, object]:
         """Arguments of the training pipelines that options decide."""
         arguments = {
-            # Juju may pass an integer for a float; the fingerprint must be the same for both.
+            # Juju may give a whole number for a float; the fingerprint must not tell them apart.
             field.name: type(field.default)(getattr(self, field.name))
             for field in dataclasses.fields(self)
             if field.metadata["argument"]

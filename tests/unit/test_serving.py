@@ -142,7 +142,7 @@ def test_a_unit_that_does_not_lead_only_looks(ctx, kubernetes, on_kserve, served
 def test_serving_needs_a_profile(ctx, configured):
     out = ctx.run(ctx.on.config_changed(), configured(serving="kserve"))
     assert isinstance(out.unit_status, ops.BlockedStatus)
-    assert "serving must be none if the option profile is empty" in out.unit_status.message
+    assert "serving must be none where the option profile is empty" in out.unit_status.message
 
 
 # What becomes of it ------------------------------------------------------------------------------
