@@ -129,7 +129,7 @@ packed: .venv/ready ## Test the packed charm by dispatching events as Juju does
 images: .venv/ready ## List the container images to mirror for a site without internet access
 	@$(BIN)/python scripts/list_images.py
 
-# Requirements of an image: a dependency group of uv.lock, or what TensorFlow's image lacks for the steps.
+# What an image installs: a dependency group of uv.lock, or what the steps need beyond TensorFlow's image.
 build/%.txt: uv.lock | .uv/bin/uv
 	@mkdir -p build
 	.uv/bin/uv export --quiet --frozen --only-group $* --output-file $@
