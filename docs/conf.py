@@ -17,13 +17,13 @@ html_logo = "../icon.svg"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3
-# Docstrings are read as code too, and say `this` for it.
+# In docstrings, single backquotes mark code.
 default_role = "literal"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_use_ivar = True
 
-# What is referred to must be there, but for other packages, whose inventories would be downloaded.
+# References must have targets, except those to other packages, whose inventories would be downloaded.
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!kfp_ops).*")]

@@ -35,13 +35,13 @@ ROLES = {
 }
 
 
-# Between these lines of charmcraft.yaml are the options.
+# The options are between these lines of charmcraft.yaml.
 OPTIONS_START, OPTIONS_END = "\n  options:\n", "\nactions:\n"
 TYPES = {"str": "string", "int": "int", "float": "float", "bool": "boolean"}
 
 
 class Option(NamedTuple):
-    """An option as src/config.py states it."""
+    """An option, as declared in src/config.py."""
 
     name: str
     type: str
@@ -51,7 +51,7 @@ class Option(NamedTuple):
 
 
 def options() -> list[Option]:
-    """Read the options: their fields, and the text under each."""
+    """Return the options, from their fields and the docstring below each."""
     docs = _field_docs(TrainerConfig)
     return [
         Option(
@@ -66,7 +66,7 @@ def options() -> list[Option]:
 
 
 def _field_docs(owner: type) -> dict[str, str]:
-    """Return the text under each field of a class, which Python itself does not keep."""
+    """Return the docstring below each field of a class, which Python discards."""
     tree = ast.parse(inspect.getsource(owner))
     body = next(node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     return {
