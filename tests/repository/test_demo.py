@@ -24,7 +24,7 @@ def test_without_data_it_says_how_to_have_them(tmp_path):
         text=True,
     )
     assert done.returncode == 1
-    assert f"{tmp_path}/data/train-images-idx3-ubyte.gz is not there" in done.stdout
+    assert f"{tmp_path}/data/train-images-idx3-ubyte.gz does not exist" in done.stdout
     assert "install Debian's dataset-fashion-mnist" in done.stdout
     assert "make demo DATA=FOLDER" in done.stdout
     assert "Traceback" not in done.stderr
