@@ -1,7 +1,7 @@
 # What bundle.yaml deploys: its applications, channels, options and relations are read from there.
 
 locals {
-  bundle    = yamldecode(file("${path.module}/../../bundle.yaml"))
+  bundle    = yamldecode(file("${path.module}/../../../bundle.yaml"))
   trainer   = local.bundle.applications.trainer
   kubeflow  = { for name, each in local.bundle.applications : name => each if name != "trainer" }
   relations = { for ends in local.bundle.relations : join(" ", ends) => ends }
