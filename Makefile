@@ -25,7 +25,7 @@ help: ## List the targets
 	$(PYTHON) -m venv .uv
 	.uv/bin/pip install --quiet uv
 
-.venv/ready: pyproject.toml uv.lock | .uv/bin/uv
+.venv/ready: pyproject.toml uv.lock $(wildcard */pyproject.toml lib/*/pyproject.toml) | .uv/bin/uv
 	.uv/bin/uv sync --quiet --frozen --group dev --python $(PYTHON)
 	touch $@
 
@@ -118,6 +118,7 @@ pack-examples: ## Pack the example charm of examples/digits into build/digits
 	@cp -r examples/digits build/digits
 	@mkdir build/digits/lib
 	@cp -r lib/kfp_ops build/digits/lib
+	@rm -rf build/digits/lib/kfp_ops/*.egg-info
 	@cd build/digits && $(PACK)
 
 check-machine: ## List what this machine lacks for bundle.yaml, with commands to fix it; changes nothing
@@ -129,10 +130,10 @@ packed: .venv/ready ## Test the packed charm by dispatching events as Juju does
 images: .venv/ready ## List the container images to mirror for a site without internet access
 	@$(BIN)/python scripts/list_images.py
 
-# What an image installs: a dependency group of uv.lock, or what the steps need beyond TensorFlow's image.
+# What an image installs: a dependency group of uv.lock without the workspace's own packages, or what the steps need beyond TensorFlow's image.
 build/%.txt: uv.lock | .uv/bin/uv
 	@mkdir -p build
-	.uv/bin/uv export --quiet --frozen --only-group $* --output-file $@
+	.uv/bin/uv export --quiet --frozen --only-group $* --no-emit-workspace --output-file $@
 
 build/steps.txt: uv.lock training/compile.py | .venv/ready
 	@mkdir -p build
@@ -154,4 +155,5 @@ sbom: .uv/bin/uv ## Write the charm's software bill of materials (CycloneDX) to 
 	  --format cyclonedx1.5 --output-file sbom.json
 
 clean: ## Remove everything that make created here
-	rm -rf .venv .venv-integration .uv .demo build parts stage prime .coverage* .pytest_cache .ruff_cache sbom.json $(CHARM)
+	rm -rf .venv .venv-integration .uv .demo build parts stage prime .coverage* .pytest_cache .ruff_cache sbom.json $(CHARM) \
+	  */*.egg-info lib/*/*.egg-info
