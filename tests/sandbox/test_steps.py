@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ def look(checkout: str) -> str:
     import tempfile
     from pathlib import Path
 
-    names = ("training", "fashion_mnist", "sandbox", "charm", "kfp_ops", "tests")
+    names = ("training", "fashion_mnist", "model_registry", "sandbox", "charm", "kfp_ops", "tests")
     paths = [path for path in sys.path if Path(path or ".").resolve() == Path(checkout)]
     paths += [path for path in sys.path if Path(path or ".").resolve().parent == Path(checkout)]
     site = Path(os.environ["PIP_TARGET"])
@@ -39,13 +40,20 @@ def look(checkout: str) -> str:
         "left": [path.name for place in places if place.is_dir() for path in place.glob("left*")],
         "environment": sorted(os.environ),
         "temporary": len(kfp_executes_from),
-        "interpreter": sys.executable,
+        "packages": importlib.util.find_spec("numpy").origin,
     }
     print("FOUND", json.dumps(found))
     site.mkdir(parents=True, exist_ok=True)
     for number, place in enumerate(places):
         (place / f"left{number}.py").touch()
     return "done"
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def need_the_bundle() -> str:
+    import fashion_mnist
+
+    return fashion_mnist.__file__
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
@@ -75,6 +83,11 @@ def numbers() -> list:
 def looking(checkout: str):
     first = look(checkout=checkout).set_caching_options(False)
     look(checkout=checkout).after(first).set_caching_options(False)
+
+
+@dsl.pipeline(name="bundled")
+def bundled():
+    need_the_bundle().set_caching_options(False)
 
 
 @dsl.pipeline(name="once")
@@ -164,16 +177,28 @@ def test_steps_have_neither_the_checkout_nor_what_another_step_left(execute, mon
     assert len({each["temporary"] for each in looks}) == 1
 
 
+def test_step_has_the_training_package_from_the_bundle_only(execute, tmp_path):
+    # GIVEN an environment in which the package is installed, as editable
+    program = "import fashion_mnist; print(fashion_mnist.__file__)"
+    command = [sys.executable, "-I", "-c", program]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert Path(found.stdout.strip()) == ROOT / "training" / "fashion_mnist" / "__init__.py"
+    # WHEN a step imports it without the code bundle, THEN it fails as it would in production
+    run, log = execute(bundled)
+    assert run["state"] == "FAILED"
+    assert "ModuleNotFoundError: No module named 'fashion_mnist'" in log
+
+
 def test_steps_run_where_the_interpreters_path_has_a_space(execute, tmp_path, monkeypatch):
     # GIVEN an interpreter as a checkout in such a folder has it
     environment = tmp_path / "a folder"
     environment.symlink_to(sys.prefix)
     monkeypatch.setattr(sys, "executable", str(environment / "bin" / "python"))
-    # WHEN a step is executed, THEN by this interpreter
+    # WHEN a step is executed, THEN it has the packages of this environment
     run, log = execute(looking, checkout=str(ROOT))
     assert run["state"] == "SUCCEEDED", log
     found = next(line for line in log.splitlines() if "FOUND" in line)
-    assert json.loads(found.split("FOUND", 1)[1])["interpreter"] == sys.executable
+    assert json.loads(found.split("FOUND", 1)[1])["packages"].startswith(f"{environment}/")
 
 
 def test_step_without_a_retry_policy_is_executed_once(execute, tmp_path):
