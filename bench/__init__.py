@@ -3,7 +3,3 @@
 The machine may be slower in one minute than in the next, so a program and what it is held against
 take turns, and what counts are ratios of medians.
 """
-
-from pathlib import Path
-
-DATA_ROOT = Path(__file__).parents[1] / "training"

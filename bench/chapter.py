@@ -16,14 +16,11 @@ import sys
 import time
 from pathlib import Path
 
-from bench import DATA_ROOT
-
 
 def train(folder: Path, seed: int) -> dict[str, float]:
     """Train for ten epochs and store model and test data; returns seconds and test accuracy."""
     import keras
 
-    sys.path.insert(0, str(DATA_ROOT))
     from fashion_mnist import data
 
     keras.utils.set_random_seed(seed)

@@ -11,14 +11,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 
 import numpy as np
-
-from bench import DATA_ROOT
-
-sys.path.insert(0, str(DATA_ROOT))
 
 from fashion_mnist import data
 from fashion_mnist.model import recipes, training

@@ -16,7 +16,6 @@ import json
 import resource
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import zipfile
@@ -132,7 +131,6 @@ def _python() -> str:
 
 def measure(runs: int) -> dict[str, list[tuple[float, float]]]:
     """Let the charms take turns; returns seconds, and those of CPU, by what was run."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "lib"), str(ROOT / "training")]
     from sandbox import Sandbox
 
     if not CHARM.exists():

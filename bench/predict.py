@@ -7,11 +7,9 @@ Both ask a network of the chapter's own form (recipe `notebook`) and one of the 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
-from bench import DATA_ROOT
 from bench.measure import Run, machine, median, ratio, run
 
 BASE = "the notebook"
@@ -72,7 +70,6 @@ _MODELS = ("chapter", "notebook", "fast")
 
 
 def _train(recipe: str, folder: Path) -> None:
-    sys.path.insert(0, str(DATA_ROOT))
     from fashion_mnist import data
     from fashion_mnist.model import export, recipes, training
 

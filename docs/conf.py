@@ -1,12 +1,10 @@
 """Sphinx's settings; `make docs` builds."""
 
-import sys
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "lib"))
 CHARM = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
 
 project = CHARM["title"]

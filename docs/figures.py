@@ -7,29 +7,25 @@ that `fashion_mnist.data.load` finds. The figures are committed under `docs/figu
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 
-ROOT = Path(__file__).resolve().parents[1]
-FIGURES = ROOT / "docs" / "figures"
-sys.path.insert(0, str(ROOT / "training"))
-
-from fashion_mnist import CLASS_NAMES, data, evaluation  # noqa: E402
-from fashion_mnist.model import export, recipes, training  # noqa: E402
+from fashion_mnist import CLASS_NAMES, data, evaluation
+from fashion_mnist.model import export, recipes, training
 
 mpl.use("svg")
 # Make the files reproducible, and keep texts as texts.
 mpl.rcParams.update({"svg.hashsalt": "fashion-mnist", "svg.fonttype": "none", "font.size": 10})
 
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.patches import FancyBboxPatch  # noqa: E402
-
+ROOT = Path(__file__).resolve().parents[1]
+FIGURES = ROOT / "docs" / "figures"
 BLUE, SOFT = "#2463c5", "#eef2fa"
 # Position (left, bottom, width, height), heading, and the lines below it.
 BOXES = {

@@ -12,7 +12,6 @@ import dataclasses
 import inspect
 import itertools
 import json
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,12 +19,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from config import Group, TrainerConfig
+from fashion_mnist.model.recipes import RECIPES, Recipe
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / folder) for folder in ("src", "lib", "training")]
-
-from config import Group, TrainerConfig  # noqa: E402
-from fashion_mnist.model.recipes import RECIPES, Recipe  # noqa: E402
-
 CHARMCRAFT = ROOT / "charmcraft.yaml"
 REFERENCE = ROOT / "docs" / "reference"
 MADE = "<!-- Made by `make reference`. -->\n\n"

@@ -98,8 +98,8 @@ def _report(stream: TextIO, tasks: list[str], state: str = "SUCCEEDED") -> None:
 def _create_environment(folder: Path) -> str:
     """Create a virtual environment for steps, first on PATH; return its interpreter's name, `python3`.
 
-    It has the packages that are installed beside the sandbox, but not those installed as editable: Python
-    does not read the .pth files of a directory that a .pth file names.
+    It has the packages that are installed beside the sandbox, but not those installed as editable:
+    Python does not read the .pth files of a directory that a .pth file names.
     """
     venv.EnvBuilder(symlinks=True).create(folder)
     (packages,) = folder.glob("lib/*/site-packages")

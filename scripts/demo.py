@@ -10,13 +10,10 @@ import argparse
 import shutil
 from pathlib import Path
 
-# It makes the project's packages importable.
-from stage import ROOT, Model, add_s3_argument, console, follow, open_registry
-
-# isort: split
 from fashion_mnist import data
 from kfp_ops import Client, Run, RunState
 from sandbox import Sandbox
+from stage import ROOT, Model, add_s3_argument, console, follow, open_registry
 
 # What to try by hand after each recipe.
 BETTER = {"notebook": "fast", "fast": "balanced"}

@@ -22,10 +22,6 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-# It makes the project's packages importable.
-from stage import ROOT, Model, add_s3_argument, console, follow, open_registry
-
-# isort: split
 import httpx
 import numpy as np
 import obstore
@@ -35,6 +31,7 @@ from fashion_mnist.reports.page import page
 from fashion_mnist.storage import open_store
 from kfp_ops import Client, Run, RunState
 from sandbox import HOST, Sandbox
+from stage import ROOT, Model, add_s3_argument, console, follow, open_registry
 
 DATA, PRODUCTION = "s3://mlpipeline/data", "s3://mlpipeline/production"
 # How much brighter the images of production get, of 255, and how many of them are sent. The first model

@@ -9,20 +9,17 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import sys
 import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+import nbclient
+import nbformat
+
+from sandbox import Sandbox
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-import nbclient  # noqa: E402
-import nbformat  # noqa: E402
-
-from sandbox import Sandbox  # noqa: E402
-
 NOTEBOOK = ROOT / "notebooks" / "fashion_mnist.ipynb"
 
 

@@ -13,14 +13,12 @@ import os
 import sys
 from pathlib import Path
 
+import httpx
+
+from sandbox import HOST, Sandbox
+from training import serve
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-import httpx  # noqa: E402
-
-from sandbox import HOST, Sandbox  # noqa: E402
-from training import serve  # noqa: E402
-
 DEMO = "s3://mlpipeline/models/fashion-mnist"
 
 

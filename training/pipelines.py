@@ -6,19 +6,14 @@ step of `training.components`, and nowhere between.
 
 import dataclasses
 import inspect
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from kfp import dsl, kubernetes
 
+from fashion_mnist.data.validation import Limits
+from fashion_mnist.evaluation import Gate
 from training import components
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lib")]
-
-from fashion_mnist.data.validation import Limits  # noqa: E402
-from fashion_mnist.evaluation import Gate  # noqa: E402
 
 NAME = "fashion-mnist-trainer"
 WORKSPACE = "/workspace"

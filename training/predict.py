@@ -11,9 +11,6 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "lib"))
-sys.path.insert(0, str(Path(__file__).parent))
-
 from fashion_mnist import data
 from fashion_mnist.model import prediction
 

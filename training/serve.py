@@ -22,9 +22,6 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "lib"))
-sys.path.insert(0, str(Path(__file__).parent))
-
 import numpy as np
 from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model, ModelRepository
 from kserve.errors import InvalidInput

@@ -284,11 +284,7 @@ def test_blocks_marked_here_succeed(block, checkout):
     process = subprocess.run(
         [*interpreter[block.language], "-c", block.text],
         cwd=checkout,
-        env={
-            **os.environ,
-            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": "training",
-        },
+        env={**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -105,7 +105,6 @@ def two_workers(store_path):
                 **os.environ,
                 "WORK_ADDRESS": str(store_path),
                 "WORK_ENDPOINT": "",
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                 "TF_CONFIG": json.dumps(
                     {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": number}}
                 ),

@@ -8,10 +8,6 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "lib"))
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 
 import numpy as np
 
