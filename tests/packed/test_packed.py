@@ -112,6 +112,13 @@ def test_archive_has_no_interpreter_tests_or_bytecode():
     # With a link the tests above would not show that `dispatch` creates it.
     assert LINK not in names
     assert not [name for name in names if "/tests/" in name or name.endswith(".pyc")]
+    # Of the workspace's packages the archive has the sources in lib/, and nothing of the environment.
+    lib = {name.split("/")[1] for name in names if name.startswith("lib/")}
+    assert lib == {"kfp_ops", "model_registry"}
+    assert not [name for name in names if "egg-info" in name or "__editable__" in name]
+    absent = ("fashion_mnist", "kfp", "model_registry", "pytest", "sandbox", "tensorflow", "training")
+    packages = {name.split("/")[4] for name in names if "/site-packages/" in name}
+    assert not [name for name in packages if name.startswith(absent)]
     # Licences of what is packed stay.
     assert any(name.endswith("LICENSE") for name in names if "dist-info" in name)
 
