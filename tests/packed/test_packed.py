@@ -116,7 +116,7 @@ def test_archive_has_no_interpreter_tests_or_bytecode():
     lib = {name.split("/")[1] for name in names if name.startswith("lib/")}
     assert lib == {"kfp_ops", "model_registry"}
     assert not [name for name in names if "egg-info" in name or "__editable__" in name]
-    absent = ("fashion_mnist", "kfp", "model_registry", "pytest", "sandbox", "tensorflow", "training")
+    absent = ("fashion_mnist", "kfp", "model_registry", "pytest", "sandbox", "tensorflow")
     packages = {name.split("/")[4] for name in names if "/site-packages/" in name}
     assert not [name for name in packages if name.startswith(absent)]
     # Licences of what is packed stay.
