@@ -10,8 +10,6 @@ import yaml
 # for that than the charm takes for the event; its C code takes a tenth of that time.
 yaml.SafeDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
-pytest_plugins = ["sandbox.pytest_plugin"]
-
 # The integration tests have their own environment, whose packages are absent here.
 collect_ignore = [] if importlib.util.find_spec("pytest_operator") else ["integration"]
 

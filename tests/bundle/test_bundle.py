@@ -46,7 +46,8 @@ NEEDED = {
 }
 
 OVERLAYS = {
-    path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "overlays").glob("*.yaml")
+    path.stem: yaml.safe_load(path.read_text())
+    for path in (ROOT / "deploy" / "overlays").glob("*.yaml")
 }
 MERGES = [(), *[(name,) for name in sorted(OVERLAYS)], ("cos", "gpu", "kserve")]
 
@@ -90,7 +91,7 @@ def metadata(bundle, application):
     charm = bundle["applications"][application]["charm"]
     if not charm.endswith(".charm"):
         return CHARMS[charm]
-    path = ROOT if charm == LOCAL else (ROOT / "overlays" / charm).resolve().parent
+    path = ROOT if charm == LOCAL else (ROOT / "deploy" / "overlays" / charm).resolve().parent
     declared = yaml.safe_load((path / "charmcraft.yaml").read_text())
     assert Path(charm).name == f"{declared['name']}_amd64.charm"
     return {
@@ -140,7 +141,7 @@ def test_trainer_is_the_packed_charm(bundle):
 def test_options_of_local_charms_exist(bundle):
     for application in bundle["applications"].values():
         if application["charm"].endswith(".charm"):
-            path = (ROOT / "overlays" / application["charm"]).resolve().parent
+            path = (ROOT / "deploy" / "overlays" / application["charm"]).resolve().parent
             folder = ROOT if application["charm"] == LOCAL else path
             declared = yaml.safe_load((folder / "charmcraft.yaml").read_text())
             assert set(application["options"]) <= set(declared["config"]["options"])
@@ -204,7 +205,7 @@ def test_overlay_is_valid_for_juju(name):
 @pytest.mark.parametrize("name", sorted(OVERLAYS))
 def test_each_overlay_is_documented(name):
     text = (ROOT / "docs" / "how-to" / "overlays.md").read_text()
-    assert f"--overlay ./overlays/{name}.yaml" in text
+    assert f"--overlay ./deploy/overlays/{name}.yaml" in text
 
 
 @pytest.mark.parametrize(
@@ -262,11 +263,11 @@ def juju(tmp_path_factory):
 def copy(tmp_path):
     """Copy the bundle and its overlays next to packed charms."""
     shutil.copy(ROOT / "bundle.yaml", tmp_path)
-    shutil.copytree(ROOT / "overlays", tmp_path / "overlays")
+    shutil.copytree(ROOT / "deploy" / "overlays", tmp_path / "deploy" / "overlays")
     (tmp_path / LOCAL).touch()
     for body in OVERLAYS["juju-2.9"]["applications"].values():
         if body and "charm" in body:
-            path = tmp_path / "overlays" / body["charm"]
+            path = tmp_path / "deploy" / "overlays" / body["charm"]
             path.resolve().parent.mkdir(parents=True)
             path.resolve().touch()
     return tmp_path
@@ -276,7 +277,10 @@ def copy(tmp_path):
 @pytest.mark.skipif(not shutil.which("go"), reason="no Go, which Juju's code is built with")
 @pytest.mark.parametrize("names", MERGES, ids=lambda names: "+".join(names) or "alone")
 def test_juju_verifies_the_bundle_and_merges_overlays_alike(juju, copy, names):
-    paths = [copy / "bundle.yaml", *(copy / "overlays" / f"{name}.yaml" for name in names)]
+    paths = [
+        copy / "bundle.yaml",
+        *(copy / "deploy" / "overlays" / f"{name}.yaml" for name in names),
+    ]
     process = subprocess.run([juju, *paths], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     merged_by_juju, merged_here = yaml.safe_load(process.stdout), merge(*names)
@@ -291,7 +295,7 @@ def test_juju_verifies_the_bundle_and_merges_overlays_alike(juju, copy, names):
             )
         charm = application["charm"]
         if charm.endswith(".charm"):
-            base = copy if charm == LOCAL else copy / "overlays"
+            base = copy if charm == LOCAL else copy / "deploy" / "overlays"
             charm = str((base / charm).resolve())
         assert merged_by_juju["applications"][name]["charm"] == charm
 

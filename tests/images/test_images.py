@@ -17,7 +17,11 @@ PIPELINES = sorted((ROOT / "src" / "pipelines").glob("*.yaml"))
 @pytest.fixture(scope="module")
 def listed():
     """The output of `make images`: images with their reasons, and commands."""
-    words = [sys.executable, ROOT / "scripts" / "list_images.py", ROOT / "overlays" / "cos.yaml"]
+    words = [
+        sys.executable,
+        ROOT / "scripts" / "list_images.py",
+        ROOT / "deploy" / "overlays" / "cos.yaml",
+    ]
     process = subprocess.run(words, capture_output=True, text=True, check=True)
     lines = process.stdout.splitlines()
     images = dict(line.split("  # ") for line in lines if not line.startswith("#"))
@@ -53,7 +57,7 @@ def test_pipelines_own_images_are_listed_for_the_bundles_channels(listed):
 
 def test_every_charm_from_charmhub_is_named_with_its_channel(listed):
     _, commands = listed
-    cos = yaml.safe_load((ROOT / "overlays" / "cos.yaml").read_text())
+    cos = yaml.safe_load((ROOT / "deploy" / "overlays" / "cos.yaml").read_text())
     for application in (*BUNDLE["applications"].values(), *cos["applications"].values()):
         if "channel" in application:
             command = (

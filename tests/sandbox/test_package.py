@@ -7,11 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# Python 3.10 has none.
-tomllib = pytest.importorskip("tomllib")
-
 ROOT = Path(__file__).parents[2]
-SANDBOX = tomllib.loads((ROOT / "sandbox" / "pyproject.toml").read_text())
 TEST = """
 import json
 import sys
@@ -33,16 +29,7 @@ def test_server_answers(kfp_sandbox, kfp_sandbox_databags):
 """
 
 
-def test_package_requirements_match_the_tested_versions():
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    tested = {*groups["training"], *(r for r in groups["sandbox"] if isinstance(r, str))}
-    assert set(SANDBOX["project"]["dependencies"]) - tested == {"pyyaml>=6,<7"}
-
-
-def test_package_has_every_module_and_the_licence():
-    folders = {path.parent for path in (ROOT / "sandbox").rglob("*.py")}
-    packages = {".".join(path.relative_to(ROOT).parts) for path in folders}
-    assert set(SANDBOX["tool"]["setuptools"]["packages"]) == packages
+def test_package_has_the_licence():
     assert (ROOT / "sandbox" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
 

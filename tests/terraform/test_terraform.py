@@ -12,7 +12,10 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-MODULES = {"charm": ROOT / "terraform", "bundle": ROOT / "terraform" / "bundle"}
+MODULES = {
+    "charm": ROOT / "deploy" / "terraform",
+    "bundle": ROOT / "deploy" / "terraform" / "bundle",
+}
 CHARMCRAFT = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
 # https://github.com/juju/terraform-provider-juju 53dcf50a docs/resources/{application,integration}.md
 SCHEMA = {
@@ -167,13 +170,13 @@ def terraform():
 
 @pytest.fixture
 def copy(tmp_path):
-    shutil.copytree(ROOT / "terraform", tmp_path / "terraform")
+    shutil.copytree(ROOT / "deploy" / "terraform", tmp_path / "deploy" / "terraform")
     shutil.copy(ROOT / "bundle.yaml", tmp_path)
-    return tmp_path / "terraform"
+    return tmp_path / "deploy" / "terraform"
 
 
 def test_files_have_terraforms_format(terraform):
-    process = terraform(ROOT / "terraform", "fmt", "-check", "-diff", "-recursive")
+    process = terraform(ROOT / "deploy" / "terraform", "fmt", "-check", "-diff", "-recursive")
     assert process.returncode == 0, process.stdout
 
 
