@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The Fashion-MNIST trainer: Juju's events in, one reconcile, status out.
+"""The Fashion-MNIST trainer: Juju events in, one reconcile, status out.
 
-Every event does the same: load the configuration, read the relations, observe what exists in Kubeflow
-Pipelines and in the model registry, plan, apply, and report what exists then. Only the leader changes
-anything. The peer relation keeps only what neither the options nor Kubeflow can tell, so the next event
-completes what an interrupted one began.
+Every event does the same: load the configuration, read the relations, observe the state of Kubeflow
+Pipelines and of the model registry, plan and apply changes, and report the result. Only the leader
+changes anything. State lives in Kubeflow and the registry, and the peer relation holds only what neither
+of them records, so the next event completes what an interrupted one began.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from reconciler.requests import Requested
 
 logger = logging.getLogger(__name__)
-# They log several lines for each request.
+# Both log several lines per request.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 logging.getLogger("httpcore").setLevel(logging.WARNING)
 
@@ -54,7 +54,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
         changes = [
             *(self.on.config_changed, self.on.leader_elected, self.on.upgrade_charm),
-            # Of units that depart only Loki's matter: each receives the log at its own address.
+            # Each Loki unit receives the logs at its own address.
             *(self.on.pushgateway_pebble_ready, self.on.logging_relation_departed),
         ]
         for endpoint in self.meta.relations:
@@ -97,8 +97,10 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         except ops.ModelError as error:
             if "shut down" not in str(error):
                 raise
-            # The pod stops during the action: Juju's tools no longer answer.
-            sys.exit(f"Juju's agent stopped during the action, a run goes on: {error}")
+            # The pod is being stopped: hook tools no longer work.
+            sys.exit(
+                f"the unit agent stopped during the action; a submitted run continues: {error}"
+            )
 
     def _run_action(self, event: ops.ActionEvent, name: str, action: Action) -> None:
         from actions import check_succeeded, set_results, submit
@@ -119,25 +121,25 @@ class FashionMnistTrainerCharm(ops.CharmBase):
             results = action.handler(context, params)
         problem = self._reconcile().problem if action.is_for_leader else None
         if problem:
-            # The change is made, whatever keeps it from reaching Kubeflow now.
+            # The change itself succeeded; only its effect on Kubeflow is delayed.
             results["pending"] = status.pending(problem, self._commands)
         set_results(event, results)
 
     def _on_kfp_api_broken(self, event: ops.RelationBrokenEvent) -> None:
-        """Delete the schedules while the API is still reachable. The model keeps being served."""
-        from reconciler.teardown import end_schedules, is_leaving
+        """Delete the schedules while the API is still reachable; keep serving the model."""
+        from reconciler.teardown import delete_schedules, is_scaling_down
 
         with suppress(RelationDataError):
             api = self.kfp_api.get(event.relation)
-            if api and self.unit.is_leader() and not is_leaving(self.unit.name):
-                end_schedules(api.url, self._profile(), model=self.model.name, app=self.app.name)
+            if api and self.unit.is_leader() and not is_scaling_down(self.unit.name):
+                delete_schedules(api.url, self._profile(), model=self.model.name, app=self.app.name)
 
     def _on_remove(self, _event: ops.RemoveEvent) -> None:
-        """Revoke the application's access to the profiles. Models and runs stay."""
-        from reconciler.teardown import leave_profiles
+        """Revoke the application's access to its profiles; keep models and runs."""
+        from reconciler.teardown import clean_up_profiles
 
         if self.unit.is_leader() and self.app.planned_units() == 0:
-            leave_profiles(model=self.model.name, app=self.app.name)
+            clean_up_profiles(model=self.model.name, app=self.app.name)
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         if self._snapshot:
@@ -147,7 +149,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         if self._is_relation_broken and isinstance(snapshot.problem, NoDataError):
             from reconciler.teardown import is_dying
 
-            # Juju breaks the relations of a unit before it removes the unit.
+            # Juju breaks a unit's relations before it removes the unit.
             if is_dying(self.unit.name):
                 return ops.MaintenanceStatus("the unit is being removed")
         if self.unit.is_leader():
@@ -157,7 +159,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
     # Reconcile ---------------------------------------------------------------------------------
 
     def _reconcile(self, requested: Requested | None = None) -> Snapshot:
-        """Create the runs that the configuration and an action ask for, and report what exists."""
+        """Create the runs that the configuration and an action request, and report the result."""
         from reporting.report import report
 
         try:
@@ -171,7 +173,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
         except CharmError as error:
             snapshot = Snapshot(problem=error)
         if snapshot.problem:
-            # The status has no room for all of it.
+            # The status may show only its beginning.
             logger.warning("%s", snapshot.problem)
         workload = pushgateway.failure(self.unit.get_container(pushgateway.CONTAINER))
         self._snapshot = dataclasses.replace(snapshot, workload=workload)
@@ -180,12 +182,13 @@ class FashionMnistTrainerCharm(ops.CharmBase):
 
     @contextmanager
     def _open_context(self) -> Generator[Context]:
-        """Connect to Kubeflow Pipelines and the registry, as options and relations say."""
+        """Connect to the Kubeflow Pipelines and the registry that options and relations name."""
         with as_charm_errors():
             config = self.load_config(TrainerConfig)
             api, storage = self.kfp_api.get(), self.object_storage.get()
             if api is None:
-                raise NoDataError("kfp-api", "kfp-api", "address", self.kfp_api.is_related)
+                is_related = self.kfp_api.is_related
+                raise NoDataError("kfp-api", "kfp-api", "address", is_related)
             if storage is None:
                 is_related = self.object_storage.is_related
                 raise NoDataError("object-storage", "minio", "keys", is_related)
@@ -209,7 +212,7 @@ class FashionMnistTrainerCharm(ops.CharmBase):
                 )
 
     def _profile(self) -> Profile | None:
-        """Return the profile that the options name, even if other options are invalid."""
+        """Return the profile from the options, even if other options are invalid."""
         from kfp_ops.kubernetes import Profile
 
         name, owner = (str(self.config[option]) for option in ("profile", "profile-owner"))

@@ -1,4 +1,4 @@
-"""What the operator types, in the words of the Juju at hand."""
+"""Juju commands that statuses and errors suggest, in the syntax of the controller's version."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ class Commands:
     """Commands for one application on one version of Juju."""
 
     app: str
-    """The application's name."""
+    """Name of the application."""
 
     juju: int = 3
-    """The controller's major version."""
+    """Major version of the controller."""
 
     @property
     def train(self) -> str:
-        """Run the action `train`."""
+        """Command that runs the action `train`."""
         return self.run("train")
 
     @property
     def trust(self) -> str:
-        """Give the application access to the whole cluster."""
+        """Command that gives the application access to the whole cluster."""
         return f"juju trust {self.app} --scope=cluster"
 
     @property
     def log(self) -> str:
-        """Show the charm's log."""
+        """Command that shows the charm's log."""
         return f"juju debug-log --include {self.app}"
 
     @property
     def status(self) -> str:
-        """Show the application's status."""
+        """Command that shows the application's status."""
         return f"juju status {self.app}"
 
     def run(self, action: str) -> str:

@@ -1,38 +1,24 @@
 """The charm's options: type, default, range and description, each stated once.
 
-`option` states a default, a group and a check on the field; the text under the field is the
-description. `docs/generate.py` writes the options in charmcraft.yaml and docs/reference/options.md from
-them. `load_config` of ops fills the fields, with underscores for dashes.
+The docstring below each field is the option's description. `docs/generate.py` generates the options in
+charmcraft.yaml and docs/reference/options.md from this module. `ops.CharmBase.load_config` fills the
+fields, with underscores for dashes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import re
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 from errors import OptionError
-from kfp_ops import Resources, quantity
+from kfp_ops import Resources
 from model_registry import layout
+from options import CRON, Group, amount, between, matching, one_of, option, or_empty
 
-T = TypeVar("T")
 RECIPES = ("notebook", "quick", "fast", "balanced", "accurate")
 _IMAGE = r"[a-z0-9]([\w.\-]*[a-z0-9])?(:\d+)?(/[\w.\-]+)*(:[\w.\-]{1,128})?(@sha256:[0-9a-f]{64})?"
 _OBJECT = r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9\-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9\-]*[a-z0-9])?)*"
 _S3 = r"s3://[a-z0-9.\-]+(/\S*)?"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Group:
-    """Options that operators look for together."""
-
-    title: str
-    """Heading in the reference."""
-
-    starts_run: bool = False
-    """Whether a changed value is another configuration, which is trained anew."""
 
 
 TRAINING = Group(title="Training", starts_run=True)
@@ -46,87 +32,9 @@ REGISTRY = Group(title="Registry", starts_run=True)
 DEMO = Group(title="Demo", starts_run=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """Which values an option takes."""
-
-    expected: str
-    """The values in words, after "must be"."""
-
-    accepts: Callable[[Any], bool]
-    """Whether a value is one of them."""
-
-
-def between(low: float, high: float) -> Check:
-    """Accept numbers in a range, bounds included."""
-    return Check(f"between {low} and {high}", lambda value: low <= value <= high)
-
-
-def one_of(*names: str) -> Check:
-    """Accept one of several names."""
-    return Check(f"one of {', '.join(names)}", lambda value: value in names)
-
-
-def matching(pattern: str, expected: str) -> Check:
-    """Accept texts that a pattern matches and in which no part of a path is a dot or two."""
-    return Check(
-        expected,
-        lambda value: (
-            bool(re.fullmatch(pattern, value)) and not {".", ".."} & set(value.split("/"))
-        ),
-    )
-
-
-def amount(low: str, high: str) -> Check:
-    """Accept quantities in a range, in Kubernetes' notation."""
-
-    def accepts(value: str) -> bool:
-        try:
-            return quantity(low) <= quantity(value) <= quantity(high)
-        except ValueError:
-            return False
-
-    return Check(f"between {low} and {high}", accepts)
-
-
-def _is_cron(value: str) -> bool:
-    # Import cron only where there is a schedule, which most trainers lack.
-    from kfp_ops.cron import six_fields
-
-    try:
-        six_fields(value)
-    except ValueError:
-        return False
-    return True
-
-
-CRON = Check("five cron fields like '0 3 * * 0' (Sunday is 0), hourly, daily or weekly", _is_cron)
-
-
-def or_empty(check: Check) -> Check:
-    """Accept an empty text besides."""
-    return Check(f"empty or {check.expected}", lambda value: value == "" or check.accepts(value))
-
-
-def option(group: Group, default: T, check: Check | None = None, *, argument: bool = False) -> T:
-    """State an option on its field.
-
-    Args:
-        group: Where operators look for it.
-        default: Its default, which also decides its type.
-        check: Which values it takes. None for all of its type.
-        argument: Whether the training pipeline has a parameter of this name, which takes the value.
-    """
-    # The field's default is of type T, as dataclasses see it.
-    field: Any = dataclasses.field(
-        default=default, metadata={"group": group, "check": check, "argument": argument}
-    )
-    return field
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
-    """The options, checked.
+    """The charm's options, validated.
 
     Raises:
         OptionError: An option has an invalid value.
@@ -322,24 +230,24 @@ class TrainerConfig:
     """Number of the test image for which each run records a prediction at its end."""
 
     def __post_init__(self):
-        """Check every value, and what two options say together."""
+        """Check every value, and combinations of options."""
         for field in dataclasses.fields(self):
             check, value = field.metadata["check"], getattr(self, field.name)
             if check and not check.accepts(value):
                 raise OptionError(field.name, value, check.expected)
         if self.monitor_schedule and not self.monitor_data:
-            raise OptionError("monitor_data", "", "s3://BUCKET/PREFIX where there is a schedule")
+            raise OptionError("monitor_data", "", "s3://BUCKET/PREFIX if monitor-schedule is set")
         if self.serving == "kserve" and not self.profile:
-            raise OptionError("serving", self.serving, "none where the option profile is empty")
+            raise OptionError("serving", self.serving, "none if the option profile is empty")
 
     @property
     def timeout(self) -> datetime.timedelta:
-        """Time after which a run is terminated; zero for never."""
+        """Time after which a run is terminated; zero disables it."""
         return datetime.timedelta(minutes=self.run_timeout)
 
     @property
     def resources(self) -> Resources:
-        """Limits of the steps that train."""
+        """Resource limits of the steps that train."""
         return Resources(
             cpu_limit=self.train_cpu,
             memory_limit=self.train_memory,
@@ -353,9 +261,9 @@ class TrainerConfig:
 
     @property
     def arguments(self) -> dict[str, object]:
-        """Arguments of the training pipelines that options decide."""
+        """Arguments of the training pipelines that come from options."""
         arguments = {
-            # Juju may give a whole number for a float; the fingerprint must not tell them apart.
+            # Juju may pass an int for a float option; both must give the same fingerprint.
             field.name: type(field.default)(getattr(self, field.name))
             for field in dataclasses.fields(self)
             if field.metadata["argument"]
@@ -367,7 +275,7 @@ class TrainerConfig:
 
     @property
     def monitor_arguments(self) -> dict[str, object]:
-        """Arguments of the monitoring pipeline that options decide."""
+        """Arguments of the monitoring pipeline that come from options."""
         return {
             "monitor_data": self.monitor_data,
             "max_images": self.monitor_images,

@@ -1,24 +1,24 @@
 """Errors that an operator sees, in the unit's status or as an action's failure.
 
-They are in one module, so that an event that needs no client can name them without importing one::
+All are in this module, so that catching them does not import a client::
 
     CharmError
     ├── OptionError                     an option has an invalid value
-    │   └── ParameterError              a parameter of an action has one
-    ├── NoDataError                     a relation is missing, or its other side has published nothing
-    ├── InvalidRelationDataError        the other side of a relation published something invalid
-    ├── PipelinesError                  Kubeflow Pipelines failed or refused
-    ├── KubernetesError                 Kubernetes failed or refused
+    │   └── ParameterError              an action parameter has an invalid value
+    ├── NoDataError                     a relation is missing, or the remote application sent no data
+    ├── InvalidRelationDataError        the remote application sent invalid data
+    ├── PipelinesError                  a request to Kubeflow Pipelines failed
+    ├── KubernetesError                 a request to Kubernetes failed
     │   ├── KubernetesForbiddenError    the charm lacks a permission
-    │   ├── NoProfilesError             the cluster does not know profiles
-    │   ├── NoKServeError               the cluster does not know InferenceServices
+    │   ├── NoProfilesError             the cluster has no Profile resource type
+    │   ├── NoKServeError               the cluster has no InferenceService resource type
     │   ├── ProfilePendingError         the profile's namespace does not exist yet
-    │   └── NoStorageSecretError        the profile has no keys of object storage
+    │   └── NoStorageSecretError        the profile has no credentials for object storage
     ├── ModelRegistryError              the registry cannot be read or written, or has no such model
-    ├── SourceError                     the data cannot be read
+    ├── SourceError                     the data files cannot be checked
     ├── NoSuchRunError                  this trainer has no such run, or it has ended
     ├── NoSuccessError                  a run that an action waited for did not succeed
-    ├── ServedModelError                the served model gives no valid answer
+    ├── ServedModelError                the served model returned no valid response
     └── NotServedError                  no model is served
 """
 
@@ -32,38 +32,38 @@ import kfp_ops
 import model_registry
 from commands import Commands
 
-_KEYS = "relation object-storage needs other keys"
+_CREDENTIALS = "relation object-storage needs other credentials"
 # By S3's error code: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _S3_REMEDIES = {
-    "NoSuchBucket": "make the bucket, or set the option registry-bucket",
-    "AccessDenied": "let the keys of relation object-storage read and write there",
-    "InvalidAccessKeyId": _KEYS,
-    "SignatureDoesNotMatch": _KEYS,
+    "NoSuchBucket": "create the bucket, or set the option registry-bucket",
+    "AccessDenied": "grant the credentials of relation object-storage read and write access",
+    "InvalidAccessKeyId": _CREDENTIALS,
+    "SignatureDoesNotMatch": _CREDENTIALS,
 }
 
 
 class CharmError(Exception):
-    """Base class of errors that an operator sees."""
+    """Base class of errors that an operator sees in the unit's status."""
 
     retryable: bool = False
     """Whether a later event may succeed without the operator."""
 
     @property
     def text(self) -> str:
-        """What is wrong, as the status says it."""
+        """Description for the status."""
         return str(self)
 
     def remedy(self, commands: Commands) -> str | None:
-        """Return the advice or command that resolves it, or None if only a retry does.
+        """Return the command or advice that resolves it, or None if a retry may.
 
         Args:
-            commands: What the operator types.
+            commands: Commands for this application.
         """
         raise NotImplementedError
 
 
 class RetryableError(CharmError):
-    """Base class of errors that a later event may not meet again."""
+    """Base class of errors that a later event may resolve."""
 
     retryable = True
 
@@ -75,7 +75,7 @@ class OptionError(CharmError, ValueError):
     """An option has an invalid value."""
 
     def __init__(self, field: str, value: object, expected: str):
-        self.field, self.value, self.takes = field, value, expected
+        self.field, self.value, self.expected = field, value, expected
         self.option = field.replace("_", "-")
         super().__init__(f"{self.option} must be {expected}, not {str(value)[:60]!r}")
 
@@ -88,12 +88,12 @@ class ParameterError(OptionError):
     """A parameter of an action has an invalid value."""
 
     def remedy(self, commands: Commands) -> str | None:
-        """Say that nothing happened."""
+        """Return that nothing happened."""
         return "nothing was done; correct it and run the action again"
 
 
 class NoDataError(CharmError):
-    """A required relation is missing, or its other side has published nothing yet."""
+    """A required relation is missing, or the remote application has sent no data yet."""
 
     def __init__(self, endpoint: str, remote: str, missing: str, is_related: bool):
         super().__init__(
@@ -104,27 +104,27 @@ class NoDataError(CharmError):
         self.endpoint = endpoint
         """Name of the relation in charmcraft.yaml."""
         self.remote = remote
-        """Application that is usually on the other side."""
+        """Application that usually provides it."""
         self.is_related = self.retryable = is_related
-        """Whether the relation exists, and only its other side has to publish its data."""
+        """Whether the relation exists and only its data is missing."""
 
     def remedy(self, commands: Commands) -> str | None:
-        """Return the command that adds the relation; empty while the other side's data is awaited."""
+        """Return the command that adds the relation; empty if it exists."""
         if self.is_related:
             return ""
         return f"add it with: {commands.relate(self.endpoint, self.remote)}"
 
 
 class InvalidRelationDataError(CharmError):
-    """The other side of a relation published something that the interface does not allow."""
+    """The remote application of a relation sent data that its interface does not allow."""
 
     def remedy(self, commands: Commands) -> str | None:
-        """Say how to make the other side publish anew."""
+        """Return how to make the remote application send it again."""
         return "remove the relation and add it again"
 
 
 class PipelinesError(CharmError):
-    """Kubeflow Pipelines failed or refused."""
+    """A request to Kubeflow Pipelines failed."""
 
     def __init__(self, error: kfp_ops.KfpError):
         super().__init__(str(error))
@@ -137,30 +137,31 @@ class PipelinesError(CharmError):
     def text(self) -> str:
         """The server's message without the request's path, which is in the log."""
         error = self.error
-        said = f"{error.status} {error.message}" if isinstance(error, kfp_ops.ApiError) else self
+        is_response = isinstance(error, kfp_ops.ApiError)
+        message = f"{error.status} {error.message}" if is_response else str(self)
         if self.retryable:
-            return f"Kubeflow Pipelines: {said}"
+            return f"Kubeflow Pipelines: {message}"
         if self._is_denied:
-            return f"Kubeflow Pipelines denies access (needs kubeflow-pipelines-edit): {said}"
-        return f"Kubeflow Pipelines refuses: {said}"
+            return f"Kubeflow Pipelines denies access (needs kubeflow-pipelines-edit): {message}"
+        return f"Kubeflow Pipelines rejected the request: {message}"
 
     def remedy(self, commands: Commands) -> str | None:
-        """Return where to look, or the command that names another profile."""
+        """Return the command that shows the log, or that sets another profile."""
         if self.retryable:
             return None
         if self._is_denied:
-            return f"name another: {commands.config('profile')}"
+            return f"set another profile: {commands.config('profile')}"
         return f"see: {commands.log}"
 
 
 class KubernetesError(RetryableError):
-    """Kubernetes failed or refused."""
+    """A request to Kubernetes failed."""
 
     _prefix: ClassVar[str] = "Kubernetes: "
 
     @property
     def text(self) -> str:
-        """The error and, where its text does not tell, that it is about Kubernetes."""
+        """The error, with "Kubernetes" in front unless its text names it."""
         return f"{self._prefix}{self}"
 
 
@@ -181,28 +182,28 @@ class ProfilePendingError(KubernetesError):
 
 
 class NoProfilesError(KubernetesError):
-    """The cluster does not know profiles."""
+    """The cluster has no Profile resource type."""
 
     retryable, _prefix = False, ""
 
     def remedy(self, commands: Commands) -> str | None:
-        """Return the two ways on."""
+        """Return the two alternatives."""
         return f"deploy kubeflow-profiles, or run single-user: {commands.config('profile', '')}"
 
 
 class NoKServeError(KubernetesError):
-    """The cluster does not know InferenceServices."""
+    """The cluster has no InferenceService resource type."""
 
     retryable, _prefix = False, ""
 
     def remedy(self, commands: Commands) -> str | None:
-        """Return the two ways on."""
+        """Return the two alternatives."""
         disable = commands.config("serving", "none")
         return f"deploy kserve-controller, or disable serving: {disable}"
 
 
 class NoStorageSecretError(KubernetesError):
-    """The profile has no Secret with the keys of object storage, or one without them."""
+    """The profile's Secret with credentials for object storage is missing or incomplete."""
 
     _prefix = ""
 
@@ -223,7 +224,7 @@ class ModelRegistryError(CharmError):
 
     @property
     def text(self) -> str:
-        """What is wrong, without the library's remedy."""
+        """The error without the library's remedy."""
         if isinstance(self.error, model_registry.RegistryRefusedError):
             return self.error.reason
         return str(self)
@@ -236,7 +237,7 @@ class ModelRegistryError(CharmError):
             case model_registry.RegistryRefusedError() as error:
                 return _S3_REMEDIES.get(error.code, error.remedy)
             case model_registry.RegistryContentError():
-                return f"repair it, or set: {commands.config('registry-prefix')}"
+                return f"repair it, or use another: {commands.config('registry-prefix')}"
             case model_registry.NoSuchModelError():
                 return f"see: {commands.run('list-models')}"
             case _:
@@ -244,11 +245,11 @@ class ModelRegistryError(CharmError):
 
 
 class SourceError(RetryableError):
-    """The data cannot be read."""
+    """The data files cannot be checked."""
 
 
 class NoSuchRunError(CharmError):
-    """This trainer has no such run, or it cannot be canceled any more."""
+    """This trainer has no such run, or it has ended."""
 
     def remedy(self, commands: Commands) -> str | None:
         """Return the command that lists runs."""
@@ -264,25 +265,25 @@ class NoSuccessError(CharmError):
 
 
 class ServedModelError(CharmError):
-    """The served model gives no valid answer."""
+    """The served model returned no valid response."""
 
     def remedy(self, commands: Commands) -> str | None:
-        """Return the command that reads the version's published answers, which need no server."""
+        """Return the command that reads a version's published predictions, which need no server."""
         return f"see: {commands.run('predict version=N')}"
 
 
 class NotServedError(CharmError):
-    """No model is served that could be asked."""
+    """No model is served."""
 
     def __init__(self, message: str, *, is_due: bool):
         super().__init__(message)
         self.is_due = self.retryable = is_due
-        """Whether one will be served without the operator."""
+        """Whether one will be served without the operator doing anything."""
 
     def remedy(self, commands: Commands) -> str | None:
-        """Return how to wait for it, or the command that enables serving."""
+        """Return the command that shows the status, or that enables serving."""
         if self.is_due:
-            return f"wait until it does: {commands.status}"
+            return f"wait until it is ready: {commands.status}"
         return f"enable serving with: {commands.config('serving', 'kserve')}"
 
 
@@ -295,7 +296,7 @@ _KUBERNETES: Mapping[type[kfp_ops.KubernetesError], type[KubernetesError]] = {
 
 @contextmanager
 def as_charm_errors() -> Generator[None]:
-    """Raise the libraries' errors as those of the charm."""
+    """Convert the libraries' errors to `CharmError`."""
     try:
         yield
     except kfp_ops.KubernetesError as error:

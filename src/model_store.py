@@ -1,4 +1,4 @@
-"""Open related object storage as a hook does: within seconds, and past the model's proxies."""
+"""Open related object storage with a hook's settings: short timeouts, and no proxies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model_registry import ConfigMaps, Registry, S3Options
 
 @functools.cache
 def open_store(storage: ObjectStorage, bucket: str, prefix: str) -> ObjectStore:
-    """Return the objects under a path in a bucket; a server that is away is reported within seconds."""
+    """Return the object store under a prefix in a bucket; requests fail within seconds."""
     options = S3Options(
         endpoint=storage.url,
         access_key=storage.access_key,
@@ -24,10 +24,10 @@ def open_store(storage: ObjectStorage, bucket: str, prefix: str) -> ObjectStore:
         region="us-east-1",
         certificates=certifi.contents(),
         timeout=datetime.timedelta(seconds=10),
-        # A hook does not wait: the next event asks again.
+        # A hook should not wait: the next event tries again.
         retries=1,
         patience=datetime.timedelta(seconds=5),
-        # The model's proxy settings are in the environment; what is related is not behind a proxy.
+        # The environment has the Juju model's proxies; a related application is not behind them.
         proxied=False,
     )
     return model_registry.open_store(f"s3://{bucket}/{prefix}", options)
@@ -40,14 +40,14 @@ def open_registry(
     prefix: str,
     connect: Callable[[], ConfigMaps | None] = lambda: None,
 ) -> Registry:
-    """Return the model registry under a path in a bucket.
+    """Return the model registry under a prefix in a bucket.
 
     Args:
-        storage: the S3 server.
-        bucket: the bucket's name.
-        prefix: the path in the bucket under which the registry lies.
-        connect: returns the cluster's ConfigMaps, or None where there is no cluster; called only where
-            the S3 server has no conditional writes.
+        storage: S3 server.
+        bucket: Name of the bucket.
+        prefix: Prefix of the registry's objects.
+        connect: Returns the cluster's ConfigMaps, or None if there is no cluster. Called only if the
+            S3 server has no conditional writes.
     """
     store = open_store(storage, bucket, prefix)
     return Registry(store, location=f"{storage.url}/{bucket}", connect=connect)

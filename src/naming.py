@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-# How the names of configurations' runs begin.
+# Name prefix of runs of the configuration.
 CONFIGURATION = "config-"
 
 
 def full_name(model: str, app: str) -> str:
-    """Return the name of what belongs to an application, among things of others.
+    """Return the name of an application's objects, unique among all Juju models.
 
-    With one hyphen, application c of model a-b and application b-c of model a would share it. No
-    application's name has two hyphens in a row, or begins with one.
+    With one hyphen, application c in model a-b and application b-c in model a would share a name. No
+    application's name begins with a hyphen or has two in a row.
     """
     return f"{model}--{app}"
 
 
 def experiments(model: str, app: str) -> tuple[str, str]:
-    """Return the names of an application's experiments: for training, and for monitoring."""
+    """Return the names of an application's experiments: training, monitoring."""
     name = full_name(model, app)
-    # A dot, since an application may be called NAME-monitor.
+    # Use a dot: an application may be called NAME-monitor.
     return name, f"{name}.monitor"

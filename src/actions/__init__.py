@@ -1,4 +1,4 @@
-"""The charm's actions: their parameters, who handles them, and what they change."""
+"""The charm's actions: parameters, handlers, and whether they change anything."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from reporting import status
 
 __all__ = ["ACTIONS", "Action", "check_succeeded", "set_results", "submit"]
 
-# Characters of a result: texts of servers, steps and files may be of any length.
-TEXT = 16_000
+# Maximum characters of a result: text from servers, steps and files may be of any length.
+_MAX_CHARACTERS = 16_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Action:
     """Dataclass of its parameters."""
 
     handler: Callable[[Context, Any], dict[str, str]] | None = None
-    """Returns flat results with names in kebab-case. None if the reconciler submits a run instead."""
+    """Returns the results, with names in kebab-case. None if the reconciler submits a run instead."""
 
     is_change: bool = False
     """Whether the handler changes something."""
@@ -72,7 +72,7 @@ def submit(
     params: RunRequest,
     commands: Commands,
 ) -> Run | None:
-    """Report the run that an action requested, and wait for its end if the parameters say so.
+    """Report the run that an action requested, and wait for its end if requested.
 
     Args:
         event: Receives the results.
@@ -80,10 +80,10 @@ def submit(
         snapshot: What exists after the reconciler submitted the run.
         name: The run's name.
         params: The action's parameters.
-        commands: What the operator types.
+        commands: Commands for this application.
 
     Returns:
-        The run after the wait; None if there was none.
+        The run after the wait; None without a wait.
 
     Raises:
         CharmError: The run was not submitted.
@@ -103,5 +103,5 @@ def submit(
 
 
 def set_results(event: ops.ActionEvent, results: Mapping[str, str]) -> None:
-    """Set an action's results, made fit for Juju's tools and for a terminal."""
-    event.set_results({name: printable(text, TEXT) for name, text in results.items()})
+    """Set an action's results, limited to text that Juju and terminals can show."""
+    event.set_results({name: printable(text, _MAX_CHARACTERS) for name, text in results.items()})

@@ -1,4 +1,4 @@
-"""The actions about models: list, predict, promote, roll back."""
+"""Actions on models: list, predict, promote, roll back."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from reconciler.context import Context
 def list_models(context: Context, params: ListParams) -> dict[str, str]:
     """List the newest versions, one per line.
 
-    The columns are version, test accuracy, class with the lowest recall, why it was trained, when it was
-    created, run, and since when it has been served or when it was served last.
+    The columns are version, test accuracy, class with the lowest recall, reason for training, creation
+    time, run, and whether it is or was the champion, with the time of its last promotion.
 
     Raises:
-        RegistryError: the registry cannot be read.
+        RegistryError: The registry cannot be read.
     """
     champion = context.registry.champion()
     serving_version = champion.version if champion else None
@@ -28,11 +28,11 @@ def list_models(context: Context, params: ListParams) -> dict[str, str]:
         (
             f"v{version.number}",
             f"{version.manifest.accuracy:.4f}",
-            _worst(version.manifest),
+            _lowest_recall(version.manifest),
             version.manifest.reason or "-",
             timestamp(version.manifest.created_at) or "-",
             version.manifest.run_id,
-            _served(version.promoted_at, serves=version.number == serving_version),
+            _champion_period(version.promoted_at, serves=version.number == serving_version),
         )
         for version in context.registry.history(params.limit)
     ]
@@ -40,37 +40,37 @@ def list_models(context: Context, params: ListParams) -> dict[str, str]:
     return results if serving_version is None else {**results, "champion": str(serving_version)}
 
 
-def _worst(manifest: Manifest) -> str:
+def _lowest_recall(manifest: Manifest) -> str:
     if not manifest.recalls:
         return "-"
     name = min(manifest.recalls, key=lambda name: manifest.recalls[name])
     return f"{name} {manifest.recalls[name]:.4f}"
 
 
-def _served(moved: datetime.datetime | None, *, serves: bool) -> str:
-    since = timestamp(moved)
+def _champion_period(promoted_at: datetime.datetime | None, *, serves: bool) -> str:
+    since = timestamp(promoted_at)
     if serves:
         return f"serves since {since}" if since else "serves"
     return f"served from {since}" if since else ""
 
 
 def predict(context: Context, params: PredictParams) -> dict[str, str]:
-    """Predict the class of a test image or of an operator's own image.
+    """Predict the class of a test image or of the operator's own image.
 
-    If KServe serves the champion, ask it; else return the version's prediction from when it was
-    published, which exists for test images only.
+    If KServe serves the champion, send it the image. Otherwise, return the prediction that was published
+    with the version, which exists for test images only.
 
     Raises:
-        NoSuchModelError: there is no such version or image, or no model serves yet.
-        RegistryError: the registry cannot be read.
-        KubernetesError: Kubernetes cannot be asked where the champion is served.
-        NotServedError: no model is served that could be asked about an image of the operator's own.
-        ServedModelError: the served model does not answer.
+        NoSuchModelError: There is no such version or image, or no model serves yet.
+        RegistryError: The registry cannot be read.
+        KubernetesError: The InferenceService cannot be read.
+        NotServedError: The image is the operator's own, and no model is served.
+        ServedModelError: The served model returned no valid response.
     """
     version, number = params.version, params.image_number or 0
     if version is None:
         service = context.service if context.config.serving == "kserve" else None
-        served = service.seen() if service else None
+        served = service.get_status() if service else None
         if params.pixels is not None:
             _check_ready(context, served)
         if served and served.is_ready:
@@ -92,28 +92,30 @@ def predict(context: Context, params: PredictParams) -> dict[str, str]:
 
 def _check_ready(context: Context, served: Served | None) -> None:
     if context.config.serving != "kserve":
-        raise NotServedError("no model is served that can be asked about an image", is_due=False)
-    if served is None or not served.is_ready:
-        subject, reason = (
-            (f"v{served.version}", served.reason) if served else ("a model", "none is there")
+        raise NotServedError("no model is served, which an own image needs", is_due=False)
+    if served is None:
+        raise NotServedError("KServe serves no model yet", is_due=True)
+    if not served.is_ready:
+        raise NotServedError(
+            f"KServe does not serve v{served.version} yet: {served.reason}", is_due=True
         )
-        raise NotServedError(f"KServe does not serve {subject} yet: {reason}", is_due=True)
 
 
 def _served_prediction(
-    context: Context, served: Served, image_number: int, raw: bytes | None
+    context: Context, served: Served, image_number: int, own_pixels: bytes | None
 ) -> dict[str, str]:
-    """Ask the served model about a test image, or about the operator's own."""
-    if raw is None:
+    """Return the served model's prediction of a test image, or of the operator's own image."""
+    if own_pixels is None:
         image = context.registry.test_image(served.version, image_number)
         pixels, classes = image.pixels, image.classes
         extra = {"image-number": str(image_number), "actual": image.actual}
     else:
-        pixels, classes, extra = raw, context.registry.classes(served.version), dict[str, str]()
-    probabilities = inference_service.ask(served, pixels)
+        pixels, classes = own_pixels, context.registry.classes(served.version)
+        extra = dict[str, str]()
+    probabilities = inference_service.predict(served, pixels)
     if len(probabilities) != len(classes):
         raise ServedModelError(
-            f"{served.url} knows {len(probabilities)} classes: {classes} are ours"
+            f"{served.url} returned {len(probabilities)} probabilities for {len(classes)} classes"
         )
     predicted = max(range(len(probabilities)), key=probabilities.__getitem__)
     results = {
@@ -123,7 +125,7 @@ def _served_prediction(
         "confidence": f"{probabilities[predicted]:.4f}",
         **extra,
     }
-    # While the version before has its share, nobody can tell which of the two answered.
+    # During a canary, the response does not say which of the two versions answered.
     return {**results, "canary-traffic": str(served.canary)} if served.canary else results
 
 
@@ -131,8 +133,8 @@ def promote(context: Context, params: PromoteParams) -> dict[str, str]:
     """Make a version the champion.
 
     Raises:
-        NoSuchModelError: there is no such version.
-        RegistryError: the registry cannot be reached, or the champion moved meanwhile.
+        NoSuchModelError: There is no such version.
+        RegistryError: The registry cannot be reached, or the champion changed meanwhile.
     """
     return _champion_results(context.registry.promote(params.version, params.reason))
 
@@ -141,8 +143,8 @@ def rollback(context: Context, params: RollbackParams) -> dict[str, str]:
     """Make the previous champion the champion again.
 
     Raises:
-        NoSuchModelError: there was no other champion.
-        RegistryError: the registry cannot be reached, or the champion moved meanwhile.
+        NoSuchModelError: There was no other champion.
+        RegistryError: The registry cannot be reached, or the champion changed meanwhile.
     """
     return _champion_results(context.registry.rollback(params.reason))
 

@@ -1,4 +1,4 @@
-"""An operator's own image, as the action `predict` is given it: a PNG file, in base64."""
+"""Decode the image that an operator passes to the action `predict`: a PNG file in base64."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from errors import ParameterError
 from k8s.inference_service import SIDE
 from kfp_ops.text import single_line
 
-# Characters of base64: ten times what such an image needs, so that there is room for what programs
-# write beside it, and no more is unpacked than the unit has memory for.
-LONGEST = 32768
+# Maximum characters of base64. Ten times what the pixels need leaves room for metadata, and bounds the
+# memory that decompression takes.
+MAX_CHARACTERS = 32768
 
 
 def pixels(image: str) -> bytes:
     """Return the gray levels of an image: SIDE rows of SIDE bytes, 0 to 255.
 
-    Colours become the luma of ITU-R 601, as in Pillow's `convert("L")`. What lies behind a
-    transparent pixel is not known, and clothes on white are other images to the model than clothes
-    on black, so no transparency is taken.
+    Colors are converted to luma by ITU-R 601, as in Pillow's `convert("L")`. Transparency is rejected:
+    the background is unknown, and the model sees clothes on white and on black as different images.
 
     Args:
-        image: base64 of the file; white space in it does not matter.
+        image: PNG file in base64; whitespace is ignored.
 
     Raises:
-        ParameterError: it is not base64, no PNG file, or of another size or kind.
+        ParameterError: It is not base64 of a PNG file, or its size or kind is wrong.
     """
-    # Imported here, since no other event and action looks at an image.
+    # Import pypng lazily: only this action needs it.
     import png  # pyright: ignore[reportMissingTypeStubs]
 
-    if len(image) > LONGEST:
-        raise ParameterError("image", f"{len(image)} characters", f"at most {LONGEST} characters")
+    if len(image) > MAX_CHARACTERS:
+        raise ParameterError(
+            "image", f"{len(image)} characters", f"at most {MAX_CHARACTERS} characters"
+        )
     try:
         content = base64.b64decode("".join(image.split()), validate=True)
     except ValueError as error:
         raise ParameterError("image", image, "base64 of a PNG file") from error
-    # What pypng ends in where a file is none, or is cut off.
+    # pypng raises any of these for an invalid or truncated file.
     png_errors = (
         *(png.Error, zlib.error, struct.error, EOFError),
         *(AssertionError, AttributeError, LookupError, TypeError, ValueError),
@@ -49,7 +50,7 @@ def pixels(image: str) -> bytes:
         reader.preamble()
         _check(reader)
         _, _, rows, _ = reader.asRGB8()
-        # Behind an image of the right size there may be any number of rows.
+        # The file may contain more rows than its header says.
         values = bytes(itertools.chain.from_iterable(itertools.islice(rows, SIDE + 1)))
     except ParameterError:
         raise
@@ -57,7 +58,7 @@ def pixels(image: str) -> bytes:
         raise ParameterError(
             "image",
             image,
-            f"base64 of a PNG file that can be read ({single_line(repr(error), 100)})",
+            f"base64 of a valid PNG file ({single_line(repr(error), 100)})",
         ) from error
     if len(values) != 3 * SIDE * SIDE:
         raise ParameterError("image", f"{len(values) // 3} pixels", f"{SIDE * SIDE} pixels")
@@ -65,16 +66,22 @@ def pixels(image: str) -> bytes:
 
 
 def _check(reader: Any) -> None:
-    """See to it that a PNG file, of which the header was read, is of the size and kind to read on."""
+    """Check the size and kind in the header of a PNG file.
+
+    Raises:
+        ParameterError: The size or kind is wrong.
+    """
     if (reader.width, reader.height) != (SIDE, SIDE):
         size = f"{reader.width} x {reader.height}"
         raise ParameterError("image", size, f"a PNG file of {SIDE} x {SIDE} pixels")
     if reader.bitdepth > 8:
-        raise ParameterError("image", f"{reader.bitdepth} bits", "a PNG file of 8 bits a channel")
+        raise ParameterError(
+            "image", f"{reader.bitdepth} bits", "a PNG file with 8 bits per channel"
+        )
     if reader.alpha or reader.trns:
-        raise ParameterError("image", "one with some", "a PNG file without transparency")
+        raise ParameterError("image", "transparent", "a PNG file without transparency")
 
 
 def _luma(red: int, green: int, blue: int) -> int:
-    """ITU-R 601-2, rounded as Pillow does."""
+    """Return the luma by ITU-R 601-2, rounded like Pillow."""
     return (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16

@@ -1,4 +1,4 @@
-"""The actions about runs: list, get, cancel, and following a run. Results have names in kebab-case."""
+"""Actions on runs: list, get, cancel, follow. Results have names in kebab-case."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kfp_ops import NotFoundError, RequestError, Run, RunState
 from kfp_ops.text import single_line
 from reconciler import pipelines
 from reconciler.context import Context
-from reconciler.run_issues import find_issue, note_termination
+from reconciler.run_issues import find_issue, record_termination
 
-# Characters of a name, which may be anybody's.
-NAME = 128
+# Maximum characters of a run's name, which another user may have chosen.
+_NAME_CHARACTERS = 128
 
 
 def describe(context: Context, run: Run) -> dict[str, str]:
-    """Return a run's ID, name and URL: that of Kubeflow's dashboard if known, else of the API."""
+    """Return a run's ID, name and URL, in Kubeflow's dashboard if configured, else in the API."""
     dashboard = context.config.dashboard_url.rstrip("/")
     if dashboard:
         namespace = f"?ns={context.config.profile}" if context.config.profile else ""
@@ -34,23 +34,23 @@ def list_runs(context: Context, params: ListParams) -> dict[str, str]:
     """List the newest runs, one per line.
 
     Raises:
-        KfpError: the server cannot be reached or does not allow it.
+        KfpError: The server cannot be reached, or denies access.
     """
     runs = [context.peer_data.runs.as_known(run) for run in _newest(context, params.limit)]
     rows = [
-        (_name(run), run.state.value, timestamp(run.created_at), single_line(run.run_id, NAME))
+        (_name(run), run.state.value, timestamp(run.created_at), single_line(run.run_id, 128))
         for run in runs
     ]
     return {"count": str(len(runs)), "runs": table(rows)}
 
 
 def get_run(context: Context, params: RunParams) -> dict[str, str]:
-    """Return everything known about one run.
+    """Return everything known about a run.
 
     Raises:
-        NoSuchRunError: this trainer has no such run.
-        KfpError: the server cannot be reached or does not allow it.
-        RegistryError: the registry cannot be read.
+        NoSuchRunError: This trainer has no such run.
+        KfpError: The server cannot be reached, or denies access.
+        RegistryError: The registry cannot be read.
     """
     run = _run(context, params)
     names = pipelines.steps(run.parameters)
@@ -89,13 +89,13 @@ def get_run(context: Context, params: RunParams) -> dict[str, str]:
 
 
 def follow(context: Context, run: Run, minutes: int, log: Callable[[str], object]) -> Run:
-    """Wait until a run has ended or the time is up, and return it as it is then.
+    """Wait until a run ends or the time is up, and return its latest state.
 
     Args:
         context: Client of the server.
         run: Run as it was submitted.
         minutes: Time to wait at most.
-        log: Called with a line whenever the progress has changed.
+        log: Called with a line whenever the progress changes.
 
     Raises:
         KfpError: The server does not know the run, or denies access.
@@ -111,7 +111,7 @@ def check_succeeded(run: Run) -> None:
         NoSuccessError: It did not, or is still running.
     """
     if not run.state.is_final:
-        raise NoSuccessError(f"the time is up and run {_name(run)} is {run.state.value}")
+        raise NoSuccessError(f"the wait timed out; run {_name(run)} is {run.state.value}")
     if run.state is not RunState.SUCCEEDED:
         raise NoSuccessError(f"run {_name(run)} ended {run.state.value}")
 
@@ -120,17 +120,17 @@ def cancel(context: Context, params: RunParams) -> dict[str, str]:
     """Terminate a run.
 
     Raises:
-        NoSuchRunError: this trainer has no such run, or it has ended.
-        KfpError: the server cannot be reached or does not allow it.
+        NoSuchRunError: This trainer has no such run, or it has ended.
+        KfpError: The server cannot be reached, or denies access.
     """
     run = _run(context, params)
     if run.state.is_final:
-        raise NoSuchRunError(f"run {_name(run)} has ended already: {run.state.value}")
-    note_termination(context, run)
+        raise NoSuchRunError(f"run {_name(run)} has already ended: {run.state.value}")
+    record_termination(context, run)
     try:
         context.client.terminate_run(run.run_id)
     except (NotFoundError, RequestError):
-        # It ended by itself in the meantime.
+        # The run ended in the meantime.
         context.peer_data.runs.set_terminated(run, terminated=False)
         raise
     after = context.peer_data.runs.as_known(context.client.get_run(run.run_id))
@@ -146,20 +146,20 @@ def _run(context: Context, params: RunParams) -> Run:
     if params.run_id in ("", MONITOR):
         newest = _newest(context, 1, monitoring=params.run_id == MONITOR)
         if not newest:
-            raise NoSuchRunError("there is no run yet")
+            raise NoSuchRunError("no run yet")
         return context.peer_data.runs.as_known(context.client.get_run(newest[0].run_id))
     try:
         run = context.client.get_run(params.run_id)
     except (NotFoundError, RequestError) as error:
-        raise NoSuchRunError(f"there is no run {params.run_id}") from error
-    # The id may be that of a run of somebody else in the same Kubeflow.
+        raise NoSuchRunError(f"no run {params.run_id}") from error
+    # The ID may belong to another user's run in the same Kubeflow.
     experiments = (context.client.find_experiment(name) for name in context.experiments)
     if not any(
         experiment and run.experiment_id == experiment.experiment_id for experiment in experiments
     ):
-        raise NoSuchRunError(f"run {params.run_id} is not one of this trainer")
+        raise NoSuchRunError(f"run {params.run_id} does not belong to this trainer")
     return context.peer_data.runs.as_known(run)
 
 
 def _name(run: Run) -> str:
-    return single_line(run.display_name, NAME)
+    return single_line(run.display_name, _NAME_CHARACTERS)

@@ -1,1 +1,1 @@
-"""What the charm asks of the Kubernetes API."""
+"""Kubernetes objects that the charm manages."""

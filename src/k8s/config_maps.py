@@ -1,4 +1,4 @@
-"""Kubernetes' ConfigMaps, by which the registry is written where S3 has no conditional writes."""
+"""ConfigMaps, through which the registry is written if S3 has no conditional writes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class ConfigMaps:
-    """A cluster's ConfigMaps, as `model_registry.ConfigMaps` wants them.
+    """A cluster's ConfigMaps; implements `model_registry.ConfigMaps`.
 
     Args:
-        kube: the cluster.
-        namespace: the one in which the trainer's runs are executed.
+        kube: Client of the cluster.
+        namespace: Namespace in which the trainer's runs execute.
     """
 
     def __init__(self, kube: lightkube.Client, namespace: str):
@@ -28,7 +28,7 @@ class ConfigMaps:
 
     @classmethod
     def find(cls, app: str, model: str, namespace: str) -> ConfigMaps | None:
-        """Return those of the cluster in which the charm runs; None where there is none."""
+        """Return those of the charm's own cluster, or None if it does not run in one."""
         try:
             return cls(connect(app, model), namespace)
         except KubernetesError:
@@ -36,32 +36,32 @@ class ConfigMaps:
 
     @property
     def namespace(self) -> str:
-        """The namespace in which the trainer's runs are executed."""
+        """Namespace in which the trainer's runs execute."""
         return self._namespace
 
     def get(self, namespace: str, name: str) -> ConfigMap | None:
-        """Return a ConfigMap, or None where it does not exist."""
+        """Return a ConfigMap, or None if it does not exist."""
         from lightkube.resources.core_v1 import ConfigMap as Resource
 
         return _call(namespace, {404}, lambda: self._kube.get(Resource, name, namespace=namespace))
 
     def create(self, config_map: ConfigMap) -> ConfigMap | None:
-        """Create a ConfigMap and return it as it is stored, or None where one exists."""
+        """Create a ConfigMap and return it as stored, or None if it exists."""
         return _call(config_map.namespace, {409}, lambda: self._kube.create(_resource(config_map)))
 
     def replace(self, config_map: ConfigMap) -> ConfigMap | None:
-        """Replace a ConfigMap, or return None where it is gone or changed."""
+        """Replace a ConfigMap, or return None if it was deleted or changed."""
         return _call(
             config_map.namespace, {404, 409}, lambda: self._kube.replace(_resource(config_map))
         )
 
 
-def _call(namespace: str, absent_at: set[int], call: Callable[[], Any]) -> ConfigMap | None:
-    """Call Kubernetes; None for these status codes.
+def _call(namespace: str, none_for: set[int], call: Callable[[], Any]) -> ConfigMap | None:
+    """Call Kubernetes; return None for the status codes `none_for`.
 
     Raises:
-        KubernetesForbiddenError: the charm has no right to it.
-        KubernetesError: Kubernetes cannot be reached, or answers with another error.
+        KubernetesForbiddenError: The charm lacks the permission.
+        KubernetesError: Kubernetes cannot be reached, or returned another error.
     """
     from lightkube import ApiError
 
@@ -70,12 +70,12 @@ def _call(namespace: str, absent_at: set[int], call: Callable[[], Any]) -> Confi
             try:
                 resource = call()
             except ApiError as error:
-                if error.status.code in absent_at:
+                if error.status.code in none_for:
                     return None
                 raise
     except KubernetesForbiddenError as error:
         raise KubernetesForbiddenError(
-            f"S3 has no conditional writes: write ConfigMaps in {namespace}"
+            f"S3 has no conditional writes, so the charm must write ConfigMaps in {namespace}"
         ) from error
     return ConfigMap(
         namespace=namespace,

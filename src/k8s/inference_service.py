@@ -1,13 +1,14 @@
-"""The champion behind KServe: an InferenceService (serving.kserve.io/v1beta1) in a profile.
+"""Serve the champion with a KServe InferenceService (serving.kserve.io/v1beta1) in a profile.
 
-KServe copies the champion's SavedModel out of object storage and answers with TensorFlow Serving. It is
-applied anew with each event, so that a promotion and a rollback move it. A ServiceAccount and a Secret
-go with it, all three of one name: KServe takes the keys of object storage only from a Secret that the
-pod's ServiceAccount names, and only under its own key names, which are not those of the profile's
-Secret (https://kserve.github.io/website, S3). So the charm copies that one; the keys of its own
-relation, which may open more, stay where they are.
+KServe downloads the champion's SavedModel from object storage and serves it with TensorFlow Serving. The
+charm applies the InferenceService at each event, so that it follows promotions and rollbacks.
 
-The ServiceAccount is the first to come and the last to go: where there is none, nothing is left.
+A ServiceAccount and a Secret of the same name belong to it: KServe reads credentials for object storage
+only from a Secret that the pod's ServiceAccount references, under other key names than those in the
+profile's Secret (https://kserve.github.io/website, S3). The charm therefore copies the profile's Secret.
+The credentials of its own relation may grant more, and are not exposed.
+
+The ServiceAccount is created first and deleted last, so if it does not exist, nothing else does.
 """
 
 from __future__ import annotations
@@ -23,42 +24,44 @@ from kfp_ops.kubernetes import as_kubernetes_errors, delete, find
 if TYPE_CHECKING:
     import lightkube
 
-# Kubeflow puts it into each profile; the pipeline's steps use it too.
+# Kubeflow creates it in each profile; the pipeline's steps use it too.
 PROFILE_SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - a name
 _KEYS = {"AWS_ACCESS_KEY_ID": "accesskey", "AWS_SECRET_ACCESS_KEY": "secretkey"}
-# Pixels of an image, each way.
+# Height and width of an image, in pixels.
 SIDE = 28
-_VERSION = "app.kubernetes.io/version"
+_VERSION_LABEL = "app.kubernetes.io/version"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Served:
-    """What KServe says of the champion's service.
-
-    Attributes:
-        name: of the InferenceService, and of the model that it serves.
-        version: the version that it was told to serve.
-        is_ready: whether it does.
-        reason: why not, in KServe's words.
-        url: where it answers in the cluster; empty as long as that is not known.
-        canary: percent of requests that go to this version; 0: all.
-    """
+    """Status of the InferenceService."""
 
     name: str
+    """Name of the InferenceService, and of the model that it serves."""
+
     version: int
+    """Version that it should serve."""
+
     is_ready: bool
+    """Whether it serves that version."""
+
     reason: str = ""
+    """Why it is not ready, from KServe."""
+
     url: str = ""
+    """Address in the cluster; empty until known."""
+
     canary: int = 0
+    """Percentage of requests that go to this version; 0 for all."""
 
 
 class InferenceService:
-    """The one service of an application in a namespace.
+    """The InferenceService of an application, with its ServiceAccount and Secret.
 
     Args:
-        kube: the cluster.
-        namespace: the profile's.
-        name: of the service and of what goes with it.
+        kube: Client of the cluster.
+        namespace: Namespace of the profile.
+        name: Name of all three objects.
     """
 
     def __init__(self, kube: lightkube.Client, *, namespace: str, name: str):
@@ -67,23 +70,23 @@ class InferenceService:
         self._name = name
 
     def serve(self, version: int, *, uri: str, endpoint: str, canary: int = 0) -> Served:
-        """Have a version served.
+        """Apply the objects that serve a version, and return the status.
 
         Args:
-            version: its number.
+            version: Number of the version.
             uri: s3://BUCKET/PREFIX, the base path with the SavedModel in a folder of that number.
             endpoint: http(s)://HOST:PORT of the S3 server.
-            canary: percent of requests that go to it, while KServe leaves the rest to the version
-                that had all of them last; 0: all.
+            canary: Percentage of requests that go to this version; KServe sends the rest to the version
+                that last received all of them. 0 for all.
 
         Raises:
-            NoKServeError: this cluster knows no InferenceServices.
-            NoStorageSecretError: the profile has no keys of object storage.
-            KubernetesForbiddenError: the application is not trusted.
-            KubernetesError: Kubernetes cannot be reached, or answers with another error.
+            NoKServeError: The cluster has no InferenceService resource type.
+            NoStorageSecretError: The profile has no credentials for object storage.
+            KubernetesForbiddenError: The application is not trusted.
+            KubernetesError: Kubernetes cannot be reached, or returned another error.
         """
-        previous = self.seen()
-        self._apply_access(endpoint)
+        previous = self.get_status()
+        self._apply_credentials(endpoint)
         predictor: dict[str, object] = {
             "serviceAccountName": self._name,
             "model": {
@@ -95,33 +98,33 @@ class InferenceService:
         if canary:
             predictor["canaryTrafficPercent"] = canary
         kind = _kind()
-        wanted = kind(metadata=self._metadata(labels={_VERSION: str(version)}))
-        wanted["spec"] = {"predictor": predictor}
+        desired = kind(metadata=self._metadata(labels={_VERSION_LABEL: str(version)}))
+        desired["spec"] = {"predictor": predictor}
         with as_kubernetes_errors(self._describe("inferenceservice"), no_such_kind=NoKServeError):
-            served = _served(self._kube.apply(wanted, force=True))
+            served = _served(self._kube.apply(desired, force=True))
         if previous and previous.version == version:
             return served
-        # What it says is of the version before, until KServe has seen this one.
-        return dataclasses.replace(served, is_ready=False, reason=f"v{version} was just put there")
+        # Until KServe has processed the change, its status describes the previous version.
+        return dataclasses.replace(served, is_ready=False, reason=f"v{version} was just applied")
 
-    def seen(self) -> Served | None:
-        """What KServe says of the service; None where there is none.
+    def get_status(self) -> Served | None:
+        """Return the status of the InferenceService, or None if it does not exist.
 
         Raises:
-            NoKServeError: this cluster knows no InferenceServices.
-            KubernetesForbiddenError: the application is not trusted.
-            KubernetesError: Kubernetes cannot be reached, or answers with another error.
+            NoKServeError: The cluster has no InferenceService resource type.
+            KubernetesForbiddenError: The application is not trusted.
+            KubernetesError: Kubernetes cannot be reached, or returned another error.
         """
         with as_kubernetes_errors(self._describe("inferenceservice"), no_such_kind=NoKServeError):
             service = find(self._kube, _kind(), self._name, self._namespace)
         return None if service is None else _served(service)
 
     def remove(self) -> None:
-        """Take the service and what goes with it away; one request where there is nothing.
+        """Delete the three objects; send a single request if they do not exist.
 
         Raises:
-            KubernetesForbiddenError: the application is not trusted.
-            KubernetesError: Kubernetes cannot be reached, or answers with an error.
+            KubernetesForbiddenError: The application is not trusted.
+            KubernetesError: Kubernetes cannot be reached, or returned an error.
         """
         from lightkube.resources.core_v1 import Secret, ServiceAccount
 
@@ -138,8 +141,8 @@ class InferenceService:
         with as_kubernetes_errors(self._describe("serviceaccount")):
             delete(self._kube, ServiceAccount, self._name, self._namespace)
 
-    def _apply_access(self, endpoint: str) -> None:
-        """The ServiceAccount of the service's pods, and its keys to object storage."""
+    def _apply_credentials(self, endpoint: str) -> None:
+        """Apply the ServiceAccount of the pods and the Secret with credentials for object storage."""
         from lightkube.models.core_v1 import ObjectReference
         from lightkube.resources.core_v1 import Secret, ServiceAccount
 
@@ -149,12 +152,12 @@ class InferenceService:
         keys: Mapping[str, str] = (profile_secret.data if profile_secret else None) or {}
         if not all(keys.get(key) for key in _KEYS.values()):
             raise NoStorageSecretError(
-                f"{secret_name}, whose keys KServe needs, is not there or has none"
+                f"{secret_name} is missing or incomplete; KServe needs its credentials"
             )
-        secure, _, host = endpoint.partition("://")
+        scheme, _, host = endpoint.partition("://")
         settings = {
             "s3-endpoint": host,
-            "s3-usehttps": "1" if secure == "https" else "0",
+            "s3-usehttps": "1" if scheme == "https" else "0",
             "s3-region": "us-east-1",
             "s3-usevirtualbucket": "false",
         }
@@ -181,14 +184,14 @@ class InferenceService:
         return f"{kind} {self._name} in namespace {self._namespace}"
 
 
-def ask(served: Served, pixels: bytes) -> list[float]:
-    """The served model's probabilities, a value for each class, of one raw image, 784 bytes.
+def predict(served: Served, pixels: bytes) -> list[float]:
+    """Return the served model's probability of each class for one raw image of 784 bytes.
 
-    Over the V1 protocol of https://www.tensorflow.org/tfx/serving/api_rest. The version is asked for by
-    its number, so that no other answers in its name, unless requests are spread over two.
+    Use the V1 protocol of https://www.tensorflow.org/tfx/serving/api_rest. The URL names the version, so
+    that no other version answers, except during a canary, when requests are split between two.
 
     Raises:
-        ServedModelError: it does not answer, or something else than probabilities.
+        ServedModelError: The model cannot be reached, or returned something other than probabilities.
     """
     import httpx
 
@@ -196,19 +199,19 @@ def ask(served: Served, pixels: bytes) -> list[float]:
     version_path = "" if 0 < served.canary < 100 else f"/versions/{served.version}"
     url = f"{served.url.rstrip('/')}/v1/models/{served.name}{version_path}:predict"
     try:
-        # The cluster is not behind the model's proxy.
+        # The cluster is not behind the Juju model's proxy.
         response = httpx.post(url, json={"instances": [rows]}, timeout=10, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServedModelError(f"{url} cannot be reached: {error}") from error
     if response.status_code != 200:
         raise ServedModelError(
-            f"{url} answers {response.status_code}: {response.text.strip()[:200]}"
+            f"{url} returned {response.status_code}: {response.text.strip()[:200]}"
         )
     try:
         (probabilities,) = response.json()["predictions"]
-        return [float(share) for share in probabilities]
+        return [float(probability) for probability in probabilities]
     except (KeyError, TypeError, ValueError) as error:
-        raise ServedModelError(f"{url} answers no probabilities: {response.text[:200]}") from error
+        raise ServedModelError(f"{url} returned no probabilities: {response.text[:200]}") from error
 
 
 def _kind() -> Any:
@@ -222,7 +225,7 @@ def _kind() -> Any:
 
 
 def _served(service: Any) -> Served:
-    """From the object as Kubernetes has it."""
+    """Read the status from the object."""
     status: Mapping[str, Any] = service.get("status") or {}
     nothing: Mapping[str, str] = {}
     conditions: Sequence[Mapping[str, str]] = status.get("conditions") or ()
@@ -230,20 +233,20 @@ def _served(service: Any) -> Served:
         (condition for condition in conditions if condition.get("type") == "Ready"), nothing
     )
     model: Mapping[str, Any] = status.get("modelStatus") or {}
-    # With pods that are replaced one by one the service stays ready while the next version loads.
+    # During a rolling update the service stays ready while the next version loads.
     is_loaded = model.get("transitionStatus", "") in ("", "UpToDate")
     is_ready = ready.get("status") == "True" and is_loaded
     details: Mapping[str, str] = ready if is_loaded else model.get("lastFailureInfo") or ready
     reasons = [str(details[part]) for part in ("reason", "message") if details.get(part)]
     address: Mapping[str, str] = status.get("address") or {}
     labels: Mapping[str, str] = service.metadata.labels or {}
-    version = labels.get(_VERSION, "")
+    version = labels.get(_VERSION_LABEL, "")
     spec: Mapping[str, Mapping[str, Any]] = service.get("spec") or {}
     return Served(
         name=str(service.metadata.name),
         version=int(version) if version.isdecimal() else 0,
         is_ready=is_ready,
-        reason="" if is_ready else ": ".join(reasons)[:200] or "no word of it yet",
+        reason="" if is_ready else ": ".join(reasons)[:200] or "no status yet",
         url=address.get("url", ""),
         canary=int(spec.get("predictor", {}).get("canaryTrafficPercent") or 0),
     )

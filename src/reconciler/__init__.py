@@ -1,1 +1,1 @@
-"""From options, relations and requests to what exists: observe, plan, apply, and a snapshot."""
+"""Reconcile options, relations and requests: observe, plan, apply, and return a snapshot."""

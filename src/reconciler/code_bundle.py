@@ -1,7 +1,7 @@
-"""The code bundle: what the pipelines' steps execute, kept once in the registry by its digest.
+"""The code bundle: the Python package that the pipelines' steps execute.
 
-`python -m training.compile` writes it beside the pipelines, whose parameter `code_sha256` has its digest
-as default.
+`python -m training.compile` writes it next to the pipelines, whose parameter `code_sha256` defaults to
+its digest. The charm uploads it to the registry, where the digest names it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def content() -> bytes:
 
 @functools.cache
 def digest() -> str:
-    """Return the bundle's sha256 in hexadecimal."""
+    """Return the bundle's SHA-256 in hexadecimal."""
     return hashlib.sha256(content()).hexdigest()
 
 
 def path() -> str:
-    """Return the bundle's place in the registry."""
+    """Return the bundle's path in the registry."""
     return layout.code(digest())

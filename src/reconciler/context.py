@@ -1,4 +1,4 @@
-"""Clients, options and names of one event."""
+"""Clients, options and names for one event."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Context:
-    """What an event works with."""
+    """Clients, options and names for one event."""
 
     config: TrainerConfig
     """The charm's options."""
@@ -49,12 +49,12 @@ class Context:
 
     @property
     def experiments(self) -> tuple[str, str]:
-        """The names of the trainer's experiments: training, and monitoring."""
+        """Names of the trainer's experiments: training, monitoring."""
         return experiments(self.juju_model, self.app)
 
     @property
     def service(self) -> InferenceService | None:
-        """What serves the champion; a single-user server has no profile to serve it in."""
+        """InferenceService of the champion; None on a single-user server, which has no profile."""
         return service(self.profile, self.experiments[0]) if self.profile else None
 
     @property
@@ -69,7 +69,7 @@ class Context:
 
 
 def service(profile: Profile, name: str) -> InferenceService:
-    """Return the InferenceService of the champion in a profile; it is named like the experiment."""
+    """Return the champion's InferenceService in a profile; it has the experiment's name."""
     return InferenceService(profile.kube, namespace=profile.name, name=name)
 
 
@@ -77,11 +77,11 @@ def connect(url: str, profile: Profile | None) -> Client:
     """Return a client of Kubeflow Pipelines in a profile.
 
     Raises:
-        KubernetesError: Kubernetes gives no token.
+        KubernetesError: Kubernetes issues no token.
     """
     from kfp_ops import Client
 
     if profile is None:
         return Client(url)
-    profile.token()  # raises what Kubernetes refuses, before Kubeflow does
+    profile.token()  # fail with Kubernetes' error rather than Kubeflow's
     return Client(url, namespace=profile.name, token=profile.token)

@@ -23,11 +23,11 @@ from naming import CONFIGURATION
 from reconciler import code_bundle, pipelines, search_space, triggers
 from reconciler.requests import MonitorParams, Requested, TrainParams, TuneParams
 
-# How the server names the runs of a schedule: it leaves the hyphen out.
+# Name prefix of a schedule's runs: the server drops the hyphen.
 _SCHEDULED = "schedule"
-# The names of the other runs that train: after a configuration, a trigger, or an action in a Juju model.
+# Names of other training runs: of the configuration, a trigger, or an action with the Juju model's UUID.
 _SUBMITTED = re.compile(rf"({CONFIGURATION}|{triggers.RUN_PREFIX}|train-[0-9a-f]{{8}}-)\w+$")
-# The steps that train, which options give resources.
+# Steps that train, to which the train-* options apply.
 _TRAIN, _TRIAL = "train", "trial"
 
 
@@ -39,29 +39,31 @@ def training(
     signals: triggers.Signals,
     now: datetime.datetime,
 ) -> Iterator[DesiredState]:
-    """Return the desired state of the pipelines that train; that of the trainer itself is the last.
+    """Return the desired states of the training pipelines; that of the trainer is the last.
 
     Args:
-        config: Options; with a workspace, they name a storage class.
+        config: Options; with a workspace, they must name a storage class.
         storage: S3 server of the registry.
         experiment: Name of the trainer's experiment.
         requested: Runs that an action requests, by name.
-        signals: What triggers are evaluated on.
+        signals: Input of the triggers.
         now: Current time, UTC.
 
     Raises:
         OptionError: A parameter has an invalid value.
     """
-    tunings = {name: wish for name, wish in requested.items() if isinstance(wish, TuneParams)}
-    trainings = {name: wish for name, wish in requested.items() if isinstance(wish, TrainParams)}
+    tunings = {name: params for name, params in requested.items() if isinstance(params, TuneParams)}
+    trainings = {
+        name: params for name, params in requested.items() if isinstance(params, TrainParams)
+    }
     if tunings:
-        requests = tuple(_tunings(config, storage, tunings))
+        runs = tuple(_tuning_runs(config, storage, tunings))
         tuner = DesiredState(
             pipeline=pipelines.TUNER,
-            spec=pipelines.spec(config, requests[0].parameters, _TRAIN, _TRIAL),
+            spec=pipelines.spec(config, runs[0].parameters, _TRAIN, _TRIAL),
             experiment=experiment,
-            runs=requests,
-            # The schedule in the experiment is the trainer's.
+            runs=runs,
+            # Leave the trainer's schedule, in the same experiment, alone.
             schedule_prefix="tune-",
         )
         yield _with_code(config, tuner, pipeline_version=tuner.version)
@@ -71,8 +73,8 @@ def training(
         spec=spec,
         experiment=experiment,
         runs=(
-            *_requests(config, spec, storage, trainings),
-            *_retraining(config, storage, signals, now),
+            *_training_runs(config, spec, storage, trainings),
+            *_retraining_runs(config, storage, signals, now),
         ),
         schedule=_schedule(config, spec, storage),
         started_before=_started_before(config, now),
@@ -87,7 +89,7 @@ def monitoring(
     requested: Requested,
     now: datetime.datetime,
 ) -> DesiredState:
-    """Return the desired state of the pipeline that monitors production.
+    """Return the desired state of the monitoring pipeline.
 
     Args:
         config: Options.
@@ -127,18 +129,18 @@ def monitoring(
 
 
 def is_submitted(run: Run) -> bool:
-    """Return whether the charm or its schedule submitted a run, and not a person."""
+    """Return whether the charm or its schedule submitted a run, rather than a person."""
     name = run.display_name
     return bool(_SUBMITTED.match(name) or (run.recurring_run_id and name.startswith(_SCHEDULED)))
 
 
-def _requests(
+def _training_runs(
     config: TrainerConfig,
     spec: PipelineSpec,
     storage: ObjectStorage,
     requested: Mapping[str, TrainParams],
 ) -> Iterator[RunSpec]:
-    """Return the desired runs: one for the configuration, one per request."""
+    """Return the run of the configuration and those that actions request."""
     if config.train_on_change:
         arguments = _arguments(config, storage, "configuration")
         yield RunSpec(
@@ -155,13 +157,13 @@ def _requests(
         )
 
 
-def _retraining(
+def _retraining_runs(
     config: TrainerConfig,
     storage: ObjectStorage,
     signals: triggers.Signals,
     now: datetime.datetime,
 ) -> Iterator[RunSpec]:
-    """Return the runs that triggers ask for; the plan submits one at a time."""
+    """Return the runs of due triggers; the plan submits one at a time."""
     for trigger in triggers.due(config, signals, now):
         yield RunSpec(
             name=trigger.name,
@@ -173,11 +175,11 @@ def _retraining(
         )
 
 
-def _tunings(
+def _tuning_runs(
     config: TrainerConfig, storage: ObjectStorage, requested: Mapping[str, TuneParams]
 ) -> Iterator[RunSpec]:
     for name, params in requested.items():
-        # Trials run beside each other, and one volume is for one step at a time.
+        # Trials run in parallel, but only one step at a time can mount the volume.
         trial_config = dataclasses.replace(params.apply_to(config), workspace_size="")
         yield RunSpec(
             name=name,
@@ -213,22 +215,22 @@ def _recurring(
     )
 
 
-def _with_code(config: TrainerConfig, wanted: DesiredState, **more: object) -> DesiredState:
-    """Add to each run's arguments where its steps find their code, and more that the pipeline decides.
+def _with_code(config: TrainerConfig, desired: DesiredState, **more: object) -> DesiredState:
+    """Add the location of the code bundle, and more arguments, to each run.
 
-    The names of runs and schedules carry the fingerprint of the specification, which has the code's
-    digest and decides these arguments, so they are added after the names are made.
+    Add them after the runs and schedules are named: names contain the fingerprint of the specification,
+    which already determines these arguments.
     """
     added = {"code": f"{config.registry}/{code_bundle.path()}", **more}
 
     def merged(arguments: Mapping[str, object]) -> dict[str, object]:
         return {**arguments, **added}
 
-    schedule = wanted.schedule
+    schedule = desired.schedule
     return dataclasses.replace(
-        wanted,
+        desired,
         runs=tuple(
-            dataclasses.replace(run, parameters=merged(run.parameters)) for run in wanted.runs
+            dataclasses.replace(run, parameters=merged(run.parameters)) for run in desired.runs
         ),
         schedule=schedule and dataclasses.replace(schedule, parameters=merged(schedule.parameters)),
     )

@@ -1,4 +1,4 @@
-"""What servers call today's version of the files that a model was trained on."""
+"""Read ETags of the data files that a model was trained on."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from errors import SourceError
 from kfp_ops import ObjectStorage
 from model_store import open_store
 
-# A hook does not wait: the next event asks again.
-SECONDS = 5
+# A hook should not wait: the next event tries again.
+_TIMEOUT_SECONDS = 5
 
 
-def etags(address: str, files: Iterable[str], storage: ObjectStorage) -> dict[str, str]:
-    """Return the files' ETags (RFC 9110) or else their Last-Modified, by name; one request per file.
+def read_etags(address: str, files: Iterable[str], storage: ObjectStorage) -> dict[str, str]:
+    """Return each file's ETag (RFC 9110) or else its Last-Modified, by name; one request per file.
 
-    Files of which a server tells neither are left out.
-
-    The step `ingest` keeps the same of what it read (docs/reference/registry.md).
+    Omit files for which the server sends neither. The step `ingest` records the same values when it
+    reads the files (docs/reference/registry.md).
 
     Args:
         address: s3://BUCKET/PREFIX in the related object storage, or http(s)://.
-        files: their names under the address.
-        storage: the related object storage.
+        files: Names of the files under the address.
+        storage: Related object storage.
 
     Raises:
-        SourceError: a file is not there, or its server cannot be reached.
+        SourceError: A file does not exist, or its server cannot be reached.
     """
-    read_etags = _object_etags if address.startswith("s3://") else _http_etags
-    return {file: etag for file, etag in read_etags(address, files, storage).items() if etag}
+    read = _object_etags if address.startswith("s3://") else _http_etags
+    return {file: etag for file, etag in read(address, files, storage).items() if etag}
 
 
 def _object_etags(address: str, files: Iterable[str], storage: ObjectStorage) -> dict[str, str]:
@@ -48,9 +47,9 @@ def _http_etags(address: str, files: Iterable[str], _: ObjectStorage) -> dict[st
 
     file_etags: dict[str, str] = {}
     try:
-        # As the step asks: what is compressed on the way has another ETag.
+        # Like the step, accept no compression: compressed responses have other ETags.
         with httpx.Client(
-            timeout=SECONDS, follow_redirects=True, headers={"accept-encoding": "identity"}
+            timeout=_TIMEOUT_SECONDS, follow_redirects=True, headers={"accept-encoding": "identity"}
         ) as client:
             for file in files:
                 response = client.head(f"{address}/{file}").raise_for_status()
@@ -64,4 +63,4 @@ def _http_etags(address: str, files: Iterable[str], _: ObjectStorage) -> dict[st
 
 def _source_error(address: str, error: Exception) -> SourceError:
     first_line = (str(error).strip().splitlines() or [repr(error)])[0]
-    return SourceError(f"data-path {address} cannot be looked at: {first_line[:150]}")
+    return SourceError(f"cannot check data-path {address}: {first_line[:150]}")

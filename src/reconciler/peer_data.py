@@ -1,6 +1,6 @@
-"""Leader state that survives re-election: what neither the options nor Kubeflow Pipelines can tell.
+"""Leader state that survives re-election and that neither options nor Kubeflow Pipelines hold.
 
-It is kept in the application's data of the peer relation.
+It is stored in the application's databag of the peer relation.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ _PROFILE = "profile"
 
 
 class PeerData:
-    """The application's data of the peer relation; only the leader may write to it.
+    """The application's databag of the peer relation; only the leader may write to it.
 
     Args:
-        data: the relation's data, or an empty mapping where there is no relation yet.
+        data: The databag, or an empty mapping if the relation does not exist yet.
     """
 
     def __init__(self, data: MutableMapping[str, str]):
@@ -26,9 +26,9 @@ class PeerData:
 
     @property
     def profile(self) -> str:
-        """The profile that the trainer worked in last; empty where it never worked in one."""
+        """Profile that the trainer last used; empty if it never used one."""
         return self._data.get(_PROFILE, "")
 
     def set_profile(self, name: str) -> None:
-        """Record the profile that the trainer works in; an empty name forgets it."""
+        """Record the profile that the trainer uses; an empty name clears it."""
         update_databag(self._data, {_PROFILE: name})

@@ -1,4 +1,4 @@
-"""The compiled pipelines: which one a run is of, and its specification with image and resources."""
+"""Load compiled pipelines, with image and resources from the options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COMPILED = Path(__file__).parents[1] / "pipelines"
 
 
 def steps(parameters: Mapping[str, object]) -> frozenset[str]:
-    """Return the names of the steps of a run with these parameters."""
+    """Return the names of a run's steps, given the run's parameters."""
     return PipelineSpec.load(_compiled(parameters)).steps
 
 
@@ -31,9 +31,9 @@ def spec(config: TrainerConfig, parameters: Mapping[str, object], *training: str
     """Return the specification of the pipeline that has these parameters.
 
     Args:
-        config: names the image of all steps and the resources of those that train.
-        parameters: of its runs.
-        training: the names of the steps that train.
+        config: Options with the image of all steps and the resources of steps that train.
+        parameters: Parameters of its runs.
+        training: Names of the steps that train.
     """
     return PipelineSpec.load(
         _compiled(parameters),

@@ -1,4 +1,4 @@
-"""Reconcile: observe, plan, apply, and return a snapshot of what exists then."""
+"""Observe, plan and apply changes, and return a snapshot of the resulting state."""
 
 from __future__ import annotations
 
@@ -36,32 +36,33 @@ from kfp_ops import (
     plan,
 )
 from reconciler import code_bundle, desired_state, pipelines, serving, triggers, volumes
-from reconciler import etags as sources
 from reconciler.context import Context
+from reconciler.etags import read_etags
 from reconciler.requests import Requested
-from reconciler.run_issues import find_issue, note_termination
+from reconciler.run_issues import find_issue, record_termination
 from reconciler.snapshot import Snapshot
-from reconciler.teardown import leave_former_profiles
+from reconciler.teardown import clean_up_former_profiles
 from reconciler.triggers import Signals
 
 if TYPE_CHECKING:
     from kfp_ops.kubernetes import RunIssue
 
 # Longer than a terminated run takes to end.
-_ENDING = datetime.timedelta(hours=1)
-_A_DAY = datetime.timedelta(days=1)
+_TERMINATION_TIME = datetime.timedelta(hours=1)
+# Assumed if run-timeout is 0.
+_DEFAULT_TIMEOUT = datetime.timedelta(days=1)
 
 
 def reconcile(context: Context, requested: Requested, *, dry_run: bool) -> Snapshot:
-    """Create what is missing in Kubeflow Pipelines, and return what exists then.
+    """Create what is missing in Kubeflow Pipelines, and return a snapshot of the resulting state.
 
     Args:
         context: Options, clients and names.
         requested: Runs that an action requests, by name.
         dry_run: Change nothing, as on units other than the leader.
     """
-    # Serve a promoted model also while the pipelines' API cannot be reached.
-    signals = _champion(context)
+    # Serve a promoted model even if Kubeflow Pipelines cannot be reached.
+    signals = _read_champion(context)
     served, serving_error = _serve(context, signals, dry_run=dry_run)
     reconciler = _Reconciler(context, dry_run=dry_run)
     try:
@@ -88,13 +89,13 @@ class _Reconciler:
     def __init__(self, context: Context, *, dry_run: bool):
         self._context = context
         self._dry_run = dry_run
-        # Why no run can be submitted. Everything else is done all the same.
-        self._refusal: CharmError | None = None if dry_run else _unwritable(context)
+        # The error that prevents submitting runs, if any; all other changes are still made.
+        self._submit_error: CharmError | None = None if dry_run else _check_registry(context)
         self.runs: dict[str, Run] = {}
         """Desired runs that exist, by name: also those submitted before an error."""
 
     def reconcile(self, requested: Requested, signals: Signals) -> Snapshot:
-        """Reconcile monitoring, then what its reports and the champion ask for, then training."""
+        """Reconcile monitoring, collect the triggers' signals, then reconcile training."""
         context, now = self._context, utc_now()
         config, storage = volumes.with_storage_class(context), context.storage
         training, monitoring = context.experiments
@@ -104,7 +105,7 @@ class _Reconciler:
                 desired_state.monitoring(config, storage, monitoring, requested, now)
             )
         except (RequestError, ServerError) as error:
-            # Train all the same if only monitoring is refused.
+            # Continue with training if only monitoring is rejected.
             monitoring_error = PipelinesError(error)
         signals, observed = _collect_signals(context, monitored, signals), ObservedState()
         *tuning, trainer = desired_state.training(
@@ -119,12 +120,12 @@ class _Reconciler:
         return dataclasses.replace(
             snapshot,
             schedule=schedule and schedule.enabled,
-            problem=self._refusal or snapshot.problem or monitoring_error,
+            problem=self._submit_error or snapshot.problem or monitoring_error,
             stuck=_is_stuck(observed, config.timeout, now),
         )
 
     def _reconcile_pipeline(self, desired: DesiredState) -> ObservedState:
-        """Observe, plan and apply for one pipeline."""
+        """Observe, plan and apply changes for one pipeline."""
         client = self._context.client
         observed = observe(client, desired)
         self.runs.update(observed.runs)
@@ -132,14 +133,14 @@ class _Reconciler:
             return observed
         changes = plan(desired, observed)
         if desired.schedule or any(isinstance(change, SubmitRun) for change in changes):
-            # A schedule's runs need the code as long as the schedule exists.
-            self._refusal = self._refusal or _without_code(self._context)
-        if self._refusal:
+            # A schedule's runs also need the code.
+            self._submit_error = self._submit_error or _upload_code(self._context)
+        if self._submit_error:
             changes = _without_submissions(changes)
         for change in changes:
             if isinstance(change, TerminateRun):
-                # The response may get lost, and the server's history may not keep the request.
-                note_termination(self._context, change.run)
+                # Record it first: the response may be lost, and the server's history is unreliable.
+                record_termination(self._context, change.run)
             try:
                 observed = apply(client, desired, observed, [change])
             except ApplyError as error:
@@ -148,15 +149,15 @@ class _Reconciler:
         return observed
 
     def _clean_up(self, observed: ObservedState, snapshot: Snapshot) -> None:
-        """Delete what earlier profiles and ended runs left, and keep why the latest run failed."""
-        leave_former_profiles(self._context)
+        """Clean up former profiles and ended runs, and record why the latest run failed."""
+        clean_up_former_profiles(self._context)
         if snapshot.latest:
-            _keep_issue(self._context, snapshot.latest, snapshot.pod_issue)
+            _record_issue(self._context, snapshot.latest, snapshot.pod_issue)
             volumes.remove_leftovers(self._context, observed)
 
 
-def _unwritable(context: Context) -> CharmError | None:
-    """Return why no run could publish a model, or None if the registry can be written."""
+def _check_registry(context: Context) -> CharmError | None:
+    """Return why runs cannot publish models in the registry, or None if they can."""
     try:
         with as_charm_errors():
             context.registry.ensure_safe(context.namespace)
@@ -165,8 +166,8 @@ def _unwritable(context: Context) -> CharmError | None:
     return None
 
 
-def _without_code(context: Context) -> CharmError | None:
-    """Put the steps' code into the registry; return why that is impossible, or None."""
+def _upload_code(context: Context) -> CharmError | None:
+    """Upload the code bundle to the registry; return the error if that fails."""
     try:
         with as_charm_errors():
             context.registry.put_code(code_bundle.digest(), code_bundle.content)
@@ -176,39 +177,40 @@ def _without_code(context: Context) -> CharmError | None:
 
 
 def _without_submissions(changes: Sequence[Change]) -> list[Change]:
-    """Return the changes without those that submit runs or delete a schedule that is not replaced."""
-    left_out: tuple[type, ...] = (SubmitRun, CreateSchedule)
+    """Return the changes that do not submit runs, and keep a schedule whose successor is dropped."""
+    excluded: tuple[type, ...] = (SubmitRun, CreateSchedule)
     if any(isinstance(change, CreateSchedule) for change in changes):
-        left_out = (*left_out, Disable, DeleteSchedule)
-    return [change for change in changes if not isinstance(change, left_out)]
+        excluded = (*excluded, Disable, DeleteSchedule)
+    return [change for change in changes if not isinstance(change, excluded)]
 
 
 def _is_stuck(observed: ObservedState, timeout: datetime.timedelta, now: datetime.datetime) -> bool:
     """Return whether the latest run was terminated long ago and is still running.
 
-    A server whose workflow is gone, as with a profile's namespace, never learns of its end. Others need
-    a minute. The time of the termination is unknown, but `timeout`, if any, is the latest.
+    Ending takes a minute, but a server that lost the run's workflow, as when the profile's namespace was
+    deleted, never reports the end. The time of termination is unknown, so assume the latest: `timeout`.
     """
     run = observed.latest
     if run is None or run.state is not RunState.CANCELING or run.begun_at is None:
         return False
     just_terminated = run.run_id in {timed_out.run_id for timed_out in observed.timed_out}
-    return not just_terminated and now - run.begun_at > (timeout or _A_DAY) + _ENDING
+    limit = (timeout or _DEFAULT_TIMEOUT) + _TERMINATION_TIME
+    return not just_terminated and now - run.begun_at > limit
 
 
-def _champion(context: Context) -> Signals:
+def _read_champion(context: Context) -> Signals:
     try:
         with as_charm_errors():
             return Signals(champion=context.registry.champion())
     except ModelRegistryError as error:
-        # Runs continue, and are reported, even if this cannot be read.
+        # Continue: runs are independent of the champion.
         return Signals(problem=error)
 
 
 def _serve(
     context: Context, signals: Signals, *, dry_run: bool
 ) -> tuple[Served | None, KubernetesError | None]:
-    """Serve the champion; return its state, or why it cannot be served."""
+    """Serve the champion; return its status, or the error that prevents it."""
     if signals.problem:
         # The champion is unknown.
         return None, None
@@ -219,12 +221,12 @@ def _serve(
 
 
 def _collect_signals(context: Context, monitored: ObservedState, signals: Signals) -> Signals:
-    """Return what triggers are evaluated on; if data or registry cannot be read, say so and go on.
+    """Add the monitoring report and the data's ETags to the signals, or the error that prevents it.
 
     Args:
         context: Options, clients and names.
         monitored: State of monitoring in Kubeflow Pipelines.
-        signals: What was collected before: the champion.
+        signals: Signals with the champion.
 
     Raises:
         KfpError: The server cannot be reached, or denies access.
@@ -243,8 +245,8 @@ def _collect_signals(context: Context, monitored: ObservedState, signals: Signal
         for report in reports:
             signals = dataclasses.replace(signals, report=report)
         if champion and triggers.watches_data(context.config, champion):
-            source, files = champion.manifest.source, champion.manifest.etags
-            etags = sources.etags(source, files, context.storage)
+            manifest = champion.manifest
+            etags = read_etags(manifest.source, manifest.etags, context.storage)
             signals = dataclasses.replace(signals, etags=etags)
     except (ModelRegistryError, SourceError) as error:
         signals = dataclasses.replace(signals, problem=error)
@@ -260,7 +262,7 @@ def _build_snapshot(
         context: Options, clients and names.
         observed: State of training in Kubeflow Pipelines.
         monitored: State of monitoring in Kubeflow Pipelines.
-        signals: What was collected before.
+        signals: Champion, monitoring report and ETags.
     """
     run, monitor = observed.latest, monitored.latest
     run = run and context.peer_data.runs.as_known(run)
@@ -285,18 +287,19 @@ def _build_snapshot(
         return dataclasses.replace(snapshot, problem=error)
 
 
-def _keep_issue(context: Context, run: Run, issue: RunIssue | None) -> None:
-    """Record what is wrong with a run: its pods and workflow are deleted some time after its end."""
+def _record_issue(context: Context, run: Run, issue: RunIssue | None) -> None:
+    """Record a run's issue: its pods and workflow are deleted some time after its end."""
     if issue or not run.state.is_final:
         context.peer_data.runs.set_issue(run, issue)
 
 
 def _trained_before(observed: ObservedState) -> Run | None:
+    """Return the current configuration's run if it succeeded and another configuration's is newer."""
     newest = next(iter(observed.runs_by_prefix.get(naming.CONFIGURATION, ())), None)
-    wanted = (run for name, run in observed.runs.items() if name.startswith(naming.CONFIGURATION))
-    run = next(wanted, None)
-    is_back = run and newest and run.state is RunState.SUCCEEDED and run.run_id != newest.run_id
-    return run if is_back else None
+    current = (run for name, run in observed.runs.items() if name.startswith(naming.CONFIGURATION))
+    run = next(current, None)
+    is_older = run and newest and run.state is RunState.SUCCEEDED and run.run_id != newest.run_id
+    return run if is_older else None
 
 
 def utc_now() -> datetime.datetime:

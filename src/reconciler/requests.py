@@ -1,4 +1,4 @@
-"""Runs that an operator requests: the parameters of `train`, `tune` and `monitor`, checked."""
+"""Runs that an operator requests: validated parameters of `train`, `tune` and `monitor`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _OPTIONS = {field.name for field in dataclasses.fields(TrainerConfig)}
 class _RunParams:
     """Parameters of every action that submits a run.
 
-    Those that are named like an option override it: their type and range are the option's, and None
-    leaves the option's value.
+    A parameter with an option's name overrides the option and has its type and range. None keeps the
+    option's value.
     """
 
     wait: bool = False
-    """Whether the action follows the run to its end."""
+    """Whether the action waits for the run to end."""
 
     timeout: int = 60
-    """Minutes after which it stops doing so."""
+    """Maximum wait in minutes."""
 
     def __post_init__(self):
-        """Check what no option checks; raises ParameterError."""
+        """Check parameters that are no options; raise ParameterError."""
         if not 1 <= self.timeout <= 1440:
             raise ParameterError("timeout", self.timeout, "between 1 and 1440 minutes")
 
@@ -46,7 +46,7 @@ class _RunParams:
         try:
             return dataclasses.replace(config, **overrides)
         except OptionError as error:
-            raise ParameterError(error.field, error.value, error.takes) from error
+            raise ParameterError(error.field, error.value, error.expected) from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,10 +55,10 @@ class _TrainingParams(_RunParams):
 
     seed: int | None = None
     note: str = ""
-    """Why the run is started, for people who look at it."""
+    """Reason for the run, shown as its description."""
 
     def __post_init__(self):
-        """Check what no option checks; raises ParameterError."""
+        """Check parameters that are no options; raise ParameterError."""
         super().__post_init__()
         if len(self.note) > 1000:
             raise ParameterError("note", self.note, "at most 1000 characters")
@@ -82,16 +82,16 @@ class TuneParams(_TrainingParams):
     """Parameters of the action `tune`."""
 
     trials: int = 8
-    """How many sets of hyperparameters are tried, the configuration's among them."""
+    """Number of hyperparameter sets to try, including the configuration's."""
 
     parallelism: int = 2
-    """How many trials run at a time."""
+    """Maximum number of trials that run at the same time."""
 
     space: str = ""
-    """Search space, a JSON list as Katib has it. Empty for `search_space.DEFAULT`."""
+    """Search space, a JSON list in Katib's format. Empty for `search_space.DEFAULT`."""
 
     def __post_init__(self):
-        """Check what no option checks; raises ParameterError."""
+        """Check parameters that are no options; raise ParameterError."""
         super().__post_init__()
         if not 1 <= self.trials <= 100:
             raise ParameterError("trials", self.trials, "between 1 and 100")
@@ -111,7 +111,7 @@ class TuneParams(_TrainingParams):
         except OptionError as error:
             raise ParameterError("space", self.space, f"a space in which {error}") from error
         except ValueError as error:
-            expected = f"parameters as Katib's Experiment has them ({error})"
+            expected = f"a list of parameters in Katib's format ({error})"
             raise ParameterError("space", self.space, expected) from error
         return config
 

@@ -1,4 +1,4 @@
-"""Why a run failed, was cancelled or does not go on, from its pods, its workflow and what was noted."""
+"""Find why a run failed, was canceled or is stuck, from its pods, its workflow and records."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 def find_issue(context: Context, run: Run | None, steps: frozenset[str]) -> RunIssue | None:
-    """Find why a run failed, was cancelled or does not go on, in at most 4 calls to Kubernetes.
+    """Find why a run failed, was canceled or is stuck, in at most 4 calls to Kubernetes.
 
-    None where all is well, or the charm may not ask Kubernetes. The pods of a run that was terminated
-    tell only that they were stopped, so what was known of it before counts; it counts too where the pods
-    are deleted.
+    Return None if there is no issue, or if the charm may not read pods. The pods of a terminated run show
+    only that they were stopped, so return the issue recorded before; do the same if pods are deleted.
     """
     if run is None or run.state in (RunState.SUCCEEDED, RunState.SKIPPED):
         return None
@@ -39,14 +38,14 @@ def find_issue(context: Context, run: Run | None, steps: frozenset[str]) -> RunI
             only_waiting=terminated,
         )
     except KubernetesError as error:
-        # Nobody asked for it, and what Kubeflow says is told without it.
-        logger.info("no look at the pods of run %s: %s", run.run_id, error)
+        # Not worth a warning: the issue only adds detail to Kubeflow's state.
+        logger.info("cannot read the pods of run %s: %s", run.run_id, error)
         return known
     if run.state is not RunState.FAILED:
         return issue
     return (
         issue
-        # Its pods may be deleted while its workflow is still there.
+        # Pods may be deleted before the workflow.
         or context.peer_data.runs.issue(run, only_ended=True)
         or _workflow_issue(context, cluster, run)
         or known
@@ -59,12 +58,12 @@ def _workflow_issue(context: Context, cluster: lightkube.Client, run: Run) -> Ru
             cluster, namespace=context.namespace, run_id=run.run_id
         )
     except KubernetesError as error:
-        logger.info("no look at the workflow of run %s: %s", run.run_id, error)
+        logger.info("cannot read the workflow of run %s: %s", run.run_id, error)
         return None
 
 
-def note_termination(context: Context, run: Run) -> None:
-    """Keep that the charm terminates the run, and what is wrong with it, which is gone afterwards."""
+def record_termination(context: Context, run: Run) -> None:
+    """Record that the charm terminates a run, and the run's issue, which is lost afterwards."""
     context.peer_data.runs.set_terminated(run)
     issue = find_issue(context, run, pipelines.steps(run.parameters))
     context.peer_data.runs.set_issue(run, issue)

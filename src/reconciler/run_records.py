@@ -1,9 +1,8 @@
-"""What the charm knows of runs and the server may forget: its own requests to end them, and reasons.
+"""Records of runs that the charm terminated and of runs' issues, which the server may lose.
 
-Kubeflow Pipelines calls a terminated run FAILED, and its history often lacks the request. The pods and
-the workflow, which hold the reason, are deleted a day after the run, and a cancelled run's at once. The
-leader therefore keeps both in the application's data of the peer relation, where the next leader finds
-them.
+Kubeflow Pipelines reports a terminated run as FAILED, and its history often lacks the request. Pods and
+workflow, which show the issue, are deleted a day after the run ends, or at once if it is canceled. The
+leader therefore records both in the application's databag of the peer relation, for later leaders.
 """
 
 from __future__ import annotations
@@ -18,38 +17,38 @@ from kfp_ops.kubernetes import RunIssue
 from kfp_ops.text import single_line
 
 _KEY = "runs"
-# Records kept: at most half a kilobyte each, and one log.
+# Maximum number of records: at most half a kilobyte each, and one log.
 LIMIT = 50
-_CHARACTERS = 300
+_MESSAGE_CHARACTERS = 300
 _LOG_CHARACTERS = 4000
-# A run that someone retried in Kubeflow begins anew, later than this after it began first. Without a
-# history yet, a run seems to begin when it was created, which is seconds too early on a busy server.
+# A run that begins this much later than recorded was retried in Kubeflow. A new run has no history yet,
+# and its creation time may be some seconds earlier than its beginning.
 _RETRIED_SECONDS = 60
 
 
 class RunRecords:
-    """The records in the peer relation's application data.
+    """Records in the application's databag of the peer relation.
 
     Args:
-        memory: that data; only the leader may write there.
+        databag: The databag; only the leader may write to it.
     """
 
-    def __init__(self, memory: MutableMapping[str, str]):
-        self._memory = memory
+    def __init__(self, databag: MutableMapping[str, str]):
+        self._databag = databag
 
     def as_known(self, run: Run) -> Run:
-        """Return the run, CANCELED where the server says FAILED and the charm terminated it."""
+        """Return the run, as CANCELED if the server reports FAILED and the charm terminated it."""
         record = self._read().get(run.run_id, {})
         if run.state is RunState.FAILED and record.get("terminated") and _is_of(record, run):
             return dataclasses.replace(run, state=RunState.CANCELED)
         return run
 
     def issue(self, run: Run, *, only_ended: bool = False) -> RunIssue | None:
-        """Return what was last known to be wrong with the run.
+        """Return the run's recorded issue, or None.
 
         Args:
-            run: of this trainer.
-            only_ended: leave out what was noted before the run ended, which need not be why it failed.
+            run: Run of this trainer.
+            only_ended: Ignore an issue recorded before the run ended, which may not be why it failed.
         """
         record = self._read().get(run.run_id, {})
         if not record.get("reason") or not _is_of(record, run):
@@ -64,16 +63,16 @@ class RunRecords:
         )
 
     def set_terminated(self, run: Run, *, terminated: bool = True) -> None:
-        """Note that the charm terminates the run, or that the server refused to."""
+        """Record whether the charm terminated the run."""
         self._update(run, terminated=terminated)
 
     def set_issue(self, run: Run, issue: RunIssue | None, *, with_log: bool = False) -> None:
-        """Note what is wrong with the run; None: nothing is, any more.
+        """Record the run's issue.
 
         Args:
-            run: of this trainer.
-            issue: what is wrong with it.
-            with_log: keep the end of the log too, in place of that of another run.
+            run: Run of this trainer.
+            issue: Issue of the run; None clears it.
+            with_log: Also record the end of the log, instead of another run's.
         """
         if issue is None:
             if self.issue(run):
@@ -85,7 +84,7 @@ class RunRecords:
             step=issue.step,
             pod=issue.pod,
             reason=issue.reason,
-            message=single_line(issue.message, _CHARACTERS),
+            message=single_line(issue.message, _MESSAGE_CHARACTERS),
             ended=run.state.is_final,
             **log,
         )
@@ -99,25 +98,25 @@ class RunRecords:
         record = record if _is_of(record, run) else {}
         begun = run.begun_at.timestamp() if run.begun_at else 0
         record = {"begun": begun, **record, **values}
-        # The newest are last, and the oldest go.
-        kept = dict(
+        # Append the newest and drop the oldest.
+        latest = dict(
             [*records.items(), (run.run_id, {k: v for k, v in record.items() if v})][-LIMIT:]
         )
-        text = json.dumps(kept, separators=(",", ":"))
-        if text != self._memory.get(_KEY):
-            self._memory[_KEY] = text
+        text = json.dumps(latest, separators=(",", ":"))
+        if text != self._databag.get(_KEY):
+            self._databag[_KEY] = text
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
-            records = json.loads(self._memory.get(_KEY, "{}"))
+            records = json.loads(self._databag.get(_KEY, "{}"))
             return {str(key): dict(value) for key, value in records.items()}
         except (ValueError, TypeError, AttributeError):
-            # Written by another version of the charm. It is a help to people, no more.
+            # Another version of the charm wrote it; the records are not essential.
             return {}
 
 
 def _is_of(record: dict[str, Any], run: Run) -> bool:
-    """Whether the record is of this attempt of the run: someone may have retried it since."""
+    """Return whether the record is of this attempt of the run, which may have been retried since."""
     begun = record.get("begun")
     if not isinstance(begun, (int, float)) or run.begun_at is None:
         return True

@@ -1,4 +1,4 @@
-"""The space that the action `tune` searches, in the words of Katib's Experiment, checked. Pure.
+"""Validate the search space of the action `tune`, in the format of Katib's Experiment. Pure.
 
 Source: https://www.kubeflow.org/docs/components/katib/user-guides/experiment/.
 """
@@ -23,7 +23,7 @@ DEFAULT = json.dumps(
         },
     ]
 )
-# What may be tuned: as what it is read, and of which types it may be.
+# Tunable hyperparameters: how to parse a value, and allowed parameter types.
 _SETTINGS: dict[str, tuple[Callable[[Any], object], tuple[str, ...]]] = {
     "recipe": (str, ("categorical",)),
     "epochs": (int, ("int", "discrete")),
@@ -34,22 +34,22 @@ _DISTRIBUTIONS = ("uniform", "logUniform")
 
 
 def values(space: str) -> Iterator[tuple[str, object]]:
-    """Return the outermost values of each parameter of a space, as (option, value).
+    """Return the list values or bounds of each parameter in a space, as (option, value).
 
     Raises:
-        ValueError: it is no space; the message says what is wrong with it.
+        ValueError: The space is invalid; the message says why.
     """
     try:
         parameters = json.loads(space)
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError("nested too deeply") from None
     if not isinstance(parameters, list) or not parameters:
-        raise ValueError("it is no list of parameters")
+        raise ValueError("not a list of parameters")
     names: set[str] = set()
     for parameter in cast("list[Any]", parameters):
         fields = cast("dict[str, Any]", parameter if isinstance(parameter, dict) else {})
         if set(fields) != {"name", "parameterType", "feasibleSpace"}:
-            raise ValueError("a parameter has name, parameterType and feasibleSpace")
+            raise ValueError("a parameter needs name, parameterType and feasibleSpace")
         name = str(fields["name"])
         if name not in _SETTINGS or name in names:
             raise ValueError(f"{', '.join(_SETTINGS)} can be tuned, once each")
@@ -60,7 +60,7 @@ def values(space: str) -> Iterator[tuple[str, object]]:
 def _values(name: str, kind: str, feasible: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     parse, kinds = _SETTINGS[name]
     if kind not in kinds:
-        raise ValueError(f"parameterType of {name} is {' or '.join(kinds)}")
+        raise ValueError(f"parameterType of {name} must be {' or '.join(kinds)}")
     try:
         if kind in ("categorical", "discrete"):
             candidates = [parse(value) for value in feasible["list"]]
@@ -77,7 +77,7 @@ def _values(name: str, kind: str, feasible: Mapping[str, Any]) -> Iterator[tuple
                 raise ValueError
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
-            f"feasibleSpace of {name} has a list, or min below max (both above 0 for logUniform)"
+            f"feasibleSpace of {name} needs a list, or min below max (both above 0 for logUniform)"
         ) from error
     for value in candidates:
         yield name, value

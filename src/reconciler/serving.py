@@ -1,4 +1,4 @@
-"""The champion behind KServe, as the option `serving` says."""
+"""Serve the champion according to the option `serving`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from reconciler.context import Context
 
 @as_charm_errors()
 def serve(context: Context, champion: Champion | None, *, dry_run: bool) -> Served | None:
-    """Have the champion served, or nothing, as the option `serving` says; what is seen of it.
+    """Create, update or delete the InferenceService, and return its status; None if there is none.
 
     Args:
-        context: what to ask, and where to act.
-        champion: the model that serves; None changes nothing.
-        dry_run: change nothing.
+        context: Options, clients and names.
+        champion: Version to serve; None changes nothing.
+        dry_run: Change nothing.
 
     Raises:
-        KubernetesError: Kubernetes cannot be reached, refuses, or knows no KServe.
+        KubernetesError: Kubernetes cannot be reached, denies access, or lacks KServe.
     """
     config, service = context.config, context.service
     if service is None:
@@ -28,7 +28,7 @@ def serve(context: Context, champion: Champion | None, *, dry_run: bool) -> Serv
             service.remove()
         return None
     if champion is None or dry_run:
-        return service.seen()
+        return service.get_status()
     return service.serve(
         champion.version,
         uri=config.model_uri(champion.version),

@@ -1,4 +1,4 @@
-"""What an event saw: Kubeflow Pipelines, the pods of the newest run, and the registry."""
+"""Snapshot of Kubeflow Pipelines, the latest run's pods and the registry at one event."""
 
 from __future__ import annotations
 
@@ -20,48 +20,59 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """What was seen.
-
-    Attributes:
-        problem: what kept it from seeing or doing all; it outranks the rest.
-        runs: those that were wanted and exist, by name.
-        latest: the newest run of this trainer.
-        steps: the names of the latest run's steps.
-        result: what came of the latest run; None as long as nothing is known.
-        trained_before: the run of this configuration, where it succeeded and a run of another
-            configuration came after it: the charm submits none anew.
-        champion: the model that serves.
-        served: what KServe says of it, where it is to serve it.
-        pod_issue: what Kubernetes says of the latest run's pods, where something is wrong with them.
-        schedule: whether the schedule submits runs; None where there is none.
-        config: the options with which it was looked at.
-        report: of the newest monitoring that succeeded, on whatever model served then.
-        monitor: the newest run of monitoring.
-        workload: why the unit's Pushgateway does not run though it should; empty: it does.
-        lost: whether the latest run was told to end long ago and has not: its workflow may be gone.
-    """
+    """What exists after a reconcile."""
 
     problem: CharmError | None = None
+    """Error that made the reconcile incomplete; takes precedence over the rest."""
+
     runs: Mapping[str, Run] = dataclasses.field(default_factory=dict[str, "Run"])
+    """Desired runs that exist, by name."""
+
     latest: Run | None = None
+    """Newest run of this trainer."""
+
     steps: frozenset[str] = frozenset()
+    """Names of the latest run's steps."""
+
     result: Manifest | None = None
+    """Result of the latest run; None until it is published."""
+
     trained_before: Run | None = None
+    """Run of this configuration, if it succeeded and a run of another configuration is newer. The charm
+    does not submit it again."""
+
     champion: Champion | None = None
+    """The model that serves."""
+
     served: Served | None = None
+    """Status of the champion's InferenceService, if KServe should serve it."""
+
     pod_issue: RunIssue | None = None
+    """Issue of the latest run's pods or workflow, if any."""
+
     schedule: bool | None = None
+    """Whether the schedule submits runs; None without a schedule."""
+
     config: TrainerConfig | None = None
+    """Options at the time."""
+
     report: MonitoringReport | None = None
+    """Report of the newest monitoring run that succeeded, on the model that served then."""
+
     monitor: Run | None = None
+    """Newest monitoring run."""
+
     workload: str = ""
+    """Why the unit's Pushgateway is not running; empty if it is."""
+
     stuck: bool = False
+    """Whether the latest run was terminated long ago but is still running: its workflow may be lost."""
 
     @property
     def exceeded_timeout(self) -> datetime.timedelta | None:
-        """How long the latest run took, where it ended without success and `run-timeout` allows less.
+        """Duration of the latest run if it did not succeed and took longer than `run-timeout`.
 
-        The charm terminates such a run, but the server does not always tell that it was terminated.
+        The charm terminates such a run, but the server may report it as failed.
         """
         run, timeout = self.latest, self.config.timeout if self.config else None
         if not run or not run.finished_at or not run.begun_at or not timeout:
@@ -72,8 +83,8 @@ class Snapshot:
 
     @property
     def drift(self) -> dict[str, float]:
-        """What of production drifted away from the model that serves; see `triggers.drift`."""
-        # Imported here, since most events have nothing of production to tell.
+        """Drifted features of production images; see `triggers.drift`."""
+        # Import triggers lazily: an event that reaches no server needs no registry.
         from reconciler import triggers
 
         return triggers.drift(self.config, self.champion, self.report) if self.config else {}

@@ -1,6 +1,6 @@
-"""What the trainer takes along where it leaves; models and runs stay.
+"""Delete schedules, services and permissions when the trainer leaves; keep models and runs.
 
-What cannot be taken is told in the log.
+Failures are only logged.
 """
 
 from __future__ import annotations
@@ -16,98 +16,98 @@ from reconciler.context import Context, connect, service
 logger = logging.getLogger(__name__)
 
 
-def is_leaving(unit: str) -> bool:
-    """Whether Juju takes this unit away and leaves others: relations break to it alone."""
-    stays = _stays()
-    return not stays.pop(unit, True) and any(stays.values())
+def is_scaling_down(unit: str) -> bool:
+    """Return whether Juju removes this unit but not all others."""
+    is_alive = _is_alive()
+    return not is_alive.pop(unit, True) and any(is_alive.values())
 
 
 def is_dying(unit: str) -> bool:
-    """Whether Juju takes this unit away, alone or with its application."""
-    return not _stays().get(unit, True)
+    """Return whether Juju removes this unit, alone or with its application."""
+    return not _is_alive().get(unit, True)
 
 
-def _stays() -> dict[str, bool]:
-    """Whether each unit of the application stays, by name."""
+def _is_alive() -> dict[str, bool]:
+    """Return whether each unit of the application is alive, by name."""
     from ops import hookcmds
 
     return {name: goal.status != "dying" for name, goal in hookcmds.goal_state().units.items()}
 
 
-def end_schedules(url: str, profile: Profile | None, *, model: str, app: str) -> None:
-    """Delete the schedules of training and monitoring, as long as there is a way to them.
+def delete_schedules(url: str, profile: Profile | None, *, model: str, app: str) -> None:
+    """Delete the schedules of training and monitoring.
 
-    One whose run goes on is disabled only: the server would lose that run.
+    Only disable a schedule with an unfinished run: the server would lose that run.
 
     Args:
-        url: of Kubeflow Pipelines.
-        profile: in which the trainer works; None on a single-user server.
-        model: the name of the application's Juju model.
-        app: the application's name.
+        url: Address of Kubeflow Pipelines.
+        profile: Profile of the runs; None on a single-user server.
+        model: Name of the application's Juju model.
+        app: Name of the application.
     """
-    for name in experiments(model, app):
-        _end_schedules(url, profile, name)
+    for experiment in experiments(model, app):
+        _delete_schedules(url, profile, experiment)
 
 
-def _end_schedules(url: str, profile: Profile | None, experiment: str) -> None:
+def _delete_schedules(url: str, profile: Profile | None, experiment: str) -> None:
     try:
         for schedule in _delete_owned(url, profile, [experiment]):
-            logger.warning("schedule %s is disabled, and left until its run has ended", schedule)
+            logger.warning("disabled schedule %s, whose run has not ended", schedule)
     except KfpError as error:
-        logger.warning("a schedule may be left in Kubeflow Pipelines: %s", error)
+        logger.warning("cannot delete schedules in experiment %s: %s", experiment, error)
 
 
-def leave_profiles(*, model: str, app: str) -> None:
-    """Take what serves and the application's rights along, from all profiles."""
+def clean_up_profiles(*, model: str, app: str) -> None:
+    """Delete the InferenceService and revoke the application's access in all profiles."""
     name, _ = experiments(model, app)
     try:
-        for target in list_bound_profiles(app=app, juju_model=model):
-            _leave(target, name)
+        for profile in list_bound_profiles(app=app, juju_model=model):
+            _clean_up(profile, name)
     except KubernetesError as error:
-        logger.warning("rights or a service may be left in a profile: %s", error)
+        logger.warning("cannot clean up profiles: %s", error)
 
 
-def leave_former_profiles(context: Context) -> None:
-    """Take along what was left in profiles that the option named before.
+def clean_up_former_profiles(context: Context) -> None:
+    """Clean up profiles that the option named before.
 
-    That is the schedules, the configuration's run if it still goes on, the service and the rights. Where
-    a run of a schedule goes on, all but these waits for its end.
+    Delete the schedules and the InferenceService, terminate an unfinished run of the configuration, and
+    revoke the access. If a schedule has an unfinished run, service and access stay until it has ended.
     """
     if context.profile:
         context.peer_data.set_profile(context.profile.name)
     elif not context.peer_data.profile:
-        # A single-user trainer that never worked in a profile has no business with Kubernetes.
+        # Do not call Kubernetes for a single-user trainer that never used a profile.
         return
     try:
-        waiting = [former for former in _former(context) if not _is_left(context, former)]
+        is_done = [_clean_up_former(context, profile) for profile in _former_profiles(context)]
     except KfpError as error:
-        # Tried again with the next event; the profile of today is what counts.
-        logger.warning("a schedule or service may be left in another profile: %s", error)
+        # The next event tries again.
+        logger.warning("cannot clean up a former profile: %s", error)
         return
-    if not context.profile and not waiting:
+    if not context.profile and all(is_done):
         context.peer_data.set_profile("")
 
 
-def _former(context: Context) -> list[Profile]:
+def _former_profiles(context: Context) -> list[Profile]:
     bound = list_bound_profiles(app=context.app, juju_model=context.juju_model)
     return [
         profile for profile in bound if not context.profile or profile.name != context.profile.name
     ]
 
 
-def _is_left(context: Context, former: Profile) -> bool:
-    """Leave a profile, and say whether nothing of it has to wait."""
+def _clean_up_former(context: Context, profile: Profile) -> bool:
+    """Clean up a former profile; return False if an unfinished run prevents it."""
     url, names = context.client.url, context.experiments
-    if _delete_owned(url, former, names, run_prefix=CONFIGURATION):
+    if _delete_owned(url, profile, names, run_prefix=CONFIGURATION):
         return False
-    _leave(former, names[0])
+    _clean_up(profile, names[0])
     return True
 
 
 def _delete_owned(
     url: str, profile: Profile | None, names: Iterable[str], run_prefix: str | None = None
 ) -> list[str]:
-    """Withdraw what is in the experiments; returns the names of schedules that have to wait."""
+    """Delete the trainer's schedules in experiments; return the names of those only disabled."""
     with connect(url, profile) as client:
         return [
             schedule.display_name
@@ -116,6 +116,6 @@ def _delete_owned(
         ]
 
 
-def _leave(profile: Profile, name: str) -> None:
+def _clean_up(profile: Profile, name: str) -> None:
     service(profile, name).remove()
     profile.revoke()

@@ -1,7 +1,7 @@
-"""When a model is trained without being asked: new data, drift and age. Pure.
+"""Triggers of automatic retraining: new data, drift and age. Pure.
 
-Each trigger makes one run for what it has seen, its evidence, whatever becomes of the run. All keep one
-distance, the option `retrain-cooldown`.
+Each trigger starts one run per piece of evidence, whatever the outcome of the run. The option
+`retrain-cooldown` is the minimum time between runs of all triggers.
 """
 
 from __future__ import annotations
@@ -16,47 +16,45 @@ from formatting import figures
 from kfp_ops import fingerprint
 from model_registry import Champion, MonitoringReport
 
-# How the names of their runs begin.
+# Name prefix of their runs.
 RUN_PREFIX = "retrain-"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Signals:
-    """What the triggers go by.
-
-    Attributes:
-        champion: the model that serves; None as long as none does.
-        report: of the newest monitoring of production images.
-        etags: what the servers call today's versions of the files that the champion was trained on,
-            by name; empty where they were not asked.
-        problem: what kept it from seeing all.
-    """
+    """Input of the triggers."""
 
     champion: Champion | None = None
+    """The model that serves, if any."""
+
     report: MonitoringReport | None = None
+    """Newest monitoring report."""
+
     etags: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    """Current ETags of the data files that the champion was trained on, by name; empty if not read."""
+
     problem: CharmError | None = None
+    """Error because of which signals are missing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """A reason to train.
-
-    Attributes:
-        name: of the run: the same for the same reason and evidence.
-        reason: "new data", "drift" or "age".
-        description: a sentence on it.
-    """
+    """A reason to train."""
 
     name: str
+    """Name of the run: the same for the same reason and evidence."""
+
     reason: str
+    """One of "new data", "drift" and "age"."""
+
     description: str
+    """Evidence, for the run's description."""
 
 
 def watches_data(config: TrainerConfig, champion: Champion | None) -> bool:
-    """Whether the data's servers are to be asked: what the champion learned from is at an address.
+    """Return whether to check for new data: the champion's data has ETags and is still at `data-path`.
 
-    A changed `data-path` is a new configuration, and no new data.
+    A changed `data-path` is a new configuration rather than new data.
     """
     return bool(
         config.retrain_on_data
@@ -67,12 +65,12 @@ def watches_data(config: TrainerConfig, champion: Champion | None) -> bool:
 
 
 def due(config: TrainerConfig, signals: Signals, now: datetime.datetime) -> list[Trigger]:
-    """Return the reasons to train, the strongest first; none without a champion.
+    """Return the triggers that are due, the strongest first; none without a champion.
 
     Args:
-        config: the options.
-        signals: what was seen.
-        now: the time, UTC.
+        config: Options.
+        signals: Champion, monitoring report and ETags.
+        now: Current time, UTC.
     """
     champion = signals.champion
     if champion is None:
@@ -84,22 +82,21 @@ def due(config: TrainerConfig, signals: Signals, now: datetime.datetime) -> list
     )
     return [
         Trigger(
-            name=f"{RUN_PREFIX}{fingerprint(reason, champion.version, identity)}",
+            name=f"{RUN_PREFIX}{fingerprint(reason, champion.version, evidence)}",
             reason=reason,
             description=f"{sentence} (version {champion.version})",
         )
-        for reason, identity, sentence in reasons
+        for reason, evidence, sentence in reasons
     ]
 
 
 def drift(
     config: TrainerConfig, champion: Champion | None, report: MonitoringReport | None
 ) -> dict[str, float]:
-    """Return which features of production drifted from the champion's training data.
+    """Return the features of production images that drifted from the champion's training data.
 
-    That is the population stability index by part, and `accuracy` where the model is far less accurate
-    on production's labelled images than on the test images. A report on another model says nothing of
-    the one that serves.
+    The values are population stability indices by feature, and `accuracy` if the champion is far less
+    accurate on labeled production images than on the test images. Ignore a report on another version.
     """
     if not champion or not report or report.version != champion.version:
         return {}
@@ -116,19 +113,19 @@ def _new_data(config: TrainerConfig, champion: Champion, etags: Mapping[str, str
     trained = champion.manifest.etags
     changed = sorted(name for name in trained if name in etags and etags[name] != trained[name])
     if watches_data(config, champion) and changed:
-        sentence = f"{', '.join(changed)} changed since the model that serves was trained"
+        sentence = f"{', '.join(changed)} changed since the champion was trained"
         yield "new data", dict(etags), sentence
 
 
 def _drift(config: TrainerConfig, champion: Champion, report: MonitoringReport | None) -> _Reasons:
     drifted = drift(config, champion, report)
     if config.retrain_on_drift and report and drifted:
-        yield "drift", report.run_id, f"production drifted from its data: {figures(drifted)}"
+        yield "drift", report.run_id, f"production drifted: {figures(drifted)}"
 
 
 def _age(config: TrainerConfig, champion: Champion, now: datetime.datetime) -> _Reasons:
     created, after = champion.manifest.created_at, config.retrain_after
-    # A model that is not replaced is due again after as many days more.
+    # A champion that is not replaced is due again after as many days.
     times = (now - created) // datetime.timedelta(days=after) if created and after else 0
     if times > 0:
-        yield "age", times, f"the model that serves is older than {times * after} days"
+        yield "age", times, f"the champion is older than {times * after} days"

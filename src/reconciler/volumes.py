@@ -1,11 +1,11 @@
-"""The volume that steps of a run share: which StorageClass provides it, and that it ends with the run.
+"""The volume that a run's steps share: find its StorageClass, and delete it after the run.
 
-Kubeflow Pipelines makes the claim itself and needs a class by name: without one it takes "standard",
-and an empty one means to Kubernetes that nothing is provisioned. So the cluster's default is looked up.
+Kubeflow Pipelines creates the PersistentVolumeClaim and needs the name of a StorageClass: without one it
+uses "standard", and an empty name disables provisioning. So look up the cluster's default.
 
-The pipeline deletes its claim in an exit handler. Kubernetes then keeps it, Terminating, as long as
-completed pods exist that mounted it; and where Argo ends the workflow with an error, or someone
-terminates the run, the exit handler never runs. So the charm removes what is left of ended runs.
+The pipeline deletes its claim in an exit handler. But the claim stays Terminating while completed pods
+that mounted it exist, and the exit handler does not run if Argo ends the workflow with an error or the
+run is terminated. So delete the remaining claims and pods of ended runs.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Ended runs whose volumes are looked for: the newest.
+# Number of ended runs, the newest, whose volumes are deleted.
 _RUNS = 20
 _ENDED = (RunState.SUCCEEDED, RunState.SKIPPED, RunState.FAILED, RunState.CANCELED)
-# By how much the clocks of Kubeflow Pipelines and Kubernetes may differ.
-_CLOCKS = datetime.timedelta(minutes=1)
+# Maximum difference between the clocks of Kubeflow Pipelines and Kubernetes.
+_CLOCK_SKEW = datetime.timedelta(minutes=1)
 # https://kubernetes.io/docs/concepts/storage/storage-classes/#default-storageclass
 _IS_DEFAULT = "storageclass.kubernetes.io/is-default-class"
 
 
 def with_storage_class(context: Context) -> TrainerConfig:
-    """Return the options with the cluster's default storage class if they name none.
+    """Return the options, with the cluster's default StorageClass if they name none.
 
     Raises:
-        OptionError: the cluster has no default.
-        KubernetesError: Kubernetes did not tell.
+        OptionError: The cluster has no default.
+        KubernetesError: The storage classes cannot be read.
     """
     config = context.config
     if not config.workspace_size or config.storage_class:
@@ -59,7 +59,7 @@ def with_storage_class(context: Context) -> TrainerConfig:
     ]
     if not defaults:
         raise OptionError("storage_class", "", "set, as this cluster has no default")
-    # Of several defaults Kubernetes takes the newest too.
+    # Like Kubernetes, use the newest of several defaults.
     newest = max(
         defaults,
         key=lambda storage_class: (
@@ -75,11 +75,10 @@ def _is_default(annotations: Mapping[str, str]) -> bool:
 
 
 def remove_leftovers(context: Context, observed: ObservedState) -> None:
-    """Delete the claims of ended runs that the trainer submitted, and completed pods that hold them.
+    """Delete the claims of the trainer's ended runs, and completed pods that mount them.
 
-    It looks only where runs with a volume are wanted or among those observed, with one call to Kubeflow
-    Pipelines and two to Kubernetes. Finalizers are left to those who set them. What cannot be removed
-    now is tried again at the next event.
+    Do nothing if neither the options nor observed runs use a volume; otherwise, list with one call to
+    Kubeflow Pipelines and two to Kubernetes. Do not touch finalizers. The next event retries failures.
     """
     experiment = observed.experiment
     if experiment is None or not _uses_volumes(context, observed):
@@ -92,17 +91,17 @@ def remove_leftovers(context: Context, observed: ObservedState) -> None:
         if own:
             _remove(context, own)
     except KfpError as error:
-        logger.warning("the volume of a run may be left: %s", error)
+        logger.warning("cannot delete the volumes of ended runs: %s", error)
 
 
 def _uses_volumes(context: Context, observed: ObservedState) -> bool:
     latest = (observed.latest,) if observed.latest else ()
-    seen = (
+    runs = (
         *latest,
         *observed.runs.values(),
-        *(r for f in observed.runs_by_prefix.values() for r in f),
+        *(run for group in observed.runs_by_prefix.values() for run in group),
     )
-    return bool(context.config.workspace_size) or any(map(_has_volume, seen))
+    return bool(context.config.workspace_size) or any(map(_has_volume, runs))
 
 
 def _has_volume(run: Run) -> bool:
@@ -119,12 +118,12 @@ def _remove(context: Context, own: Mapping[str, Run]) -> None:
         if not claims:
             return
         ids = [claim.metadata.name for claim in claims]
-        found: list[Any] = list(kube.list(Pod, namespace=namespace, labels={RUN_LABEL: ids}))  # pyright: ignore[reportUnknownMemberType]
-    # The oldest first, so that the newest reason is kept in full.
+        all_pods: list[Any] = list(kube.list(Pod, namespace=namespace, labels={RUN_LABEL: ids}))  # pyright: ignore[reportUnknownMemberType]
+    # Process the oldest first: only the last recorded issue keeps its log.
     for run in sorted((own[name] for name in ids), key=lambda run: str(run.created_at)):
-        pods = [pod for pod in found if _holds(pod, run)]
+        pods = [pod for pod in all_pods if _mounts_claim(pod, run)]
         if run.state is not RunState.SUCCEEDED and pods:
-            _keep_reason(context, run)
+            _record_issue(context, run)
         (claim,) = (claim for claim in claims if claim.metadata.name == run.run_id)
         _delete(kube, namespace, PersistentVolumeClaim, claim)
         for pod in pods:
@@ -132,20 +131,21 @@ def _remove(context: Context, own: Mapping[str, Run]) -> None:
 
 
 def _is_of(claim: Any, run: Run | None) -> bool:
-    """Whether the claim is the run's own.
+    """Return whether the claim belongs to the run.
 
-    It is named after the run, whose id nobody else has. Kubeflow Pipelines gives it no owner, and the
-    claim cannot be older than the run.
+    Its name is the run's unique ID, it has no owner, and it is not older than the run.
     """
     if run is None or run.created_at is None or claim.metadata.ownerReferences:
         return False
     labels: dict[str, str] = claim.metadata.labels or {}
     created: datetime.datetime = claim.metadata.creationTimestamp
-    return labels.get(RUN_LABEL, run.run_id) == run.run_id and created > run.created_at - _CLOCKS
+    return (
+        labels.get(RUN_LABEL, run.run_id) == run.run_id and created > run.created_at - _CLOCK_SKEW
+    )
 
 
-def _holds(pod: Any, run: Run) -> bool:
-    """Whether the pod is a completed one of the run, and mounts its claim."""
+def _mounts_claim(pod: Any, run: Run) -> bool:
+    """Return whether the pod is a completed pod of the run and mounts its claim."""
     claims = (volume.persistentVolumeClaim for volume in pod.spec.volumes or ())
     return (
         pod.metadata.labels[RUN_LABEL] == run.run_id
@@ -154,18 +154,18 @@ def _holds(pod: Any, run: Run) -> bool:
     )
 
 
-def _keep_reason(context: Context, run: Run) -> None:
-    """Keep why a run failed, since its pods go."""
+def _record_issue(context: Context, run: Run) -> None:
+    """Record why a run failed, before its pods are deleted."""
     run = context.peer_data.runs.as_known(run)
     issue = run_issues.find_issue(context, run, pipelines.steps(run.parameters))
     if issue:
         context.peer_data.runs.set_issue(run, issue, with_log=True)
 
 
-def _delete(kube: lightkube.Client, namespace: str, kind: Any, found: Any) -> None:
-    name = found.metadata.name
-    if found.metadata.deletionTimestamp:
+def _delete(kube: lightkube.Client, namespace: str, kind: Any, resource: Any) -> None:
+    name = resource.metadata.name
+    if resource.metadata.deletionTimestamp:
         return
     with as_kubernetes_errors(f"{kind.__name__} {name} in namespace {namespace}"):
         delete(kube, kind, name, namespace)
-    logger.info("deleted %s %s of a run that has ended", kind.__name__, name)
+    logger.info("deleted %s %s of an ended run", kind.__name__, name)

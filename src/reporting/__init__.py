@@ -1,1 +1,1 @@
-"""From a snapshot to the unit's status, metrics and relation data."""
+"""Report a snapshot as the unit's status, metrics and relation data."""

@@ -1,6 +1,6 @@
-"""What the leader writes to the relations that this application provides. Pure.
+"""Data that the leader writes to the relations that this application provides. Pure.
 
-Functions without arguments return the data, so that none is prepared for endpoints without a relation.
+The data is returned by functions without arguments, so that it is computed only if a relation exists.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from workload import observability, pushgateway
 from workload.observability import Topology
 
 RelationData = Callable[[], Mapping[str, str]]
-# Every version's SavedModel has this one: docs/reference/registry.md.
+# Signature of every version's SavedModel: docs/reference/registry.md.
 SIGNATURE = {
     "inputs": {"images": {"dtype": "uint8", "shape": [-1, 28, 28]}},
     "outputs": {"probabilities": {"dtype": "float32", "shape": [-1, 10]}},
@@ -21,7 +21,7 @@ SIGNATURE = {
 
 
 def observability_data(topology: Topology) -> dict[str, RelationData]:
-    """Return what changes only with Juju's events, by endpoint."""
+    """Return the data that changes only with Juju's events, by endpoint."""
     return {
         "metrics-endpoint": lambda: observability.scrape(topology, pushgateway.PORT),
         "grafana-dashboard": lambda: observability.dashboards(topology),
@@ -29,7 +29,7 @@ def observability_data(topology: Topology) -> dict[str, RelationData]:
 
 
 def snapshot_data(topology: Topology, snapshot: Snapshot) -> dict[str, RelationData]:
-    """Return the snapshot's data by endpoint; what is unknown leaves the old data in place."""
+    """Return the snapshot's data by endpoint; unknown values leave the old data in place."""
     return {
         "dashboard-links": lambda: _links(topology, snapshot),
         "trained-model": lambda: _model(snapshot),
@@ -38,7 +38,7 @@ def snapshot_data(topology: Topology, snapshot: Snapshot) -> dict[str, RelationD
 
 def _links(topology: Topology, snapshot: Snapshot) -> Mapping[str, str]:
     if snapshot.problem:
-        # The old link is better than one that leads nowhere in particular.
+        # Keep the old link, which leads to the trainer's experiment.
         return {}
     run = snapshot.latest
     path = f"/pipeline/#/experiments/details/{run.experiment_id}" if run else "/pipeline/#/runs"
@@ -48,7 +48,7 @@ def _links(topology: Topology, snapshot: Snapshot) -> Mapping[str, str]:
 
 def _model(snapshot: Snapshot) -> Mapping[str, str]:
     if snapshot.champion is None or snapshot.config is None:
-        # None is known to serve, or it is not known.
+        # Retract the model only if it is certain that none serves.
         return {} if snapshot.problem else {"model": ""}
     config, champion = snapshot.config, snapshot.champion
     model = TrainedModel(

@@ -16,7 +16,7 @@ from workload.observability import Topology
 
 
 def configure_workload(model: ops.Model, charm_name: str) -> None:
-    """Run the Pushgateway and describe it to monitoring; only Juju's changes affect this.
+    """Run the Pushgateway and publish its scrape job; needed only after Juju's changes.
 
     Args:
         model: Juju model of the unit.
@@ -32,7 +32,7 @@ def configure_workload(model: ops.Model, charm_name: str) -> None:
 
 
 def report(model: ops.Model, snapshot: Snapshot, charm_name: str, charm_dir: Path) -> None:
-    """Push metrics, write to relations and set the workload's version.
+    """Push metrics, write to relations and set the workload version.
 
     Args:
         model: Juju model of the unit.
@@ -42,11 +42,11 @@ def report(model: ops.Model, snapshot: Snapshot, charm_name: str, charm_dir: Pat
     """
     is_leader = model.unit.is_leader()
     if model.unit.get_container(pushgateway.CONTAINER).can_connect():
-        # Import it lazily: an event without a workload does not need Prometheus' client.
+        # Import metrics lazily: an event without a workload does not need prometheus_client.
         from reporting import metrics
 
         text = metrics.exposition(snapshot) if is_leader else None
-        pushgateway.push(model.app.name, text, is_whole=not snapshot.problem)
+        pushgateway.push(model.app.name, text, is_complete=not snapshot.problem)
     topology = Topology.from_model(model, charm_name)
     _publish(model, relation_data.snapshot_data(topology, snapshot))
     if is_leader and not snapshot.problem:

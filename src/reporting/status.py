@@ -1,4 +1,4 @@
-"""From a snapshot to a Juju status: the state first, one command last. Pure."""
+"""Express a snapshot as a Juju status: the state first, one command last. Pure."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ from reconciler.snapshot import Snapshot
 if TYPE_CHECKING:
     from k8s.inference_service import Served
 
-# `juju status` cuts a message off after so many characters.
+# `juju status` truncates longer messages.
 STATUS_CHARACTERS = 120
-# Of what an action says at most: what servers and steps say may be of any length.
-_CHARACTERS = 4000
-# Of what a remedy is about, at least; less tells nothing.
-_SHORTEST = 20
+# Maximum characters of an action's failure: text from servers and steps may be of any length.
+_FAILURE_CHARACTERS = 4000
+# Minimum characters of the state in front of a remedy; less would be unintelligible.
+_MIN_CHARACTERS = 20
 _RETRY = "retries at the next update-status"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A part of a status.
-
-    Attributes:
-        text: what is so.
-        remedy: what the operator does about it: a verb and one command; may be empty.
-        kind: the status that it asks for.
-        short: the text where there is no room for it; empty leaves it out.
-    """
+    """A part of a status."""
 
     text: str
+    """The state."""
+
     short: str = ""
+    """Replaces the text if space is short; empty to omit it."""
+
     remedy: str = ""
+    """What the operator can do: a verb and one command. May be empty."""
+
     kind: type[ops.StatusBase] = ops.ActiveStatus
+    """Status class that this part requires."""
 
     @property
     def in_full(self) -> str:
-        """Text and remedy, however long."""
+        """Text and remedy, of any length."""
         return f"{self.text}; {self.remedy}" if self.remedy else self.text
 
 
 def failure(error: CharmError, commands: Commands) -> str:
-    """Return an action's failure and what to do about it: nothing retries an action."""
+    """Return an action's failure and its remedy: nothing retries an action."""
     retry = f"check, then run the action again: {commands.run('list-runs')}"
-    return single_line(_problem(error, commands, retry).in_full, _CHARACTERS)
+    return single_line(_problem(error, commands, retry).in_full, _FAILURE_CHARACTERS)
 
 
 def pending(error: CharmError, commands: Commands) -> str:
-    """Return why a change that was made has not reached Kubeflow yet."""
-    return single_line(_problem(error, commands).in_full, _CHARACTERS)
+    """Return why a change has not reached Kubeflow yet."""
+    return single_line(_problem(error, commands).in_full, _FAILURE_CHARACTERS)
 
 
 def problem(error: CharmError, commands: Commands) -> ops.StatusBase:
@@ -67,12 +67,12 @@ def problem(error: CharmError, commands: Commands) -> ops.StatusBase:
 
 
 def _problem(error: CharmError, commands: Commands, retry: str = _RETRY) -> _Part:
-    """Return what is wrong, and what to do.
+    """Return the part for an error.
 
     Args:
-        error: What is wrong.
-        commands: What the operator types.
-        retry: The remedy of an error that needs nothing but a retry.
+        error: Error to report.
+        commands: Commands for this application.
+        retry: Remedy of errors that only need a retry.
     """
     remedy = error.remedy(commands)
     text, remedy = error.text, retry if remedy is None else remedy
@@ -88,41 +88,42 @@ def _waiting(text: str, remedy: str = "") -> _Part:
 
 
 def _compose(parts: Sequence[_Part]) -> ops.StatusBase:
-    """Make one status of parts: the first remedy whole, what it is about, and what else fits.
+    """Combine parts into one status: the main part with its whole remedy, and others that fit.
 
     Args:
-        parts: the first one with a remedy is what the status is about.
+        parts: The first one with a remedy is the main part; without any, the first.
     """
     kind = max((part.kind for part in parts), key=_KINDS.index)
-    about = next((part for part in parts if part.remedy), parts[0])
-    end = f"; {about.remedy}" if about.remedy else ""
-    room = max(STATUS_CHARACTERS - len(end), _SHORTEST)
-    # What serves stays beside a long reason.
-    short = next((part.short for part in parts if part is not about and part.short), "")
+    main = next((part for part in parts if part.remedy), parts[0])
+    end = f"; {main.remedy}" if main.remedy else ""
+    room = max(STATUS_CHARACTERS - len(end), _MIN_CHARACTERS)
+    # Reserve space for the serving version next to a long reason.
+    short = next((part.short for part in parts if part is not main and part.short), "")
     reserved = len(short) + 2 if short else 0
-    texts = {about: single_line(about.text, max(room - reserved, _SHORTEST))}
-    left = room - len(texts[about]) - 2
+    texts = {main: single_line(main.text, max(room - reserved, _MIN_CHARACTERS))}
+    left = room - len(texts[main]) - 2
     for part in parts:
         for text in (part.text, part.short):
-            if part not in texts and 0 < len(single_line(text, _CHARACTERS)) <= left:
-                texts[part] = single_line(text, _CHARACTERS)
-                left -= len(texts[part]) + 2
-    # The remedy stands behind what it is about.
+            line = single_line(text, _FAILURE_CHARACTERS)
+            if part not in texts and 0 < len(line) <= left:
+                texts[part] = line
+                left -= len(line) + 2
+    # Place the main part last, in front of its remedy.
     shown = [part for part in parts if part in texts]
-    if about.remedy:
-        shown.sort(key=lambda part: part is about)
+    if main.remedy:
+        shown.sort(key=lambda part: part is main)
     return kind("; ".join(texts[part] for part in shown) + end)
 
 
 def unit_status(snapshot: Snapshot, commands: Commands) -> ops.StatusBase:
-    """Return the leader's status: the problem, or the latest run, the champion and production."""
+    """Return the leader's status: the error, or the latest run, the champion and production."""
     return _compose([*_run_parts(snapshot, commands), *_workload(snapshot, commands)])
 
 
 def standby_status(snapshot: Snapshot, commands: Commands) -> ops.StatusBase:
-    """Return the status of a unit that does not lead: its own problem, and no progress.
+    """Return the status of a unit other than the leader: its own error, and no progress.
 
-    It hears of a run only at its own update-status, and would tell of one that ended long ago.
+    Such a unit observes runs only at update-status, so their progress would be outdated.
     """
     if snapshot.problem:
         return problem(snapshot.problem, commands)
@@ -133,7 +134,7 @@ def standby_status(snapshot: Snapshot, commands: Commands) -> ops.StatusBase:
 def _workload(snapshot: Snapshot, commands: Commands) -> list[_Part]:
     if not snapshot.workload:
         return []
-    text = "the Pushgateway does not run"
+    text = "Pushgateway is not running"
     part = _waiting(f"{text}: {snapshot.workload}", f"see: {commands.log}")
     return [dataclasses.replace(part, short=text)]
 
@@ -158,7 +159,7 @@ def _run_parts(snapshot: Snapshot, commands: Commands) -> list[_Part]:
 def _run(snapshot: Snapshot, commands: Commands) -> _Part:
     run = snapshot.latest
     if run is None:
-        # A schedule that is paused is the nearer reason.
+        # A paused schedule explains it, and has its own remedy.
         is_paused = snapshot.schedule is False
         return _Part(text="no run yet", remedy="" if is_paused else f"start one: {commands.train}")
     name = f"run {run.display_name}"
@@ -177,7 +178,8 @@ def _run(snapshot: Snapshot, commands: Commands) -> _Part:
     return _Part(text=text, short=f"run {run.state.value}")
 
 
-def _is_going_on(snapshot: Snapshot) -> bool:
+def _is_unfinished(snapshot: Snapshot) -> bool:
+    """Return whether the latest run has not ended; then no status suggests another."""
     return snapshot.latest is not None and not snapshot.latest.state.is_final
 
 
@@ -185,7 +187,7 @@ def _trained_before(snapshot: Snapshot, commands: Commands) -> list[_Part]:
     run = snapshot.trained_before
     if run is None:
         return []
-    remedy = "" if _is_going_on(snapshot) else f"train it again: {commands.train}"
+    remedy = "" if _is_unfinished(snapshot) else f"train it again: {commands.train}"
     return [_Part(text=f"run {run.display_name} trained this configuration", remedy=remedy)]
 
 
@@ -197,14 +199,14 @@ def _paused(snapshot: Snapshot, commands: Commands) -> list[_Part]:
 
 
 def _production(snapshot: Snapshot, commands: Commands) -> list[_Part]:
-    """Return what monitoring tells; nothing where all is well."""
+    """Return the findings of monitoring, if any."""
     parts: list[_Part] = []
     run, report = snapshot.monitor, snapshot.report
     if run and run.state is kfp_ops.RunState.FAILED:
         see = f"see: {commands.run('get-run')} run-id={MONITOR}"
         parts.append(_Part(text="monitoring failed", remedy=see))
     if report and snapshot.drift:
-        remedy = "" if _is_going_on(snapshot) else f"train on new data: {commands.train}"
+        remedy = "" if _is_unfinished(snapshot) else f"train on new data: {commands.train}"
         parts.append(_Part(text=f"production drifted: {figures(snapshot.drift)}", remedy=remedy))
     return parts
 
@@ -228,7 +230,7 @@ def _unsuccessful(snapshot: Snapshot, run: kfp_ops.Run, commands: Commands) -> _
 
 
 def _champion(snapshot: Snapshot, *, is_first: bool) -> list[_Part]:
-    """Return which model serves: in detail where it comes first."""
+    """Return the champion, with details if it comes first."""
     champion = snapshot.champion
     if champion is None:
         return []
@@ -243,12 +245,12 @@ def _champion(snapshot: Snapshot, *, is_first: bool) -> list[_Part]:
 def _kserve(served: Served | None) -> str:
     if served is None:
         return ""
-    share = f" with {served.canary} % of requests" if served.canary else ""
-    return f", KServe ready{share}" if served.is_ready else f", KServe not ready: {served.reason}"
+    canary = f" with {served.canary} % of requests" if served.canary else ""
+    return f", KServe ready{canary}" if served.is_ready else f", KServe not ready: {served.reason}"
 
 
 def _is_promoted(snapshot: Snapshot) -> bool:
-    """Whether the model that serves is the latest run's."""
+    """Return whether the champion is the latest run's model."""
     run, champion = snapshot.latest, snapshot.champion
     if run is None or champion is None or run.state is not kfp_ops.RunState.SUCCEEDED:
         return False
@@ -263,7 +265,7 @@ def _succeeded(snapshot: Snapshot, name: str, commands: Commands) -> _Part:
         is_manual = snapshot.config and snapshot.config.promotion == "manual"
         remedy = f"serve it with: {commands.run('promote')} version=N" if is_manual else ""
         return _Part(text=f"{name} accepted, accuracy {result.accuracy:.4f}", remedy=remedy)
-    verdict = "made the same model again" if result.unchanged else "rejected"
+    verdict = "reproduced the champion" if result.unchanged else "rejected"
     reasons = "; ".join(result.reasons)
     return _Part(
         text=f"{name} {verdict}: {reasons}",
@@ -271,7 +273,7 @@ def _succeeded(snapshot: Snapshot, name: str, commands: Commands) -> _Part:
     )
 
 
-# From what needs nobody to what needs the operator.
+# By increasing urgency.
 _KINDS = (ops.ActiveStatus, ops.WaitingStatus, ops.BlockedStatus)
 
 
@@ -280,7 +282,7 @@ def workload_version(snapshot: Snapshot, charm_dir: Path) -> str:
 
     Args:
         snapshot: What exists.
-        charm_dir: Folder of the charm, in which charmcraft writes its version.
+        charm_dir: Folder of the charm, where charmcraft writes the file `version`.
     """
     if snapshot.champion:
         return f"v{snapshot.champion.version}"

@@ -1,1 +1,1 @@
-"""The unit's Pushgateway, and how monitoring finds it."""
+"""The unit's Pushgateway, and the relation data through which monitoring finds it."""

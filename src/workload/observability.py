@@ -1,7 +1,7 @@
-"""Data for the Canonical Observability Stack: scrape job, alert rules, dashboard, log.
+"""Relation data for the Canonical Observability Stack: scrape jobs, alert rules, dashboards, logs.
 
-Wire formats: the libraries prometheus_scrape v0, grafana_dashboard v0 and loki_push_api v1 of the
-charms prometheus-k8s, grafana-k8s and loki-k8s.
+The formats are those of the charm libraries prometheus_scrape v0, grafana_dashboard v0 and
+loki_push_api v1, from the charms prometheus-k8s, grafana-k8s and loki-k8s.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import yaml
 HERE = Path(__file__).parents[1]
 RULES = HERE / "prometheus_alert_rules"
 DASHBOARDS = HERE / "grafana_dashboards"
-# Stands for the matchers that leave the metrics of one application, as in other charms' rules.
+# Placeholder for label matchers that select this application's metrics, as in other charms' rules.
 TOPOLOGY = "%%juju_topology%%"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Topology:
-    """Which application this is, of all that a Prometheus sees."""
+    """Identity of this application in Prometheus, Grafana and Loki."""
 
     model: str
     model_uuid: str
@@ -37,12 +37,12 @@ class Topology:
 
     @classmethod
     def from_model(cls, model: ops.Model, charm: str) -> Topology:
-        """Return the topology of a model's own application, which a charm of this name manages."""
+        """Return the topology of the unit's own application."""
         return cls(model=model.name, model_uuid=model.uuid, application=model.app.name, charm=charm)
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels that Juju's metrics, rules and logs have in common."""
+        """Labels that the application's metrics, rules and logs share."""
         return {
             "juju_model": self.model,
             "juju_model_uuid": self.model_uuid,
@@ -52,7 +52,7 @@ class Topology:
 
 
 def scrape(topology: Topology, port: int) -> dict[str, str]:
-    """Return what the leader writes to the relation metrics-endpoint."""
+    """Return the leader's data for the relation metrics-endpoint."""
     metadata = {
         "model": topology.model,
         "model_uuid": topology.model_uuid,
@@ -68,13 +68,13 @@ def scrape(topology: Topology, port: int) -> dict[str, str]:
 
 
 def scrape_unit(unit: str, binding: ops.Binding | None) -> dict[str, str]:
-    """Return what each unit writes to the relation metrics-endpoint.
+    """Return a unit's data for the relation metrics-endpoint.
 
     Args:
-        unit: its name.
-        binding: of the relation; without an address in it the host's name has to do.
+        unit: Name of the unit.
+        binding: Binding of the relation; without an address, the host name is used.
     """
-    # Before the pod has an address there is a binding without one.
+    # The binding exists before the pod has an address.
     address = binding.network.bind_address if binding else None
     return {
         "prometheus_scrape_unit_name": unit,
@@ -84,7 +84,7 @@ def scrape_unit(unit: str, binding: ops.Binding | None) -> dict[str, str]:
 
 
 def alert_rules(topology: Topology) -> dict[str, object]:
-    """Return the rules in prometheus_alert_rules/ for the metrics of this application."""
+    """Return the rules in prometheus_alert_rules/, restricted to this application's metrics."""
     labels = topology.labels
     matchers = ", ".join(
         f'{name}="{labels[name]}"' for name in ("juju_model", "juju_model_uuid", "juju_application")
@@ -102,7 +102,7 @@ def alert_rules(topology: Topology) -> dict[str, object]:
 
 
 def dashboards(topology: Topology) -> dict[str, str]:
-    """Return what the leader writes to the relation grafana-dashboard."""
+    """Return the leader's data for the relation grafana-dashboard."""
     templates: dict[str, Mapping[str, object]] = {}
     for path in sorted(DASHBOARDS.glob("*.json")):
         content = base64.b64encode(lzma.compress(path.read_bytes())).decode()
@@ -120,7 +120,7 @@ def dashboards(topology: Topology) -> dict[str, str]:
                 f"{topology.charm}{path.stem}".encode()
             ).hexdigest()[:8],
         }
-    # The consumer wants a value that changes with the content; a random one would wake it each time.
+    # The consumer needs a value that changes with the content; a random one would change at each event.
     digest = hashlib.sha256(json.dumps(templates, sort_keys=True).encode()).hexdigest()
     return {"dashboards": json.dumps({"templates": templates, "uuid": digest[:32]})}
 
@@ -131,15 +131,15 @@ def loki_endpoints(
     """Return the addresses of Loki's push API by unit.
 
     Args:
-        relations: those of the endpoint logging.
-        juju_version: before 3.4 its Pebble forwards no logs, and refuses to be told to.
+        relations: Relations of the endpoint logging.
+        juju_version: Version of the controller; before 3.4, Pebble rejects log targets.
     """
     if juju_version < "3.4":
         return {}
     endpoints: dict[str, str] = {}
     for relation in relations:
         for unit in relation.units:
-            # A unit that has not written yet, or something else, has no address.
+            # Skip units that have published no address, or an invalid one.
             with contextlib.suppress(KeyError, TypeError, ValueError):
                 endpoints[unit.name] = str(json.loads(relation.data[unit]["endpoint"])["url"])
     return endpoints

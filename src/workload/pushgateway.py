@@ -1,7 +1,7 @@
-"""The workload: a Prometheus Pushgateway that holds what the charm last saw, to be scraped.
+"""The workload: a Prometheus Pushgateway that holds the charm's latest metrics.
 
-A charm runs for moments only, so it cannot be scraped itself. Charm and workload share the pod's
-network: the charm pushes over loopback, and nothing outside the pod needs to.
+Prometheus cannot scrape a charm, which runs only during events. Charm and workload share the pod's
+network, so the charm pushes over loopback.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ URL = f"http://127.0.0.1:{PORT}"
 
 
 def layer(loki: Mapping[str, str], labels: Mapping[str, str]) -> ops.pebble.LayerDict:
-    """Return the Pebble layer: the program, its health check, and where its log goes.
+    """Return the Pebble layer: the service, its health check and its log targets.
 
     Args:
-        loki: addresses of Loki's push API by the name of a target; those that went are "".
-        labels: of the lines of the log.
+        loki: Addresses of Loki's push API by target name; empty for removed targets.
+        labels: Labels of the log lines.
     """
-    wanted: ops.pebble.LayerDict = {
+    pebble_layer: ops.pebble.LayerDict = {
         "summary": "Prometheus Pushgateway",
         "services": {
             CONTAINER: {
@@ -43,8 +43,8 @@ def layer(loki: Mapping[str, str], labels: Mapping[str, str]) -> ops.pebble.Laye
         },
     }
     if loki:
-        # A target cannot be taken out of a plan, only switched off.
-        wanted["log-targets"] = {
+        # Pebble cannot remove a target from a plan, only disable it.
+        pebble_layer["log-targets"] = {
             name: {
                 "override": "replace",
                 "type": "loki",
@@ -54,18 +54,18 @@ def layer(loki: Mapping[str, str], labels: Mapping[str, str]) -> ops.pebble.Laye
             }
             for name, address in loki.items()
         }
-    return wanted
+    return pebble_layer
 
 
 def reconcile(
     container: ops.Container, endpoints: Mapping[str, str], labels: Mapping[str, str]
 ) -> None:
-    """See to it that the program runs, as soon as its container does.
+    """Start or update the service if its container is up.
 
     Args:
-        container: the workload's.
-        endpoints: addresses of Loki's push API by the name of a target.
-        labels: of the lines of the log.
+        container: The workload's container.
+        endpoints: Addresses of Loki's push API by target name.
+        labels: Labels of the log lines.
     """
     try:
         targets = container.get_plan().log_targets
@@ -74,19 +74,19 @@ def reconcile(
         )
         container.replan()
     except (ops.pebble.ConnectionError, ops.pebble.ChangeError):
-        pass  # it has an event of its own when it comes up, and `failure` starts it again
+        pass  # pebble-ready follows when the container is up, and `failure` restarts the service
     except ops.pebble.Error as error:
-        logger.warning("no pushgateway yet: %s", error)
+        logger.warning("cannot configure Pushgateway: %s", error)
 
 
 def failure(container: ops.Container) -> str:
-    """Why the program does not run although its container is up; empty where all is well.
+    """Restart the service if it is down; return why that failed, or an empty string.
 
-    One that does not run is started: nobody else does after a start that failed, until Juju changes
-    something.
+    After a failed start, nothing else restarts it until the next change in Juju. A container that is not
+    up yet is no failure.
 
     Args:
-        container: the workload's. As long as it is not up, or has no plan, its event is still to come.
+        container: The workload's container.
     """
     try:
         service = container.get_services(CONTAINER).get(CONTAINER)
@@ -95,28 +95,27 @@ def failure(container: ops.Container) -> str:
     except ops.pebble.ConnectionError:
         return ""
     except ops.pebble.Error as error:
-        # With the program's last words, of which a status has room for the first.
-        logger.warning("the pushgateway does not run: %s", error)
+        # The error includes the service's last output, which the status truncates.
+        logger.warning("Pushgateway is not running: %s", error)
         return single_line(str(error), 300)
     return ""
 
 
-def push(job: str, metrics: bytes | None, *, is_whole: bool = True) -> None:
-    """Replace what the gateway holds of a job; None takes it away.
+def push(job: str, metrics: bytes | None, *, is_complete: bool = True) -> None:
+    """Replace the metrics of a job in the gateway.
 
-    Metrics are no reason to fail: what goes wrong is logged, and the next event pushes again.
+    Failures are only logged: the next event pushes again.
 
     Args:
-        job: the value of the label `job`.
-        metrics: in Prometheus' text format.
-        is_whole: False leaves series of other names with their last values, since what could not be
-            seen is not gone.
+        job: Value of the label `job`.
+        metrics: Metrics in Prometheus' text format; None deletes the job's metrics.
+        is_complete: If False, metrics with other names keep their last values.
     """
     import httpx
 
-    # https://github.com/prometheus/pushgateway#put-method: PUT replaces all of a job, POST the names
-    # that are in it.
-    method = "DELETE" if metrics is None else "PUT" if is_whole else "POST"
+    # PUT replaces all metrics of a job, POST only those with the same names:
+    # https://github.com/prometheus/pushgateway#put-method
+    method = "DELETE" if metrics is None else "PUT" if is_complete else "POST"
     try:
         httpx.request(
             method,
@@ -126,4 +125,4 @@ def push(job: str, metrics: bytes | None, *, is_whole: bool = True) -> None:
             trust_env=False,
         ).raise_for_status()
     except httpx.HTTPError as error:
-        logger.warning("metrics were not pushed: %s", error)
+        logger.warning("cannot push metrics: %s", error)

@@ -151,8 +151,8 @@ class Monitoring:
     def show(self, snapshot):
         """Push the metrics of a snapshot, and wait until they are scraped."""
         mark = time.time()
-        is_whole = not snapshot.problem
-        pushgateway.push("trainer", metrics.exposition(snapshot), is_whole=is_whole)
+        is_complete = not snapshot.problem
+        pushgateway.push("trainer", metrics.exposition(snapshot), is_complete=is_complete)
         until(
             lambda: any(float(row["value"][1]) >= mark for row in self.query("push_time_seconds")),
             "the metrics",

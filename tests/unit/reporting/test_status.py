@@ -277,7 +277,7 @@ def ended_after(state=RunState.CANCELED, **how_long):
         (
             Snapshot(latest=run(RunState.SUCCEEDED), result=SAME, champion=OLD),
             ops.ActiveStatus(
-                "v2 serves; run config-1 made the same model again: train on new data; see: juju run trainer/leader get-run"
+                "v2 serves; run config-1 reproduced the champion: train on new data; see: juju run trainer/leader get-run"
             ),
         ),
         (
@@ -352,13 +352,13 @@ def ended_after(state=RunState.CANCELED, **how_long):
         (
             Snapshot(latest=run(RunState.PENDING), workload="exited quickly with code 1"),
             ops.WaitingStatus(
-                "run config-1 PENDING; the Pushgateway does not run: exited quickly with code 1; see: juju debug-log --include trainer"
+                "run config-1 PENDING; Pushgateway is not running: exited quickly with code 1; see: juju debug-log --include trainer"
             ),
         ),
         (
             Snapshot(latest=run(RunState.FAILED), workload="exited quickly with code 1"),
             ops.BlockedStatus(
-                "the Pushgateway does not run: exited quickly with code 1; run config-1 failed; see: juju run trainer/leader get-run"
+                "Pushgateway is not running: exited quickly with code 1; run config-1 failed; see: juju run trainer/leader get-run"
             ),
         ),
         (
