@@ -1,4 +1,4 @@
-"""Manage a Kubeflow pipeline from a Juju charm: one configuration, one run, whatever crashes in between.
+"""Manage a Kubeflow pipeline from a Juju charm: one run per configuration, even after crashes.
 
 A charm declares what must exist, and this library creates it through Kubeflow Pipelines' REST API
 (servers 2.5 and later). This charm, deployed with ``--trust``, trains on a multi-user Charmed Kubeflow
@@ -52,7 +52,7 @@ in a profile of its own::
             observed = apply(client, desired, observed, plan(desired, observed))
             return f"run {name} {observed.runs[name].state.value}"
 
-On a single-user server leave the profile out: ``Client(api.url)``.
+On a single-user server, omit the profile: ``Client(api.url)``.
 
 The name of a run is its identity: the same configuration gives the same name, and ``observe`` finds
 the run that has it. The library stores nothing in Juju and retries nothing: the next event completes

@@ -1,8 +1,8 @@
-"""What Kubeflow Pipelines keeps, as frozen dataclasses read from its REST API v2beta1.
+"""Resources of Kubeflow Pipelines' REST API v2beta1, as frozen dataclasses.
 
 Source: the API's reference (https://www.kubeflow.org/docs/components/pipelines/reference/api/) and
-answers recorded from server 2.15.0. Fields that the server leaves out when they are empty have
-defaults here; a field of another type than documented is an :class:`~kfp_ops._errors.AnswerError`.
+responses recorded from server 2.15.0. Fields that the server omits when they are empty have defaults;
+a field of another type than documented raises :class:`~kfp_ops._errors.AnswerError`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Json = Mapping[str, object]
 
 
 class RunState(str, enum.Enum):
-    """The states of a run or a step; a state that this version does not know reads as UNSPECIFIED."""
+    """State of a run or a step; unknown states are read as UNSPECIFIED."""
 
     UNSPECIFIED = "RUNTIME_STATE_UNSPECIFIED"
     PENDING = "PENDING"
@@ -37,7 +37,7 @@ class RunState(str, enum.Enum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen by itself."""
+        """Whether the state changes no more, unless someone retries the run."""
         return self in _FINAL
 
 
@@ -46,7 +46,7 @@ _FINAL = {RunState.SUCCEEDED, RunState.SKIPPED, RunState.FAILED, RunState.CANCEL
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A pipeline: a name under which versions are kept."""
+    """A pipeline: a name with versions."""
 
     pipeline_id: str
     display_name: str
@@ -56,7 +56,7 @@ class Pipeline:
         """Read the API's object.
 
         Raises:
-            AnswerError: a field is missing or of another type.
+            AnswerError: A field is missing or has another type.
         """
         return cls(
             pipeline_id=text(data, "pipeline_id"), display_name=text(data, "display_name", "")
@@ -73,10 +73,10 @@ class PipelineVersion:
 
     @classmethod
     def from_json(cls, data: Json) -> PipelineVersion:
-        """Read the API's object (the specification inside is not kept).
+        """Read the API's object, without its specification.
 
         Raises:
-            AnswerError: a field is missing or of another type.
+            AnswerError: A field is missing or has another type.
         """
         return cls(
             pipeline_id=text(data, "pipeline_id"),
@@ -87,7 +87,7 @@ class PipelineVersion:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A group of runs; in a multi-user installation it also gives them their namespace."""
+    """A group of runs; on a multi-user server, it also determines their namespace."""
 
     experiment_id: str
     display_name: str
@@ -97,7 +97,7 @@ class Experiment:
         """Read the API's object.
 
         Raises:
-            AnswerError: a field is missing or of another type.
+            AnswerError: A field is missing or has another type.
         """
         return cls(
             experiment_id=text(data, "experiment_id"), display_name=text(data, "display_name", "")
@@ -106,7 +106,7 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """One step of a run, as the server tells it."""
+    """A task of a run: a step, its driver or its executor."""
 
     name: str
     state: RunState
@@ -114,38 +114,44 @@ class Task:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run of a pipeline.
-
-    Attributes:
-        state: the server's, with two exceptions. A run that ended without success after someone
-            terminated it is CANCELED, which the server calls FAILED; where the server's history lost
-            the request, the run stays FAILED. A run without a state yet, as right after the submit, is
-            PENDING.
-        created_at: when it was submitted, UTC.
-        begun_at: the same, or when it was retried last: its states are told from there on.
-        finished_at: when it ended, UTC; None while it runs.
-        parameters: the run's own values; those left at their defaults are not in it.
-        tasks: every row that the server keeps of it: steps, their drivers and executors.
-    """
+    """A run of a pipeline."""
 
     run_id: str
     display_name: str
     state: RunState = RunState.UNSPECIFIED
+    """The server's state, with two exceptions.
+
+    A terminated run that did not succeed is CANCELED, although the server reports FAILED; if the
+    server's history lost the request, it stays FAILED. A run without a state, as right after submission,
+    is PENDING.
+    """
+
     description: str = ""
     created_at: datetime.datetime | None = None
+    """Time of submission, UTC."""
+
     begun_at: datetime.datetime | None = None
+    """Time of submission or of the last retry, UTC."""
+
     finished_at: datetime.datetime | None = None
+    """Time of the end, UTC; None while it is running."""
+
     experiment_id: str = ""
     recurring_run_id: str = ""
+    """ID of the recurring run that submitted it, if any."""
+
     parameters: Mapping[str, object] = dataclasses.field(default_factory=dict[str, object])
+    """Arguments of the run, without defaults."""
+
     tasks: tuple[Task, ...] = ()
+    """All tasks: steps, their drivers and executors."""
 
     @classmethod
     def from_json(cls, data: Json) -> Run:
         """Read the API's object.
 
         Raises:
-            AnswerError: a field is missing or of another type.
+            AnswerError: A field is missing or has another type.
         """
         details = mapping(data, "run_details")
         history = items(data, "state_history")
@@ -173,11 +179,11 @@ class Run:
         )
 
     def steps(self, names: frozenset[str]) -> dict[str, RunState]:
-        """Return the known states of the steps with these names (see PipelineSpec.steps).
+        """Return the known states of the steps with these names, from ``PipelineSpec.steps``.
 
-        The server mixes steps with their drivers and executors and gives them in any order. Of a step
-        in a loop, which is there many times, a failure counts before what goes on, and that before
-        what is done.
+        The server lists steps, drivers and executors in any order, and a step in a loop several times.
+        The step's state is then a failed one if there is any, else an unfinished one, else a finished
+        one.
         """
         states: dict[str, RunState] = {}
         for task in sorted(self.tasks, key=lambda task: _urgency(task.state)):
@@ -187,7 +193,7 @@ class Run:
 
 
 def _state(data: Json) -> RunState:
-    """Read the state; the server gives none, or its zero value, until it has seen the workflow."""
+    """Read the state, which is missing or zero until the server has seen the workflow."""
     value = text(data, "state", "")
     return RunState.PENDING if value in ("", RunState.UNSPECIFIED.value) else RunState(value)
 
@@ -198,7 +204,7 @@ def _urgency(state: RunState) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecurringRun:
-    """A schedule: the server submits a run of it whenever its time has come."""
+    """A schedule, by which the server submits runs."""
 
     recurring_run_id: str
     display_name: str
@@ -209,7 +215,7 @@ class RecurringRun:
         """Read the API's object.
 
         Raises:
-            AnswerError: a field is missing or of another type.
+            AnswerError: A field is missing or has another type.
         """
         return cls(
             recurring_run_id=text(data, "recurring_run_id"),
@@ -218,15 +224,15 @@ class RecurringRun:
         )
 
 
-# Reading JSON that came from outside -----------------------------------------------------------
+# Read JSON from outside ------------------------------------------------------------------------
 
 
 def text(data: Json, key: str, default: str | None = None) -> str:
     """Return the string under a key, or the default if the key is missing.
 
     Raises:
-        AnswerError: it is no string that can be written in UTF-8, or it is missing and there is no
-            default.
+        AnswerError: The value is not a string, cannot be encoded in UTF-8, or is missing without a
+        default.
     """
     value = data.get(key, default)
     if not isinstance(value, str):
@@ -234,7 +240,7 @@ def text(data: Json, key: str, default: str | None = None) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise AnswerError(f"field {key!r} holds half a character") from None
+        raise AnswerError(f"field {key!r} contains an unpaired surrogate") from None
     return value
 
 
@@ -242,7 +248,7 @@ def mapping(data: Json, key: str) -> Json:
     """Return the object under a key, or an empty one if the key is missing.
 
     Raises:
-        AnswerError: it is no object.
+        AnswerError: The value is not an object.
     """
     value = data.get(key) or cast("Json", {})
     if not isinstance(value, Mapping):
@@ -254,7 +260,7 @@ def items(data: Json, key: str) -> list[Json]:
     """Return the list of objects under a key, or an empty one if the key is missing.
 
     Raises:
-        AnswerError: it is no list, or something in it is no object.
+        AnswerError: The value is not a list of objects.
     """
     value = data.get(key) or cast("list[object]", [])
     if not isinstance(value, list):
@@ -269,7 +275,7 @@ def time(data: Json, key: str) -> datetime.datetime | None:
     """Return the RFC 3339 time under a key (UTC), or None for the zero time (year 1 or 1970).
 
     Raises:
-        AnswerError: it is no such time.
+        AnswerError: The value is not such a time.
     """
     value = text(data, key, "")
     if not value or value.startswith(("0001-", "1970-01-01T00:00:00")):

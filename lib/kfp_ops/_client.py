@@ -39,7 +39,7 @@ NEWEST = "created_at desc"
 OLDEST = "created_at asc"
 _EMPTY = {"total_size", "next_page_token"}
 _NAMES = ("name", "display_name")
-# A list of names that others resemble ends here; each page is one call with a deadline of its own.
+# Maximum pages of a list in which similar names are skipped; each page is a call with its own timeout.
 _MAX_PAGES = 20
 
 
@@ -146,7 +146,7 @@ class Client:
     # Runs ---------------------------------------------------------------------------------------
 
     def find_run(self, experiment_id: str, name: str) -> Run | None:
-        """Return the newest run with this name in the experiment, or None; names need not be unique."""
+        """Return the newest run with this name in the experiment, or None; names are not unique."""
         return next(iter(self.find_runs(experiment_id, name, limit=1)), None)
 
     def find_runs(self, experiment_id: str, name: str, *, limit: int = 10) -> list[Run]:
@@ -211,7 +211,7 @@ class Client:
         description: str = "",
         service_account: str = "",
     ) -> Run:
-        """Submit a run of the version. The server accepts a name that exists already."""
+        """Submit a run of the version, even if the name exists."""
         body: dict[str, object] = {
             "display_name": name,
             "description": description,
@@ -257,9 +257,9 @@ class Client:
         description: str = "",
         enabled: bool = True,
     ) -> RecurringRun:
-        """Create a recurring run that runs one run at a time and does not catch up on missed times.
+        """Create a recurring run that submits one run at a time and does not catch up on missed times.
 
-        `cron` has six fields, seconds first, in the server's time zone, most often UTC.
+        `cron` has six fields, seconds first, in the server's time zone, usually UTC.
         """
         body: dict[str, object] = {
             "display_name": name,
@@ -312,9 +312,8 @@ class Client:
     ) -> list[Json]:
         """Return the first objects whose fields equal `filters`, contain `contains` and are `among`.
 
-        Names are compared here once more: the server's IS_SUBSTRING is SQL's LIKE, in which `_` and
-        `%` match anything, and databases compare without regard to case. Pages are read until there
-        are `limit` objects or no more pages.
+        Compare names again here: the server's IS_SUBSTRING is SQL's LIKE, in which `_` and `%` match
+        anything, and databases ignore case. Read pages until there are `limit` objects or no more pages.
         """
         predicates: list[Json] = [
             {"key": key, "operation": operation, "string_value": value}
@@ -336,14 +335,14 @@ class Client:
             response = self._call("GET", path, query=query)
             # An empty list has no field of its own; anything else without it is not a list.
             if field not in response and not response.keys() <= _EMPTY:
-                raise errors.AnswerError(f"GET {API}{path}: the answer has no {field!r}")
+                raise errors.AnswerError(f"GET {API}{path}: the response has no {field!r}")
             found += [row for row in items(response, field) if _is_named(row, filters, contains)]
             page_token = text(response, "next_page_token", "")
             if len(found) >= limit or not page_token:
                 return found[:limit]
             query = {**query, "page_token": page_token}
         raise errors.AnswerError(
-            f"GET {API}{path}: more than {_MAX_PAGES} pages with other names than were looked for"
+            f"GET {API}{path}: more than {_MAX_PAGES} pages of objects with other names"
         )
 
     def _call(
@@ -377,14 +376,14 @@ class Client:
 
 
 def _filter_text(predicates: Sequence[Json]) -> str:
-    """Return a list's filter as the server reads it: it unescapes the text once more itself."""
+    """Return a list's filter, escaped: the server unescapes it twice."""
     if not predicates:
         return ""
     return json.dumps({"predicates": predicates}).replace("%", "%25").replace("+", "%2B")
 
 
 def _is_named(row: Json, filters: Mapping[str, str], contains: Mapping[str, str] | None) -> bool:
-    """Tell whether an object's name is the one that was filtered for, or contains it."""
+    """Return whether an object's name really matches the filters."""
     if "display_name" not in row:
         return True
     name = text(row, "display_name")
@@ -397,9 +396,11 @@ def _decode(content: bytes, endpoint: str) -> Json:
     try:
         body = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise errors.AnswerError(f"{endpoint}: the answer is not JSON: {content[:80]!r}") from error
+        raise errors.AnswerError(
+            f"{endpoint}: the response is not JSON: {content[:80]!r}"
+        ) from error
     if not isinstance(body, dict):
-        raise errors.AnswerError(f"{endpoint}: the answer is no JSON object: {content[:80]!r}")
+        raise errors.AnswerError(f"{endpoint}: the response is not a JSON object: {content[:80]!r}")
     body = cast("Json", body)
     # Some proxies and old servers send an error with status 200.
     if "error_message" in body or ("code" in body and "message" in body):
@@ -424,8 +425,8 @@ def _path_segment(name: str) -> str:
     """Quote a name or an ID as one segment of a path.
 
     Raises:
-        AnswerError: The server gave an ID that cannot be one.
+        AnswerError: The ID cannot be the server's.
     """
     if name in ("", ".", "..") or len(name) > 256:
-        raise errors.AnswerError(f"not an id that the API gives: {single_line(name, 40)!r}")
+        raise errors.AnswerError(f"not a valid ID: {single_line(name, 40)!r}")
     return quote(name, safe="", errors="replace")

@@ -8,20 +8,20 @@ import ops
 
 
 class RelationDataError(ValueError):
-    """The remote application wrote something that its interface does not allow."""
+    """The remote application wrote data that its interface does not allow."""
 
 
 def read_databag(relation: ops.Relation | None, key: str) -> str | None:
     """Return what the remote application wrote under a key, or None.
 
-    Juju may not say which application that is while a relation breaks.
+    While a relation breaks, Juju may not name the remote application.
     """
     app = relation.app if relation else None
     return relation.data[app].get(key) if relation and app else None
 
 
 def update_databag(bag: MutableMapping[str, str], data: Mapping[str, str]) -> None:
-    """Write what differs, so that no relation-changed event fires without a change."""
+    """Write only values that differ, so that relation-changed fires only on a change."""
     for key, value in data.items():
         if bag.get(key, "") != value:
             bag[key] = value

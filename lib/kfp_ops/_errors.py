@@ -1,21 +1,21 @@
 """Errors of this package.
 
-Their texts fit a Juju status or an action's failure: they name the request and the response::
+Their messages name the request and the response, and fit a Juju status or an action's failure::
 
     KfpError
     ├── UnreachableError                no response
     ├── AnswerError                     a response that the API does not document
-    ├── ApiError                        the API refused
+    ├── ApiError                        the API returned an error
     │   ├── ServerError                 5xx or 429
     │   ├── UnauthorizedError           401
     │   ├── ForbiddenError              403
     │   ├── NotFoundError               404
     │   ├── ConflictError               409
     │   └── RequestError                any other 4xx
-    ├── ApplyError                      a change failed; those before it are done
-    └── KubernetesError                 Kubernetes failed or refused
+    ├── ApplyError                      a change failed; those before it succeeded
+    └── KubernetesError                 a request to Kubernetes failed
         ├── KubernetesForbiddenError    the application lacks a permission
-        ├── NoSuchKindError             the cluster does not know a kind of object
+        ├── NoSuchKindError             the cluster lacks a resource type
         │   └── NoProfilesError         ... that of profiles
         └── ProfilePendingError         the profile's namespace does not exist yet
 """
@@ -38,8 +38,8 @@ class KfpError(Exception):
 class UnreachableError(KfpError):
     """No response: connection refused or reset, name not resolved, or the timeout passed.
 
-    The server may have carried out the request all the same, so look first whether the object exists
-    before you send it again.
+    The server may have carried out the request, so check whether the object exists before sending it
+    again.
     """
 
     retryable = True
@@ -52,14 +52,14 @@ class AnswerError(KfpError):
 
 
 class ApiError(KfpError):
-    """The API refused."""
+    """The API returned an error."""
 
     def __init__(self, what: str, status: int, message: str):
         super().__init__(f"{what}: {status} {message}".rstrip())
         self.status = status
         """HTTP status code."""
         self.message = message
-        """What the server says."""
+        """The server's message."""
 
 
 class ServerError(ApiError):
@@ -73,7 +73,7 @@ class UnauthorizedError(ApiError):
 
 
 class ForbiddenError(ApiError):
-    """403: the identity has no right to do this in the namespace."""
+    """403: the identity lacks a permission in the namespace."""
 
 
 class NotFoundError(ApiError):
@@ -85,23 +85,23 @@ class ConflictError(ApiError):
 
 
 class RequestError(ApiError):
-    """Any other 4xx: the server does not accept the request as it is."""
+    """Any other 4xx: the server rejects the request."""
 
 
 class ApplyError(KfpError):
-    """A change failed; those before it are done."""
+    """A change failed; those before it succeeded."""
 
     def __init__(self, error: KfpError, observed: ObservedState):
         super().__init__(str(error))
         self.error = error
-        """What went wrong."""
+        """Error of the change that failed."""
         self.observed = observed
         """The state after the changes before it."""
         self.retryable = error.retryable
 
 
 class KubernetesError(KfpError):
-    """Kubernetes failed or refused."""
+    """A request to Kubernetes failed."""
 
     retryable = True
 
@@ -113,13 +113,13 @@ class KubernetesForbiddenError(KubernetesError):
 
 
 class NoSuchKindError(KubernetesError):
-    """The cluster does not know this kind of object."""
+    """The cluster lacks this resource type."""
 
     retryable = False
 
 
 class NoProfilesError(NoSuchKindError):
-    """The cluster does not know profiles: deploy ``kubeflow-profiles``."""
+    """The cluster lacks the resource type Profile: deploy ``kubeflow-profiles``."""
 
 
 class ProfilePendingError(KubernetesError):

@@ -13,14 +13,14 @@ from kfp_ops.text import single_line
 if TYPE_CHECKING:
     from kfp_ops._client import Client
 
-# Between two looks at the run.
+# Seconds between two requests for the run.
 POLL_SECONDS = 5
-# Characters of a run's name, which anybody may have chosen.
-_NAME = 128
+# Maximum characters of a run's name, which another user may have chosen.
+_NAME_CHARACTERS = 128
 
 
 def progress(run: Run, steps: frozenset[str]) -> str:
-    """Return a run's state and, while it is running, its running steps and how many are done.
+    """Return a run's state and, while it is running, its running steps and the number of finished ones.
 
     Args:
         run: Run with its tasks, from ``Client.get_run``.
@@ -45,19 +45,19 @@ def follow(
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Run:
-    """Wait until a run has ended or the time is up, and return it as it is then.
+    """Wait until a run ends or the time is up, and return its latest state.
 
-    Only an action may wait like this; a hook would hold up all others of the unit. If the server or
-    Kubernetes, which issues the tokens, fails for a while, log that and wait on.
+    Use it in actions only; a waiting hook blocks all others of the unit. If the server, or Kubernetes
+    when it issues a token, fails temporarily, log the error and keep waiting.
 
     Args:
         client: Client of the server.
         run: Run as it was submitted.
         steps: Names of the pipeline's steps, from ``PipelineSpec.steps``.
-        timeout: Seconds to wait at most.
-        log: Called with a line whenever the progress has changed, such as ``ops.ActionEvent.log``.
-        pause: Called with the seconds between two looks.
-        clock: Returns seconds that only grow.
+        timeout: Maximum wait in seconds.
+        log: Called with a line whenever the progress changes, such as ``ops.ActionEvent.log``.
+        pause: Sleeps for a number of seconds.
+        clock: Returns monotonic time in seconds.
 
     Raises:
         KfpError: The server does not know the run, or denies access.
@@ -66,14 +66,14 @@ def follow(
     while True:
         try:
             run = client.get_run(run.run_id)
-            news = progress(run, steps)
+            line = progress(run, steps)
         except KfpError as error:
             if not error.retryable:
                 raise
-            news = str(error)
-        if news != last:
-            log(f"run {single_line(run.display_name, _NAME)} {news}")
-        last = news
+            line = str(error)
+        if line != last:
+            log(f"run {single_line(run.display_name, _NAME_CHARACTERS)} {line}")
+        last = line
         if run.state.is_final or clock() >= end:
             return run
         pause(POLL_SECONDS)

@@ -1,8 +1,8 @@
-"""What a step's container may use: Kubernetes quantities, checked before a server sees them.
+"""Resource requests and limits of a step's container, as Kubernetes quantities.
 
 Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/ and the
-message ResourceSpec of Kubeflow Pipelines' specification, whose servers read the texts
-(`resourceCpuLimit`, from 2.5) and before that the numbers (`cpuLimit`, of cores and of 10^9 bytes).
+message ResourceSpec of Kubeflow Pipelines' specification. Servers from 2.5 read the strings
+(`resourceCpuLimit`), earlier ones the numbers (`cpuLimit`, in cores and in 10^9 bytes).
 """
 
 from __future__ import annotations
@@ -23,40 +23,45 @@ for _power, _letter in enumerate("KMGTPE", 1):
 def quantity(text: str) -> decimal.Decimal:
     """Return the value of a Kubernetes quantity, such as 500m, 2, 1.5, 4Gi or 4G.
 
-    Signs and exponents, which Kubernetes takes too, are not taken.
+    Signs and exponents, which Kubernetes accepts, are rejected.
 
     Raises:
-        ValueError: it is none.
+        ValueError: The text is not a quantity.
     """
     match = _QUANTITY.fullmatch(text)
     if not match:
-        raise ValueError(f"{text[:60]!r} is no Kubernetes quantity; write it like 500m, 2 or 4Gi")
+        raise ValueError(f"{text[:60]!r} is not a Kubernetes quantity such as 500m, 2 or 4Gi")
     number, suffix = match.groups()
     return decimal.Decimal(number) * _FACTORS.get(suffix, decimal.Decimal(1))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a step asks for and may use at most; what is empty stays as it was compiled.
+    """Requests and limits of a step; empty values keep what was compiled.
 
-    A compiled request above a limit that is given here is lowered to it.
-
-    Attributes:
-        cpu_request, cpu_limit: cores, such as 500m or 2.
-        memory_request, memory_limit: bytes, such as 4Gi.
-        accelerators: how many; 0 leaves what was compiled.
-        accelerator_type: the resource's name in Kubernetes.
+    A compiled request above a limit that is set here is lowered to the limit.
 
     Raises:
-        ValueError: a value is no positive quantity, or a request is above its limit.
+        ValueError: A value is not a positive quantity, or a request is above its limit.
     """
 
     cpu_request: str = ""
+    """Cores, such as 500m or 2."""
+
     cpu_limit: str = ""
+    """Cores, such as 500m or 2."""
+
     memory_request: str = ""
+    """Bytes, such as 4Gi."""
+
     memory_limit: str = ""
+    """Bytes, such as 4Gi."""
+
     accelerators: int = 0
+    """Number of accelerators; 0 keeps what was compiled."""
+
     accelerator_type: str = "nvidia.com/gpu"
+    """Name of the accelerator's resource in Kubernetes."""
 
     def __post_init__(self):
         """Check every value."""
@@ -73,11 +78,11 @@ class Resources:
             raise ValueError(f"accelerators must not be negative, not {self.accelerators}")
 
     def __bool__(self) -> bool:
-        """Whether anything differs from what was compiled."""
+        """Return whether any value is set."""
         return self != Resources(accelerator_type=self.accelerator_type)
 
     def put_into(self, container: dict[str, Any]) -> None:
-        """Write them into a compiled container, in both forms that servers read."""
+        """Write the values into a compiled container, in both forms that servers read."""
         resources: dict[str, Any] = container.setdefault("resources", {})
         for kind, unit in (("cpu", 1), ("memory", 10**9)):
             limit = getattr(self, f"{kind}_limit")

@@ -1,7 +1,7 @@
-"""The requiring side of Serialized Data Interface (SDI), which charms of Charmed Kubeflow speak.
+"""The requiring side of Serialized Data Interface (SDI), which charms of Charmed Kubeflow use.
 
 The remote application writes `_supported_versions` and `data` (YAML) into its databag, and expects
-`_supported_versions` in ours. Without it, kfp-api goes Waiting and answers none of its other relations,
+`_supported_versions` in ours. Without it, kfp-api becomes Waiting and serves no other relation,
 so the leader must publish it.
 
 Source: https://github.com/canonical/serialized-data-interface and the schemas in the metadata of the
@@ -21,8 +21,7 @@ import yaml
 from kfp_ops._databag import RelationDataError, read_databag, update_databag
 
 SUPPORTED_VERSIONS = "- v1\n"
-# Without names in other scripts (xn--) and those that end in a number, which clients take for one of
-# IP's many forms and stop at.
+# Exclude punycode names (xn--), and names that end in a number, which clients parse as an IP address.
 _LABEL = r"(?!-|xn--)[a-z0-9_\-]{1,63}(?<!-)"
 _DNS_NAME = re.compile(
     rf"(?=.{{1,253}}\Z)({_LABEL}\.)*(?!(\d+|0x[0-9a-f]*)\.?\Z){_LABEL}\.?",
@@ -30,7 +29,7 @@ _DNS_NAME = re.compile(
 )
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?")
 _KEY = re.compile(r"[!-~]+")
-# What YAML's constructors raise for a scalar that is not of its type, besides YAMLError.
+# YAML's constructors raise these, besides YAMLError, for an invalid scalar.
 _NOT_YAML = (
     yaml.YAMLError,
     ArithmeticError,
@@ -42,11 +41,11 @@ _NOT_YAML = (
 
 
 class SdiRequirer:
-    """The requiring side of a relation that speaks the Serialized Data Interface.
+    """The requiring side of a relation that uses the Serialized Data Interface.
 
     Args:
-        charm: whose relation it is.
-        relation_name: its name in charmcraft.yaml.
+        charm: Charm that has the relation.
+        relation_name: Name of the relation in charmcraft.yaml.
     """
 
     def __init__(self, charm: ops.CharmBase, relation_name: str):
@@ -55,11 +54,11 @@ class SdiRequirer:
 
     @property
     def is_related(self) -> bool:
-        """Whether there is such a relation."""
+        """Whether the relation exists."""
         return bool(self._relation)
 
     def publish(self) -> None:
-        """Say which versions of the interface we understand. Only the leader may."""
+        """Publish the supported versions of the interface; only the leader may."""
         for relation in self._charm.model.relations[self.relation_name]:
             update_databag(
                 relation.data[self._charm.app], {"_supported_versions": SUPPORTED_VERSIONS}
@@ -73,7 +72,7 @@ class SdiRequirer:
         """Return what the remote application published, or None if it has not yet.
 
         Raises:
-            RelationDataError: it is no YAML object.
+            RelationDataError: The data is not a YAML object.
         """
         document = read_databag(relation or self._relation, "data")
         if not document:
@@ -87,7 +86,7 @@ class SdiRequirer:
         return cast("dict[str, object]", data)
 
     def _data_error(self, reason: str) -> RelationDataError:
-        return RelationDataError(f"relation {self.relation_name}: its data is wrong: {reason}")
+        return RelationDataError(f"relation {self.relation_name}: invalid data: {reason}")
 
     def _host(self, data: Mapping[str, object], key: str) -> str:
         """Return a DNS name or an IP address, in the namespace that is published with it."""
@@ -99,22 +98,20 @@ class SdiRequirer:
     def _namespace(self, data: Mapping[str, object]) -> str:
         value = data.get("namespace") or ""
         if value and not (isinstance(value, str) and _NAMESPACE.fullmatch(value)):
-            raise self._data_error("namespace is not one of Kubernetes")
+            raise self._data_error("namespace is not a name that Kubernetes allows")
         return str(value)
 
     def _key(self, data: Mapping[str, object], key: str) -> str:
         value = self._text(data, key)
         if not _KEY.fullmatch(value):
-            # It is a secret: what it is instead is not told.
-            raise self._data_error(
-                f"{key} has other characters than printable ASCII without spaces"
-            )
+            # Do not show the value, which is a secret.
+            raise self._data_error(f"{key} must be printable ASCII without spaces")
         return value
 
     def _text(self, data: Mapping[str, object], key: str) -> str:
         value = data.get(key)
         if not isinstance(value, str) or not value:
-            raise self._data_error(f"{key} is missing or not a text")
+            raise self._data_error(f"{key} is missing or not a string")
         return value
 
     def _port(self, data: Mapping[str, object], key: str) -> int:
@@ -136,8 +133,8 @@ def url_host(host: str) -> str:
 
 
 def is_host(host: str) -> bool:
-    """Whether it is a DNS name or an IP address."""
-    # A zone, as in fe80::1%eth0, has no place in a URL.
+    """Return whether the text is a DNS name or an IP address."""
+    # A zone, as in fe80::1%eth0, is not allowed in a URL.
     return "%" not in host if is_address(host) else bool(_DNS_NAME.fullmatch(host))
 
 

@@ -1,7 +1,7 @@
-"""A compiled pipeline as an object: its parameters, its image and resources, its fingerprint.
+"""Read a compiled pipeline: parameters, steps and fingerprint; set image and resources.
 
-Source: the pipeline specification that the KFP SDK compiles (schemaVersion 2.1.0), one YAML
-document, or two where Kubernetes settings follow; see
+Source: the pipeline specification that the KFP SDK compiles (schemaVersion 2.1.0): one YAML
+document, and a second one if there are Kubernetes settings; see
 https://github.com/kubeflow/pipelines/tree/master/api.
 """
 
@@ -22,7 +22,7 @@ from kfp_ops._resources import Resources
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-# No images: the server makes and removes volumes itself for steps that name one of these.
+# Not images: for steps with such a name, the server itself creates and deletes volumes.
 _STUBS = "argostub/"
 _TYPES: dict[str, tuple[type, ...]] = {
     "STRING": (str,),
@@ -35,35 +35,34 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def fingerprint(*parts: object) -> str:
-    """Twelve hexadecimal digits that stand for these values (anything that JSON can say)."""
+    """Return a fingerprint, twelve hexadecimal digits, of values that JSON can represent."""
     serialized = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(serialized.encode()).hexdigest()[:12]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """An input of the pipeline.
-
-    Attributes:
-        type: STRING, NUMBER_INTEGER, NUMBER_DOUBLE, BOOLEAN, LIST or STRUCT.
-        default: the value that the server takes when none is given; None where there is none.
-    """
+    """A parameter of the pipeline."""
 
     type: str
+    """STRING, NUMBER_INTEGER, NUMBER_DOUBLE, BOOLEAN, LIST or STRUCT."""
+
     default: object = None
+    """Default value; None if there is none."""
+
     optional: bool = False
+    """Whether a run may omit it."""
 
 
 class PipelineSpec:
     """A compiled pipeline.
 
-    Reading it is put off until something inside is asked for: most Juju events need only its
-    fingerprint.
+    The YAML is parsed only when needed: most Juju events need only the fingerprint.
 
     Args:
-        text: the compiled YAML.
-        image: runs every step in this image instead of the compiled ones; empty leaves them.
-        resources: by the name of the step, what it may use instead of what was compiled.
+        text: Compiled YAML.
+        image: Image for all steps; empty keeps the compiled images.
+        resources: Resources by name of the step; others keep the compiled ones.
     """
 
     def __init__(
@@ -84,13 +83,13 @@ class PipelineSpec:
         """Read a compiled file.
 
         Raises:
-            OSError: the file cannot be read.
+            OSError: The file cannot be read.
         """
         return cls(path.read_text(encoding="utf-8"), image=image, resources=resources)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits: the same for the same compiled text, image and resources."""
+        """Fingerprint of the compiled text, image and resources."""
         if not self.resources:
             return fingerprint(self._text, self.image)
         resources = {
@@ -101,10 +100,10 @@ class PipelineSpec:
 
     @functools.cached_property
     def yaml(self) -> str:
-        """The text to upload, with the image and the resources in place.
+        """YAML to upload, with image and resources set.
 
         Raises:
-            ValueError: there is no such step.
+            ValueError: ``resources`` names a step that does not exist.
         """
         if not self.image and not self.resources:
             return self._text
@@ -125,12 +124,12 @@ class PipelineSpec:
 
     @property
     def name(self) -> str:
-        """The pipeline's own name."""
+        """Name of the pipeline in the specification."""
         return str(self._at("pipelineInfo").get("name", ""))
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """The pipeline's inputs, by name."""
+        """The pipeline's parameters, by name."""
         return {
             name: Parameter(
                 type=str(definition.get("parameterType", "")),
@@ -142,12 +141,12 @@ class PipelineSpec:
 
     @property
     def steps(self) -> frozenset[str]:
-        """The names of the steps that run a container, also those inside conditions and loops."""
+        """Names of the steps that run a container, including those in conditions and loops."""
         return frozenset(self._executors)
 
     @property
     def _executors(self) -> dict[str, str]:
-        """For each step the name of what runs it."""
+        """Name of each step's executor, by step."""
         components = self._at("components")
         tasks: dict[str, Any] = {}
         for dag in (self._at("root"), *components.values()):
@@ -162,10 +161,10 @@ class PipelineSpec:
         }
 
     def check(self, arguments: Mapping[str, object]) -> None:
-        """See that a run may be given these arguments; the server is as strict.
+        """Check a run's arguments as strictly as the server.
 
         Raises:
-            ValueError: one is unknown, missing, or of another type, with its name.
+            ValueError: An argument is unknown, missing or has another type.
         """
         parameters = self.parameters
         for name, value in arguments.items():
@@ -179,8 +178,8 @@ class PipelineSpec:
                 isinstance(value, bool) and bool not in expected
             ):
                 raise ValueError(
-                    f"{name}: {value!r} is {type(value).__name__}, where pipeline {self.name} "
-                    f"takes {parameters[name].type}"
+                    f"{name}: pipeline {self.name} expects {parameters[name].type}, "
+                    f"not {type(value).__name__} {value!r}"
                 )
         missing = [n for n, p in parameters.items() if not p.optional and n not in arguments]
         if missing:
@@ -197,10 +196,10 @@ class PipelineSpec:
         return node
 
 
-# A hook asks for the same pipeline several times, and to read one takes as long as a request.
+# A hook reads the same pipeline several times, and parsing it takes as long as a request.
 @functools.lru_cache(maxsize=8)
 def _read(text: str) -> list[dict[str, Any]]:
-    """Return the documents in a compiled file, the same for all who ask: nobody may change them."""
+    """Return the documents of a compiled file; callers share them and must not change them."""
     try:
         documents: list[object] = list(yaml.load_all(text, Loader=_LOADER))
     except yaml.YAMLError as error:

@@ -12,7 +12,7 @@ from kfp_ops._spec import PipelineSpec
 
 
 class ConcurrencyPolicy(enum.Enum):
-    """What runs of one concurrency group mean to each other."""
+    """How runs of one concurrency group affect each other."""
 
     REPLACE = "replace"
     """Only the desired run counts: active runs of other names are terminated. A run that ended without
@@ -39,7 +39,7 @@ class RunSpec:
     """Name prefix, this run's included, of runs that affect each other. Empty for none."""
 
     concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.REPLACE
-    """What the runs of the concurrency group mean to each other."""
+    """How the runs of the concurrency group affect each other."""
 
     cooldown_start: datetime.datetime | None = None
     """Do not submit the run while its group has one that was created after this time (UTC)."""

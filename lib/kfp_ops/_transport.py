@@ -91,7 +91,7 @@ class Http:
         except httpx.TimeoutException as error:
             limit = f"within {self._timeout:g} s" if time.monotonic() >= until else "in time"
             raise errors.UnreachableError(
-                f"{endpoint}: no answer {limit} from {self._url}"
+                f"{endpoint}: no response {limit} from {self._url}"
             ) from error
         except httpx.TransportError as error:
             raise errors.UnreachableError(
@@ -108,7 +108,7 @@ class Http:
             content += chunk
             if len(content) > self._max_bytes:
                 raise errors.AnswerError(
-                    f"{endpoint}: the answer is larger than {self._max_bytes} bytes"
+                    f"{endpoint}: the response is larger than {self._max_bytes} bytes"
                 )
         return bytes(content)
 

@@ -1,19 +1,19 @@
-"""Make text from outside fit to be shown.
+"""Make text from outside safe to show.
 
-Juju's tools take text as arguments of a program. They fail at a NUL, at half of a surrogate pair and at
-arguments above 128 KiB, and terminals obey control characters.
+Juju's hook tools take text as program arguments. They fail on NUL, on unpaired surrogates and on
+arguments above 128 KiB, and terminals interpret control characters.
 """
 
 from __future__ import annotations
 
 import re
 
-# All control characters but tab and newline, and halves of characters.
+# Control characters other than tab and newline, and unpaired surrogates.
 _UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 def printable(text: str, limit: int) -> str:
-    """Return the text with � for what cannot be shown, cut with an ellipsis.
+    """Return the text with � for unprintable characters, truncated with an ellipsis.
 
     Args:
         text: Text from anywhere.
@@ -24,5 +24,5 @@ def printable(text: str, limit: int) -> str:
 
 
 def single_line(text: str, limit: int) -> str:
-    """Return the same as one line, with one space between words."""
+    """Return printable text as one line, with one space between words."""
     return printable(" ".join(text.split()), limit)

@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 def find_issue(context: Context, run: Run | None, steps: frozenset[str]) -> RunIssue | None:
     """Find why a run failed, was canceled or is stuck, in at most 4 calls to Kubernetes.
 
-    Return None if there is no issue, or if the charm may not read pods. The pods of a terminated run show
-    only that they were stopped, so return the issue recorded before; do the same if pods are deleted.
+    Return None if there is no issue, or if the charm may not read pods. A terminated run's pods only
+    show that they were stopped, so return the issue recorded before; do the same if pods are deleted.
     """
     if run is None or run.state in (RunState.SUCCEEDED, RunState.SKIPPED):
         return None

@@ -1,4 +1,4 @@
-"""The relations that charms around Kubeflow have, one module per interface.
+"""Relations of charms in Charmed Kubeflow, one module per interface.
 
-The classes only read and write; the charm observes the events.
+The classes only read and write databags; the charm observes the events.
 """

@@ -9,24 +9,25 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DashboardLink:
-    """An entry in Kubeflow's dashboard.
-
-    Attributes:
-        text: what is read there.
-        link: relative to the dashboard for the locations menu and quick.
-        icon: one of https://www.kubeflow.org/docs/components/central-dash/customizing-menu/
-        location: menu, external, quick or documentation.
-        desc: more about it, for the location documentation.
-    """
+    """An entry in Kubeflow's dashboard."""
 
     text: str
+    """Text of the entry."""
+
     link: str
+    """URL; relative to the dashboard for the locations menu and quick."""
+
     type: str = "item"
     icon: str = "icons:link"
+    """Icon from https://www.kubeflow.org/docs/components/central-dash/customizing-menu/."""
+
     location: str = "menu"
+    """One of menu, external, quick and documentation."""
+
     desc: str = ""
+    """Description, for the location documentation."""
 
     @staticmethod
     def published(links: Sequence[DashboardLink]) -> dict[str, str]:
-        """Return what the leader writes to a relation kubeflow_dashboard_links."""
+        """Return the leader's data for a relation kubeflow_dashboard_links."""
         return {"dashboard_links": json.dumps([dataclasses.asdict(link) for link in links])}

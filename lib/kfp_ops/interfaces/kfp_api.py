@@ -11,19 +11,19 @@ from kfp_ops._sdi import SdiRequirer, is_address, url_host
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KfpApi:
-    """Where Kubeflow Pipelines answers."""
+    """Address of Kubeflow Pipelines' API."""
 
     service_name: str
     service_port: int
 
     @property
     def url(self) -> str:
-        """The address of the REST API."""
+        """Base URL of the REST API."""
         return f"http://{url_host(self.service_name)}:{self.service_port}"
 
     @property
     def namespace(self) -> str:
-        """The namespace of the service, as in ml-pipeline.kubeflow.svc; empty where it is not told."""
+        """Namespace of the service, as in ml-pipeline.kubeflow.svc; empty if unknown."""
         if is_address(self.service_name):
             return ""
         return self.service_name.partition(".")[2].partition(".")[0]
@@ -39,10 +39,10 @@ class KfpApiRequirer(SdiRequirer):
         """Return the API's address, or None if kfp-api has not published it yet.
 
         Args:
-            relation: Relation to read; by default the only one. A broken one is known to its event only.
+            relation: Relation to read; by default the only one. Pass a broken relation from its event.
 
         Raises:
-            RelationDataError: It published something that the interface does not allow.
+            RelationDataError: kfp-api published data that the interface does not allow.
         """
         data = self._data(relation)
         if data is None:

@@ -11,7 +11,7 @@ from kfp_ops._sdi import SdiRequirer, qualified_host, url_host
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObjectStorage:
-    """An S3 server and the keys to it; the keys never appear in the object's repr."""
+    """An S3 server and its credentials, which never appear in the object's repr."""
 
     service: str
     port: int
@@ -22,12 +22,12 @@ class ObjectStorage:
 
     @property
     def url(self) -> str:
-        """The endpoint's address, usable from every namespace."""
+        """URL of the endpoint, valid in every namespace."""
         return f"{'https' if self.secure else 'http'}://{url_host(self.host)}:{self.port}"
 
     @property
     def host(self) -> str:
-        """The service's name with its namespace, or its IP address."""
+        """Name of the service with its namespace, or its IP address."""
         return qualified_host(self.service, self.namespace)
 
 
@@ -38,20 +38,20 @@ class ObjectStorageRequirer(SdiRequirer):
         super().__init__(charm, relation_name)
 
     def get(self, relation: ops.Relation | None = None) -> ObjectStorage | None:
-        """Return the server and its keys, or None if they are not published yet.
+        """Return the server and its credentials, or None if they are not published yet.
 
         Args:
-            relation: Relation to read; by default the only one. A broken one is known to its event only.
+            relation: Relation to read; by default the only one. Pass a broken relation from its event.
 
         Raises:
-            RelationDataError: It published something that the interface does not allow.
+            RelationDataError: The server published data that the interface does not allow.
         """
         data = self._data(relation)
         if data is None:
             return None
         service, port = self._host(data, "service"), self._port(data, "port")
         if not (data.get("access-key") and data.get("secret-key")):
-            # Some applications publish their address before they have keys.
+            # Some applications publish their address before their credentials.
             return None
         return ObjectStorage(
             service=service,

@@ -14,29 +14,32 @@ from kfp_ops.text import printable
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """A model that serves: what a relation of the interface trained_model tells.
-
-    Attributes:
-        name: of the model.
-        version: its number in the registry; a higher one need not be a better one.
-        uri: of its folder in object storage, s3://BUCKET/PATH.
-        format: of what is in the folder, such as tensorflow-saved-model.
-        accuracy: on the test set, 0 to 1.
-        run_id: the run in Kubeflow Pipelines that made it.
-        signature: inputs and outputs by name, each with dtype and shape; -1 is any length.
-    """
+    """The model that serves."""
 
     name: str
+    """Name of the model."""
+
     version: int
+    """Version number in the registry; a higher one is not always better."""
+
     uri: str
+    """Folder of the model in object storage, s3://BUCKET/PATH."""
+
     format: str
+    """Format of the folder, such as tensorflow-saved-model."""
+
     accuracy: float
+    """Accuracy on the test set, 0 to 1."""
+
     run_id: str = ""
+    """ID of the run in Kubeflow Pipelines that trained it."""
+
     signature: Mapping[str, object] = dataclasses.field(default_factory=dict[str, object])
+    """Inputs and outputs by name, each with dtype and shape; -1 is any length."""
 
     @property
     def published(self) -> dict[str, str]:
-        """What the leader of the provider writes to the relation."""
+        """Data that the provider's leader writes to the relation."""
         return {"model": json.dumps(dataclasses.asdict(self), sort_keys=True)}
 
 
@@ -44,8 +47,8 @@ class TrainedModelRequirer:
     """The requiring side of the interface trained_model.
 
     Args:
-        charm: whose relation it is.
-        relation_name: its name in charmcraft.yaml.
+        charm: Charm that has the relation.
+        relation_name: Name of the relation in charmcraft.yaml.
     """
 
     def __init__(self, charm: ops.CharmBase, relation_name: str = "trained-model"):
@@ -56,7 +59,7 @@ class TrainedModelRequirer:
         """Return the served model, or None if there is none.
 
         Raises:
-            RelationDataError: the remote application wrote something else.
+            RelationDataError: The remote application wrote invalid data.
         """
         relation = next(iter(self._charm.model.relations[self.relation_name]), None)
         document = read_databag(relation, "model")
@@ -64,7 +67,7 @@ class TrainedModelRequirer:
             return None
         try:
             data = json.loads(document)
-            # JSON can hold halves of characters, which can be written nowhere.
+            # JSON can contain unpaired surrogates, which cannot be encoded.
             json.dumps(data, ensure_ascii=False).encode()
             return TrainedModel(
                 name=str(data["name"]),
@@ -84,5 +87,5 @@ class TrainedModelRequirer:
             ValueError,
         ) as error:
             raise RelationDataError(
-                f"relation {self.relation_name}: its data is wrong: {printable(repr(error), 200)}"
+                f"relation {self.relation_name}: invalid data: {printable(repr(error), 200)}"
             ) from error

@@ -1,7 +1,7 @@
-"""What Kubernetes knows of a pipeline: profiles, their tokens, and why a run failed or is stuck.
+"""Profiles, their tokens, and reasons why runs failed or are stuck, from the Kubernetes API.
 
-It needs the extra ``kfp-ops[kubernetes]``, and a charm that is deployed with ``--trust``. Importing it
-is cheap: lightkube, which doubles the start-up time of a hook, is imported at the first request.
+It needs the extra ``kfp-ops[kubernetes]``, and a charm that is deployed with ``--trust``. lightkube,
+which doubles the start-up time of a hook, is imported only at the first request.
 """
 
 from kfp_ops.kubernetes._cluster import as_kubernetes_errors, connect, delete, find

@@ -1,4 +1,4 @@
-"""The Kubernetes API, as the application's own ServiceAccount, which ``--trust`` permits to act."""
+"""Access to the Kubernetes API with the application's ServiceAccount, which needs ``--trust``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def connect(app: str, juju_model: str) -> lightkube.Client:
     """Return a client of the cluster in which the charm runs.
 
     Args:
-        app: Name of the application, which is that of its ServiceAccount.
-        juju_model: Name of its Juju model, which is that of the namespace.
+        app: Name of the application and of its ServiceAccount.
+        juju_model: Name of its Juju model and of the namespace.
 
     Raises:
         KubernetesError: The charm does not run in a cluster.
@@ -26,7 +26,7 @@ def connect(app: str, juju_model: str) -> lightkube.Client:
     from lightkube import Client, ConfigError, KubeConfig
 
     try:
-        # The model's proxy settings are in the environment; Kubernetes is not behind a proxy.
+        # The environment has the Juju model's proxies; Kubernetes is not behind them.
         return Client(
             KubeConfig.from_env(),
             namespace=juju_model,
@@ -34,7 +34,7 @@ def connect(app: str, juju_model: str) -> lightkube.Client:
             trust_env=False,
         )
     except ConfigError as error:
-        raise KubernetesError(f"no way to Kubernetes: {error}") from error
+        raise KubernetesError(f"cannot connect to Kubernetes: {error}") from error
 
 
 def find(kube: lightkube.Client, kind: Any, name: str, namespace: str | None = None) -> Any:
@@ -64,11 +64,11 @@ def delete(kube: lightkube.Client, kind: Any, name: str, namespace: str) -> None
 def as_kubernetes_errors(
     subject: str, *, no_such_kind: type[Exception] = NoSuchKindError
 ) -> Generator[None]:
-    """Raise what lightkube raises as a ``KubernetesError``.
+    """Convert lightkube's errors to ``KubernetesError``.
 
     Args:
-        subject: What the request is about, for the message.
-        no_such_kind: Raised if the cluster does not know this kind of object.
+        subject: Subject of the request, for the message.
+        no_such_kind: Raised if the cluster lacks this resource type.
     """
     import httpx
     from lightkube import ApiError
@@ -80,9 +80,9 @@ def as_kubernetes_errors(
             raise KubernetesForbiddenError(f"{subject}: {_message(error)}") from error
         raise KubernetesError(f"{subject}: {_message(error)}") from error
     except httpx.HTTPStatusError as error:
-        # An unknown group is a 404 in plain text, an unknown object one in JSON.
+        # An unknown API group is a 404 in plain text, an unknown object one in JSON.
         if error.response.status_code == 404:
-            raise no_such_kind(f"{subject}: this cluster has no such kind") from error
+            raise no_such_kind(f"{subject}: the cluster lacks this resource type") from error
         raise KubernetesError(f"{subject}: status {error.response.status_code}") from error
     except httpx.HTTPError as error:
         raise KubernetesError(f"{subject}: cannot reach Kubernetes: {error}") from error

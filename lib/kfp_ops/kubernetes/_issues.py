@@ -1,8 +1,8 @@
 """Why a run failed or is stuck, from its pods or, if none of them failed, its workflow.
 
 Kubeflow Pipelines gives no reason for a failed run, and lets a run whose image cannot be pulled wait
-forever; the pods know. Argo's workflow controller labels each pod with the run's ID and writes the
-step's place in the pipeline to an annotation. What stops Argo itself is in the Workflow object only.
+forever, so read the pods. Argo's workflow controller labels each pod with the run's ID and annotates it
+with the step. Argo's own errors are in the Workflow object only.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     import lightkube
 
 RUN_LABEL = "pipeline/runid"
-"""Label of each of a run's pods, and of its workflow: the run's ID."""
+"""Label of a run's pods and workflow; its value is the run's ID."""
 NODE_ANNOTATION = "workflows.argoproj.io/node-name"
-# The container with the step's own program. Argo adds `init` before it and `wait` beside it, which
-# fetch and store files; clusters may add more.
+# Container of the step's own program. Argo adds the containers `init` and `wait`, which transfer files;
+# clusters may add more.
 MAIN = "main"
 _ARGOS = (MAIN, "init", "wait")
-# Ends of a container that others stopped, by SIGKILL and SIGTERM.
+# Exit codes of containers stopped by SIGKILL and SIGTERM.
 _STOPPED = (137, 143)
-# Enough for a traceback, and for what the launcher writes after it.
+# Enough for a traceback and the launcher's lines after it.
 LOG_LINES = 200
-# Of the end of the log, which the kubelet cuts by lines alone.
+# Maximum characters of the log's end: the kubelet limits only lines.
 LOG_CHARACTERS = 16_000
-# Argo's own limit, and etcd's, the API server's and gRPC's.
+# Size limits of Argo, etcd, the API server and gRPC.
 _TOO_LARGE = re.compile(
     r"longer than maximum allowed size|request is too large|Request entity too large"
     r"|message larger than max"
 )
-# Reasons for waiting that pass by themselves.
+# Normal reasons of a starting container.
 _STARTING = {"ContainerCreating", "PodInitializing", ""}
 _EXIT_CODE = re.compile(r"(: )?Error \(exit code \d+\)$")
 
@@ -48,13 +48,13 @@ class RunIssue:
     """Why a run failed or is stuck."""
 
     step: str
-    """Step of the pipeline; empty if it is not known."""
+    """Step of the pipeline; empty if unknown."""
 
     pod: str
-    """Name of the step's pod; empty if the reason is the workflow's."""
+    """Name of the step's pod; empty if the workflow itself failed."""
 
     reason: str
-    """Kubernetes' word: Unschedulable, ImagePullBackOff, OOMKilled, Error ..."""
+    """Reason from Kubernetes: Unschedulable, ImagePullBackOff, OOMKilled, Error ..."""
 
     message: str = ""
     """Last message of the step, or else of Kubernetes or Argo; may be empty."""

@@ -1,9 +1,9 @@
-"""A Kubeflow profile: its namespace, an application's rights in it, and a token for the pipelines.
+"""A Kubeflow profile: its namespace, an application's permissions in it, and a token for the API.
 
 In a multi-user Kubeflow everything belongs to a profile (kubeflow.org/v1), a namespace with an owner. A
 charm acts there as its own ServiceAccount: it creates the Profile if it is missing, binds itself to
-Kubeflow's ClusterRole ``kubeflow-pipelines-edit`` in it, and asks Kubernetes for a short-lived token for
-the pipelines' API. ``juju deploy --trust`` permits all three.
+Kubeflow's ClusterRole ``kubeflow-pipelines-edit`` in it, and requests a short-lived token for the
+pipelines' API from Kubernetes. ``juju deploy --trust`` permits all three.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 AUDIENCE = "pipelines.kubeflow.org"
 ROLE = "kubeflow-pipelines-edit"
-# The shortest life that Kubernetes gives; each hook asks for a token of its own.
+# Shortest lifetime that Kubernetes allows; each hook requests its own token.
 TOKEN_SECONDS = 600
 TOKEN_MARGIN = datetime.timedelta(seconds=60)
 
 
 class Profile:
-    """A profile, as one application uses it.
+    """A profile that an application uses.
 
     Args:
         name: Name of the profile and of its namespace.
-        app: Name of the application, which is that of its ServiceAccount.
-        juju_model: Name of its Juju model, which is that of the ServiceAccount's namespace.
-        owner: Owner of a profile that is created: a Kubeflow user, usually an e-mail address. Empty
-            makes the application's own account the owner.
+        app: Name of the application and of its ServiceAccount.
+        juju_model: Name of its Juju model and of the ServiceAccount's namespace.
+        owner: Owner of a profile that is created: a Kubeflow user, usually an e-mail address. If empty,
+            the application's own account.
     """
 
     def __init__(self, name: str, *, app: str, juju_model: str, owner: str = ""):
@@ -46,12 +46,12 @@ class Profile:
         self._token = ("", datetime.datetime.min.replace(tzinfo=datetime.timezone.utc))
 
     def ensure(self) -> None:
-        """Create the profile if it is missing, and give the application the right to use pipelines.
+        """Create the profile if it is missing, and permit the application to use pipelines in it.
 
         Raises:
             ProfilePendingError: The namespace does not exist yet.
             KubernetesForbiddenError: The application is not trusted.
-            NoProfilesError: The cluster does not know profiles.
+            NoProfilesError: The cluster lacks the resource type Profile.
             KubernetesError: Kubernetes cannot be reached, or fails.
         """
         from lightkube.generic_resource import (
@@ -73,7 +73,7 @@ class Profile:
         with as_kubernetes_errors(f"namespace {self.name}"):
             namespace = find(self.kube, Namespace, self.name)
         if namespace is None or (namespace.status and namespace.status.phase == "Terminating"):
-            raise ProfilePendingError(f"namespace {self.name} of the profile is not there yet")
+            raise ProfilePendingError(f"namespace {self.name} of the profile does not exist yet")
         with as_kubernetes_errors(f"rolebinding {self._binding} in namespace {self.name}"):
             self.kube.apply(
                 RoleBinding(
@@ -91,7 +91,7 @@ class Profile:
     def token(self) -> str:
         """Return a token of the application's ServiceAccount that the pipelines' API accepts.
 
-        It is renewed shortly before it expires, and kept in memory only.
+        Keep it in memory only, and renew it shortly before it expires.
 
         Raises:
             KubernetesForbiddenError: The application is not trusted.
@@ -114,15 +114,15 @@ class Profile:
                 namespace=self._juju_model,
             )
         if not token_request.status or not token_request.status.token:
-            raise KubernetesError("Kubernetes gave no token")
+            raise KubernetesError("Kubernetes issued no token")
         self._token = token_request.status.token, token_request.status.expirationTimestamp or now
         return token_request.status.token
 
     def revoke(self) -> None:
-        """Take back the application's rights in the profile; the profile itself stays.
+        """Revoke the application's permissions in the profile; keep the profile.
 
         Raises:
-            KubernetesError: Kubernetes cannot be reached, refuses, or fails.
+            KubernetesError: Kubernetes cannot be reached, denies access, or fails.
         """
         from lightkube.resources.rbac_authorization_v1 import RoleBinding
 
@@ -131,12 +131,12 @@ class Profile:
 
     @functools.cached_property
     def kube(self) -> lightkube.Client:
-        """A client of the cluster, as this application."""
+        """Client of the cluster, with the application's ServiceAccount."""
         return connect(self._app, self._juju_model)
 
 
 def list_bound_profiles(*, app: str, juju_model: str) -> list[Profile]:
-    """Return the profiles in which an application has rights: today's, and those it used before.
+    """Return the profiles in which an application has permissions: the current and former ones.
 
     Args:
         app: Name of the application.
@@ -162,5 +162,5 @@ def list_bound_profiles(*, app: str, juju_model: str) -> list[Profile]:
 
 
 def _binding_name(app: str, juju_model: str) -> str:
-    # With one hyphen, application c of model a-b and b-c of a would share it.
+    # With one hyphen, application c in model a-b and b-c in model a would share a name.
     return f"{juju_model}--{app}-pipelines"

@@ -1,8 +1,8 @@
 """Why a step failed, from its log.
 
-The log of a step on Kubeflow Pipelines holds more than the step's own output: lines of the launcher
-and the driver in klog's format, of kfp's executor with the inputs as JSON, and of Argo. After a failure
-it ends in three lines that say nothing of the cause:
+A step's log in Kubeflow Pipelines contains more than the step's own output: lines of the launcher and
+the driver in klog's format, of kfp's executor with the inputs as JSON, and of Argo. After a failure, it
+ends with three lines that do not name the cause:
 
     F1128 21:07:12.123456       1 main.go:58] failed to execute component: exit status 1
     time="2026-11-28T21:07:12.311Z" level=info msg="sub-process exited" argo=true error="<nil>"
@@ -21,7 +21,7 @@ _EXECUTOR = re.compile(r"\[KFP Executor [^\]]*\]: ?(.*)")
 _ARGO = re.compile(r'time="[^"]*" level=(\w+) msg=(?:"((?:[^"\\]|\\.)*)"|(\S+))')
 _EXIT = re.compile(r"Error: exit status \d+$")
 _NOTICE = re.compile(r"\[notice\] ")
-# The launcher passes on how the step's process ended. Of these the step itself tells more.
+# The launcher reports how the step's process ended; for these, the step's own output is better.
 _STEP_ENDED = re.compile(r"(^|: )(exit status \d+|signal: (?!killed).*)$")
 _TRACEBACK = "Traceback (most recent call last):"
 _CHARACTERS = 300
@@ -30,8 +30,8 @@ _CHARACTERS = 300
 def find_reason(log: str) -> str:
     """Return why a step failed, in one line of at most 300 characters; empty if the log has no reason.
 
-    That is the message of the exception that ended the step, or else the last line that it wrote. If the
-    step itself did not fail, it is the message of the launcher, the driver or Argo.
+    The reason is the message of the exception that ended the step, or else its last line. If the step
+    itself did not fail, it is the message of the launcher, the driver or Argo.
     """
     lines = [line.rstrip().rsplit("\r", 1)[-1] for line in log.split("\n")]
     own, launcher, argo = _sort(lines)
@@ -63,7 +63,7 @@ def _sort(lines: Iterable[str]) -> tuple[list[str], str, list[str]]:
                 argo.append(quoted or bare)
         elif in_json:
             in_json = line != "}"
-        # What follows the launcher's fatal error is Go's own trace.
+        # A Go stack trace follows the launcher's fatal error.
         elif line.strip() and not launcher and not _is_noise(line):
             own.append(line)
     return own, launcher, argo
@@ -74,7 +74,7 @@ def _is_noise(line: str) -> bool:
 
 
 def _exception(lines: list[str]) -> list[str]:
-    """Return the message of the last exception, which may have several lines, without its frames."""
+    """Return the lines of the last exception's message, without its stack frames."""
     starts = [number for number, line in enumerate(lines) if line.strip() == _TRACEBACK]
     after = lines[starts[-1] + 1 :] if starts else []
     frames = next((n for n, line in enumerate(after) if not line.startswith(" ")), len(after))
@@ -82,7 +82,7 @@ def _exception(lines: list[str]) -> list[str]:
 
 
 def _short(lines: list[str]) -> str:
-    """Join lines; of a text that is too long keep its beginning and its last line's end."""
+    """Join lines; if the text is too long, keep its beginning and its end."""
     text = " ".join(" ".join(lines).split())
     if len(text) <= _CHARACTERS:
         return text
