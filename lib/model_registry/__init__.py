@@ -1,6 +1,6 @@
 """A model registry in object storage: versions, their manifests, and the champion that serves.
 
-It lies under one address, and its objects are never overwritten (`model_registry.layout` has their
+All objects are under one address and are never overwritten (`model_registry.layout` defines their
 paths, `model_registry.schema` their contents)::
 
     registry = Registry(open_store("s3://bucket/models", S3Options(endpoint=url)), location=url)
@@ -9,44 +9,46 @@ paths, `model_registry.schema` their contents)::
     champion = registry.champion()
     registry.fetch(champion.version, Path("model"))
 
-"Put this object only if it does not exist" decides every race: who reserves a version's number, and
-who moves the champion next. `Writes` offers that in two ways::
+"Put this object only if it does not exist" decides every race: which run reserves a version number, and
+which writer moves the champion next. `Writes` implements it with one of two methods::
 
     writes = Writes(store, connect=connect)
     if not writes.create("champion/00000003.json", content):
-        ...  # it exists: somebody else's, or this caller's own from a put whose answer was lost
+        ...  # it exists: another writer's, or the caller's own from a put whose response was lost
 
-1. By a conditional put (`If-None-Match: *`), which Amazon S3 and recent MinIO honour.
-2. Where the server ignores or refuses the condition, through one ConfigMap of Kubernetes, whose
-   `resourceVersion` makes its replacement a compare-and-swap.
+1. A conditional put (`If-None-Match: *`), which Amazon S3 and recent MinIO support.
+2. If the server ignores or rejects the condition: a Kubernetes ConfigMap, whose `resourceVersion` makes
+   its replacement a compare-and-swap.
 
-The method is chosen once, by trying, and recorded in the registry's `writes.json`, so that all
-writers use the same.
+The first writer tests the server, chooses the method and records it in the registry's `writes.json`, so
+that all writers use the same method.
 
-The second method: the registry's ConfigMap holds at most one *claim*, a path with its content, which
-is being put. To create PATH a writer
+With the second method, the registry's ConfigMap holds at most one *claim*: the path and content of an
+object that is being put. To create PATH, a writer
 
-1. reads the ConfigMap, and completes the claim that it finds: puts its object if that does not exist;
-2. looks whether PATH exists; if it does, the answer is no;
-3. replaces the ConfigMap that it read by one that claims PATH with its content; if the ConfigMap
-   changed meanwhile, it starts again;
-4. puts the object, and takes the claim out of the ConfigMap.
+1. reads the ConfigMap and completes the claim in it, if any, by putting its object if it does not exist;
+2. returns False if PATH exists;
+3. replaces the ConfigMap with one that claims PATH with its content; if the ConfigMap has changed since
+   step 1, it starts again;
+4. puts the object and removes the claim from the ConfigMap.
 
-No PATH is claimed twice with different contents: a second claim would have to replace a ConfigMap
-that was read after the first claim had left it, which happens only after the first object was put,
-and step 2 finds that. A writer that dies after step 3 leaves a claim that the next writer completes;
-before it, nothing. All writers of a claim put the same content, so it does not matter how many do, or
-how late. If the answer to a replacement is lost, the ConfigMap says whether it was made when it is
-read again. Content that is too large for a ConfigMap lies in `pending/` meanwhile.
+No PATH is claimed twice with different contents: a second claim would have to replace a ConfigMap that
+was read after the first claim was removed, which happens only after the first object was put, and step 2
+finds that object. If a writer dies after step 3, the next writer completes its claim; if it dies
+earlier, nothing is left. All writers that complete a claim put the same content, so it does not matter
+how many do, or how late. If the response to a replacement is lost, reading the ConfigMap again shows
+whether it succeeded. Content that is too large for a ConfigMap is stored under `pending/` meanwhile.
 
-What limits it:
+Limits:
 
-- `Writes.delete` cancels the claim on what it deletes, so that no later writer completes it; one
-  that is completing it at that moment still may (see there).
-- If somebody deletes the ConfigMap, the next writer creates it again, and only a put that was going on
-  at that moment may be lost or come twice.
-- Two writers in two namespaces that choose the method of one new registry in the same second may
-  choose a ConfigMap each: nothing but the S3 server is between them.
+- `Writes.delete` cancels the claim on an object that it deletes, so that no later writer completes it; a
+  writer that is already completing it still may.
+- If the ConfigMap is deleted, the next writer creates it again; only a put in progress at that moment
+may
+  be lost or done twice.
+- If two writers in two namespaces choose the method of a new registry in the same second, each may
+choose
+  its own ConfigMap: only the S3 server could coordinate them.
 """
 
 import importlib
@@ -78,7 +80,7 @@ if TYPE_CHECKING:
     )
     from model_registry.store import S3Options, open_store
 
-# Imported when they are asked for: obstore takes longer than many a hook does.
+# Import these lazily: importing obstore takes longer than many hooks run.
 _MODULES = {
     "_config_map": "ConfigMap ConfigMaps config_map_name",
     "_writes": "Method Writes",
@@ -88,19 +90,19 @@ _MODULES = {
     ),
     "store": "S3Options open_store",
 }
-_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    attribute = getattr(importlib.import_module(f"model_registry.{_HOMES[name]}"), name)
+    attribute = getattr(importlib.import_module(f"model_registry.{_MODULE_OF[name]}"), name)
     globals()[name] = attribute
     return attribute
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_MODULE_OF})
 
 
 __version__ = "0.1.0"

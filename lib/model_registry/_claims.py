@@ -1,4 +1,4 @@
-"""The second method, one object after another through a ConfigMap; proved in the package's docstring."""
+"""Create objects one at a time through a ConfigMap; the package's docstring proves the method."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model_registry._config_map import ConfigMap, ConfigMaps
 from model_registry.errors import UnsafeStoreError
 from model_registry.layout import PENDING
 
-# A ConfigMap may have 1 MiB, and this becomes a third more as base64.
+# A ConfigMap is limited to 1 MiB, and base64 adds a third.
 _MAX_INLINE_BYTES = 64 * 1024
 # Keys of the ConfigMap's data.
 _REGISTRY, _ADDRESS, _CLAIM = "registry", "address", "claim"
@@ -36,11 +36,12 @@ class Claims:
     """The claims on a registry's objects.
 
     Args:
-        store: the registry's.
-        config_maps: of the cluster.
-        namespace, name: of the registry's ConfigMap.
-        registry_id: the registry's id, which tells it from one that was at the same address before.
-        address: for people who look at the ConfigMap.
+        store: Store of the registry.
+        config_maps: ConfigMaps of the cluster.
+        namespace: Namespace of the registry's ConfigMap.
+        name: Name of the registry's ConfigMap.
+        registry_id: ID of the registry, which distinguishes it from an earlier one at the same address.
+        address: Address of the registry, for people who look at the ConfigMap.
     """
 
     def __init__(
@@ -61,14 +62,14 @@ class Claims:
         self._address = address
 
     def create(self, path: str, content: bytes) -> bool:
-        """Put an object if it does not exist; False where it does."""
+        """Put an object if it does not exist; return whether this call did."""
         claim: _Claim | None = None
         while True:
             config_map = self._read()
             pending = _claim_in(config_map)
             is_complete = pending is not None and self._complete(pending)
             if claim and pending == claim and is_complete:
-                # It was made, and the answer was lost.
+                # The claim succeeded, but its response was lost.
                 self._swap(config_map, None)
                 return True
             if _objects.exists(self._store, path):
@@ -78,14 +79,14 @@ class Claims:
             claim = claim if claim and pending != claim else self._stage(path, content)
             claimed = self._swap(config_map, claim)
             if claimed and self._complete(claim):
-                # Unless the next writer has done so already.
+                # The next writer may have removed the claim already.
                 self._swap(claimed, None)
                 return True
 
     def begin(self, path: str, content: bytes) -> None:
-        """Put the record of a new registry, unless another writer does: `path` then has what theirs is.
+        """Put the record of a new registry, unless another writer puts its own.
 
-        What the ConfigMap says of another registry, which was at the same address, is dropped.
+        Overwrite a ConfigMap of an earlier registry at the same address.
         """
         config_map = self._read(of_any_registry=True)
         if _objects.exists(self._store, path):
@@ -101,7 +102,7 @@ class Claims:
                 self._swap(claimed, None)
 
     def check(self) -> None:
-        """Complete what was begun, and make sure that this caller may replace the ConfigMap."""
+        """Complete a pending claim, and check that this process may replace the ConfigMap."""
         while True:
             config_map = self._read()
             self._complete_pending(config_map)
@@ -109,7 +110,7 @@ class Claims:
                 return
 
     def cancel(self, paths: frozenset[str]) -> None:
-        """Take a claim on one of these objects out of the ConfigMap."""
+        """Remove a claim on one of these objects from the ConfigMap."""
         while True:
             config_map = self._read()
             pending = _claim_in(config_map)
@@ -121,7 +122,7 @@ class Claims:
     def _stage(self, path: str, content: bytes) -> _Claim:
         if len(content) <= _MAX_INLINE_BYTES:
             return _Claim(path=path, content=content)
-        # Not by its digest: whoever is done deletes it, and nobody else may need it then.
+        # Use a unique name: it is deleted after use, so no other writer may depend on it.
         staged = f"{PENDING}/{uuid.uuid4().hex}"
         obstore.put(self._store, staged, content)
         return _Claim(path=path, staged=staged)
@@ -136,10 +137,10 @@ class Claims:
             self._complete(pending)
 
     def _complete(self, claim: _Claim) -> bool:
-        """Put a claimed object if it does not exist; False where its content is gone.
+        """Put a claimed object if it does not exist; return False if its staged content is gone.
 
-        Then somebody else completed the claim and the object was deleted since, or what its writer
-        had staged was cleared away before the claim was made. Nobody will put it any more.
+        In that case, another writer completed the claim and the object was deleted since, or the staged
+        content was collected as garbage before the claim. No writer will put the object then.
         """
         if not _objects.exists(self._store, claim.path):
             if not claim.staged:
@@ -159,15 +160,15 @@ class Claims:
         registry_id = config_map.data.get(_REGISTRY) if config_map else None
         if registry_id not in (None, self._id) and not of_any_registry:
             raise UnsafeStoreError(
-                f"configmap {self._name} in namespace {self._namespace} is of another registry than "
-                "writes.json says",
+                f"configmap {self._name} in namespace {self._namespace} belongs to another registry "
+                "than writes.json says",
                 "start a registry under another prefix",
                 location=self._address,
             )
         return config_map
 
     def _swap(self, config_map: ConfigMap | None, claim: _Claim | None) -> ConfigMap | None:
-        """Put a claim, or none, in the place of what was read; None where that changed meanwhile."""
+        """Replace the ConfigMap as it was read, with a claim or none; return None if it has changed."""
         changed = ConfigMap(
             namespace=self._namespace,
             name=self._name,
@@ -200,8 +201,8 @@ def _claim_in(config_map: ConfigMap | None) -> _Claim | None:
             staged=fields["staged"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        assert config_map is not None  # noqa: S101 - there is no text without one
+        assert config_map is not None  # noqa: S101 - the text came from it
         raise UnsafeStoreError(
             f"configmap {config_map.name} in namespace {config_map.namespace} has no readable claim",
-            "restore or delete it while no run goes on",
+            "restore or delete it while no run is in progress",
         ) from error

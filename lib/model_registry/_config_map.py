@@ -1,4 +1,4 @@
-"""What the second method needs of Kubernetes."""
+"""Interface to Kubernetes' ConfigMaps that the second method needs."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from typing import Protocol
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConfigMap:
-    """A ConfigMap, as it was read or as it shall be."""
+    """A ConfigMap, as read or to be written."""
 
     namespace: str
     name: str
     data: Mapping[str, str]
     resource_version: str = ""
-    """Kubernetes' name for this state of the object; empty for one that does not exist yet."""
+    """Kubernetes' version of the object; empty if it does not exist yet."""
 
 
 class ConfigMaps(Protocol):
-    """The ConfigMaps of a cluster, with the caller's rights.
+    """The ConfigMaps of a cluster, with the caller's permissions.
 
-    An adapter may repeat any of these calls when it gets no answer: one that finds its own effect
-    returns None, and `Writes` looks again.
+    An adapter may retry any of these calls after a lost response: a retry that finds its own effect
+    returns None, and `Writes` reads the ConfigMap again.
     """
 
     @property
     def namespace(self) -> str:
-        """The namespace in which the pipelines' runs are executed."""
+        """Namespace in which the pipelines' runs execute."""
         ...
 
     def get(self, namespace: str, name: str) -> ConfigMap | None:
-        """Return a ConfigMap, or None where it does not exist."""
+        """Return a ConfigMap, or None if it does not exist."""
         ...
 
     def create(self, config_map: ConfigMap) -> ConfigMap | None:
-        """Create a ConfigMap and return it as it is stored, or None where one exists."""
+        """Create a ConfigMap and return it as stored, or None if it exists."""
         ...
 
     def replace(self, config_map: ConfigMap) -> ConfigMap | None:
-        """Replace a ConfigMap and return it as it is stored.
+        """Replace a ConfigMap and return it as stored.
 
-        None where it is gone, or in another state than the one that `resource_version` names.
+        Return None if it was deleted, or if `resource_version` is not the current one.
         """
         ...
 
 
 def config_map_name(store: object) -> str:
-    """Return the name of a registry's ConfigMap, which follows from its address.
+    """Return the name of a registry's ConfigMap, derived from the registry's address.
 
     Args:
-        store: the obstore store of the registry.
+        store: obstore store of the registry.
     """
     config: Mapping[str, str] = getattr(store, "config", {})
     parts = config.get("endpoint", ""), config.get("bucket", ""), getattr(store, "prefix", "") or ""

@@ -1,4 +1,4 @@
-"""Objects of the registry as bytes."""
+"""Read and delete objects in a store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from obstore.store import ObjectStore
 
 
 def exists(store: ObjectStore, path: str) -> bool:
-    """Return whether there is an object."""
+    """Return whether an object exists."""
     try:
         obstore.head(store, path)
     except FileNotFoundError:
@@ -16,7 +16,7 @@ def exists(store: ObjectStore, path: str) -> bool:
 
 
 def read(store: ObjectStore, path: str) -> bytes | None:
-    """Return an object's content, or None where it does not exist."""
+    """Return an object's content, or None if it does not exist."""
     try:
         return bytes(obstore.get(store, path).bytes())
     except FileNotFoundError:
@@ -24,7 +24,7 @@ def read(store: ObjectStore, path: str) -> bytes | None:
 
 
 def delete(store: ObjectStore, path: str) -> None:
-    """Delete an object, which may be gone already."""
+    """Delete an object if it exists."""
     try:
         obstore.delete(store, path)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Whether an S3 server honours the condition of a put."""
+"""Test whether an S3 server supports conditional puts."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore, S3Store
 
 _ROUNDS = 3
-# Bad Request, Method Not Allowed, Not Implemented: servers' answers to a header they do not know.
-_REFUSED = re.compile(r"status code: (?:400|405|501)\b")
+# Bad Request, Method Not Allowed, Not Implemented: responses to an unknown header.
+_REJECTED = re.compile(r"status code: (?:400|405|501)\b")
 
 
 def honours_conditions(store: ObjectStore, path: str) -> bool:
-    """Try whether the server refuses to put an object that exists; one call, at first two.
+    """Return whether the server refuses to put an object that exists; one call, or two the first time.
 
     Args:
-        store: the registry's.
-        path: the object to try it with, which is empty and is never deleted.
+        store: Store of the registry.
+        path: Path of the object for the test, which is empty and never deleted.
 
     Raises:
-        BaseError, OSError: the server cannot be reached or does not take any put.
+        BaseError, OSError: The server cannot be reached or rejects all puts.
     """
     impatient = _without_retries(store)
     for attempt in range(1, _ROUNDS + 1):
@@ -32,12 +32,12 @@ def honours_conditions(store: ObjectStore, path: str) -> bool:
         except AlreadyExistsError:  # noqa: PERF203 - at most three rounds
             return True
         except BaseError as error:
-            is_refused = _REFUSED.search(str(error)) is not None
-            if not is_refused and attempt == _ROUNDS:
+            is_rejected = _REJECTED.search(str(error)) is not None
+            if not is_rejected and attempt == _ROUNDS:
                 raise
-            # With the store's patience: it refuses the condition, or the server was away.
+            # Put without the condition and with the store's retries, in case the server was away.
             obstore.put(store, path, b"{}")
-            if is_refused:
+            if is_rejected:
                 return False
         else:
             return False
@@ -45,7 +45,7 @@ def honours_conditions(store: ObjectStore, path: str) -> bool:
 
 
 def _without_retries(store: ObjectStore) -> ObjectStore:
-    """Return the same store without retries, since obstore repeats a put for minutes after a 501."""
+    """Return the same store without retries: obstore retries a put for minutes after a 501."""
     if not isinstance(store, S3Store):
         return store
     return S3Store(

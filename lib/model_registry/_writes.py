@@ -25,25 +25,25 @@ _ADVICE = "use MinIO RELEASE.2024-05-07 or later, or Amazon S3"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-    """How a registry is written, as its record says."""
+    """How a registry is written, according to its record."""
 
     method: Literal["conditional", "kubernetes"]
     namespace: str = ""
-    """Of the ConfigMap, for `kubernetes`."""
+    """Namespace of the ConfigMap, for `kubernetes`."""
     config_map: str = ""
-    """Its name."""
+    """Name of the ConfigMap, for `kubernetes`."""
     id: str = ""
-    """The registry's, by which the ConfigMap of one that was at the same address before is told."""
+    """ID of the registry, which distinguishes it from an earlier one at the same address."""
 
 
 class Writes:
     """The writes of one process to a registry.
 
     Args:
-        store: the registry's.
-        location: what errors call the registry.
-        connect: returns the cluster's ConfigMaps, or None where there is no cluster. It is called only
-            where the second method is needed.
+        store: Store of the registry.
+        location: Name of the registry in errors.
+        connect: Returns the cluster's ConfigMaps, or None if there is no cluster. Called only if the
+            second method is needed.
     """
 
     def __init__(
@@ -61,25 +61,25 @@ class Writes:
         self._is_checked = False
 
     def method(self) -> Method:
-        """Return how this registry is written: one call where it is recorded.
+        """Return how this registry is written; read the record in one call.
 
-        Where it is not, try the server, choose, and record it.
+        If there is no record, test the server, choose a method and record it.
 
         Raises:
-            UnsafeStoreError: the server ignores conditions and there is no cluster, or the record
-                makes no sense.
-            BaseError, OSError: the server cannot be reached or refuses.
+            UnsafeStoreError: The server ignores conditions and there is no cluster, or the record is
+                invalid.
+            BaseError, OSError: The server cannot be reached or denies access.
         """
         if self._method is None:
             self._method = self._recorded() or self._choose()
         return self._method
 
     def check(self) -> None:
-        """Make sure, once, that this process may write here and that the server is as the record says.
+        """Check, once, that this process may write and that the recorded method works.
 
         Raises:
-            UnsafeStoreError: as `method`, or the server ignores conditions against its record.
-            BaseError, OSError: the server cannot be reached or refuses.
+            UnsafeStoreError: As `method`, or the server ignores conditions contrary to the record.
+            BaseError, OSError: The server cannot be reached or denies access.
         """
         if self._is_checked:
             return
@@ -87,21 +87,21 @@ class Writes:
             self._open_claims().check()
         elif not honours_conditions(self._store, PROBE):
             raise UnsafeStoreError(
-                f"object storage ignores If-None-Match against its {RECORD}",
+                f"object storage ignores If-None-Match, contrary to {RECORD}",
                 _ADVICE,
                 location=self._location,
             )
         self._is_checked = True
 
     def create(self, path: str, content: bytes) -> bool:
-        """Put an object if it does not exist; False where it does.
+        """Put an object if it does not exist; return whether this call did.
 
-        A put whose answer was lost is repeated and meets itself, so a caller that gets False compares
-        what is there with its own.
+        A put whose response was lost is retried and finds its own object, so after False, compare the
+        existing object with the content.
 
         Raises:
-            UnsafeStoreError: as `check`.
-            BaseError, OSError: the server cannot be reached or refuses.
+            UnsafeStoreError: As `check`.
+            BaseError, OSError: The server cannot be reached or denies access.
         """
         self.check()
         if self.method().method == "kubernetes":
@@ -109,11 +109,11 @@ class Writes:
         return self._create_conditionally(path, content)
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Delete objects, one after another; those that are gone already are no error.
+        """Delete those of the objects that exist, one after another.
 
-        By the second method a claim on one of them is canceled first. A writer that is completing
-        that claim at this moment may still put the object after it was deleted here. So delete only
-        objects that nobody has begun to put for long, or that are deleted again when they are found.
+        With the second method, first cancel a claim on one of them. A writer that is completing that
+        claim may still put the object after it was deleted. So delete only objects that have not been
+        put for a long time, or that are deleted again when found.
         """
         listed = list(paths)
         if listed and self.method().method == "kubernetes":
@@ -133,7 +133,7 @@ class Writes:
         if chosen is None:
             raise UnsafeStoreError(
                 f"object storage lost {RECORD} after it was put",
-                "look again",
+                "try again",
                 location=self._location,
             )
         return chosen
@@ -146,7 +146,7 @@ class Writes:
                 _ADVICE,
                 location=self._location,
             )
-        # Who chooses at the same time uses the same ConfigMap: its name follows from the address.
+        # Writers that choose at the same time use the same ConfigMap, named after the address.
         method = Method(
             method="kubernetes",
             namespace=config_maps.namespace,
@@ -177,8 +177,8 @@ class Writes:
                 method="kubernetes", namespace=namespace, config_map=config_map, id=registry_id
             )
         raise UnsafeStoreError(
-            f"{RECORD} names no method that this release knows",
-            "upgrade, or restore it",
+            f"{RECORD} names no method that this release supports",
+            "upgrade, or restore the file",
             location=self._location,
         )
 
@@ -187,9 +187,8 @@ class Writes:
             config_maps = self._connect()
             if config_maps is None:
                 raise UnsafeStoreError(
-                    f"object storage is written through Kubernetes, as {RECORD} says, and there is no "
-                    "cluster here",
-                    "write it where the pipelines' runs are executed",
+                    f"{RECORD} requires writing through Kubernetes, but there is no cluster here",
+                    "write from the cluster in which the pipelines' runs execute",
                     location=self._location,
                 )
             self._claims = self._new_claims(self.method(), config_maps)

@@ -1,6 +1,7 @@
-"""Move the champion: by the pipeline, which judges, and by operators, who promote and roll back.
+"""Move the champion: pipelines promote better versions, operators promote and roll back.
 
-A move creates `champion/N+1` after N was read, which only one of two writers can: compare-and-swap.
+A move reads the last sequence number N and creates `champion/N+1`, which only one of two writers can:
+a compare-and-swap.
 """
 
 from __future__ import annotations
@@ -13,28 +14,28 @@ from model_registry.errors import ChampionMovedError, NoSuchModelError
 from model_registry.reader import Reader
 from model_registry.schema import PIPELINE, PROMOTE, ROLLBACK, Champion, now
 
-_KEPT_MOVES = 100
+_MAX_MOVES = 100
 _ATTEMPTS = 10
 
 
 class ChampionPointer(Reader):
-    """A registry in which the champion moves."""
+    """A registry whose champion can be moved."""
 
     def move_champion(
         self, version: int, *, after: int, reason: str, moved_by: str = PIPELINE
     ) -> Champion:
-        """Make a version the champion if it has moved `after` times so far.
+        """Make a version the champion if the last move so far is number `after`.
 
         Args:
-            version: the new champion.
-            after: how many moves there have been.
-            reason: recorded with the move.
+            version: New champion.
+            after: Sequence number of the last move; 0 if there was none.
+            reason: Reason, recorded with the move.
             moved_by: PIPELINE, PROMOTE or ROLLBACK, recorded with the move.
 
         Raises:
-            ChampionMovedError: it has moved since.
-            NoSuchModelError: there is no such version, or it is being removed.
-            UnsafeStoreError: nothing keeps two writers apart.
+            ChampionMovedError: The champion has moved since.
+            NoSuchModelError: There is no such version, or it is being removed.
+            UnsafeStoreError: Concurrent writes are not safe in this store.
         """
         manifest = self.manifest(version)
         move = {
@@ -46,22 +47,22 @@ class ChampionPointer(Reader):
         }
         sequence = after + 1
         path = layout.move(sequence)
-        # A put whose answer was lost is tried again and meets itself.
+        # A put whose response was lost is retried and finds its own object.
         if not self._store.create_json(path, move) and self._store.read_json(path) != move:
-            raise ChampionMovedError("the champion was moved meanwhile; look again first")
-        # Whoever removes a version puts its tombstone and then looks at the moves. It is the other way
-        # round here, so one of the two sees the other.
+            raise ChampionMovedError("another writer moved the champion; check it first")
+        # To remove a version, a writer first puts its tombstone and then reads the moves. Use the
+        # opposite order here, so that at least one of the two sees the other.
         if self._is_removed(version):
             raise NoSuchModelError(f"version {version} is being removed; the champion stays")
         sequences = self._store.numbers(layout.MOVES)
-        self._store.delete([layout.move(old) for old in sequences if old <= after - _KEPT_MOVES])
+        self._store.delete([layout.move(old) for old in sequences if old <= after - _MAX_MOVES])
         return Champion(version=version, manifest=manifest, sequence=sequence)
 
     def promote(self, version: int, reason: str) -> Champion:
-        """Make a version the champion because an operator says so; it stays if it is.
+        """Make a version the champion at an operator's request, if it is not already.
 
         Raises:
-            NoSuchModelError, ChampionMovedError, UnsafeStoreError: as `move_champion`.
+            NoSuchModelError, ChampionMovedError, UnsafeStoreError: As `move_champion`.
         """
         after, champion = self._find_champion()
         if champion and champion.version == version:
@@ -69,11 +70,11 @@ class ChampionPointer(Reader):
         return self.move_champion(version, after=after, reason=reason, moved_by=PROMOTE)
 
     def rollback(self, reason: str) -> Champion:
-        """Make the version the champion that was it before; done twice it is as it was.
+        """Make the previous champion the champion; a second rollback reverts the first.
 
         Raises:
-            NoSuchModelError: no other version was the champion.
-            ChampionMovedError, UnsafeStoreError: as `move_champion`.
+            NoSuchModelError: No other version was the champion.
+            ChampionMovedError, UnsafeStoreError: As `move_champion`.
         """
         after, champion = self._find_champion()
         for _, move in self._moves() if champion else ():
@@ -85,18 +86,18 @@ class ChampionPointer(Reader):
     def promote_if_better(
         self, version: int, is_better: Callable[[Champion | None], bool], reason: str
     ) -> bool:
-        """Make a version the champion if it is better; return whether it is the champion then.
+        """Make a version the champion if it is better; return whether it is the champion afterwards.
 
-        One that has served before stays as it is: an earlier attempt of its step promoted it, and an
-        operator or a better one replaced it since.
+        Do not promote a version that has served before: an earlier attempt of the step promoted it, and
+        an operator or a better version replaced it since.
 
         Args:
-            version: the candidate.
-            is_better: judges it against a champion; called again when the champion moved.
-            reason: recorded with the move.
+            version: Candidate.
+            is_better: Compares it with a champion; called again if the champion moves.
+            reason: Reason, recorded with the move.
 
         Raises:
-            ChampionMovedError: the champion kept moving.
+            ChampionMovedError: The champion kept moving.
         """
         for _ in range(_ATTEMPTS):
             after, champion = self._find_champion()
@@ -110,21 +111,21 @@ class ChampionPointer(Reader):
                 continue
             return True
         raise ChampionMovedError(
-            f"the champion moved {_ATTEMPTS} times while version {version} was judged"
+            f"the champion moved {_ATTEMPTS} times while version {version} was compared with it"
         )
 
     def rolled_back(self) -> set[int]:
-        """Return the versions that an operator rolled back from, and nobody has moved to again.
+        """Return the versions that an operator rolled back from and that were not promoted again.
 
-        A pipeline's own move ends that: it was judged against the champion of then. So do moves of
-        charms that did not record who made them.
+        Consider only moves since the last one by a pipeline, which compared its model with the champion
+        at that time, or by an unknown writer.
         """
-        left: set[int] = set()
+        rolled_back: set[int] = set()
         moved_to: set[int] = set()
         for (_, move), (_, before) in itertools.pairwise(self._moves()):
             if move.moved_by not in (PROMOTE, ROLLBACK):
                 break
             moved_to.add(move.version)
             if move.moved_by == ROLLBACK and before.version not in moved_to:
-                left.add(before.version)
-        return {version for version in left if self._is_complete(version)}
+                rolled_back.add(before.version)
+        return {version for version in rolled_back if self._is_complete(version)}

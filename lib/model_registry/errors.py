@@ -1,30 +1,30 @@
-"""Errors of the package, which need no obstore.
+"""Errors of the package; importing them does not import obstore.
 
 Their tree::
 
-RegistryError                       object storage does not answer; a later try may succeed
-├── RegistryRefusedError            somebody has to change something first: `remedy` says what
-│   └── UnsafeStoreError            nothing keeps two writers apart
+RegistryError                       object storage cannot be reached; a later attempt may succeed
+├── RegistryRefusedError            object storage denies the request until `remedy` is applied
+│   └── UnsafeStoreError            concurrent writes are not safe in this store
 │       └── RegistryElsewhereError  the registry is written through another namespace
 ├── RegistryContentError            an object is missing, altered or malformed
-├── ChampionMovedError              somebody else moved the champion first
-└── NoSuchModelError                there is no such version, or none to go back to
+├── ChampionMovedError              another writer moved the champion first
+└── NoSuchModelError                there is no such version, or none to roll back to
 """
 
 from __future__ import annotations
 
 
 class RegistryError(Exception):
-    """The registry cannot be reached, or does not do what is asked."""
+    """The registry cannot be reached, or a request to it failed."""
 
 
 class RegistryRefusedError(RegistryError):
-    """Object storage refuses, and goes on refusing until somebody changes something.
+    """Object storage denies the request, and will until an operator changes something.
 
     Args:
-        reason: what is wrong.
-        remedy: what to do about it.
-        location: the registry, where the reason does not name it.
+        reason: Description of the error.
+        remedy: What the operator should change.
+        location: Address of the registry, if the reason does not name it.
         code: S3's error code, such as NoSuchBucket.
     """
 
@@ -37,11 +37,11 @@ class RegistryRefusedError(RegistryError):
 
 
 class UnsafeStoreError(RegistryRefusedError):
-    """No method keeps two writers of this registry apart."""
+    """Concurrent writes to this registry are not safe."""
 
 
 class RegistryElsewhereError(UnsafeStoreError):
-    """The registry is written through another namespace than the one in which runs are executed."""
+    """The registry is written through another namespace than the one in which runs execute."""
 
 
 class RegistryContentError(RegistryError):
@@ -49,8 +49,8 @@ class RegistryContentError(RegistryError):
 
 
 class ChampionMovedError(RegistryError):
-    """Somebody else moved the champion first; look again, and judge again."""
+    """Another writer moved the champion first; compare with the new champion."""
 
 
 class NoSuchModelError(RegistryError):
-    """There is no such version, it is being removed, or there is none to go back to."""
+    """There is no such version, it is being removed, or there is none to roll back to."""

@@ -1,29 +1,28 @@
-"""Paths of all objects under a registry's address; docs/reference/registry.md says what is in them.
+"""Paths of all objects under a registry's address; docs/reference/registry.md describes their contents.
 
-A version is created in this order, and removed in the opposite one: its number is reserved, its files
-are put, then its manifest, without which it does not count. Its tombstone comes first of all when it
-is removed. Were the manifest the last to go, a crash would leave a version that counts and cannot be
-loaded; were there no tombstone, files without a manifest could not be told from those of a version
-that is being created.
+To create a version, reserve its number, put its files, and put its manifest, which makes it complete. To
+remove it, put its tombstone, delete its manifest, and delete its files. If the manifest were deleted
+last, a crash could leave a complete version that cannot be loaded. Without the tombstone, the remaining
+files would look like those of a version that is being created.
 """
 
 from __future__ import annotations
 
 RECORD = "writes.json"
-"""How objects are put only if they do not exist."""
+"""Record of the method by which objects are put only if they do not exist."""
 PROBE = "probe.json"
-"""What servers are tried with that may ignore conditions."""
+"""Object with which the server's conditional puts are tested."""
 PENDING = "pending"
-"""Folder of large objects that are being put, where the server ignores conditions."""
+"""Folder of large objects that are being put, if the server has no conditional puts."""
 MOVES = "champion"
 RESERVATIONS = "claims"
 TOMBSTONES = "removed"
 CHECKPOINTS = "checkpoints"
 WORK = "work"
 SERVING = "serving"
-"""Folder of the SavedModel, in a version and in what is published as one."""
+"""Folder of the SavedModel, in a version and in a folder that is published as one."""
 PREDICTIONS = "predictions.json"
-"""A version's file with its predictions for the test images."""
+"""Name of a version's file with predictions for the test images."""
 
 
 def manifest(version: int) -> str:
@@ -37,7 +36,7 @@ def version_file(version: int, name: str) -> str:
 
 
 def published_name(version: int, name: str) -> str:
-    """Return a file's name in a version: TensorFlow Serving wants a number over a SavedModel."""
+    """Return a file's name in a version: TensorFlow Serving needs a number above a SavedModel."""
     return name.replace("/", f"/{version}/", 1) if name.startswith(f"{SERVING}/") else name
 
 
@@ -47,17 +46,17 @@ def serving(version: int) -> str:
 
 
 def reservation(version: int) -> str:
-    """Return the path of what says which run has reserved a version's number."""
+    """Return the path of a version number's reservation, which names the run."""
     return f"{RESERVATIONS}/{version:08d}.json"
 
 
 def tombstone(version: int) -> str:
-    """Return the path of what says that a version is removed, or about to be."""
+    """Return the path of a version's tombstone, which says that it is or will be removed."""
     return f"{TOMBSTONES}/{version:08d}.json"
 
 
 def move(sequence: int) -> str:
-    """Return the path of a move of the champion."""
+    """Return the path of a champion move."""
     return f"{MOVES}/{sequence:08d}.json"
 
 
@@ -67,12 +66,12 @@ def run(run_id: str) -> str:
 
 
 def run_manifest(run_id: str) -> str:
-    """Return the path of the manifest of a run, whatever its verdict."""
+    """Return the path of a run's manifest, which exists whatever the verdict."""
     return f"{run(run_id)}/manifest.json"
 
 
 def run_version(run_id: str) -> str:
-    """Return the path of what says which version was made of a run."""
+    """Return the path of the object that names the version published from a run."""
     return f"{run(run_id)}/version.json"
 
 
@@ -87,12 +86,12 @@ def report(run_id: str) -> str:
 
 
 def blob(digest: str) -> str:
-    """Return the path of what versions share, by its sha256."""
+    """Return the path of a blob that versions share, by SHA-256."""
     return f"data/{digest}"
 
 
 def code(digest: str) -> str:
-    """Return the path of a code bundle, by its sha256."""
+    """Return the path of a code bundle, by SHA-256."""
     return f"code/{digest}"
 
 
@@ -102,15 +101,15 @@ def trials(run_id: str) -> str:
 
 
 def trial(number: int) -> str:
-    """Return the name, in the folder of trials, of a trial's record."""
+    """Return the name of a trial's record in the folder of trials."""
     return f"{number}.json"
 
 
 def checkpoint(run_id: str) -> str:
-    """Return the path of the state of a run's training."""
+    """Return the path of a run's training checkpoint."""
     return f"{CHECKPOINTS}/{run_id}/state"
 
 
 def work(run_id: str) -> str:
-    """Return the folder of what a run's workers share while they train."""
+    """Return the folder of objects that a run's workers share while they train."""
     return f"{WORK}/{run_id}"

@@ -1,6 +1,6 @@
-"""Publish versions, and record what came of runs.
+"""Publish versions, and record results of runs.
 
-A step that is killed at any point and run again makes one version of its run.
+A step that is killed at any point and run again publishes one version.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from model_registry.errors import RegistryContentError, RegistryError
 from model_registry.schema import Manifest, MonitoringReport
 
 ABANDONED = datetime.timedelta(days=1)
-"""A step publishes within minutes: one that has put nothing for a day is dead. Another attempt resumes
-its version only until half of that, so that nobody works on a version that is being collected."""
+"""Age after which an incomplete version is garbage: publishing takes minutes. Another attempt of the
+step resumes it only until half that age, so that it never works on one that is being collected."""
 NEWEST = 100
-"""So many of the newest numbers are searched for what a dead step left."""
+"""Number of the newest version numbers that are searched for incomplete versions."""
 
 
 class Publisher(ChampionPointer):
-    """A registry to which steps write."""
+    """A registry to which steps publish."""
 
     def check(self) -> None:
-        """Make sure that this process may write here, and that writers are kept apart.
+        """Check that this process may write, and that concurrent writes are safe.
 
         Raises:
-            UnsafeStoreError: they are not, or it may not.
+            UnsafeStoreError: One of the two is not the case.
         """
         self._store.check()
 
     # Runs ---------------------------------------------------------------------------------------
 
     def write_result(self, run_id: str, manifest: Mapping[str, Any]) -> Manifest:
-        """Record a run's manifest; return the one recorded, which is older when a step is repeated."""
+        """Record a run's manifest and return it, or the recorded one if the step is run again."""
         path = layout.run_manifest(run_id)
         return Manifest.parse(self._record(path, manifest, Manifest.parse), path)
 
     def write_report(self, run_id: str, report: Mapping[str, Any]) -> MonitoringReport:
-        """Record a monitoring run's report; return the one recorded, as `write_result` does."""
+        """Record a monitoring run's report and return it, or the recorded one as in `write_result`."""
         path = layout.report(run_id)
         return MonitoringReport.parse(self._record(path, report, MonitoringReport.parse), path)
 
@@ -52,7 +52,7 @@ class Publisher(ChampionPointer):
         document: Mapping[str, Any],
         parse: Callable[[Mapping[str, Any], str], object],
     ) -> Mapping[str, Any]:
-        """Create a JSON object, checked before; return what is there then."""
+        """Validate and create a JSON object; return it, or the existing one."""
         parse(document, path)
         if self._store.create_json(path, document):
             return document
@@ -61,38 +61,38 @@ class Publisher(ChampionPointer):
     # Blobs --------------------------------------------------------------------------------------
 
     def put_blob(self, content: bytes) -> str:
-        """Put what versions share, once; return its sha256, which is its name for `get_blob`."""
+        """Put a blob that versions share, if it does not exist; return its SHA-256, for `get_blob`."""
         name = hashlib.sha256(content).hexdigest()
         self._store.put_addressed(layout.blob(name), lambda: content)
         return name
 
     def put_code(self, digest: str, content: Callable[[], bytes]) -> None:
-        """Put a code bundle, if it is not there: one call, at first two.
+        """Put a code bundle if it does not exist; one call, or two the first time.
 
         Args:
-            digest: its sha256.
-            content: called where it is missing.
+            digest: SHA-256 of the bundle.
+            content: Returns the bundle; called if it does not exist.
         """
         self._store.put_addressed(layout.code(digest), content)
 
     # Versions -----------------------------------------------------------------------------------
 
     def publish(self, run_id: str, files: Path, manifest: Mapping[str, Any]) -> int:
-        """Make a version of a run's model; return its number.
+        """Publish a run's model as a version; return its number.
 
-        Publishing the same run again gives the same version, and completes it where an earlier
-        attempt died: what that one has put stays as it is.
+        Publishing the same run again returns the same version. If an earlier attempt died, complete its
+        version and keep the objects that it put.
 
         Args:
-            run_id: the run that made it.
-            files: a directory; all files in it become the version's, those in its folder `serving` in
-                `serving/N`, since TensorFlow Serving wants a number over a SavedModel.
-            manifest: the run's; the version, and each file's sha256 and size are added.
+            run_id: Run that trained the model.
+            files: Directory with the version's files. Those in its folder `serving` are put under
+                `serving/N`, since TensorFlow Serving needs a number above a SavedModel.
+            manifest: Manifest of the run; the version, and SHA-256 and size of each file are added.
 
         Raises:
-            ValueError: the directory is empty.
-            UnsafeStoreError: see `check`.
-            RegistryError: the version was collected meanwhile.
+            ValueError: The directory is empty.
+            UnsafeStoreError: See `check`.
+            RegistryError: The version was collected as garbage meanwhile.
         """
         self.check()
         Manifest.parse(manifest)
@@ -115,25 +115,25 @@ class Publisher(ChampionPointer):
                 f"version {version} was collected as garbage while it was published; publish again"
             )
         if not self._store.create_json(layout.run_version(run_id), {"version": version}):
-            # The same run was published twice at once; the first one counts.
+            # Another attempt published the same run at the same time; the first one counts.
             return self._published(run_id) or version
         return version
 
     def reserve(self, run_id: str) -> int:
-        """Reserve a version's number for a run; return the same again where it can be completed."""
+        """Reserve a version number for a run, or return its earlier one if that can be completed."""
         resumable = self._resumable(run_id)
         if resumable is not None:
             return resumable
         number = max(self._store.numbers(layout.RESERVATIONS), default=0) + 1
         while not self._store.create_json(layout.reservation(number), {"run_id": run_id}):
-            # A put whose answer was lost is tried again and meets itself.
+            # A put whose response was lost is retried and finds its own object.
             if self._is_reserved(number, run_id):
                 break
             number += 1
         return number
 
     def _resumable(self, run_id: str) -> int | None:
-        """Return the number that a run reserved, and that is complete or can be completed."""
+        """Return the number that a run reserved, if that version is complete or can be completed."""
         for number in sorted(self._store.numbers(layout.RESERVATIONS), reverse=True)[:NEWEST]:
             if not self._is_reserved(number, run_id) or self._is_removed(number):
                 continue
@@ -153,7 +153,7 @@ class Publisher(ChampionPointer):
         return version
 
     def _put_file(self, version: int, name: str, path: Path) -> tuple[str, dict[str, object]]:
-        """Put a file if it does not exist; return its name in the version, and its manifest's entry."""
+        """Put a file if it does not exist; return its name in the version and its manifest entry."""
         name = layout.published_name(version, name)
         target, content = layout.version_file(version, name), path.read_bytes()
         if not self._store.create(target, content):
@@ -161,7 +161,7 @@ class Publisher(ChampionPointer):
         return name, {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
     def _age(self, version: int) -> datetime.timedelta:
-        """Return how long ago something of a version was put, complete or not."""
+        """Return the time since a version's last object was put, complete or not."""
         time = datetime.datetime.now(datetime.timezone.utc)
         times = list(self._store.paths(str(version)).values())
         reserved_at = self._store.put_at(layout.reservation(version))

@@ -23,21 +23,21 @@ from model_registry.schema import (
 )
 from model_registry.store import RegistryStore
 
-# Of the IDX file with the test images.
+# Bytes of the header and of each image in the IDX file of test images.
 _IDX_HEADER, _IMAGE_BYTES = 16, 784
 
 
 class Reader:
     """A registry to read.
 
-    All methods raise RegistryError where object storage cannot be reached, and RegistryContentError
-    where an object is malformed.
+    All methods raise RegistryError if object storage cannot be reached, and RegistryContentError if an
+    object is malformed.
 
     Args:
-        objects: an obstore store; `open_store` returns one.
-        location: what errors call the registry.
-        connect: returns the cluster's ConfigMaps, or None where there is no cluster; called only where
-            the S3 server has no conditional writes.
+        objects: obstore store, for example from `open_store`.
+        location: Name of the registry in errors.
+        connect: Returns the cluster's ConfigMaps, or None if there is no cluster. Called only if the
+            S3 server has no conditional writes.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Reader:
     # Runs ---------------------------------------------------------------------------------------
 
     def result(self, run_id: str) -> Manifest | None:
-        """Return a run's manifest; None as long as its evaluation has not been written."""
+        """Return a run's manifest, or None if the run has not been evaluated."""
         return self._manifest(layout.run_manifest(run_id))
 
     def report(self, run_id: str) -> MonitoringReport | None:
-        """Return a monitoring run's report; None where it wrote none here."""
+        """Return a monitoring run's report, or None if there is none."""
         path = layout.report(run_id)
         document = self._store.read_json(path)
         return None if document is None else MonitoringReport.parse(document, path)
@@ -64,14 +64,14 @@ class Reader:
     # Versions -----------------------------------------------------------------------------------
 
     def versions(self) -> list[int]:
-        """Return the numbers of the versions that are complete, ascending."""
+        """Return the numbers of complete versions, ascending."""
         return [version for version in self._store.folders() if self._is_complete(version)]
 
     def manifest(self, version: int) -> Manifest:
         """Return a version's manifest.
 
         Raises:
-            NoSuchModelError: there is no such version.
+            NoSuchModelError: There is no such version.
         """
         manifest = self._manifest(layout.manifest(version))
         if manifest is None:
@@ -79,19 +79,16 @@ class Reader:
         return manifest
 
     def history(self, limit: int = 20) -> list[Version]:
-        """Return the newest versions, at most `limit`, newest first.
-
-        A version that is being removed is left out.
-        """
+        """Return at most `limit` of the newest versions, newest first, without removed ones."""
         # The last move to a version overwrites the earlier ones.
         promoted = {move.version: move.moved_at for _, move in reversed(list(self._moves()))}
         removed = set(self._store.numbers(layout.TOMBSTONES))
         versions: list[Version] = []
-        # Not by reservations, which outlive what was removed.
+        # Do not list reservations, which remain after a version is removed.
         for number in reversed(self._store.folders()):
             if len(versions) >= limit:
                 break
-            # One whose step died on the way has no manifest.
+            # An incomplete version, whose step died, has no manifest.
             manifest = None if number in removed else self._manifest(layout.manifest(number))
             if manifest:
                 time = promoted.get(number)
@@ -99,11 +96,11 @@ class Reader:
         return versions
 
     def fetch(self, version: int, directory: Path) -> Manifest:
-        """Copy a version's files into a directory, each checked; return the manifest.
+        """Download a version's files into a directory and verify them; return the manifest.
 
         Raises:
-            NoSuchModelError: there is no such version.
-            RegistryContentError: a file is not what the manifest says.
+            NoSuchModelError: There is no such version.
+            RegistryContentError: A file differs from the manifest.
         """
         manifest = self.manifest(version)
         root = directory.resolve()
@@ -115,7 +112,7 @@ class Reader:
                 )
             content = self._store.read(layout.version_file(version, name))
             if content is None:
-                raise RegistryContentError(f"version {version}: {name} is not there any more")
+                raise RegistryContentError(f"version {version}: {name} is missing")
             if hashlib.sha256(content).hexdigest() != entry.sha256:
                 raise RegistryContentError(
                     f"version {version}: {name} was altered after it was published; do not use it"
@@ -125,10 +122,10 @@ class Reader:
         return manifest
 
     def prediction(self, version: int, image_number: int) -> Prediction:
-        """Return what a version predicted for a test image when it was published.
+        """Return a version's published prediction for a test image.
 
         Raises:
-            NoSuchModelError: the version kept no predictions, or has none for this image.
+            NoSuchModelError: The version has no predictions, or none for this image.
         """
         return self._predictions(version).of(image_number, version)
 
@@ -136,17 +133,17 @@ class Reader:
         """Return the names of a version's classes, in the order of its probabilities.
 
         Raises:
-            NoSuchModelError: the version kept no predictions, and so no names.
+            NoSuchModelError: The version has no predictions, and so no names.
         """
         return list(self._predictions(version).classes)
 
     def test_image(self, version: int, image_number: int) -> TestImage:
-        """Return one of the test images that a version was judged by; no more of them is read.
+        """Return one of a version's test images; read only that image.
 
         Raises:
-            NoSuchModelError: the version kept no test images, or does not have this one.
+            NoSuchModelError: The version has no test images, or not this one.
         """
-        missing = NoSuchModelError(f"version {version} kept no test images")
+        missing = NoSuchModelError(f"version {version} has no test images")
         manifest = self._manifest(layout.manifest(version))
         if manifest is None or not manifest.test_images:
             raise missing
@@ -161,15 +158,15 @@ class Reader:
     # Blobs --------------------------------------------------------------------------------------
 
     def get_blob(self, name: str) -> bytes:
-        """Return the content that `put_blob` put under a name, checked.
+        """Return and verify a blob that `put_blob` put.
 
         Raises:
-            RegistryContentError: it is not there any more, or was altered.
+            RegistryContentError: It is missing or was altered.
         """
         path = layout.blob(name)
         content = self._store.read(path)
         if content is None:
-            raise RegistryContentError(f"{path} is not there any more; restore it")
+            raise RegistryContentError(f"{path} is missing; restore it")
         if hashlib.sha256(content).hexdigest() != name:
             raise RegistryContentError(f"{path} was altered after it was put; restore it")
         return content
@@ -177,21 +174,21 @@ class Reader:
     # The champion -------------------------------------------------------------------------------
 
     def champion(self) -> Champion | None:
-        """Return the version that serves; None before the first.
+        """Return the version that serves, or None before the first promotion.
 
-        A move to a version that was being removed at that moment does not count.
+        Ignore a move to a version that was being removed at the same time.
 
         Raises:
-            RegistryContentError: the newest move names a version that is not there.
+            RegistryContentError: The newest move names a version that does not exist.
         """
         return self._find_champion()[1]
 
     def has_served(self, version: int) -> bool:
-        """Return whether a version was the champion at some time, as far as the kept moves say."""
+        """Return whether a version was ever the champion, according to the recorded moves."""
         return any(move.version == version for _, move in self._moves())
 
     def _find_champion(self) -> tuple[int, Champion | None]:
-        """Return how often the champion has moved, and which version it is."""
+        """Return the sequence number of the newest move, and the champion."""
         newest = 0
         for sequence, move in self._moves():
             newest = newest or sequence
@@ -200,17 +197,17 @@ class Reader:
                 return newest, Champion(version=move.version, manifest=manifest, sequence=newest)
             if not self._is_removed(move.version):
                 raise RegistryContentError(
-                    f"{layout.move(sequence)} names a version that is not there, in "
+                    f"{layout.move(sequence)} names a version that does not exist, in "
                     f"{self._store.location}"
                 )
         return newest, None
 
     def _moves(self) -> Iterator[tuple[int, ChampionMove]]:
-        """Yield the moves of the champion, newest first, each read when it is asked for."""
+        """Yield the champion moves, newest first; read each lazily."""
         for sequence in reversed(self._store.numbers(layout.MOVES)):
             path = layout.move(sequence)
             document = self._store.read_json(path)
-            # Another process may remove the oldest moves meanwhile.
+            # Another process may delete the oldest moves meanwhile.
             if document is not None:
                 yield sequence, ChampionMove.parse(document, path)
 
@@ -224,7 +221,7 @@ class Reader:
         path = layout.version_file(version, layout.PREDICTIONS)
         document = self._store.read_json(path)
         if document is None:
-            raise NoSuchModelError(f"version {version} kept no answers to the test images")
+            raise NoSuchModelError(f"version {version} has no predictions for the test images")
         return Predictions.parse(document, path)
 
     def _is_complete(self, version: int) -> bool:

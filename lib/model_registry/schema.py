@@ -1,8 +1,8 @@
-"""Contents of the registry's objects as typed values, checked when they are read.
+"""Contents of the registry's objects as typed values, validated when they are read.
 
-Anybody who may write to the bucket may have written an object, so each is read with `parse`: what is
-missing or of another type raises RegistryContentError. Texts are one line of printable characters
-and limited, so that they can be shown anywhere; `Manifest.document` has them as they were written.
+Anyone with write access to the bucket may have written an object, so each is read with `parse`: a
+missing value or a wrong type raises RegistryContentError. Strings are reduced to one line of printable
+characters of limited length, so that they can be shown anywhere; `Manifest.document` has the originals.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any, cast
 from model_registry.errors import NoSuchModelError, RegistryContentError
 
 SCHEMA_VERSION = 1
-# Who moved the champion: the pipeline, or an operator by one of the charm's actions.
+# What moved the champion: the pipeline, or an operator's action.
 PIPELINE, PROMOTE, ROLLBACK = "pipeline", "promote", "rollback"
-# What reading a malformed document raises. JSON has numbers without end and nests without end.
+# Exceptions for a malformed document: JSON numbers and nesting are unbounded.
 _MALFORMED = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
-# All control characters but tab and newline, and halves of characters.
+# Control characters other than tab and newline, and unpaired surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileEntry:
-    """A file of a version, as its manifest lists it."""
+    """A version's file in its manifest."""
 
     sha256: str
     bytes: int
@@ -35,56 +35,56 @@ class FileEntry:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The record of a run and of its model: how good it is, and whether it was accepted."""
+    """The record of a run and its model: metrics, verdict and files."""
 
     run_id: str
-    """The run in Kubeflow Pipelines."""
+    """ID of the run in Kubeflow Pipelines."""
     accuracy: float
-    """On the test set, 0 to 1."""
+    """Accuracy on the test set, 0 to 1."""
     accepted: bool
     """Whether the gate accepted the model."""
     reasons: tuple[str, ...] = ()
-    """The gate's sentences."""
+    """The gate's reasons, one sentence each."""
     created_at: datetime.datetime | None = None
-    """When the model was made, UTC."""
+    """Creation time of the model, UTC."""
     loss: float | None = None
-    """On the test set."""
+    """Loss on the test set."""
     recalls: Mapping[str, float] = dataclasses.field(default_factory=dict[str, float])
-    """0 to 1, by class."""
+    """Recall by class, 0 to 1."""
     drift: Mapping[str, float] = dataclasses.field(default_factory=dict[str, float])
-    """Population stability index of its data against the champion's, by part."""
+    """Population stability index of the run's data against the champion's, by feature."""
     reason: str = ""
     """Why the run was started."""
     source: str = ""
-    """Where its data came from."""
+    """Location of the data."""
     etags: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
-    """ETags of the data files that it read, by name."""
+    """ETags of the data files, by name."""
     unchanged: bool = False
-    """Whether its model is the champion, trained once more."""
+    """Whether the model is identical to the champion."""
     test_images: str = ""
-    """Blob with the test images of a version; empty where it has none."""
+    """Name of the blob with a version's test images; empty if there is none."""
     train_digests: str = ""
-    """Blob with the digests of a version's training images; empty where it has none."""
+    """Name of the blob with digests of a version's training images; empty if there is none."""
     files: Mapping[str, FileEntry] = dataclasses.field(default_factory=dict[str, FileEntry])
     """Files of a version, by name."""
     document: Mapping[str, Any] = dataclasses.field(
         default_factory=dict[str, Any], repr=False, compare=False
     )
-    """All fields as they were written: docs/reference/registry.md."""
+    """All fields as written: docs/reference/registry.md."""
 
     @classmethod
     def parse(cls, document: Mapping[str, Any], path: str = "") -> Manifest:
-        """Return a manifest's content, checked.
+        """Parse and validate a manifest.
 
         Args:
-            document: the JSON object.
-            path: where it was read, for errors.
+            document: JSON object.
+            path: Path of the object, for errors.
 
         Raises:
-            RegistryContentError: it is of another schema, or malformed.
+            RegistryContentError: It has another schema version, or is malformed.
         """
         _check_schema(document, "manifest", path)
-        with _malformed_as_error("a manifest is not complete", path):
+        with _malformed_as_error("malformed manifest", path):
             metrics = _mapping(document["metrics"])
             test, verdict = _mapping(metrics["test"]), _mapping(document["verdict"])
             data = _mapping(document.get("data", {}))
@@ -110,34 +110,34 @@ class Manifest:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MonitoringReport:
-    """The record of a monitoring run: production images against the champion."""
+    """The record of a monitoring run, which compares production images with the champion's data."""
 
     run_id: str
-    """The run in Kubeflow Pipelines."""
+    """ID of the run in Kubeflow Pipelines."""
     version: int
-    """The champion that the images were compared with."""
+    """Version that was the champion."""
     images: int
-    """How many there were."""
+    """Number of images."""
     drift: Mapping[str, float]
-    """Population stability index against that model's data, by part."""
+    """Population stability index against the champion's data, by feature."""
     created_at: datetime.datetime | None = None
-    """When it was written, UTC."""
+    """Creation time of the report, UTC."""
     accuracy: float | None = None
-    """On the images that have labels, 0 to 1; None where none has."""
+    """Accuracy on labeled images, 0 to 1; None without labels."""
     recalls: Mapping[str, float] = dataclasses.field(default_factory=dict[str, float])
-    """Of those, 0 to 1, by class."""
+    """Recall on labeled images by class, 0 to 1."""
     is_inaccurate: bool = False
-    """Whether the accuracy is less than on the test images by more than the run allows."""
+    """Whether the accuracy is lower than on the test images by more than the run tolerates."""
     document: Mapping[str, Any] = dataclasses.field(
         default_factory=dict[str, Any], repr=False, compare=False
     )
-    """All fields as they were written: docs/reference/registry.md."""
+    """All fields as written: docs/reference/registry.md."""
 
     @classmethod
     def parse(cls, document: Mapping[str, Any], path: str = "") -> MonitoringReport:
-        """Return a report's content, checked; see `Manifest.parse`."""
+        """Parse and validate a report; see `Manifest.parse`."""
         _check_schema(document, "report", path)
-        with _malformed_as_error("a report is not complete", path):
+        with _malformed_as_error("malformed report", path):
             accuracy = document.get("accuracy")
             return cls(
                 run_id=_text(document["run_id"], 256),
@@ -157,27 +157,27 @@ class ChampionMove:
     """A move of the champion to a version."""
 
     version: int
-    """The new champion."""
+    """New champion."""
     run_id: str = ""
-    """The run that made it."""
+    """ID of the run that trained it."""
     moved_at: datetime.datetime | None = None
-    """UTC; None where nobody recorded it."""
+    """Time of the move, UTC; None if not recorded."""
     moved_by: str = ""
-    """PIPELINE, PROMOTE or ROLLBACK; empty in moves of earlier releases."""
+    """PIPELINE, PROMOTE or ROLLBACK; empty if not recorded."""
     reason: str = ""
-    """Why."""
+    """Reason of the move."""
 
     @classmethod
     def parse(cls, document: Mapping[str, Any], path: str = "") -> ChampionMove:
-        """Return a move's content, checked.
+        """Parse and validate a move.
 
         Raises:
-            RegistryContentError: it names no version, or is malformed otherwise.
+            RegistryContentError: It names no version, or is otherwise malformed.
         """
         version = document.get("version")
         if not isinstance(version, int) or isinstance(version, bool):
-            raise RegistryContentError(f"{path} names a version that is not there")
-        with _malformed_as_error("a move of the champion is malformed", path):
+            raise RegistryContentError(f"{path} names no version")
+        with _malformed_as_error("malformed champion move", path):
             return cls(
                 version=version,
                 run_id=_text(document.get("run_id", ""), 256),
@@ -194,7 +194,7 @@ class Champion:
     version: int
     manifest: Manifest
     sequence: int = 0
-    """How many times the champion had moved when this was read."""
+    """Sequence number of the newest move when this was read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -204,31 +204,34 @@ class Version:
     number: int
     manifest: Manifest
     promoted_at: datetime.datetime | None = None
-    """When it became the champion last, UTC; None where no move that is kept says so."""
+    """Time of its last promotion, UTC; None if no recorded move names it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """A model's prediction for a test image, and what is in it: names of classes."""
+    """A model's prediction for a test image."""
 
     predicted: str
+    """Name of the predicted class."""
     actual: str
+    """Name of the actual class."""
     confidence: float
-    """0 to 1."""
+    """Probability of the predicted class, 0 to 1."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """A version's predictions for all test images, in their order."""
+    """A version's predictions for all test images."""
 
     classes: Sequence[str]
-    """Names, in the order of the model's probabilities."""
+    """Names of the classes, in the order of the model's probabilities."""
     images: Sequence[Prediction]
+    """Predictions, in the order of the test images."""
 
     @classmethod
     def parse(cls, document: Mapping[str, Any], path: str) -> Predictions:
-        """Return the content of a version's predictions.json, checked; see `Manifest.parse`."""
-        with _malformed_as_error(f"{path} is not complete", ""):
+        """Parse and validate a version's predictions.json; see `Manifest.parse`."""
+        with _malformed_as_error("malformed predictions", path):
             names = [_text(name, 60) for name in list(document["classes"])]
             columns = (list(document[name]) for name in ("predicted", "label", "confidence"))
             return cls(
@@ -247,11 +250,11 @@ class Predictions:
         """Return the prediction for an image.
 
         Raises:
-            NoSuchModelError: the version has none for this image.
+            NoSuchModelError: The version has none for this image.
         """
         if not 0 <= image_number < len(self.images):
             raise NoSuchModelError(
-                f"version {version} knows the images 0 to {len(self.images) - 1}"
+                f"version {version} has predictions for images 0 to {len(self.images) - 1}"
             )
         return self.images[image_number]
 
@@ -261,7 +264,7 @@ class TestImage:
     """A test image of a version."""
 
     pixels: bytes
-    """28 rows of 28 grey levels, 0 to 255."""
+    """28 rows of 28 gray levels, 0 to 255."""
     actual: str
     """Name of its class."""
     classes: Sequence[str]
@@ -279,7 +282,7 @@ def now() -> str:
 
 
 def describe(error: BaseException, limit: int = 150) -> str:
-    """Return the first line of an error, or its repr where it says nothing."""
+    """Return the first line of an error, or its repr if it has no message."""
     lines = str(error).strip().splitlines() or [repr(error)]
     return _text(lines[0], limit)
 
@@ -297,8 +300,8 @@ def _check_schema(document: Mapping[str, Any], kind: str, path: str) -> None:
     version = document.get("schema_version")
     if version != SCHEMA_VERSION:
         raise RegistryContentError(
-            f"a {kind} has schema_version {_text(version, 40)} where this release reads "
-            f"{SCHEMA_VERSION}: upgrade it{f', in {path}' if path else ''}"
+            f"{kind} has schema_version {_text(version, 40)}, but this release reads "
+            f"{SCHEMA_VERSION}; upgrade it{f', in {path}' if path else ''}"
         )
 
 
@@ -309,7 +312,7 @@ def _text(value: object, limit: int) -> str:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise TypeError(f"{value!r} is no JSON object")
+        raise TypeError(f"{value!r} is not a JSON object")
     return cast("Mapping[str, Any]", value)
 
 
@@ -331,7 +334,7 @@ def _digest(value: object) -> str:
 def _time(value: object) -> datetime.datetime | None:
     if not value:
         return None
-    # Python 3.10 does not read the Z.
+    # Python 3.10 does not parse the Z.
     time = datetime.datetime.fromisoformat(str(value).replace("Z", "+00:00"))
     if time.tzinfo is None:
         raise ValueError(f"{str(value)!r} has no time zone")

@@ -1,7 +1,7 @@
 """Open object storage, and read, create and delete a registry's objects in it.
 
-`open_store` is the one place where a store is opened. `RegistryStore` turns every failure of object
-storage into an error of this package.
+`open_store` is the only place where a store is opened. `RegistryStore` converts all errors of object
+storage to errors of this package.
 """
 
 from __future__ import annotations
@@ -29,44 +29,45 @@ from model_registry.schema import describe
 if TYPE_CHECKING:
     from obstore.store import ClientConfig
 
-# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html: what time alone does not mend.
+# Errors that retries do not resolve:
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html.
 _S3_CODE = re.compile(r"<Code>(\w+)</Code>")
-_OTHER_KEYS = "use other keys"
+_OTHER_CREDENTIALS = "use other credentials"
 _REMEDIES = {
     "NoSuchBucket": "create the bucket",
-    "AccessDenied": "let the keys read and write there",
-    "InvalidAccessKeyId": _OTHER_KEYS,
-    "SignatureDoesNotMatch": _OTHER_KEYS,
+    "AccessDenied": "grant the credentials read and write access",
+    "InvalidAccessKeyId": _OTHER_CREDENTIALS,
+    "SignatureDoesNotMatch": _OTHER_CREDENTIALS,
 }
-# obstore raises it where an id from elsewhere is no part of a path.
-_NO_PATH = {"read": (ValueError,)}
-# Nobody listens there.
+# obstore raises ValueError if an ID from outside cannot be part of a path.
+_INVALID_PATH = {"read": (ValueError,)}
+# An address that no server uses.
 _NO_PROXY = "http://127.0.0.1:9"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class S3Options:
-    """How to reach an S3 server, and for how long to try."""
+    """Address and credentials of an S3 server, timeouts and retries."""
 
     endpoint: str = ""
-    """http(s)://host:port; empty is Amazon's."""
+    """http(s)://host:port; empty for Amazon's."""
     access_key: str = dataclasses.field(default="", repr=False)
-    """Empty reads AWS_ACCESS_KEY_ID."""
+    """Access key; if empty, AWS_ACCESS_KEY_ID."""
     secret_key: str = dataclasses.field(default="", repr=False)
-    """Empty reads AWS_SECRET_ACCESS_KEY."""
+    """Secret key; if empty, AWS_SECRET_ACCESS_KEY."""
     region: str = ""
-    """Empty reads AWS_REGION."""
+    """Region; if empty, AWS_REGION."""
     certificates: bytes | str = b""
-    """Certificate authorities, PEM; empty uses the system's. obstore fails where there are none, even
-    for http://."""
+    """Certificate authorities, PEM; if empty, the system's. obstore fails if there are none, even for
+    http://."""
     timeout: datetime.timedelta | None = None
-    """Of a request; None is obstore's."""
+    """Timeout of a request; None for obstore's default."""
     retries: int = 1000
-    """After a server that does not answer, or answers with 5xx."""
+    """Maximum retries if the server does not respond, or returns 5xx."""
     patience: datetime.timedelta = datetime.timedelta(minutes=5)
-    """For how long to retry."""
+    """Maximum time of retries."""
     proxied: bool = True
-    """Whether the environment's proxies are used."""
+    """Whether to use the environment's proxies."""
 
 
 def open_store(address: str, options: S3Options | None = None) -> ObjectStore:
@@ -74,16 +75,16 @@ def open_store(address: str, options: S3Options | None = None) -> ObjectStore:
 
     Args:
         address: s3://bucket/prefix or a directory.
-        options: of the S3 server.
+        options: Options for S3.
 
     Raises:
-        ValueError: the address is neither.
+        ValueError: The address is neither.
     """
     if address.startswith("s3://"):
         bucket, _, prefix = address.removeprefix("s3://").partition("/")
         return _open_s3(bucket, prefix.strip("/"), options or S3Options())
     if "://" in address or not address:
-        raise ValueError(f"{address!r} is no storage; use s3://BUCKET/PREFIX or a directory")
+        raise ValueError(f"{address!r} is not s3://BUCKET/PREFIX or a directory")
     return LocalStore(Path(address).resolve(), mkdir=True, automatic_cleanup=True)
 
 
@@ -94,7 +95,7 @@ def _open_s3(bucket: str, prefix: str, options: S3Options) -> S3Store:
     if options.timeout is not None:
         client["timeout"] = options.timeout
     if not options.proxied:
-        # obstore has no other way to say so than a proxy for all hosts but this one.
+        # obstore's only way to bypass proxies is to set one and exclude this host.
         client["proxy_url"] = _NO_PROXY
         client["proxy_excludes"] = urllib.parse.urlsplit(options.endpoint).hostname or ""
     config = {
@@ -117,10 +118,10 @@ class RegistryStore:
     """The objects of a registry.
 
     Args:
-        objects: an obstore store; `open_store` returns one.
-        location: what errors call the registry.
-        connect: returns the cluster's ConfigMaps, or None where there is no cluster; called only where
-            the S3 server has no conditional writes.
+        objects: obstore store, for example from `open_store`.
+        location: Name of the registry in errors.
+        connect: Returns the cluster's ConfigMaps, or None if there is no cluster. Called only if the
+            S3 server has no conditional writes.
     """
 
     def __init__(
@@ -137,12 +138,12 @@ class RegistryStore:
     # Reading ------------------------------------------------------------------------------------
 
     def read(self, path: str) -> bytes | None:
-        """Return an object's content, or None where it does not exist."""
+        """Return an object's content, or None if it does not exist."""
         with self._errors("read"):
             return _objects.read(self._objects, path)
 
     def read_range(self, path: str, start: int, length: int) -> bytes | None:
-        """Return a part of an object, or None where the object does not exist."""
+        """Return a part of an object, or None if the object does not exist."""
         with self._errors("read"):
             try:
                 return bytes(obstore.get_range(self._objects, path, start=start, length=length))
@@ -150,10 +151,10 @@ class RegistryStore:
                 return None
 
     def read_json(self, path: str) -> dict[str, Any] | None:
-        """Return a JSON object, or None where it does not exist.
+        """Return a JSON object, or None if it does not exist.
 
         Raises:
-            RegistryContentError: it is none.
+            RegistryContentError: It is not a JSON object.
         """
         content = self.read(path)
         if content is None:
@@ -167,7 +168,7 @@ class RegistryStore:
         return cast("dict[str, Any]", document)
 
     def exists(self, path: str) -> bool:
-        """Return whether there is an object."""
+        """Return whether an object exists."""
         with self._errors("read"):
             return _objects.exists(self._objects, path)
 
@@ -177,18 +178,18 @@ class RegistryStore:
         return sorted(int(stem) for stem in stems if stem.isdecimal())
 
     def folders(self) -> list[int]:
-        """Return the numbers of the versions of which there is anything, ascending."""
+        """Return the numbers of versions that have any object, ascending."""
         with self._errors("read"):
             listed: object = obstore.list_with_delimiter(self._objects)  # pyright: ignore[reportUnknownMemberType]
             names = cast("Mapping[str, Sequence[str]]", listed)["common_prefixes"]
         return sorted(int(name.strip("/")) for name in names if name.strip("/").isdecimal())
 
     def paths(self, folder: str) -> dict[str, datetime.datetime]:
-        """Return the objects in a folder, and when each was put."""
+        """Return the paths of the objects in a folder, and when each was put."""
         return {entry["path"]: entry["last_modified"] for entry in self._entries(folder)}
 
     def put_at(self, path: str) -> datetime.datetime | None:
-        """Return when an object was put, or None where it does not exist."""
+        """Return when an object was put, or None if it does not exist."""
         with self._errors("read"):
             try:
                 return obstore.head(self._objects, path)["last_modified"]
@@ -209,7 +210,7 @@ class RegistryStore:
             return self._writes.method()
 
     def check(self) -> None:
-        """Make sure that this process may write, and that writers are kept apart; see `Writes.check`."""
+        """Check that this process may write, and that concurrent writes are safe; see `Writes.check`."""
         with self._errors("written"):
             self._writes.check()
 
@@ -223,42 +224,42 @@ class RegistryStore:
         return self.create(path, json.dumps(document, indent=1, sort_keys=True).encode())
 
     def put_addressed(self, path: str, content: Callable[[], bytes]) -> None:
-        """Put an object whose name carries its digest, unless it exists.
+        """Put an object whose name contains its digest, if it does not exist.
 
         Args:
-            path: its path.
-            content: called where the object is missing.
+            path: Path of the object.
+            content: Returns the content; called if the object does not exist.
         """
         if not self.exists(path):
-            # No condition is needed: whoever puts it puts the same.
+            # No condition is needed: all writers put the same content.
             with self._errors("written"):
                 obstore.put(self._objects, path, content())
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Delete objects, one after another; those that are gone already are no error."""
+        """Delete those of the objects that exist, one after another."""
         with self._errors("written"):
             self._writes.delete(paths)
 
     @contextlib.contextmanager
     def _errors(self, verb: str) -> Generator[None]:
-        """Turn what obstore raises into errors of this package.
+        """Convert obstore's errors to errors of this package.
 
         Raises:
-            RegistryRefusedError: the server refuses until somebody changes something.
-            RegistryError: the server cannot be reached, or does not do what is asked.
+            RegistryRefusedError: The server denies the request until an operator changes something.
+            RegistryError: The server cannot be reached, or the request failed.
         """
         try:
             yield
-        except (BaseError, OSError, *_NO_PATH.get(verb, ())) as error:
-            # A list that is refused looks like any other error; S3's own code is in the text.
+        except (BaseError, OSError, *_INVALID_PATH.get(verb, ())) as error:
+            # obstore has no exception for a denied list request; S3's error code is in the text.
             code = _S3_CODE.search(str(error))
             if code and code[1] in _REMEDIES:
                 raise RegistryRefusedError(
-                    f"object storage answers {code[1]}: {self.location}",
+                    f"object storage returned {code[1]}: {self.location}",
                     _REMEDIES[code[1]],
                     code=code[1],
                 ) from error
-            # obstore's messages go on for a page; the first line says what happened.
+            # obstore's messages are long; the first line says what happened.
             raise RegistryError(
                 f"object storage {self.location} cannot be {verb}: {describe(error)}"
             ) from error

@@ -75,7 +75,7 @@ def _call(namespace: str, none_for: set[int], call: Callable[[], Any]) -> Config
                 raise
     except KubernetesForbiddenError as error:
         raise KubernetesForbiddenError(
-            f"S3 has no conditional writes, so the charm must write ConfigMaps in {namespace}"
+            f"no permission to write ConfigMaps in {namespace}"
         ) from error
     return ConfigMap(
         namespace=namespace,

@@ -52,9 +52,9 @@ ERRORS = [
     NoDataError("kfp-api", "kfp-api", "address", is_related=True),
     NoDataError("kfp-api", "kfp-api", "data", is_related=False),
     KubernetesForbiddenError("profile fashion-mnist: no"),
-    NoProfilesError("profile fashion-mnist: this cluster has no such kind"),
-    ProfilePendingError("namespace fashion-mnist of the profile is not there yet"),
-    KubernetesError("no way to Kubernetes"),
+    NoProfilesError("profile fashion-mnist: the cluster lacks this resource type"),
+    ProfilePendingError("namespace fashion-mnist of the profile does not exist yet"),
+    KubernetesError("cannot connect to Kubernetes"),
     ModelRegistryError(
         model_registry.RegistryError("object storage http://minio:9000 cannot be read")
     ),
@@ -68,7 +68,7 @@ ERRORS = [
             "object storage ignores If-None-Match, and there is no Kubernetes", "use Amazon S3"
         )
     ),
-    KubernetesForbiddenError("S3 has no conditional writes: write ConfigMaps in kubeflow"),
+    KubernetesForbiddenError("no permission to write ConfigMaps in kubeflow"),
     ModelRegistryError(
         model_registry.RegistryElsewhereError("the registry is in namespace a, runs in b")
     ),
@@ -77,10 +77,10 @@ ERRORS = [
             "http://minio:9000/mlpipeline: 1/manifest.json is not a JSON object"
         )
     ),
-    SourceError("data-path s3://bucket/data cannot be looked at: status 403"),
-    NoKServeError("inferenceservice kubeflow--trainer: this cluster has no such kind"),
+    SourceError("cannot check data-path s3://bucket/data: status 403"),
+    NoKServeError("inferenceservice kubeflow--trainer: the cluster lacks this resource type"),
     NoStorageSecretError("secret mlpipeline-minio-artifact, whose keys KServe needs, is not there"),
-    InvalidRelationDataError("relation kfp-api: its data is wrong: not YAML"),
+    InvalidRelationDataError("relation kfp-api: invalid data: not YAML"),
 ]
 ANSWERS = [
     ParameterError("limit", 0, "between 1 and 100"),
@@ -88,7 +88,7 @@ ANSWERS = [
     NoSuccessError("run a failed"),
     ModelRegistryError(model_registry.NoSuchModelError("none")),
     ServedModelError("the served model does not answer"),
-    NotServedError("no model is served that can be asked about an image", is_due=False),
+    NotServedError("no model is served, which an own image needs", is_due=False),
     NotServedError("KServe does not serve v3 yet: RevisionMissing", is_due=True),
 ]
 

@@ -338,7 +338,7 @@ def silent_port():
 def test_server_without_a_response_is_unreachable(silent_port):
     with (
         Client(f"http://127.0.0.1:{silent_port}", timeout=0.2) as client,
-        pytest.raises(kfp_ops.UnreachableError, match=r"no answer within 0\.2 s"),
+        pytest.raises(kfp_ops.UnreachableError, match=r"no response within 0\.2 s"),
     ):
         client.get_run("r")
 

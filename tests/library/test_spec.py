@@ -161,7 +161,7 @@ def test_resources_for_an_unknown_step_name_the_steps():
 @pytest.mark.parametrize(
     ("resources", "message"),
     [
-        ({"cpu_limit": "two"}, "'two' is no Kubernetes quantity"),
+        ({"cpu_limit": "two"}, "'two' is not a Kubernetes quantity"),
         ({"cpu_limit": "0"}, "cpu '0' must be above zero"),
         ({"memory_request": "0Gi"}, "memory '0Gi' must be above zero"),
         (
@@ -242,7 +242,7 @@ def test_arguments_of_the_right_types_are_accepted(spec, arguments):
     ("arguments", "message"),
     [
         ({}, "text: pipeline doubling needs a value"),
-        ({"text": 5}, "text: 5 is int, where pipeline doubling takes STRING"),
+        ({"text": 5}, "text: pipeline doubling expects STRING, not int 5"),
         ({"text": "x", "count": "3"}, "count: '3' is str"),
         ({"text": "x", "count": 1.5}, "count: 1.5 is float"),
         ({"text": "x", "count": True}, "count: True is bool"),

@@ -559,7 +559,7 @@ def test_kserve_schema_accepts_every_field_of_the_service(ctx, admin, served_sta
     state = dataclasses.replace(served_state, config={**served_state.config, "canary-traffic": 25})
     out = ctx.run(ctx.on.config_changed(), state)
     assert (
-        "v3 serves, accuracy 0.9300, KServe not ready: v3 was just put there"
+        "v3 serves, accuracy 0.9300, KServe not ready: v3 was just applied"
         in out.unit_status.message
     )
     # What the schema does not know the server would drop.

@@ -437,7 +437,7 @@ def api_error(kind, code):
             ["not a JSON object", "juju config trainer registry-prefix=VALUE"],
         ),
         (
-            InvalidRelationDataError("relation kfp-api: its data is wrong"),
+            InvalidRelationDataError("relation kfp-api: invalid data"),
             ops.BlockedStatus,
             ["remove the relation and add it again"],
         ),
