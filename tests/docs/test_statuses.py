@@ -60,7 +60,7 @@ ERRORS = [
     ),
     ModelRegistryError(
         model_registry.RegistryRefusedError(
-            "object storage answers NoSuchBucket: http://minio:9000/mlpipeline", "make it"
+            "object storage returned NoSuchBucket: http://minio:9000/mlpipeline", "make it"
         )
     ),
     ModelRegistryError(

@@ -47,7 +47,7 @@ def test_run_is_not_submitted_if_its_code_cannot_be_uploaded(ctx, state, object_
     # THEN no run is submitted, and the status shows the remedy
     assert runs() == []
     assert isinstance(out.unit_status, ops.BlockedStatus)
-    assert "answers NoSuchBucket" in out.unit_status.message
+    assert "returned NoSuchBucket" in out.unit_status.message
     assert "make the bucket" in out.unit_status.message
 
 

@@ -424,7 +424,7 @@ def api_error(kind, code):
         ),
         (
             ModelRegistryError(
-                model_registry.RegistryRefusedError("object storage answers NoSuchBucket: make it")
+                model_registry.RegistryRefusedError("object storage returned NoSuchBucket: make it")
             ),
             ops.BlockedStatus,
             ["NoSuchBucket: make it"],
