@@ -1,5 +1,5 @@
-"""How fast this is, paired against the book's notebook chapter in one run.
+"""Benchmarks against the original notebook.
 
-The machine may be slower in one minute than in the next, so a program and what it is held against
-take turns, and what counts are ratios of medians.
+The machine's speed varies, so a program and its baseline run alternately, and results are ratios of
+medians.
 """

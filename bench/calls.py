@@ -1,27 +1,28 @@
-"""`python -m bench.calls`: what it takes to see what exists, with ten thousand past runs and with one.
+"""`python -m bench.calls`: measure `observe` with ten thousand past runs, and with one.
 
-`observe` is all that an event asks Kubeflow Pipelines. The server is the sandbox, in this same process,
-so that seconds of processor time are those of both.
+`observe` makes all calls to Kubeflow Pipelines of an event without changes. The server is the sandbox in
+the same process, so CPU seconds include it.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.measure import Run, machine, median, ratio
+from bench.measure import ROOT, Run, machine, median, ratio
 
 BASE = "one past run"
 PAST = {BASE: 1, "10,000 past runs": 10_000}
 
 
 class Counted:
-    """A client that counts what it is asked."""
+    """A client that counts calls."""
 
     def __init__(self, client: object):
         self.calls = 0
@@ -33,10 +34,8 @@ class Counted:
 
 
 def measure(count: int) -> dict[str, list[Run]]:
-    """Let experiments with few and many runs take turns; returns runs by which it was.
-
-    Each says how many calls it made.
-    """
+    """Observe experiments with few and many runs alternately; return measurements by experiment."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "lib")]
     from config import TrainerConfig
     from kfp_ops import Client, ObjectStorage, apply, observe, plan
     from reconciler import desired_state, triggers
@@ -53,14 +52,15 @@ def measure(count: int) -> dict[str, list[Run]]:
         Client(kfp.api_url) as client,
     ):
         nothing = triggers.Signals()
-        wanted = {
+        desired = {
             name: next(desired_state.training(TrainerConfig(), storage, name, {}, nothing, now))
             for name in PAST
         }
         for name, past in PAST.items():
-            seen = observe(client, wanted[name])
-            seen = apply(client, wanted[name], seen, plan(wanted[name], seen))
-            (submitted,) = seen.runs.values()
+            observed = observe(client, desired[name])
+            changes = plan(desired[name], observed)
+            observed = apply(client, desired[name], observed, changes)
+            (submitted,) = observed.runs.values()
             kfp.set_run_state(submitted.run_id, "SUCCEEDED")
             row = dict(kfp.store.get("runs", submitted.run_id) or {})
             old = {**row, "created_at": "2025-01-01T00:00:00Z"}
@@ -71,7 +71,7 @@ def measure(count: int) -> dict[str, list[Run]]:
             for name, series in runs.items():
                 counted = Counted(client)
                 started, worked = time.perf_counter(), time.process_time()
-                observe(counted, wanted[name])  # type: ignore[arg-type]
+                observe(counted, desired[name])  # type: ignore[arg-type]
                 wall, cpu = time.perf_counter() - started, time.process_time() - worked
                 if number >= 0:
                     series.append(Run(wall, cpu, 0, {"calls": counted.calls}))
@@ -81,7 +81,7 @@ def measure(count: int) -> dict[str, list[Run]]:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.calls", description=__doc__)
-    parser.add_argument("--runs", type=int, default=25, help="of each, after one to warm up")
+    parser.add_argument("--runs", type=int, default=25, help="runs per experiment, after a warm-up")
     options = parser.parse_args(arguments)
     runs = measure(options.runs)
     base = runs[BASE]

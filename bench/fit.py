@@ -1,9 +1,9 @@
-"""`python -m bench.fit`: how long recipes take to train, against the chapter's notebook.
+"""`python -m bench.fit`: measure training times of recipes against the original notebook.
 
-For each seed the notebook's program runs once, and then each recipe's, every one in a process of its
-own. `fit` is the call that trains: of the notebook `model.fit`, of a recipe all of `training.train`,
-with building and compiling the network. `process` is all, with imports and reading the data. On a
-machine that others use too, seconds of processor time say more than seconds on the clock.
+For each seed, the baseline and then each recipe run once, each in its own process. `fit` is the call
+that trains: `model.fit` of the baseline, `training.train` of a recipe, which also builds and compiles
+the network. `process` is the whole process, with imports and reading the data. On a shared machine, CPU
+seconds are more meaningful than wall-clock seconds.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 
+from bench import DATA_ROOT
 from bench.measure import Run, machine, median, ratio, run
 
 BASE = "the notebook"
 
 
 def train(recipe: str, seed: int) -> dict[str, float]:
-    """Train a recipe in this process; returns seconds and test accuracy."""
+    """Train a recipe in this process; return seconds and test accuracy."""
+    sys.path.insert(0, str(DATA_ROOT))
     from fashion_mnist import data
     from fashion_mnist.model import recipes, training
 
     dataset = data.load()
-    # The chapter's `model.fit` does not import TensorFlow either; both processes' times have it.
+    # Import TensorFlow outside the measured call, as in the baseline.
     importlib.import_module("keras")
     started, worked = time.perf_counter(), time.process_time()
     trained = training.train(
@@ -42,13 +45,13 @@ def train(recipe: str, seed: int) -> dict[str, float]:
 
 
 def measure(recipes: Sequence[str], seeds: Sequence[int]) -> dict[str, list[Run]]:
-    """Let the notebook and recipes take turns, a run of each for each seed; returns runs by name."""
+    """Run the baseline and the recipes alternately, once per seed; return runs by name."""
     runs: dict[str, list[Run]] = {name: [] for name in (BASE, *recipes)}
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
             for name, series in runs.items():
                 if name == BASE:
-                    series.append(run("-m", "bench.chapter", "train", folder, seed))
+                    series.append(run("-m", "bench.baseline", "train", folder, seed))
                 else:
                     series.append(run("-m", "bench.fit", "--one", name, seed))
                 output = series[-1].output
@@ -87,12 +90,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def fit(measured: Run) -> float:
-    """Seconds that the call took which trains."""
+    """Return wall-clock seconds of the call that trains."""
     return measured.output["fit_seconds"]
 
 
 def fit_cpu(measured: Run) -> float:
-    """Seconds of processor time of that call."""
+    """Return CPU seconds of the call that trains."""
     return measured.output["fit_cpu_seconds"]
 
 

@@ -1,7 +1,7 @@
-"""`python -m bench.predict`: how long one prediction takes, against the chapter's notebook.
+"""`python -m bench.predict`: measure the time of one prediction against the original notebook.
 
-A prediction is a whole process: Python starts, loads a model and one test image, and says what it is.
-Both ask a network of the chapter's own form (recipe `notebook`) and one of the recipe `fast`.
+A prediction is a whole process: start Python, load a model and one test image, and predict its class.
+The models are the original network (recipe `notebook`) and that of the recipe `fast`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from bench.measure import Run, machine, median, ratio, run
 
 BASE = "the notebook"
-WAYS = {
-    BASE: ("-m", "bench.chapter", "predict", "chapter"),
+VARIANTS = {
+    BASE: ("-m", "bench.baseline", "predict", "baseline"),
     "LiteRT, recipe notebook": ("-m", "training.predict", "notebook", "--runtime", "litert"),
     "LiteRT, recipe fast": ("-m", "training.predict", "fast", "--runtime", "litert"),
     "SavedModel, recipe fast": ("-m", "training.predict", "fast", "--runtime", "tensorflow"),
@@ -22,17 +22,17 @@ WAYS = {
 
 
 def measure(count: int) -> dict[str, list[Run]]:
-    """Train what is needed, and let the ways take turns; returns runs by way."""
-    runs: dict[str, list[Run]] = {name: [] for name in WAYS}
+    """Train the models, and run the variants alternately; return runs by variant."""
+    runs: dict[str, list[Run]] = {name: [] for name in VARIANTS}
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
-        (models / "chapter").mkdir()
-        run("-m", "bench.chapter", "train", models / "chapter", 1)
+        (models / "baseline").mkdir()
+        run("-m", "bench.baseline", "train", models / "baseline", 1)
         for recipe in ("notebook", "fast"):
-            # Not in this process: a child's memory begins with that of its parent.
+            # Train in another process: a child's memory includes that of its parent.
             run("-m", "bench.predict", "--train", recipe, models / recipe)
         for number in range(-1, count):
-            for name, (flag, module, *rest) in WAYS.items():
+            for name, (flag, module, *rest) in VARIANTS.items():
                 arguments: list[object] = [
                     models / argument if argument in _MODELS else argument for argument in rest
                 ]
@@ -46,7 +46,7 @@ def measure(count: int) -> dict[str, list[Run]]:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.predict", description=__doc__)
-    parser.add_argument("--runs", type=int, default=7, help="of each way, after one to warm up")
+    parser.add_argument("--runs", type=int, default=7, help="runs per variant, after a warm-up")
     parser.add_argument("--train", nargs=2, metavar=("RECIPE", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.train:
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-_MODELS = ("chapter", "notebook", "fast")
+_MODELS = ("baseline", "notebook", "fast")
 
 
 def _train(recipe: str, folder: Path) -> None:

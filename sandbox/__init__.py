@@ -1,13 +1,13 @@
-"""The embedded default: a Kubeflow Pipelines of one's own, on loopback.
+"""A local Kubeflow Pipelines for tests and demos, on loopback.
 
-It speaks the REST API v2beta1 as server 2.15.0 does, and S3, and executes submitted runs for
-real, from their compiled specification, in processes of their own::
+It implements the REST API v2beta1 of server 2.15.0, and S3, and really executes submitted runs from
+their compiled specification, each in its own process::
 
     with Sandbox(Path("state")) as sandbox:
         client = kfp.Client(host=sandbox.api_url)
 
-`python -m sandbox` does the same until it is stopped. Everything lies under one folder; the same
-folder gives the same state after a restart, even one after kill -9.
+`python -m sandbox` runs it until it is stopped. All state is in one folder and survives restarts, even
+after kill -9.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HOST = "127.0.0.1"
 
 
 def __getattr__(name: str) -> Any:
-    # Of the package the process of a run uses other modules alone, and the servers are slow to import.
+    # Import the servers lazily: they are slow to import, and the process of a run does not need them.
     if name == "Sandbox":
         from sandbox.server import Sandbox
 

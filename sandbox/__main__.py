@@ -1,7 +1,7 @@
 """`python -m sandbox`: serve until stopped.
 
-The S3 server's keys are those in the environment's SANDBOX_ACCESS_KEY and SANDBOX_SECRET_KEY, or in
-ROOT/keys.json, ["ACCESS KEY", "SECRET KEY"], which is made where there is none.
+The S3 server's credentials are read from the environment variables SANDBOX_ACCESS_KEY and
+SANDBOX_SECRET_KEY, or from ROOT/keys.json, ["ACCESS KEY", "SECRET KEY"], which is created if needed.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ KEYS = "SANDBOX_ACCESS_KEY", "SANDBOX_SECRET_KEY"
 
 
 def main() -> None:
-    """Serve until SIGINT or SIGTERM; the first line says where, the second that it is ready."""
+    """Serve until SIGINT or SIGTERM; print the addresses when ready."""
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
-    parser.add_argument("--root", type=Path, default=Path(".demo/sandbox"), help="its state")
+    parser.add_argument("--root", type=Path, default=Path(".demo/sandbox"), help="folder for state")
     parser.add_argument(
         "--host",
         default=HOST,
-        help="the address to listen on; anything but loopback only where everybody is trusted",
+        help="address to listen on; use only loopback unless everyone on the network is trusted",
     )
     parser.add_argument("--api-port", type=int, default=8888)
     parser.add_argument("--s3-port", type=int, default=9000)
     parser.add_argument("--no-execute", action="store_true", help="leave runs pending")
-    parser.add_argument("--limit", type=int, default=1, help="how many runs go on at once")
+    parser.add_argument("--limit", type=int, default=1, help="maximum number of concurrent runs")
     parser.add_argument(
         "--users",
         type=Path,
-        help="a multi-user server for those in this file: "
+        help="serve multiple users, from this file: "
         '[{"name": NAME, "token": TOKEN, "roles": {NAMESPACE: "edit" or "view"}}]',
     )
     parser.add_argument(
         "--s3-without-conditional-writes",
         action="store_true",
-        help="the S3 server ignores If-None-Match, as Charmed MinIO does; ROOT/kubeconfig names an API "
-        "server with the ConfigMaps that replace it",
+        help="ignore If-None-Match in the S3 server, like Charmed MinIO, and serve ConfigMaps instead, "
+        "with ROOT/kubeconfig",
     )
     options = parser.parse_args()
     users = options.users and [User(**user) for user in json.loads(options.users.read_text())]
     keys = tuple(os.environ.pop(name, "") for name in KEYS)
     if any(keys) and not all(keys):
-        parser.error(f"of {' and '.join(KEYS)} only one is set; set both or none")
+        parser.error(f"set both {' and '.join(KEYS)}, or neither")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

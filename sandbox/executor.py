@@ -1,4 +1,4 @@
-"""Runs, executed one after another, each in a process of its own."""
+"""Execute runs in order of submission, each in its own process."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from sandbox import specs, tasks
 from sandbox.store import Row, Store
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
-# What a step has of this machine's environment, as a pod has it of its image and node.
-_OF_THE_MACHINE = re.compile("PATH|TZ|LANG|LC_.*|LD_LIBRARY_PATH|CUDA_VISIBLE_DEVICES")
+# Environment variables that steps inherit from this machine, as a pod does from its image and node.
+_INHERITED = re.compile("PATH|TZ|LANG|LC_.*|LD_LIBRARY_PATH|CUDA_VISIBLE_DEVICES")
 
 
 class Executor:
-    """Takes pending runs in their order, and follows each to its end.
+    """Executes pending runs, the oldest first.
 
     Args:
-        store: where the runs are.
-        artifacts: the folder under which each run gets one of its own.
-        secrets: what Secrets hold, by (name, key), for steps that take their environment from them.
-        service_account: environment variables that stand for the ServiceAccount in each pod.
-        limit: how many runs go on at once.
+        store: Store with the runs.
+        artifacts: Folder in which each run gets its own folder.
+        secrets: Values of Secrets, by (name, key), for steps that read them from the environment.
+        service_account: Environment variables that stand for the ServiceAccount in each pod.
+        limit: Maximum number of concurrent runs.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class Executor:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Take up the work; runs whose process died with an earlier sandbox have failed."""
+        """Start executing; fail runs whose process died with an earlier sandbox."""
         for run in self._store.select("runs", "state IN ('RUNNING', 'CANCELING')"):
-            self._store.move_run(run["id"], "FAILED")
+            self._store.set_run_state(run["id"], "FAILED")
             self._fail_tasks(run["id"])
         for _ in range(self._limit):
             thread = threading.Thread(target=self._work, daemon=True)
@@ -64,7 +64,7 @@ class Executor:
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """End the running runs' processes and wait for them; they have failed then."""
+        """Kill the processes of running runs and wait for them; the runs fail."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
@@ -74,7 +74,7 @@ class Executor:
             thread.join()
 
     def changed(self, event: str, run_id: str) -> None:
-        """Hear of a run that was submitted, terminated, retried or deleted, or lost its workflow."""
+        """Handle a run that was submitted, terminated, retried or deleted, or lost its workflow."""
         with self._wake:
             process = self._running.get(run_id)
             if event == "lost":
@@ -82,7 +82,7 @@ class Executor:
             if event in ("terminated", "deleted", "lost") and process:
                 _kill(process)
             elif event == "terminated" and run_id not in self._lost:
-                self._store.move_run(run_id, "FAILED", expected=("CANCELING",))
+                self._store.set_run_state(run_id, "FAILED", expected=("CANCELING",))
             self._wake.notify_all()
 
     def _work(self) -> None:
@@ -101,7 +101,7 @@ class Executor:
     def _take(self) -> Row | None:
         """Start the oldest pending run and return it."""
         for run in self._store.select("runs", "state = 'PENDING'", limit=1):
-            if self._store.move_run(run["id"], "RUNNING", expected=("PENDING",)):
+            if self._store.set_run_state(run["id"], "RUNNING", expected=("PENDING",)):
                 return run
         return None
 
@@ -118,26 +118,26 @@ class Executor:
         parameters = specs.typed(text, json.loads(run["parameters"]))
         (folder / "run.json").write_text(json.dumps({"parameters": parameters}))
         self._store.update("runs", run["id"], tasks="[]")
-        with tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as rooms:
-            code, too_large = self._follow(run, folder, rooms)
+        with tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as work:
+            code, too_large = self._follow(run, folder, work)
         with self._wake:
             del self._running[run["id"]]
             lost = run["id"] in self._lost
         if lost:
             return
         if code == 0:
-            self._store.move_run(run["id"], "SUCCEEDED", expected=("RUNNING",))
+            self._store.set_run_state(run["id"], "SUCCEEDED", expected=("RUNNING",))
             return
-        # Argo fails a workflow that is too large as a whole: no step has failed.
+        # Argo fails a workflow that is too large without failing a step.
         if not too_large:
             self._fail_tasks(run["id"])
-        self._store.move_run(run["id"], "FAILED", expected=("RUNNING", "CANCELING"))
+        self._store.set_run_state(run["id"], "FAILED", expected=("RUNNING", "CANCELING"))
 
-    def _follow(self, run: Row, folder: Path, rooms: str) -> tuple[int, bool]:
-        """Execute a run in a process; return its status, and whether its workflow was too large."""
+    def _follow(self, run: Row, folder: Path, work: str) -> tuple[int, bool]:
+        """Execute a run in a process; return its exit code, and whether its workflow was too large."""
         with self._wake:
             process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "sandbox.run", str(folder), rooms],
+                [sys.executable, "-m", "sandbox.run", str(folder), work],
                 cwd=_CHECKOUT,
                 env=self._environment(),
                 stdin=subprocess.PIPE,
@@ -160,12 +160,12 @@ class Executor:
             return process.wait(), too_large
 
     def _environment(self) -> dict[str, str]:
-        """Return the environment of a run's process, with the secrets that it deals out to steps."""
+        """Return the environment of a run's process, with the secrets for its steps."""
         environment = {
-            name: value for name, value in os.environ.items() if _OF_THE_MACHINE.fullmatch(name)
+            name: value for name, value in os.environ.items() if _INHERITED.fullmatch(name)
         }
-        kept = [[name, key, value] for (name, key), value in self._secrets.items()]
-        return {**environment, **self._service_account, specs.SECRETS: json.dumps(kept)}
+        secrets = [[name, key, value] for (name, key), value in self._secrets.items()]
+        return {**environment, **self._service_account, specs.SECRETS: json.dumps(secrets)}
 
     def _update_task(self, run_id: str, name: str, state: str) -> None:
         run = self._store.get("runs", run_id)

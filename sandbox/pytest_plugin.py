@@ -1,6 +1,6 @@
-"""Fixtures of pytest for charms that manage a pipeline.
+"""pytest fixtures for charms that manage a pipeline.
 
-Override ``kfp_sandbox_options`` to change the server, for instance so that it executes nothing::
+Override ``kfp_sandbox_options`` to configure the server, for example to execute nothing::
 
     @pytest.fixture
     def kfp_sandbox_options():
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def kfp_sandbox_options() -> dict[str, Any]:
-    """Return the arguments of ``Sandbox``, its folder aside."""
+    """Return the arguments of ``Sandbox`` other than its folder."""
     return {}
 
 
@@ -28,8 +28,8 @@ def kfp_sandbox_options() -> dict[str, Any]:
 def kfp_sandbox(
     tmp_path_factory: pytest.TempPathFactory, kfp_sandbox_options: dict[str, Any]
 ) -> Iterator[Sandbox]:
-    """Give a running server of Kubeflow Pipelines' API and S3."""
-    # Import the servers lazily: pytest loads this module also for tests that need none.
+    """Run a server of Kubeflow Pipelines' API and S3."""
+    # Import the servers lazily: pytest loads this module for all tests.
     from sandbox import Sandbox
 
     with Sandbox(tmp_path_factory.mktemp("kfp-sandbox"), **kfp_sandbox_options) as sandbox:
@@ -38,7 +38,7 @@ def kfp_sandbox(
 
 @pytest.fixture
 def kfp_sandbox_databags(kfp_sandbox: Sandbox) -> dict[str, dict[str, str]]:
-    """Return what the charms kfp-api and minio would publish for the server, by relation."""
+    """Return the databags that the charms kfp-api and minio would publish, by relation."""
     import yaml
 
     def databag(data: dict[str, object]) -> dict[str, str]:

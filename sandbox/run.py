@@ -1,8 +1,8 @@
-"""The process of one run: `python -m sandbox.run FOLDER ROOMS` executes the pipeline in FOLDER.
+"""The process of one run: `python -m sandbox.run FOLDER WORK` executes the pipeline in FOLDER.
 
-The SDK's own local runner does the work, a process for each step. What happens is told to the
-sandbox on standard output, one JSON object a line; the steps' own output goes to the run's log.
-Ends with its sandbox: standard input closes when that is gone.
+The SDK's local runner executes each step in a process. Report steps to the sandbox on standard output,
+one JSON object per line; write the steps' output to the run's log. Exit with the sandbox, which closes
+standard input when it ends.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import json
 import logging
 import os
 import re
+import shlex
 import signal
-import site
 import sys
 import threading
-import venv
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -31,21 +30,21 @@ _STARTED = re.compile(r"Executing task '([^']+)'")
 _ENDED = re.compile(r"Task '([^']+)' finished with status (SUCCESS|FAILURE)")
 
 
-def _die_with_the_sandbox() -> None:
+def _exit_with_sandbox() -> None:
     sys.stdin.read()
     os.killpg(0, signal.SIGKILL)
 
 
 class _Watch(logging.Filter):
-    """Tells of steps that begin and end, from the local runner's log; takes its colours out.
+    """Reports the beginning and end of steps from the local runner's log, and removes its colors.
 
-    A step that fails and is tried again goes on, as the server tells it. When a step has ended, the run
-    ends too if Argo would fail its workflow for its size.
+    Like the server, report a step that is retried as running. After each step, end the run if Argo would
+    fail its workflow for its size.
 
     Args:
-        text: the compiled pipeline.
-        parameters: the run's.
-        stream: where it tells so.
+        text: Compiled pipeline.
+        parameters: Parameters of the run.
+        stream: Stream to report to.
     """
 
     def __init__(self, text: str, parameters: Mapping[str, Any], stream: TextIO):
@@ -95,47 +94,44 @@ def _report(stream: TextIO, tasks: list[str], state: str = "SUCCEEDED") -> None:
         print(json.dumps({"task": task, "state": state}), file=stream, flush=True)
 
 
-def _create_environment(folder: Path) -> str:
-    """Create a virtual environment for steps, first on PATH; return its interpreter's name, `python3`.
-
-    It has the packages that are installed beside the sandbox, but not those installed as editable:
-    Python does not read the .pth files of a directory that a .pth file names.
-    """
-    venv.EnvBuilder(symlinks=True).create(folder)
-    (packages,) = folder.glob("lib/*/site-packages")
-    (packages / "installed.pth").write_text("\n".join(site.getsitepackages()))
-    os.environ["PATH"] = os.pathsep.join([str(folder / "bin"), os.environ.get("PATH", os.defpath)])
-    return "python3"
+def _put_on_path(interpreter: str, folder: Path) -> str:
+    """Let steps find an interpreter as `python3`, as an image has it; return that name."""
+    folder.mkdir()
+    command = folder / "python3"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(interpreter)} "$@"\n')
+    command.chmod(0o755)
+    os.environ["PATH"] = os.pathsep.join([str(folder), os.environ.get("PATH", os.defpath)])
+    return command.name
 
 
-def main(folder: Path, rooms: Path) -> int:
-    """Execute the run in a folder, its steps below another one; return 0 if it succeeded."""
-    threading.Thread(target=_die_with_the_sandbox, daemon=True).start()
+def main(folder: Path, work: Path) -> int:
+    """Execute the run in a folder, with steps working below another one; return 0 on success."""
+    threading.Thread(target=_exit_with_sandbox, daemon=True).start()
     stream = os.fdopen(os.dup(1), "w")
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
-    # Taken out of the environment, which all steps have.
-    kept = json.loads(os.environ.pop(specs.SECRETS, "[]"))
-    secrets = {(name, key): value for name, key, value in kept}
+    # Remove the secrets from the environment, which all steps inherit.
+    values = json.loads(os.environ.pop(specs.SECRETS, "[]"))
+    secrets = {(name, key): value for name, key, value in values}
 
     warnings.simplefilter("ignore")
     from kfp import components, local
 
     parameters = json.loads((folder / "run.json").read_text())["parameters"]
     text = (folder / "pipeline.yaml").read_text()
-    # This process was started in the checkout, which steps must not see.
-    os.chdir(rooms)
-    # The local runner replaces python3 in shell commands with this, unquoted; a path may have a space.
-    sys.executable = _create_environment(rooms / "python")
+    # Leave the checkout, which steps must not see.
+    os.chdir(work)
+    # The local runner writes the interpreter's path into shell commands unquoted, in place of python3.
+    sys.executable = _put_on_path(sys.executable, work / "bin")
     try:
         volumes = on_directories(text, folder / "volumes")
     except ValueError as error:
         print(f"run failed: {error}")
         return 1
-    executed = specs.in_rooms(specs.with_secrets(volumes.text, secrets))
+    executed = specs.isolated(specs.with_secrets(volumes.text, secrets))
     pipeline = components.load_component_from_text(executed)
     logging.getLogger().addFilter(_Watch(text, parameters, stream))
     local.init(
@@ -147,7 +143,7 @@ def main(folder: Path, rooms: Path) -> int:
     _report(stream, volumes.creating)
     try:
         pipeline(**parameters)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the run that failed
+    except Exception as error:  # noqa: BLE001 - any error fails the run
         print(f"run failed: {type(error).__name__}: {_COLOUR.sub('', str(error))}")
         return 1
     finally:

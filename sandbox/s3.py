@@ -1,4 +1,4 @@
-"""An S3 server: moto's, with its objects kept in SQLite across restarts."""
+"""An S3 server: moto's, with objects persisted in SQLite."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import flask
 from moto.server import create_backend_app
 from werkzeug.test import Client
 
-# moto answers a reader only who says who it is; it checks no signature.
-_OWN = {
+# moto needs credentials to read, but checks no signature.
+_HEADERS = {
     "Authorization": "AWS4-HMAC-SHA256 Credential=sandbox/20260101/us-east-1/s3/aws4_request, "
     "SignedHeaders=host, Signature=none"
 }
@@ -25,16 +25,15 @@ _KEY = re.compile(rb"<Key>(.*?)</Key>", re.DOTALL)
 
 
 class PersistentS3:
-    """A WSGI application that speaks S3.
+    """A WSGI application that implements S3.
 
-    After each change the object is read back from moto and written to the file; at the start the
-    file's objects are put into moto. moto keeps one set of buckets in a process, so there can be
-    one of these at a time. Writes are made one after another, which makes conditional puts atomic.
+    After each change, read the object from moto and write it to the file; at the start, put the file's
+    objects into moto. moto has one set of buckets per process, so there can be only one instance at a
+    time. Writes are serialized, which makes conditional puts atomic.
 
     Args:
-        path: the SQLite file.
-        ignores_conditions: put objects whatever the conditions are, as MinIO did before
-            RELEASE.2024-05-07.
+        path: SQLite file.
+        ignores_conditions: Ignore the conditions of puts, as MinIO did before RELEASE.2024-05-07.
     """
 
     def __init__(self, path: Path, *, ignores_conditions: bool = False):
@@ -52,7 +51,7 @@ class PersistentS3:
         for path_, kind, content in self._database.execute(
             "SELECT path, type, content FROM objects ORDER BY length(path)"
         ):
-            self._client.put(path_, data=content, content_type=kind, headers=_OWN)
+            self._client.put(path_, data=content, content_type=kind, headers=_HEADERS)
 
     def close(self) -> None:
         """Close the file."""
@@ -60,10 +59,10 @@ class PersistentS3:
             self._database.close()
 
     def make_bucket(self, name: str) -> None:
-        """Create a bucket when it is not there."""
+        """Create a bucket if it does not exist."""
         if self._client.head(f"/{name}").status_code == 404:
             self._client.put(f"/{name}")
-            self._keep(f"/{name}")
+            self._persist(f"/{name}")
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -81,12 +80,12 @@ class PersistentS3:
                 changed = [f"{path.rstrip('/')}/{key}" for key in _keys(environ)]
             body = b"".join(self._app(environ, start_response))
             for changed_path in changed:
-                self._keep(changed_path)
+                self._persist(changed_path)
         return [body]
 
-    def _keep(self, path: str) -> None:
-        """Bring the file's copy of one object up to date with moto."""
-        response = self._client.get(path, headers=_OWN)
+    def _persist(self, path: str) -> None:
+        """Copy an object from moto to the file, or delete it there."""
+        response = self._client.get(path, headers=_HEADERS)
         if response.status_code == 200:
             content = b"" if path.strip("/").count("/") == 0 else response.data
             self._database.execute(
@@ -99,12 +98,12 @@ class PersistentS3:
 
 @functools.cache
 def _moto(service: Literal["s3", "moto_api"]) -> flask.Flask:
-    """One of moto's applications; they keep what they have beside them, for the whole process."""
+    """Return one of moto's applications, whose state is global to the process."""
     return create_backend_app(service)
 
 
 def _keys(environ: dict[str, Any]) -> list[str]:
-    """Return the keys in the body of a request that deletes many objects; the body can be read again."""
+    """Return the keys in the body of a multi-object delete; leave the body readable."""
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     environ["wsgi.input"] = io.BytesIO(body)
     return [quote(unquote(key.decode())) for key in _KEY.findall(body)]

@@ -1,4 +1,4 @@
-"""Recurring runs that fire: the scheduled-workflow controller's part."""
+"""Submit the runs of recurring runs, like the server's scheduled-workflow controller."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from croniter import croniter
 
 from sandbox.store import Row, Store
 
-# What a run has from its recurring run.
-_PASSED_ON = (
+# Columns that a run copies from its recurring run.
+_COPIED = (
     "namespace",
     "experiment_id",
     "pipeline_id",
@@ -24,24 +24,21 @@ _PASSED_ON = (
     "pipeline_root",
 )
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
-
-
-# How late the server's controller may look at a new recurring run: with no_catchup, some were seen to
-# miss the next minute, and others to meet it.
-_FIRST_LOOK = datetime.timedelta(minutes=1)
+# Maximum delay until the server's controller sees a new recurring run: with no_catchup, some real ones
+# missed the next minute, and others did not.
+_INITIAL_DELAY = datetime.timedelta(minutes=1)
 
 
 class Scheduler:
-    """Submits the runs of enabled recurring runs when they are due, as the server's controller does.
+    """Submits the runs of enabled recurring runs when they are due, like the server's controller.
 
-    A recurring run has at most `max_concurrency` active runs; while it has them it waits. With
-    no_catchup, times that have passed in the meantime give one run, for the last of them: also those
-    that passed while the recurring run was disabled. Its specification is a copy of its own, which
-    stays when the pipeline's version is deleted.
+    A recurring run waits while it has `max_concurrency` active runs. With no_catchup, it submits one run
+    for the last of the times that it missed, even while it was disabled. It has its own copy of the
+    specification, which stays when the pipeline version is deleted.
 
     Args:
-        store: where the recurring runs are.
-        notify: called with ("submitted", id) of each run.
+        store: Store with the recurring runs.
+        notify: Called with ("submitted", ID) for each run.
     """
 
     def __init__(self, store: Store, notify: Callable[[str, str], None]):
@@ -52,18 +49,18 @@ class Scheduler:
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and wait for it."""
+        """Stop the thread and wait for it."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
         self._thread.join()
 
     def changed(self) -> None:
-        """Hear that recurring runs or runs have changed."""
+        """Check for due runs now, since runs or recurring runs have changed."""
         with self._wake:
             self._wake.notify_all()
 
@@ -74,13 +71,13 @@ class Scheduler:
                 self._wake.wait(timeout=0.5)
 
     def tick(self, now: datetime.datetime) -> None:
-        """Submit what is due at this time (UTC)."""
+        """Submit the runs that are due at a time (UTC)."""
         with self._wake:
             self._submit_due(now)
 
     def _submit_due(self, now: datetime.datetime) -> None:
         for row in self._store.select("recurring_runs", "mode = 'ENABLE'"):
-            first = now + _FIRST_LOOK if row["no_catchup"] else now
+            first = now + _INITIAL_DELAY if row["no_catchup"] else now
             due = _parse(row["next_at"]) or self._following(row, first)
             if due is None:
                 continue
@@ -105,22 +102,22 @@ class Scheduler:
         number = row["counter"] + 1
         self._store.update("recurring_runs", row["id"], counter=number)
         run = self._store.add_run(
-            **{name: row[name] for name in _PASSED_ON},
+            **{name: row[name] for name in _COPIED},
             name=run_name(row["name"], row["id"], number),
             recurring_run_id=row["id"],
             scheduled_at=due.strftime(_TIME),
-            # The server hears of such a run when it goes on already.
+            # The server learns of such a run only when it is running.
             history="[]",
         )
         self._notify("submitted", run["id"])
 
     def _last(self, row: Row, due: datetime.datetime, now: datetime.datetime) -> datetime.datetime:
-        """Return the last of the times from `due` to `now` at which a recurring run was due."""
+        """Return the last time from `due` to `now` at which a recurring run was due."""
         schedule = _schedule(row)
         end = _parse(schedule.get("end_time"))
         until = min(now, end) if end else now
         if "cron" in schedule:
-            # The expression was due before, so it can be read.
+            # The expression is valid, since it was due before.
             times = _times(schedule["cron"], until + datetime.timedelta(seconds=1))
             return max(due, times.get_prev(datetime.datetime))
         interval = datetime.timedelta(seconds=int(schedule["interval_second"]))
@@ -140,12 +137,12 @@ class Scheduler:
 
 
 def run_name(schedule: str, identity: str, number: int) -> str:
-    """Return the name of a recurring run's run, which is that of its Argo workflow.
+    """Return the name of a recurring run's run, which is also that of its Argo workflow.
 
     Args:
-        schedule: the recurring run's name, of which letters, digits and hyphens stay, 25 at most.
-        identity: the recurring run's id, in place of the five random characters that Kubernetes adds.
-        number: how many runs it has had, this one included.
+        schedule: Name of the recurring run; at most 25 letters, digits and hyphens of it are used.
+        identity: ID of the recurring run, used in place of Kubernetes' five random characters.
+        number: Number of its runs, including this one.
     """
     plain = re.sub(r"[^a-z0-9-]+", "", schedule.lower())[:25] or "job-"
     resource = f"{plain}{identity[:5]}-{number}"
@@ -153,7 +150,7 @@ def run_name(schedule: str, identity: str, number: int) -> str:
 
 
 def _fnv_1a(text: str) -> int:
-    """Return the 32-bit FNV-1a hash, with which the server ends the names of workflows."""
+    """Return the 32-bit FNV-1a hash, which the server appends to workflow names."""
     value = 0x811C9DC5
     for byte in text.encode():
         value = (value ^ byte) * 0x01000193 % 2**32
@@ -161,15 +158,15 @@ def _fnv_1a(text: str) -> int:
 
 
 def _schedule(row: Row) -> dict[str, Any]:
-    """Return what a recurring run's trigger holds; empty without one."""
+    """Return a recurring run's cron or periodic schedule; empty without one."""
     trigger = json.loads(row["trigger"])
     return trigger.get("cron_schedule") or trigger.get("periodic_schedule") or {}
 
 
 def next_time(cron: str, after: datetime.datetime) -> datetime.datetime | None:
-    """When a cron expression fires next (UTC): six fields, seconds first; None: it cannot be read.
+    """Return the next time (UTC) of a cron expression with six fields; None if it is invalid.
 
-    The server takes five fields too, and reads the first as seconds.
+    Like the server, accept five fields too and read the first as seconds.
     """
     try:
         return _times(cron, after).get_next(datetime.datetime)

@@ -1,4 +1,4 @@
-"""The servers of the sandbox: Kubeflow Pipelines' API, S3, and what executes runs behind them."""
+"""The sandbox: servers of Kubeflow Pipelines' API and of S3, executor and scheduler."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sandbox.tasks import update_states
 
 BUCKET = "mlpipeline"
 SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the name of a Kubernetes Secret
-# In which runs are executed where there is one user.
+# Namespace of runs on a single-user server.
 NAMESPACE = "kubeflow"
 
 
@@ -35,31 +35,32 @@ class _Quiet(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002
-        """Say nothing: whoever wants requests logged puts a proxy before."""
+        """Log nothing."""
 
 
 class Sandbox:
-    """A server of Kubeflow Pipelines' API and one of S3, both on loopback unless told otherwise.
+    """A server of Kubeflow Pipelines' API and one of S3, by default on loopback.
 
     Args:
-        root: the folder with its state; made when it is not there.
-        api_port, s3_port: 0 takes those of the last time, or free ones: clients keep addresses.
-        execute: False leaves runs PENDING until `set_run_state` moves them.
-        limit: how many runs go on at once.
-        clock: the time, UTC, that the API writes; schedules fire by the machine's.
-        ids: gives what is made its ids.
-        users: who may do what, on a multi-user server; None makes a single-user one.
-        host: the address to listen on. Anything but loopback, as in a pod, is for a network on which
-            everybody is trusted: the API asks nobody who they are unless there are users, the S3
-            server checks no signature, and whoever submits a run has a program executed.
-        keys: the S3 server's access and secret key; those of the last time, or new ones, if not given.
-        s3_without_conditional_writes: the S3 server ignores If-None-Match and If-Match of puts, as
-            Charmed MinIO does; beside it are Kubernetes' ConfigMaps, whose kubeconfig steps are given.
+        root: Folder with the state; created if needed.
+        api_port: Port of the API; 0 for the last one, or a free one.
+        s3_port: Port of S3; 0 for the last one, or a free one.
+        execute: If False, runs stay PENDING until `set_run_state` changes them.
+        limit: Maximum number of concurrent runs.
+        clock: Returns the time, UTC, of new objects; schedules use the machine's clock.
+        ids: Returns IDs of new objects.
+        users: Users of a multi-user server; None for a single-user server.
+        host: Address to listen on. Use anything other than loopback only if everyone on the network is
+            trusted: without users, the API needs no authentication; the S3 server checks no signature;
+            and a submitted run executes programs.
+        keys: Access key and secret key of S3; by default the last ones, or new ones.
+        s3_without_conditional_writes: Ignore If-None-Match and If-Match of puts, like Charmed MinIO, and
+            serve Kubernetes' ConfigMaps, whose kubeconfig is passed to steps.
 
     Attributes:
-        bucket: the bucket that is there from the start.
-        access_key, secret_key: what the S3 server's Secret holds.
-        kubeconfig: names the API server with the ConfigMaps; None where the S3 server needs none.
+        bucket: Bucket that exists from the start.
+        access_key, secret_key: Credentials in the Secret for S3.
+        kubeconfig: Path of the kubeconfig for the ConfigMaps; None without them.
     """
 
     bucket = BUCKET
@@ -100,10 +101,10 @@ class Sandbox:
         self.stop()
 
     def start(self) -> None:
-        """Open both servers.
+        """Start the servers.
 
         Raises:
-            OSError: a port is taken, or the folder cannot be written.
+            OSError: A port is in use, or the folder is not writable.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         self.access_key, self.secret_key = self._keys()
@@ -139,7 +140,7 @@ class Sandbox:
         self._running = True
 
     def stop(self) -> None:
-        """Close the servers and end running runs."""
+        """Stop the servers and kill running runs."""
         if not self._running:
             return
         self._running = False
@@ -155,7 +156,7 @@ class Sandbox:
         self.store.close()
 
     def objects(self, prefix: str = "") -> S3Store:
-        """Return a store of the objects in the bucket whose names begin with a prefix."""
+        """Return a store of the objects under a prefix in the bucket."""
         return S3Store(
             BUCKET,
             prefix=prefix or None,
@@ -168,27 +169,27 @@ class Sandbox:
         )
 
     def run_log(self, run_id: str) -> Path:
-        """Return the log of a run's steps; it does not exist before the run starts."""
+        """Return the path of the log of a run's steps, which exists when the run has started."""
         return self.root / "artifacts" / run_id / "log"
 
     def set_run_state(
         self, run_id: str, state: str, tasks: Mapping[str, str] | None = None
     ) -> None:
-        """Report a run's workflow by hand, with the states of its steps; for tests that execute nothing.
+        """Set the state of a run and of its steps, for tests that execute nothing.
 
-        CANCELING is in the history of a terminated run only if it is reported before the end.
+        For CANCELING in the history of a terminated run, set it before the final state.
 
         Raises:
-            KeyError: there is no such run.
+            KeyError: There is no such run.
         """
         run = self.store.get("runs", run_id)
         if run is None:
             raise KeyError(run_id)
         update_states(self.store, run, tasks or {})
-        self.store.move_run(run_id, state)
+        self.store.set_run_state(run_id, state)
 
     def pass_time(self, now: datetime.datetime) -> None:
-        """Submit what recurring runs have due at a time (UTC), as if it had come; for tests."""
+        """Submit the runs that are due at a time (UTC), for tests."""
         self._scheduler.tick(now)
 
     def _changed(self, event: str, identity: str) -> None:
@@ -198,7 +199,7 @@ class Sandbox:
             self._executor.changed(event, identity)
 
     def _serve_config_maps(self, kubeconfig: Path) -> None:
-        """Serve ConfigMaps, and write the kubeconfig by which they are found, for its owner alone."""
+        """Serve ConfigMaps, and write a kubeconfig that only its owner can read."""
         token = secrets.token_urlsafe(32)
         namespaces = self._namespaces or [NAMESPACE]
         self._config_maps = ConfigMaps(self.root / "config_maps.sqlite", token, namespaces)
@@ -215,7 +216,7 @@ class Sandbox:
         }
         kubeconfig.unlink(missing_ok=True)
         kubeconfig.touch(mode=0o600)
-        # JSON, which is YAML too: steps read it without a YAML parser.
+        # Write JSON, which is valid YAML, so that steps need no YAML parser.
         kubeconfig.write_text(json.dumps(document))
 
     def _last_ports(self) -> dict[str, int]:
@@ -223,15 +224,15 @@ class Sandbox:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def _keys(self) -> tuple[str, str]:
-        """Return the S3 keys: those given, or generated ones kept where only the owner can read them."""
+        """Return the given S3 keys, or generated ones from a file that only its owner can read."""
         if self._given:
             return self._given
         path = self.root / "keys.json"
         if not path.exists():
             path.touch(mode=0o600)
             path.write_text(json.dumps([secrets.token_hex(10), secrets.token_hex(20)]))
-        authorizer, secret = json.loads(path.read_text())
-        return authorizer, secret
+        access_key, secret_key = json.loads(path.read_text())
+        return access_key, secret_key
 
 
 def _serve(app: object, host: str, port: int, last: int) -> BaseWSGIServer:
@@ -253,7 +254,7 @@ def _serve(app: object, host: str, port: int, last: int) -> BaseWSGIServer:
 
 
 def _listen(host: str, port: int, last: int) -> socket.socket:
-    """Return a socket on the port; for 0, on the last port if it is free, else on any."""
+    """Return a socket on the port; for 0, on the last port if free, else on any port."""
     if not port and last:
         with contextlib.suppress(OSError):
             return socket.create_server((host, last))

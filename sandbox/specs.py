@@ -1,4 +1,4 @@
-"""Compiled pipelines as the server sees them: are they one, and do a run's parameters fit."""
+"""Validate compiled pipelines like the server, and adapt them to the local runner."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 import yaml
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# How a run's process is given what Secrets hold: JSON, [[name, key, value], ...].
+# Environment variable with the Secrets for a run's process: JSON, [[name, key, value], ...].
 SECRETS = "SANDBOX_SECRETS"
-# How a run's process says that Argo would have failed the workflow for its size.
+# State that a run's process reports if Argo would fail the workflow for its size.
 TOO_LARGE = "TOO_LARGE"
-_ROOM = """\
-room=$(mktemp -d "$PWD/XXXXXX") && mkdir "$room/home" "$room/tmp" "$room/work" || exit 1
-export HOME="${HOME:-$room/home}" TMPDIR="${TMPDIR:-$room/tmp}"
-export PIP_TARGET="${PIP_TARGET:-$room/site}" PYTHONPATH="${PYTHONPATH:-$room/site}"
-cd "$room/work" || exit 1
+_ISOLATE = """\
+root=$(mktemp -d "$PWD/XXXXXX") && mkdir "$root/home" "$root/tmp" "$root/work" || exit 1
+export HOME="${HOME:-$root/home}" TMPDIR="${TMPDIR:-$root/tmp}"
+export PIP_TARGET="${PIP_TARGET:-$root/site}" PYTHONPATH="${PYTHONPATH:-$root/site}"
+cd "$root/work" || exit 1
 "$@"
 code=$?
-rm -rf "$room"
+rm -rf "$root"
 exit "$code"
 """
 _NUMBER = ("double or integer", "number", lambda v: isinstance(v, (int, float)))
@@ -37,17 +37,17 @@ _TYPES: dict[str, tuple[str, str, Any]] = {
 
 
 def parse(text: str) -> list[dict[str, Any]]:
-    """Return the documents of a compiled pipeline, for the caller to change.
+    """Return a copy of a compiled pipeline's documents.
 
     Raises:
-        ValueError: it is none.
+        ValueError: The text is not a compiled pipeline.
     """
     return copy.deepcopy(_read(text))
 
 
 @functools.lru_cache(maxsize=8)
 def _read(text: str) -> list[dict[str, Any]]:
-    """Return the documents of a compiled pipeline, the same for all who ask: nobody may change them."""
+    """Return the documents of a compiled pipeline; callers share them and must not change them."""
     try:
         documents = [
             document for document in yaml.load_all(text, Loader=_LOADER) if document is not None
@@ -64,7 +64,7 @@ def _read(text: str) -> list[dict[str, Any]]:
 
 
 def as_json(text: str) -> dict[str, Any]:
-    """Return the `pipeline_spec` field of a version: the document, or both where there are two."""
+    """Return the `pipeline_spec` field of a version: the document, or both if there are two."""
     documents = [_numbers(document) for document in _read(text)]
     if len(documents) == 1:
         return documents[0]
@@ -72,7 +72,7 @@ def as_json(text: str) -> dict[str, Any]:
 
 
 def compiled(specification: Mapping[str, Any]) -> str:
-    """Return the compiled text of what `as_json` gives, as clients send it with a run."""
+    """Return the compiled text of a `pipeline_spec` field, which clients may send with a run."""
     documents = [
         specification[key] for key in ("pipeline_spec", "platform_spec") if key in specification
     ]
@@ -80,7 +80,7 @@ def compiled(specification: Mapping[str, Any]) -> str:
 
 
 def _numbers(value: Any) -> Any:
-    """Whole numbers without a fraction, as protobuf's JSON has them: 8.0 in YAML is told as 8."""
+    """Convert whole floats to integers, like protobuf's JSON: 8.0 in YAML becomes 8."""
     if isinstance(value, dict):
         return {key: _numbers(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -89,10 +89,10 @@ def _numbers(value: Any) -> Any:
 
 
 def check(text: str) -> None:
-    """See that a text is a compiled pipeline.
+    """Check that a text is a compiled pipeline.
 
     Raises:
-        ValueError: it is none.
+        ValueError: It is not.
     """
     _read(text)
 
@@ -103,16 +103,16 @@ def name(text: str) -> str:
 
 
 def inputs(text: str) -> dict[str, Any]:
-    """Return the pipeline's parameters, by name, as the specification has them."""
+    """Return the definitions of the pipeline's parameters, by name."""
     root = _read(text)[0]["root"]
     return root.get("inputDefinitions", {}).get("parameters", {})
 
 
 def check_parameters(text: str, arguments: Mapping[str, Any]) -> None:
-    """See that the parameters fit, in the server's words.
+    """Check a run's parameters, with the server's error messages.
 
     Raises:
-        ValueError: one is missing, unknown or of another type.
+        ValueError: A parameter is missing, unknown or has another type.
     """
     parameters = inputs(text)
     for name, definition in parameters.items():
@@ -167,7 +167,7 @@ def _tasks(text: str) -> dict[str, dict[str, Any]]:
 
 
 def retries(text: str) -> dict[str, int]:
-    """Return how often each step with a retry policy is tried again when it fails."""
+    """Return the maximum number of retries of each step."""
     return {
         name: int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
         for name, task in _tasks(text).items()
@@ -175,33 +175,33 @@ def retries(text: str) -> dict[str, int]:
 
 
 def step_of(steps: Sequence[str], name: str) -> str:
-    """Return the step that the local runner executes under a name: it adds a time to the step's."""
+    """Return the step of a name in the local runner's log, which appends a time."""
     return max((step for step in steps if name.startswith(step)), key=len, default=name)
 
 
-def in_rooms(text: str) -> str:
-    """Return a compiled pipeline in which each step works in a room of its own, as in a pod.
+def isolated(text: str) -> str:
+    """Return a compiled pipeline in which each step has its own directories, like a pod.
 
-    The local runner executes steps where it was started, in one environment. A pod has a working
-    directory, a home and temporary files of its own, which go with it, and so does what pip installs
-    there. Variables that the pipeline sets itself stay. Rooms are made in the working directory.
+    The local runner executes all steps in its own directory and environment. A pod has its own working
+    directory, home, temporary files and installed packages, which are deleted with it. Keep variables
+    that the pipeline sets. The directories are created in the working directory.
     """
     documents = parse(text)
     for executor in documents[0].get("deploymentSpec", {}).get("executors", {}).values():
         container = executor.get("container", {})
         if "command" in container:
-            container["command"] = ["sh", "-c", _ROOM, "sh", *container["command"]]
+            container["command"] = ["sh", "-c", _ISOLATE, "sh", *container["command"]]
     return yaml.safe_dump_all(documents, sort_keys=False)
 
 
 def with_secrets(text: str, secrets: Mapping[tuple[str, str], str]) -> str:
-    """Return a compiled pipeline whose containers have the Secrets they name in their environment.
+    """Return a compiled pipeline with Secrets in the environment of the containers that use them.
 
-    The local runner knows no Secrets. Steps that name none get none, as in a cluster.
+    The local runner does not support Secrets.
 
     Args:
-        text: the compiled pipeline.
-        secrets: what Secrets hold, by (name, key); what is not there is left out.
+        text: Compiled pipeline.
+        secrets: Values of Secrets, by (name, key); unknown ones are omitted.
     """
     documents = parse(text)
     containers = {
@@ -212,18 +212,18 @@ def with_secrets(text: str, secrets: Mapping[tuple[str, str], str]) -> str:
     for document in documents[1:]:
         kubernetes = document.get("platforms", {}).get("kubernetes", {})
         for label, executor in kubernetes.get("deploymentSpec", {}).get("executors", {}).items():
-            own = [
-                {"name": name, "value": secrets[where]}
-                for name, where in _secret_environment(executor).items()
-                if where in secrets
+            variables = [
+                {"name": name, "value": secrets[key]}
+                for name, key in _secret_environment(executor).items()
+                if key in secrets
             ]
-            if own and label in containers:
-                containers[label]["env"] = [*containers[label].get("env", []), *own]
+            if variables and label in containers:
+                containers[label]["env"] = [*containers[label].get("env", []), *variables]
     return yaml.safe_dump_all(documents, sort_keys=False)
 
 
 def _secret_environment(executor: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Environment variables that a step takes from Secrets: name -> (secret, key)."""
+    """Return the environment variables that a step reads from Secrets: name -> (secret, key)."""
     found: dict[str, tuple[str, str]] = {}
     for secret in executor.get("secretAsEnv", []):
         name = secret.get("secretName") or _constant(secret.get("secretNameParameter"))

@@ -1,6 +1,6 @@
-"""What the sandbox remembers: one SQLite file, written through at every change.
+"""State of the sandbox, in one SQLite file that is written at every change.
 
-A kill loses nothing; a power cut may lose the last changes.
+Killing the process loses nothing; a power failure may lose the last changes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-# A specification, which is large, comes last: SQLite reads a row up to the column that it wants.
+# The specification, which is large, is the last column: SQLite reads a row only as far as needed.
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -46,7 +46,7 @@ Row = dict[str, Any]
 
 
 def utc_now() -> datetime.datetime:
-    """Return the current time."""
+    """Return the current time, UTC."""
     return datetime.datetime.now(datetime.timezone.utc)
 
 
@@ -55,12 +55,12 @@ class TakenError(Exception):
 
 
 class Store:
-    """The tables, safe for many threads.
+    """The tables; safe to use from several threads.
 
     Args:
-        path: the SQLite file; made when it is not there.
-        clock: tells the time, UTC, in which things are made.
-        ids: gives things their ids.
+        path: SQLite file; created if needed.
+        clock: Returns the creation time, UTC, of new rows.
+        ids: Returns IDs of new rows.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Store:
         self._database.executescript(_SCHEMA)
 
     def now(self) -> str:
-        """Return the time as the server writes it: UTC, whole seconds."""
+        """Return the time in the server's format: UTC, whole seconds."""
         return self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class Store:
             self._database.close()
 
     def add(self, table: str, **values: object) -> Row:
-        """Insert a row with an id of its own; TakenError when its name is there already."""
+        """Insert a row with a new ID; raise TakenError if its name exists."""
         row = {"id": str(self._ids()), **values}
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
         with self._lock:
@@ -118,7 +118,7 @@ class Store:
         order: str = "created_at, id",
         limit: int = -1,
     ) -> list[Row]:
-        """Rows that match, in order."""
+        """Return the rows that match, in order."""
         with self._lock:
             rows = self._database.execute(
                 f"SELECT * FROM {table} WHERE {where} ORDER BY {order} LIMIT {limit}",  # noqa: S608
@@ -127,7 +127,7 @@ class Store:
         return [dict(row) for row in rows]
 
     def count(self, table: str, where: str = "1", values: Sequence[object] = ()) -> int:
-        """How many rows match."""
+        """Return the number of rows that match."""
         with self._lock:
             row = self._database.execute(
                 f"SELECT count(*) FROM {table} WHERE {where}",  # noqa: S608
@@ -145,7 +145,7 @@ class Store:
             )
 
     def delete(self, table: str, where: str, *values: object) -> int:
-        """Remove rows; returns how many."""
+        """Delete rows; return their number."""
         with self._lock:
             return self._database.execute(
                 f"DELETE FROM {table} WHERE {where}",  # noqa: S608
@@ -153,7 +153,7 @@ class Store:
             ).rowcount
 
     def add_run(self, *, experiment_id: str, **values: object) -> Row:
-        """Insert a run that waits for its turn."""
+        """Insert a pending run."""
         with self._lock:
             now = self.now()
             run = self.add(
@@ -174,7 +174,7 @@ class Store:
         return run
 
     def archive_experiment(self, experiment_id: str) -> None:
-        """Archive an experiment with its runs, and disable its recurring runs, all or nothing."""
+        """Archive an experiment with its runs, and disable its recurring runs, in one transaction."""
         with self._lock, self._database:
             self._database.execute("BEGIN")
             for statement in (
@@ -186,7 +186,7 @@ class Store:
                 self._database.execute(statement, {"id": experiment_id, "now": self.now()})
 
     def cancel_run(self, run_id: str) -> bool:
-        """Put a run that has not ended into CANCELING, without its history; False when it has."""
+        """Set an unfinished run to CANCELING, without a history entry; return False if it has ended."""
         with self._lock:
             run = self.get("runs", run_id)
             if run is None or run["state"] not in ("PENDING", "RUNNING"):
@@ -194,8 +194,8 @@ class Store:
             self.update("runs", run_id, state="CANCELING")
             return True
 
-    def move_run(self, run_id: str, state: str, *, expected: Sequence[str] = ()) -> bool:
-        """Put a run into a state, with its history; False when it is in none of `expected`."""
+    def set_run_state(self, run_id: str, state: str, *, expected: Sequence[str] = ()) -> bool:
+        """Set a run's state, with a history entry; return False if its state is not in `expected`."""
         with self._lock:
             run = self.get("runs", run_id)
             if run is None or (expected and run["state"] not in expected):

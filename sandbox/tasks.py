@@ -1,4 +1,4 @@
-"""A run's steps as the server tells them: each as three tasks, its driver, itself and its executor."""
+"""A run's tasks in the server's form: three per step, its driver, itself and its executor."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from sandbox import specs
 from sandbox.store import Row, Store
 
-_GOING_ON = ("PENDING", "RUNNING")
-# How the server tells of an end that has not come.
+_UNFINISHED = ("PENDING", "RUNNING")
+# The server's end time of unfinished tasks.
 _NEVER = "0001-01-01T00:00:00Z"
 
 
@@ -26,7 +26,7 @@ def states(run: Row) -> dict[str, str]:
 
 
 def update_states(store: Store, run: Row, changed: Mapping[str, str]) -> None:
-    """Write what has become of some of a run's steps; the others stay as they are."""
+    """Update the states of some of a run's steps; keep the others."""
     previous: dict[str, list[dict[str, Any]]] = {}
     for task in json.loads(run["tasks"]):
         previous.setdefault(task["display_name"], []).append(task)
@@ -34,7 +34,7 @@ def update_states(store: Store, run: Row, changed: Mapping[str, str]) -> None:
     updated: list[dict[str, Any]] = []
 
     def add(name: str, state: str) -> None:
-        # Executors have all the same name, and come in the order of their steps.
+        # All executors have the same name, in the order of their steps.
         old = previous[name].pop(0) if previous.get(name) else {}
         if old.get("state") != state:
             old = {
@@ -43,7 +43,7 @@ def update_states(store: Store, run: Row, changed: Mapping[str, str]) -> None:
                 "display_name": name,
                 "create_time": run["created_at"],
                 "start_time": old.get("start_time") or now,
-                "end_time": _NEVER if state in _GOING_ON else now,
+                "end_time": _NEVER if state in _UNFINISHED else now,
                 "state": state,
                 "state_history": [
                     *old.get("state_history", []),

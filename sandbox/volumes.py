@@ -1,4 +1,4 @@
-"""Volumes as directories: the local runner knows neither CreatePVC nor mounts."""
+"""Replace volumes with directories: the local runner supports neither CreatePVC nor mounts."""
 
 from __future__ import annotations
 
@@ -16,36 +16,37 @@ _CREATE, _DELETE = "argostub/createpvc", "argostub/deletepvc"
 
 @dataclasses.dataclass(frozen=True)
 class OnDirectories:
-    """A pipeline in which no step makes, mounts or removes a volume.
-
-    Attributes:
-        text: the pipeline; where a step was given the path of a mount it gets the directory's.
-        directories: what stands for the volumes.
-        creating, removing: the names of the steps that are left out.
-    """
+    """A pipeline that uses directories instead of volumes."""
 
     text: str
+    """Pipeline without steps that create or delete volumes; paths of mounts are those of directories."""
+
     directories: list[Path]
+    """Directories that replace the volumes."""
+
     creating: list[str]
+    """Names of the removed steps that create volumes."""
+
     removing: list[str]
+    """Names of the removed steps that delete volumes."""
 
     def create(self) -> None:
-        """Make the directories."""
+        """Create the directories."""
         for directory in self.directories:
             directory.mkdir(parents=True)
 
     def remove(self) -> None:
-        """Remove them, where a step would have."""
+        """Delete the directories, if a step would delete the volumes."""
         if self.removing:
             for directory in self.directories:
                 shutil.rmtree(directory)
 
 
 def on_directories(text: str, folder: Path) -> OnDirectories:
-    """Return a compiled pipeline with a directory in a folder for each of its volumes.
+    """Return a compiled pipeline with a directory in a folder for each volume.
 
     Raises:
-        ValueError: a volume's name is known only when the run goes on.
+        ValueError: A volume's name is known only at run time.
     """
     documents = specs.parse(text)
     spec = documents[0]
@@ -53,27 +54,27 @@ def on_directories(text: str, folder: Path) -> OnDirectories:
     executors = spec.get("deploymentSpec", {}).get("executors", {})
     kubernetes = documents[1].get("platforms", {}).get("kubernetes", {}) if documents[1:] else {}
     settings = kubernetes.get("deploymentSpec", {}).get("executors", {})
-    left_out: dict[str, list[str]] = {_CREATE: [], _DELETE: []}
+    excluded: dict[str, list[str]] = {_CREATE: [], _DELETE: []}
     directories: set[Path] = set()
     for dag in (spec["root"], *components.values()):
         tasks = dag.get("dag", {}).get("tasks", {})
         for name, task in list(tasks.items()):
             label = components.get(task["componentRef"]["name"], {}).get("executorLabel", "")
             image = executors.get(label, {}).get("container", {}).get("image", "")
-            if image in left_out:
-                left_out[image].append(name)
+            if image in excluded:
+                excluded[image].append(name)
                 del tasks[name]
             for mount in settings.get(label, {}).get("pvcMount", []):
                 directory = folder / _claim(name, mount)
                 directories.add(directory)
                 _set_path(task, mount["mountPath"], directory)
         for task in tasks.values():
-            removed = {name for names in left_out.values() for name in names}
+            removed = {name for names in excluded.values() for name in names}
             task["dependentTasks"] = [
                 name for name in task.get("dependentTasks", []) if name not in removed
             ]
     removed = {
-        name for name, executor in executors.items() if executor["container"]["image"] in left_out
+        name for name, executor in executors.items() if executor["container"]["image"] in excluded
     }
     for name in removed:
         del executors[name]
@@ -85,8 +86,8 @@ def on_directories(text: str, folder: Path) -> OnDirectories:
     return OnDirectories(
         yaml.safe_dump_all(documents, sort_keys=False),
         sorted(directories),
-        left_out[_CREATE],
-        left_out[_DELETE],
+        excluded[_CREATE],
+        excluded[_DELETE],
     )
 
 
@@ -94,8 +95,8 @@ def _claim(task: str, mount: dict[str, Any]) -> str:
     name = mount.get("pvcNameParameter", {}).get("runtimeValue", {}).get("constant")
     if not name:
         raise ValueError(
-            f"step {task} mounts a volume whose name another step gives; the sandbox takes names that "
-            "are in the pipeline, such as the run's id"
+            f"step {task} mounts a volume whose name another step gives; the sandbox supports only "
+            "names in the pipeline, such as the run's id"
         )
     return str(name)
 

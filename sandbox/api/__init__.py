@@ -1,4 +1,4 @@
-"""Kubeflow Pipelines' REST API v2beta1, as server 2.15.0 answers it."""
+"""Kubeflow Pipelines' REST API v2beta1, with the responses of server 2.15.0."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def create_app(
     """Build the API over a store.
 
     Args:
-        store: where everything is.
-        authorizer: Decides who may do what.
-        changed: called with (event, id) when a run is submitted, terminated, retried or deleted,
-            and when a recurring run is scheduled.
+        store: State of the sandbox.
+        authorizer: Checks permissions.
+        changed: Called with (event, ID) when a run is submitted, terminated, retried or deleted, and
+            when a recurring run is scheduled.
     """
     app = flask.Flask("sandbox")
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -100,7 +100,7 @@ def create_app(
 
 @functools.cache
 def _routes(routes: tuple[tuple[str, str], ...]) -> Map:
-    """What is found at which path: compiled once in a process, which takes as long as all else here."""
+    """Compile the routes, once per process: it takes as long as everything else here."""
     app = flask.Flask("sandbox")
     for method, path in routes:
         app.add_url_rule(path, f"{method} {path}", methods=[method])

@@ -1,4 +1,4 @@
-"""Who may do what where: a multi-user server's identities and roles."""
+"""Users and permissions of a multi-user server."""
 
 from __future__ import annotations
 
@@ -12,45 +12,43 @@ from sandbox.api.errors import DENIED, UNAUTHENTICATED, ApiError, error_prefix, 
 AUDIENCE = "pipelines.kubeflow.org"
 _VIEW = ("get", "list")
 _NO_HEADER = "Request header error: there is no user identity header."
-# What the server says, by resource, before it tells why somebody may not.
-_REFUSAL = {
+# Prefix of the server's error message, by resource.
+_DENIED = {
     "experiments": "Failed to authorize with API: ",
     "jobs": "failed to authorize with API: ",
     "pipelines": "Failed to access pipeline {identity}. "
     "Check if you have access to namespace {namespace}: ",
     "runs": "Failed to access run {identity}. Check if you have access to namespace {namespace}: ",
 }
-# What cannot be without a namespace; pipelines without one are everybody's, even those without an
-# identity.
+# Resources that need a namespace; a pipeline without one is public, even to clients without an identity.
 _NEEDS_NAMESPACE = {"experiments": "An experiment", "jobs": "a recurring run", "runs": "A run"}
 
 
 @dataclasses.dataclass(frozen=True)
 class User:
-    """Somebody whom a multi-user server knows.
-
-    Attributes:
-        name: what goes into the header kubeflow-userid; a ServiceAccount has it in Kubernetes' form,
-            system:serviceaccount:NAMESPACE:NAME.
-        token: the bearer token that proves it.
-        roles: namespace -> "edit" or "view".
-        audience: what the token was made for.
-    """
+    """A user of a multi-user server."""
 
     name: str
+    """Value of the header kubeflow-userid; for a ServiceAccount system:serviceaccount:NAMESPACE:NAME."""
+
     token: str = ""
+    """Bearer token that identifies the user."""
+
     roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Role by namespace: "edit" or "view"."""
+
     audience: str = AUDIENCE
+    """Audience of the token."""
 
 
 class Authorizer:
-    """Lets requests through, or not, in the server's words.
+    """Checks permissions, with the server's error messages.
 
-    As the real server does, it believes the header kubeflow-userid without any token: the mesh
-    before it has to take that away from strangers.
+    Like the real server, it trusts the header kubeflow-userid without a token: the service mesh in front
+    of it must remove the header from outside requests.
 
     Args:
-        users: who is known; None for a single-user server, which asks nobody anything.
+        users: Users; None for a single-user server, which checks nothing.
     """
 
     def __init__(self, users: Sequence[User] | None):
@@ -59,7 +57,7 @@ class Authorizer:
         self._by_token = {user.token: user for user in users or () if user.token}
 
     def namespace(self, fields: Mapping[str, str]) -> str:
-        """Return the namespace that a request names; empty on a single-user server."""
+        """Return a request's namespace; empty on a single-user server."""
         return fields.get("namespace", "") if self.multi_user else ""
 
     def check(
@@ -71,11 +69,10 @@ class Authorizer:
         name: str = "",
         identity: str = "",
     ) -> None:
-        """See that whoever sends these headers may do this.
+        """Check that the sender of these headers has a permission.
 
         Raises:
-            ApiError: 401 for nobody, 403 for somebody without the role, 400 where the namespace is
-                missing.
+            ApiError: 401 without an identity, 403 without the role, 400 without a namespace.
         """
         if not self.multi_user:
             return
@@ -85,7 +82,7 @@ class Authorizer:
             raise invalid(
                 f"{_NEEDS_NAMESPACE[resource]} cannot have an empty namespace in multi-user mode"
             )
-        with error_prefix(_REFUSAL[resource].format(identity=identity, namespace=namespace)):
+        with error_prefix(_DENIED[resource].format(identity=identity, namespace=namespace)):
             self._authorize(self._identity(headers), verb, resource, namespace, name)
 
     def _authorize(self, user: str, verb: str, resource: str, namespace: str, name: str) -> None:

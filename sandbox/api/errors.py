@@ -1,4 +1,4 @@
-"""Errors in the forms that the server has, and nothing of Flask's."""
+"""Errors in the server's forms rather than Flask's."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ PRECONDITION, ABORTED, UNIMPLEMENTED, INTERNAL, UNAUTHENTICATED = 9, 10, 12, 13,
 
 
 class ApiError(Exception):
-    """An answer of the API proper: {code, message, details}.
+    """An error response of the API: {code, message, details}.
 
     Args:
-        status: of HTTP.
-        code: of gRPC.
-        message: with all that the server's layers put before it.
-        reason: the innermost sentence, repeated in `details`; None leaves `details` out.
+        status: HTTP status code.
+        code: gRPC status code.
+        message: Message with the prefixes that the server's layers add.
+        reason: Innermost message, repeated in `details`; None omits `details`.
     """
 
     def __init__(self, status: int, code: int, message: str, reason: str | None = None):
@@ -26,7 +26,7 @@ class ApiError(Exception):
 
     @property
     def json(self) -> dict[str, Any]:
-        """The answer's body."""
+        """Body of the response."""
         body: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.reason is not None:
             body["details"] = [
@@ -40,9 +40,9 @@ class ApiError(Exception):
 
 
 class UploadError(Exception):
-    """An answer of the endpoints for uploads, logs and artifacts, without Go's stack.
+    """An error response of the endpoints for uploads, logs and artifacts, without Go's stack trace.
 
-    Its body is {error_message, error_details}.
+    The body is {error_message, error_details}.
     """
 
     def __init__(self, status: int, message: str, *, as_text: bool = True):
@@ -52,7 +52,7 @@ class UploadError(Exception):
 
 @contextlib.contextmanager
 def error_prefix(prefix: str) -> Iterator[None]:
-    """Put what one of the server's layers says before the message of an error in here."""
+    """Prefix the messages of errors in this context, like one of the server's layers."""
     try:
         yield
     except ApiError as error:
@@ -61,23 +61,23 @@ def error_prefix(prefix: str) -> Iterator[None]:
 
 
 def unreadable(message: str) -> ApiError:
-    """400: the request is not even of the form that the API has."""
+    """Return a 400 for a request that cannot be parsed."""
     return ApiError(400, INVALID, message)
 
 
 def invalid(reason: str) -> ApiError:
-    """400: the request asks for something that cannot be."""
+    """Return a 400 for an invalid request."""
     return ApiError(400, INVALID, f"Invalid input error: {reason}", reason)
 
 
 def not_found(kind: str, identity: str) -> ApiError:
-    """404: there is no such object."""
+    """Return a 404 for an object that does not exist."""
     reason = f"{kind} {identity} not found"
     return ApiError(404, NOT_FOUND, f"ResourceNotFoundError: {reason}", reason)
 
 
 def exists(kind: str, name: str) -> ApiError:
-    """409: another object has the name."""
+    """Return a 409 for a name that exists."""
     reason = (
         f"Failed to create a new {kind}. The name {name} already exists. Please specify a new name"
     )
@@ -85,5 +85,5 @@ def exists(kind: str, name: str) -> ApiError:
 
 
 def internal(message: str) -> ApiError:
-    """500, as the server answers some bad requests too."""
+    """Return a 500, which the server also returns for some bad requests."""
     return ApiError(500, INTERNAL, message, "Internal Server Error")

@@ -1,4 +1,4 @@
-"""Experiments, into which runs and recurring runs go."""
+"""Experiments, which group runs and recurring runs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sandbox.store import Row, Store, TakenError
 
 
 class Experiments:
-    """The endpoints under /experiments, and the experiments that others ask for.
+    """The endpoints under /experiments, and lookups for other endpoints.
 
     Args:
-        store: where everything is.
-        authorizer: Decides who may do what.
-        changed: called with ("scheduled", id) when an archived experiment's recurring runs stop.
+        store: State of the sandbox.
+        authorizer: Checks permissions.
+        changed: Called with ("scheduled", ID) when an archived experiment's recurring runs stop.
     """
 
     def __init__(self, store: Store, authorizer: Authorizer, changed: Callable[[str, str], None]):
@@ -28,7 +28,7 @@ class Experiments:
         self._changed = changed
 
     def list(self) -> dict[str, Any]:
-        """Return a page of the list, for one namespace."""
+        """List experiments of a namespace."""
         namespace = self._authorizer.namespace(flask.request.args)
         with error_prefix("List experiments failed: Failed to authorize with API: "):
             self._authorizer.check(flask.request.headers, "list", "experiments", namespace)
@@ -40,7 +40,7 @@ class Experiments:
         return page.json("experiments", responses.experiment)
 
     def create(self) -> dict[str, Any]:
-        """Make one."""
+        """Create an experiment."""
         body = requests.read(requests.EXPERIMENT)
         name = body.get("display_name", "")
         if not name:
@@ -62,12 +62,12 @@ class Experiments:
         return responses.experiment(row)
 
     def get(self, experiment_id: str) -> dict[str, Any]:
-        """One of them."""
+        """Return an experiment."""
         with error_prefix("Failed to fetch experiment: "):
             return responses.experiment(self._permitted("get", experiment_id))
 
     def delete(self, experiment_id: str) -> dict[str, Any]:
-        """Delete an experiment. Its runs stay, and can never be terminated or deleted again."""
+        """Delete an experiment; its runs stay, but can no longer be terminated or deleted."""
         with error_prefix("Failed to delete experiment: "):
             self._permitted(
                 "delete",
@@ -80,8 +80,7 @@ class Experiments:
     def archive(self, experiment_id: str) -> dict[str, Any]:
         """Archive an experiment and its runs, and disable its recurring runs.
 
-        Runs that have not ended go on. A single-user server answers 200 for an experiment that
-        does not exist.
+        Unfinished runs continue. A single-user server returns 200 for an experiment that does not exist.
         """
         if self._authorizer.multi_user:
             with error_prefix("Failed to archive experiment: "):
@@ -91,7 +90,7 @@ class Experiments:
         return {}
 
     def unarchive(self, experiment_id: str) -> dict[str, Any]:
-        """Unarchive an experiment. Its runs stay archived, and its recurring runs disabled."""
+        """Unarchive an experiment; its runs stay archived, and its recurring runs disabled."""
         with error_prefix("Failed to unarchive experiment: "):
             self._permitted(
                 "unarchive",
@@ -108,7 +107,7 @@ class Experiments:
         )
 
     def find(self, experiment_id: str) -> Row:
-        """One of them, or 404."""
+        """Return an experiment; raise a 404 if it does not exist."""
         row = self._store.get("experiments", experiment_id)
         if not row:
             raise not_found("Experiment", experiment_id)
@@ -123,11 +122,11 @@ class Experiments:
             return self.find(experiment_id)["namespace"]
 
     def of_run(self, run: Row, then: str) -> Row:
-        """Return the experiment of a run that exists.
+        """Return the experiment of an existing run.
 
         Args:
-            run: the run.
-            then: what the server says before its reason for missing the experiment.
+            run: Run.
+            then: Prefix of the server's error message.
 
         Raises:
             ApiError: 404, the experiment was deleted.
@@ -138,7 +137,7 @@ class Experiments:
             return self.find(run["experiment_id"])
 
     def resolve_experiment(self, experiment_id: str) -> Row:
-        """Return the experiment of a run: the one it names, or the default."""
+        """Return the experiment that a new run names, or the default."""
         with error_prefix("invalid experimentId and namespace combination: "):
             if not experiment_id and self._authorizer.multi_user:
                 raise invalid("Experiment id can not be empty in multi-user mode")
@@ -151,9 +150,9 @@ class Experiments:
                 return self.find(experiment_id)
 
     def _permitted(self, verb: str, experiment_id: str, then: str = "") -> Row:
-        """One of them, for somebody who may do this to it.
+        """Return an experiment after checking the permission.
 
-        A multi-user server misses it while it asks who may, a single-user one in what comes `then`.
+        If it does not exist, a multi-user server fails in the check; a single-user one prefixes `then`.
         """
         if not self._authorizer.multi_user:
             with error_prefix(then):

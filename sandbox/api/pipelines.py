@@ -19,8 +19,8 @@ class Pipelines:
     """The endpoints under /pipelines.
 
     Args:
-        store: where everything is.
-        authorizer: Decides who may do what.
+        store: State of the sandbox.
+        authorizer: Checks permissions.
     """
 
     def __init__(self, store: Store, authorizer: Authorizer):
@@ -28,7 +28,7 @@ class Pipelines:
         self._authorizer = authorizer
 
     def list(self) -> dict[str, Any]:
-        """Return a page of the list, for one namespace."""
+        """List pipelines of a namespace."""
         namespace = self._authorizer.namespace(flask.request.args)
         with error_prefix(
             f"Failed to list pipelines in namespace {namespace}. Check error stack: Failed to list "
@@ -41,7 +41,7 @@ class Pipelines:
         return page.json("pipelines", responses.pipeline)
 
     def create(self) -> dict[str, Any]:
-        """Make one without a version."""
+        """Create a pipeline without a version."""
         body = requests.read(requests.PIPELINE)
         display_name = body.get("display_name", "")
         name = body.get("name") or display_name
@@ -61,7 +61,7 @@ class Pipelines:
         return responses.pipeline(row)
 
     def upload(self) -> dict[str, Any]:
-        """Make one from a file, with a version of the same name."""
+        """Create a pipeline from a file, with a version of the same name."""
         text, filename = requests.uploaded()
         query = flask.request.args
         name = query.get("name") or filename
@@ -96,7 +96,7 @@ class Pipelines:
         return responses.pipeline(row)
 
     def get(self, pipeline_id: str) -> dict[str, Any]:
-        """One of them."""
+        """Return a pipeline."""
         with error_prefix(f"Failed to get a pipeline {pipeline_id}. Check error stack: "):
             with error_prefix(f"Failed to get a pipeline with id {pipeline_id}: "):
                 row = self._find(pipeline_id)
@@ -107,7 +107,7 @@ class Pipelines:
         return responses.pipeline(row)
 
     def delete(self, pipeline_id: str) -> dict[str, Any]:
-        """Remove one, with its versions only where that is asked for."""
+        """Delete a pipeline, with its versions only if requested."""
         with error_prefix(f"Failed to delete pipeline {pipeline_id}. Check error stack: "):
             with error_prefix(
                 f"Failed to delete pipeline with id {pipeline_id} as it was not found: "
@@ -129,7 +129,7 @@ class Pipelines:
         return {}
 
     def list_versions(self, pipeline_id: str) -> dict[str, Any]:
-        """Return a page of a pipeline's versions."""
+        """List versions of a pipeline."""
         with error_prefix(
             f"Failed to list pipeline versions for pipeline {pipeline_id}: "
             "Failed to list pipeline versions due to "
@@ -149,14 +149,14 @@ class Pipelines:
         return page.json("pipeline_versions", responses.version)
 
     def create_version(self, pipeline_id: str) -> dict[str, Any]:
-        """Would fetch a file from an address, which the sandbox does not."""
+        """Reject versions from a URL, which the sandbox does not support."""
         del pipeline_id
         if not requests.read(requests.VERSION).get("package_url"):
             raise invalid("Failed to create a pipeline version. Package URL is nil")
         raise invalid("the sandbox fetches no package URL; upload the file instead")
 
     def upload_version(self) -> dict[str, Any]:
-        """Make a version from a file."""
+        """Create a version from a file."""
         query = flask.request.args
         pipeline_id = query.get("pipelineid", "")
         doing = "Failed to create a pipeline version"
@@ -176,7 +176,7 @@ class Pipelines:
         return responses.version(row)
 
     def get_version(self, pipeline_id: str, version_id: str) -> dict[str, Any]:
-        """One version."""
+        """Return a version."""
         with error_prefix(f"Failed to get a pipeline version {version_id}: "):
             with error_prefix(f"Failed to get a pipeline version with id {version_id}: "):
                 row = self._find_version(pipeline_id, version_id)
@@ -188,7 +188,7 @@ class Pipelines:
         return responses.version(row)
 
     def delete_version(self, pipeline_id: str, version_id: str) -> dict[str, Any]:
-        """Remove one version."""
+        """Delete a version."""
         with error_prefix(
             f"Failed to delete a pipeline version id {version_id} under pipeline id {pipeline_id}. "
             "Check error stack: "
@@ -252,7 +252,7 @@ class Pipelines:
 
 @contextlib.contextmanager
 def _uploading(doing: str) -> Iterator[None]:
-    """Report what failed, as the server does for uploads: without the reason and the user."""
+    """Convert errors to those of uploads, which name neither the reason nor the user."""
     try:
         yield
     except ApiError:

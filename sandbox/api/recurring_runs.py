@@ -1,4 +1,4 @@
-"""Recurring runs, which the scheduler submits runs for."""
+"""Recurring runs, for which the scheduler submits runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sandbox.api.experiments import Experiments
 from sandbox.schedule import next_time
 from sandbox.store import Row, Store, utc_now
 
-# Where a single-user server runs everything.
+# Namespace of all runs on a single-user server.
 _NAMESPACE = "kubeflow"
 
 
@@ -23,8 +23,8 @@ class RecurringRuns:
     """The endpoints under /recurringruns.
 
     Args:
-        store: where everything is.
-        authorizer: Decides who may do what.
+        store: State of the sandbox.
+        authorizer: Checks permissions.
         experiments: which their runs go into.
         changed: called with ("scheduled", id) when one is made, enabled or disabled.
     """
@@ -42,14 +42,14 @@ class RecurringRuns:
         self._changed = changed
 
     def list(self) -> dict[str, Any]:
-        """Return a page of the list, for one namespace or experiment."""
+        """List recurring runs of a namespace or an experiment."""
         experiment_id = flask.request.args.get("experiment_id", "")
         namespace = self._authorizer.namespace(flask.request.args)
         where = {"namespace": namespace} if self._authorizer.multi_user else {}
         with error_prefix("Failed to list jobs: Failed to list recurring runs due to "):
             if experiment_id:
                 where = {"experiment_id": experiment_id}
-                # A single-user server lists none where there is no such experiment.
+                # A single-user server returns an empty list for an unknown experiment.
                 if self._authorizer.multi_user:
                     namespace = self._experiments.namespace(experiment_id)
             with error_prefix(
@@ -58,11 +58,11 @@ class RecurringRuns:
             ):
                 self._authorizer.check(flask.request.headers, "list", "jobs", namespace)
         page = listing.page(self._store, "recurring_runs", flask.request.args, where)
-        # The server answers this one field in camel case.
+        # Only this field of the server's responses is in camel case.
         return page.json("recurringRuns", responses.recurring_run)
 
     def create(self) -> dict[str, Any]:
-        """Make one."""
+        """Create a recurring run."""
         body = requests.read(requests.RECURRING_RUN)
         trigger = body.get("trigger", {})
         with error_prefix("Failed to create a recurring run due to conversion error: "):
@@ -112,21 +112,21 @@ class RecurringRuns:
         )
         self._changed("scheduled", row["id"])
         response = responses.recurring_run(row)
-        # An empty trigger is told now, and never again.
+        # Only this response contains an empty trigger.
         return {**response, "trigger": trigger} if body.get("trigger") == {} else response
 
     def get(self, recurring_run_id: str) -> dict[str, Any]:
-        """One of them."""
+        """Return a recurring run."""
         with error_prefix("Failed to fetch a recurring run: "):
             return responses.recurring_run(self._permitted("get", recurring_run_id))
 
     def delete(self, recurring_run_id: str) -> dict[str, Any]:
-        """Remove one; its runs stay, but one that goes on loses its workflow.
+        """Delete a recurring run; its runs stay, but an unfinished one loses its workflow.
 
-        So do servers before 2.16: https://github.com/kubeflow/pipelines/issues/12573. They never hear of
-        the run again, which stays as it was.
+        Servers before 2.16 do the same: https://github.com/kubeflow/pipelines/issues/12573. The state of
+        that run never changes again.
         """
-        # The server says `disable` here.
+        # The server's message has `disable` here.
         with error_prefix("Failed to disable a recurring run: "):
             self._permitted(
                 "delete",
@@ -136,16 +136,16 @@ class RecurringRuns:
         self._store.delete("recurring_runs", "id = ?", recurring_run_id)
         going = "recurring_run_id = ? AND state IN ('PENDING', 'RUNNING')"
         for run in self._store.select("runs", going, [recurring_run_id]):
-            self._store.move_run(run["id"], "RUNNING")
+            self._store.set_run_state(run["id"], "RUNNING")
             self._changed("lost", run["id"])
         return {}
 
     def enable(self, recurring_run_id: str) -> dict[str, Any]:
-        """Let it submit runs."""
+        """Enable a recurring run."""
         return self._switch("enable", recurring_run_id, "enable:true")
 
     def disable(self, recurring_run_id: str) -> dict[str, Any]:
-        """Let it submit none."""
+        """Disable a recurring run."""
         return self._switch("disable", recurring_run_id, "enable:false")
 
     def _switch(self, verb: str, recurring_run_id: str, mode: str) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class RecurringRuns:
         return {}
 
     def _home(self, experiment_id: str) -> Row:
-        """Return the experiment of its runs; a single-user server's error for a missing one is short."""
+        """Return the experiment for its runs; a single-user server's error for it is short."""
         if self._authorizer.multi_user:
             with error_prefix("Failed to create a recurring run due to "):
                 return self._experiments.resolve_experiment(experiment_id)
@@ -175,7 +175,7 @@ class RecurringRuns:
         return self._experiments.default()
 
     def _permitted(self, verb: str, recurring_run_id: str, then: str = "") -> Row:
-        """One of them, for somebody who may do this to it; missed as experiments are."""
+        """Return a recurring run after checking the permission; see `Experiments._permitted`."""
         if not self._authorizer.multi_user:
             with error_prefix(then):
                 return self._find(recurring_run_id)

@@ -1,4 +1,4 @@
-"""What requests carry: a JSON object, read as protobuf does, or an uploaded file."""
+"""Read a request's body: a JSON object, parsed like protobuf's, or an uploaded file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import flask
 
 from sandbox.api.errors import ApiError, UploadError, unreadable
 
-# The fields that the server knows, and what their values are.
+# Fields that the server accepts, with their types.
 _NAMED = {"display_name": str, "name": str, "description": str, "namespace": str}
 EXPERIMENT = {**_NAMED, "experiment_id": str, "storage_state": str}
 PIPELINE = {**_NAMED, "pipeline_id": str}
@@ -41,10 +41,10 @@ _MODES = ("ENABLE", "DISABLE", "MODE_UNSPECIFIED")
 
 
 def read(fields: Mapping[str, type]) -> dict[str, Any]:
-    """Return the request's JSON object with fields in snake case, checked as the server does.
+    """Return the request's JSON object, validated like the server, with fields in snake case.
 
     Raises:
-        ApiError: it is none, or has a field or a value that the server would refuse.
+        ApiError: It is not a JSON object, or has a field or value that the server rejects.
     """
     text = flask.request.get_data(as_text=True)
     if not text.strip():
@@ -82,7 +82,7 @@ def uploaded() -> tuple[str, str]:
     """Return the uploaded file: (content, file name).
 
     Raises:
-        UploadError: there is none, or none that the server reads.
+        UploadError: There is no file, or the server would reject it.
     """
     file = flask.request.files.get("uploadfile")
     if file is None:

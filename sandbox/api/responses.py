@@ -1,4 +1,4 @@
-"""What an object looks like in an answer."""
+"""Format objects for responses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from sandbox import specs
 from sandbox.store import Row
 
-# How the server tells of a time that has not come.
+# The server's value of an unset time.
 EPOCH = "1970-01-01T00:00:00Z"
 
 
@@ -95,7 +95,7 @@ def recurring_run(row: Row) -> dict[str, Any]:
 
 
 def _filled(**values: Any) -> dict[str, Any]:
-    """Without what is empty, as the server answers."""
+    """Return the fields that are not empty, like the server."""
     return {key: value for key, value in values.items() if value not in ("", None, [], {})}
 
 
@@ -115,7 +115,7 @@ def _runtime(row: Row) -> dict[str, Any]:
 
 
 def _trigger(trigger: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a trigger as the server tells it: 64-bit integers are strings."""
+    """Return a trigger in the server's form, with 64-bit integers as strings."""
     return {
         kind: {
             key: str(value) if key == "interval_second" else value for key, value in values.items()

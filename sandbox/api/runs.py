@@ -30,10 +30,10 @@ class Runs:
     """The endpoints under /runs.
 
     Args:
-        store: where everything is.
-        authorizer: Decides who may do what.
-        experiments: which they go into.
-        changed: called with (event, id) when a run is submitted, terminated, retried or deleted.
+        store: State of the sandbox.
+        authorizer: Checks permissions.
+        experiments: Experiments of the runs.
+        changed: Called with (event, ID) when a run is submitted, terminated, retried or deleted.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Runs:
         self._changed = changed
 
     def list(self) -> dict[str, Any]:
-        """Return a page of the list, for one namespace or experiment."""
+        """List runs of a namespace or an experiment."""
         experiment_id = flask.request.args.get("experiment_id", "")
         namespace = self._authorizer.namespace(flask.request.args)
         where = {"namespace": namespace} if self._authorizer.multi_user else {}
@@ -66,7 +66,7 @@ class Runs:
         return page.json("runs", responses.run)
 
     def create(self) -> dict[str, Any]:
-        """Submit one."""
+        """Submit a run."""
         body = requests.read(requests.RUN)
         if not body.get("display_name"):
             raise internal(
@@ -101,14 +101,15 @@ class Runs:
         return responses.run(row)
 
     def get(self, run_id: str) -> dict[str, Any]:
-        """One of them."""
+        """Return a run."""
         with error_prefix("Failed to get a run: "):
             return responses.run(self._permitted("get", run_id))
 
     def delete(self, run_id: str) -> dict[str, Any]:
-        """Delete a run, and end it.
+        """Delete a run, and kill it if it is unfinished.
 
-        A single-user server reads the run's namespace from its experiment, and misses it there.
+        A single-user server fails if the run's experiment, from which it reads the namespace, is
+        missing.
         """
         with error_prefix("Failed to delete a run: "):
             run = self._permitted(
@@ -123,7 +124,7 @@ class Runs:
         return {}
 
     def archive(self, run_id: str) -> dict[str, Any]:
-        """Archive a run, whether it has ended or not."""
+        """Archive a run, even if it is unfinished."""
         with error_prefix("Failed to archive a run: "):
             self._permitted(
                 "archive", run_id, f"Failed to archive run {run_id} as it failed to be retrieved: "
@@ -157,10 +158,10 @@ class Runs:
         return {}
 
     def terminate(self, run_id: str) -> dict[str, Any]:
-        """Terminate a run that has not ended.
+        """Terminate an unfinished run.
 
-        The history of its states does not hold that: the server writes it there only if it looks at
-        the workflow before that ends.
+        Do not add it to the state history: the server does so only if it sees the workflow before it
+        ends.
         """
         with error_prefix("Failed to terminate a run: "):
             run = self._permitted(
@@ -176,7 +177,7 @@ class Runs:
         return {}
 
     def retry(self, run_id: str) -> dict[str, Any]:
-        """Submit a run that has failed again."""
+        """Retry a failed run."""
         with error_prefix("Failed to retry a run: "):
             row = self._permitted(
                 "retry", run_id, f"Failed to retry run {run_id} due to error fetching the run: "
@@ -191,14 +192,14 @@ class Runs:
                     "retried",
                     reason,
                 )
-        # The server tells its states from its new beginning, and calls it running at once.
+        # The server restarts the state history, with RUNNING.
         history = json.dumps([{"update_time": self._store.now(), "state": "RUNNING"}])
         self._store.update("runs", run_id, state="PENDING", history=history, finished_at=None)
         self._changed("retried", run_id)
         return {}
 
     def read_log(self, run_id: str, node: str) -> dict[str, Any]:
-        """There are no pods to read from, which the server says with 200, and whoever asks."""
+        """Return the server's error, with status 200 and to any user, for a missing pod."""
         doing = f"BadRequestError: Failed to read logs for run {run_id}"
         if not self._store.get("runs", run_id):
             raise UploadError(
@@ -213,7 +214,7 @@ class Runs:
         )
 
     def read_artifact(self, run_id: str, node: str, target: str) -> dict[str, Any]:
-        """No node has artifacts; and a multi-user server reads no token here, only the header."""
+        """Return the error for a missing artifact; a multi-user server ignores tokens here."""
         del node, target
         run = self._store.get("runs", run_id)
         if run and not flask.request.headers.get("kubeflow-userid"):
@@ -228,7 +229,7 @@ class Runs:
         raise UploadError(404, "artifact not found: <nil>")
 
     def _permitted(self, verb: str, run_id: str, then: str = "") -> Row:
-        """One of them, for somebody who may do this to it; missed as experiments are."""
+        """Return a run after checking the permission; see `Experiments._permitted`."""
         if not self._authorizer.multi_user:
             with error_prefix(then):
                 return self._find(run_id)
@@ -241,7 +242,7 @@ class Runs:
         return run
 
     def _namespace(self, run: Row, then: str) -> str:
-        """Return a run's namespace, which is its experiment's; 404 where that was deleted."""
+        """Return the namespace of a run's experiment; raise a 404 if it was deleted."""
         return self._experiments.of_run(
             run,
             f"{then} due to error fetching its namespace: "

@@ -1,4 +1,4 @@
-"""What a run and a recurring run are both made from: a specification, parameters, an account."""
+"""Parts of requests that runs and recurring runs share: specification, parameters, account."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sandbox.store import Row, Store
 
 
 def specification(store: Store, body: Mapping[str, Any]) -> dict[str, str]:
-    """Return the specification that a request holds or names, as columns of a row.
+    """Return the specification that a request contains or names, as columns of a row.
 
     Raises:
-        ApiError: there is none.
+        ApiError: It is missing or invalid.
     """
     if body.get("pipeline_spec"):
         text = specs.compiled(body["pipeline_spec"])
@@ -36,10 +36,10 @@ def specification(store: Store, body: Mapping[str, Any]) -> dict[str, str]:
 
 
 def check_parameters(spec: str, body: Mapping[str, Any]) -> None:
-    """See that a request's parameters fit a specification.
+    """Check a request's parameters against a specification.
 
     Raises:
-        ApiError: they do not.
+        ApiError: A parameter is missing, unknown or has another type.
     """
     try:
         specs.check_parameters(spec, body.get("runtime_config", {}).get("parameters", {}))
@@ -48,7 +48,7 @@ def check_parameters(spec: str, body: Mapping[str, Any]) -> None:
 
 
 def settings(body: Mapping[str, Any], *, multi_user: bool) -> dict[str, str]:
-    """Return what else a request says about the run, as columns of a row."""
+    """Return a request's other settings of the run, as columns of a row."""
     runtime = body.get("runtime_config", {})
     account = "default-editor" if multi_user else "pipeline-runner"
     return {

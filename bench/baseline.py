@@ -1,11 +1,11 @@
-"""The chapter's train and predict steps, as programs.
+"""The baseline: train and predict steps of the original notebook, as programs.
 
-`python -m bench.chapter train FOLDER SEED` and `python -m bench.chapter predict FOLDER NUMBER`.
-Network, optimizer, epochs, batch size, what is stored and what is loaded are those of the notebook
-"From Notebook to Kubeflow Pipeline using Fashion MNIST" (Manceps, MIT License,
-https://github.com/manceps/fashion-mnist-kfp-lab). What differs does not take part in any time: the
-four files are read from where they are, since there is no network here, Keras comes from `keras`,
-since `tensorflow.python.keras` has no data sets any more, and the seed is set.
+`python -m bench.baseline train FOLDER SEED` and `python -m bench.baseline predict FOLDER NUMBER`.
+Network, optimizer, epochs, batch size and stored files are those of the notebook "From Notebook to
+Kubeflow Pipeline using Fashion MNIST" (Manceps, MIT License,
+https://github.com/manceps/fashion-mnist-kfp-lab). The differences affect no measured time: the data is
+read from local files, without a network; Keras is imported as `keras`, since `tensorflow.python.keras`
+has no data sets any more; and the seed is set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 
 def train(folder: Path, seed: int) -> dict[str, float]:
-    """Train for ten epochs and store model and test data; returns seconds and test accuracy."""
+    """Train for ten epochs and store model and test data; return seconds and test accuracy."""
     import keras
 
     from fashion_mnist import data
@@ -50,7 +50,7 @@ def train(folder: Path, seed: int) -> dict[str, float]:
 
 
 def predict(folder: Path, number: int) -> dict[str, float]:
-    """Load model and test data, and ask about one image; returns label and confidence."""
+    """Load model and test data, and predict one image; return label and confidence."""
     import keras
     import numpy as np
 
