@@ -150,7 +150,7 @@ class PipelinesError(CharmError):
         if self.retryable:
             return None
         if self._is_denied:
-            return f"set another profile: {commands.config('profile')}"
+            return f"use another: {commands.config('profile')}"
         return f"see: {commands.log}"
 
 

@@ -415,7 +415,7 @@ def api_error(kind, code):
         (
             PipelinesError(api_error(kfp_ops.RequestError, 400)),
             ops.BlockedStatus,
-            ["refuses", "juju debug-log --include trainer"],
+            ["rejected the request", "juju debug-log --include trainer"],
         ),
         (
             ModelRegistryError(model_registry.RegistryError("object storage is away")),
