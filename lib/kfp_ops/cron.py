@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import re
 
+from cronsim import CronSim, CronSimError
+
 # Also without the @, since `juju config` reads a value that begins with @ from a file.
 ALIASES = {
     "yearly": "0 0 1 1 *",
@@ -33,9 +35,6 @@ def six_fields(expression: str) -> str:
     Raises:
         ValueError: It is neither, has a feature that the server reads differently, or never fires.
     """
-    # Import cronsim lazily: most charms have no schedule.
-    from cronsim import CronSim, CronSimError
-
     fields = ALIASES.get(expression.strip().removeprefix("@"), expression).split()
     if len(fields) != 5 or not all(_FIELD.fullmatch(field) for field in fields):
         raise ValueError("not five fields")

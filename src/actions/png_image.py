@@ -8,6 +8,8 @@ import struct
 import zlib
 from typing import Any, cast
 
+import png  # pyright: ignore[reportMissingTypeStubs]
+
 from errors import ParameterError
 from k8s.inference_service import SIDE
 from kfp_ops.text import single_line
@@ -29,9 +31,6 @@ def pixels(image: str) -> bytes:
     Raises:
         ParameterError: It is not base64 of a PNG file, or its size or kind is wrong.
     """
-    # Import pypng lazily: only this action needs it.
-    import png  # pyright: ignore[reportMissingTypeStubs]
-
     if len(image) > MAX_CHARACTERS:
         raise ParameterError(
             "image", f"{len(image)} characters", f"at most {MAX_CHARACTERS} characters"

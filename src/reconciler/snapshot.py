@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import kfp_ops
 from errors import CharmError
+from reconciler import triggers
 
 if TYPE_CHECKING:
     from config import TrainerConfig
@@ -84,7 +85,4 @@ class Snapshot:
     @property
     def drift(self) -> dict[str, float]:
         """Drifted features of production images; see `triggers.drift`."""
-        # Import triggers lazily: an event that reaches no server needs no registry.
-        from reconciler import triggers
-
         return triggers.drift(self.config, self.champion, self.report) if self.config else {}

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from ops import hookcmds
+
 from kfp_ops import KfpError, KubernetesError, delete_owned
 from kfp_ops.kubernetes import Profile, list_bound_profiles
 from naming import CONFIGURATION, experiments
@@ -29,8 +31,6 @@ def is_dying(unit: str) -> bool:
 
 def _is_alive() -> dict[str, bool]:
     """Return whether each unit of the application is alive, by name."""
-    from ops import hookcmds
-
     return {name: goal.status != "dying" for name, goal in hookcmds.goal_state().units.items()}
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from config import TrainerConfig
 from errors import CharmError
 from formatting import figures
 from kfp_ops import fingerprint
-from model_registry import Champion, MonitoringReport
+
+if TYPE_CHECKING:
+    from model_registry import Champion, MonitoringReport
 
 # Name prefix of their runs.
 RUN_PREFIX = "retrain-"

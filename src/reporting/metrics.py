@@ -17,7 +17,7 @@ def exposition(snapshot: Snapshot) -> bytes:
 
     Times are in seconds since the epoch; accuracies and recalls are between 0 and 1.
     """
-    # Import it lazily: an event without a workload does not need it.
+    # Import prometheus_client lazily: it takes longer than an event without a workload.
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()

@@ -9,7 +9,7 @@ import ops
 
 from kfp_ops import update_databag
 from reconciler.snapshot import Snapshot
-from reporting import relation_data, status
+from reporting import metrics, relation_data, status
 from reporting.relation_data import RelationData
 from workload import observability, pushgateway
 from workload.observability import Topology
@@ -42,9 +42,6 @@ def report(model: ops.Model, snapshot: Snapshot, charm_name: str, charm_dir: Pat
     """
     is_leader = model.unit.is_leader()
     if model.unit.get_container(pushgateway.CONTAINER).can_connect():
-        # Import metrics lazily: an event without a workload does not need prometheus_client.
-        from reporting import metrics
-
         text = metrics.exposition(snapshot) if is_leader else None
         pushgateway.push(model.app.name, text, is_complete=not snapshot.problem)
     topology = Topology.from_model(model, charm_name)

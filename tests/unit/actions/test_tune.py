@@ -117,7 +117,10 @@ def test_tune_on_a_follower_names_the_leader_command(ctx, state, runs):
         ({"space": space(more=1)}, "a parameter needs name"),
         ({"space": space(name="layers")}, "recipe, epochs, batch_size, learning_rate can be tuned"),
         ({"space": space(EPOCHS)}, "once each"),
-        ({"space": space(parameterType="double")}, "parameterType of epochs must be int or discrete"),
+        (
+            {"space": space(parameterType="double")},
+            "parameterType of epochs must be int or discrete",
+        ),
         ({"space": feasible(min="4", max="1")}, "min below max"),
         ({"space": feasible(min="1")}, "feasibleSpace of epochs"),
         ({"space": feasible(min="a", max="b")}, "feasibleSpace of epochs"),
