@@ -1,4 +1,4 @@
-"""Say what a machine lacks for bundle.yaml, and the command that puts each thing right.
+"""Check a machine for bundle.yaml, and print a command for each missing thing.
 
 It changes nothing, and needs Python only. The exit status is 0 when nothing is missing, else 1.
 """
@@ -36,7 +36,7 @@ SECONDS = 60
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
-    """Something that the bundle needs.
+    """A requirement of the bundle.
 
     Attributes:
         description: in a few words, with what was found.
@@ -50,11 +50,11 @@ class Check:
 
 
 class NoAnswerError(Exception):
-    """A command is not there, failed or took too long; says which and why."""
+    """A command is missing, failed or timed out; the message says which and why."""
 
 
 def ask(*command: str) -> str:
-    """Return what a command prints.
+    """Run a command and return its output.
 
     Raises:
         NoAnswerError: it cannot be run, fails, or does not end within a minute.
@@ -70,7 +70,7 @@ def ask(*command: str) -> str:
 
 
 def ask_json(*command: str) -> dict[str, Any]:
-    """Return what a command prints as JSON.
+    """Run a command and return its output, parsed as JSON.
 
     Raises:
         NoAnswerError: as `ask`, or it prints something else.
@@ -95,7 +95,7 @@ def version(text: str) -> tuple[int, int]:
 
 
 def hardware(cores: int, memory: int, disk: int) -> Iterator[Check]:
-    """Cores, and GiB of memory and of free disk."""
+    """Check cores, memory and free disk space."""
     available = os.cpu_count() or 0
     yield Check(
         description=f"{available} of {cores} cores",
@@ -119,7 +119,7 @@ def hardware(cores: int, memory: int, disk: int) -> Iterator[Check]:
 
 
 def kernel() -> Iterator[Check]:
-    """How many files may be watched."""
+    """Check the limits of watched files."""
     for name, minimum in INOTIFY.items():
         current = int(ask("sysctl", "-n", name))
         yield Check(
@@ -130,7 +130,7 @@ def kernel() -> Iterator[Check]:
 
 
 def microk8s() -> Iterator[Check]:
-    """MicroK8s, its version, and its addons."""
+    """Check MicroK8s, its version and its addons."""
     if not shutil.which("microk8s"):
         remedy = "sudo snap install microk8s --channel=1.32-strict/stable"
         yield Check(description="microk8s", passed=False, remedy=remedy)
@@ -166,7 +166,7 @@ def microk8s() -> Iterator[Check]:
 
 
 def addresses() -> Check:
-    """Whether MetalLB has addresses, one of which the bundle's gateway gets."""
+    """Check that MetalLB has addresses, one of which the bundle's gateway needs."""
     arguments = "get", "ipaddresspools.metallb.io", "--all-namespaces", "--output", "json"
     pools = ask_json("microk8s", "kubectl", *arguments)["items"]
     ranges = [address for pool in pools for address in pool["spec"].get("addresses", [])]
@@ -178,7 +178,7 @@ def addresses() -> Check:
 
 
 def storage() -> Check:
-    """Whether a volume that names no class gets one."""
+    """Check that there is a default StorageClass."""
     classes = ask_json("microk8s", "kubectl", "get", "storageclasses", "--output", "json")["items"]
     mark = "storageclass.kubernetes.io/is-default-class"
     good = any(
@@ -193,7 +193,7 @@ def storage() -> Check:
 
 
 def juju() -> Iterator[Check]:
-    """Juju's client, a controller, and the model."""
+    """Check Juju's client, a controller and the model."""
     want = ".".join(map(str, JUJU))
     if not shutil.which("juju"):
         remedy = f"sudo snap install juju --channel={want}/stable"
@@ -236,24 +236,24 @@ def juju() -> Iterator[Check]:
 
 
 def charm() -> Iterator[Check]:
-    """Return the packed charm, which the bundle deploys from here."""
+    """Check the packed charm, which the bundle deploys."""
     yield Check(description=CHARM.name, passed=CHARM.exists(), remedy="make pack")
 
 
 def carry_out(group: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    """Run a group's checks; one without an answer counts as missing."""
+    """Run a group of checks; one whose command fails counts as missing."""
     try:
         yield from group()
     except NoAnswerError as error:
-        yield Check(description=str(error), passed=False, remedy="see that this command works")
+        yield Check(description=str(error), passed=False, remedy="make this command work")
 
 
 def main() -> int:
-    """Print the checks; 1 when something is missing."""
+    """Print the checks; return 1 if anything is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cores", type=int, default=4, help="at least")
-    parser.add_argument("--memory", type=int, default=32, help="GiB, at least")
-    parser.add_argument("--disk", type=int, default=100, help="GiB free, at least")
+    parser.add_argument("--cores", type=int, default=4, help="minimum number of cores")
+    parser.add_argument("--memory", type=int, default=32, help="minimum memory, in GiB")
+    parser.add_argument("--disk", type=int, default=100, help="minimum free disk space, in GiB")
     options = parser.parse_args()
     missing = 0
     for group in (

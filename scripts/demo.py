@@ -1,7 +1,7 @@
-"""`make demo`: the whole loop on this machine, with the real charm and real training.
+"""`make demo`: train and promote models on this machine, with the real charm and real training.
 
-A sandbox speaks Kubeflow Pipelines' REST API and S3 and executes the compiled pipeline. The charm is
-deployed, related and configured, asked for a better model, and looked at until the runs are done.
+A sandbox implements Kubeflow Pipelines' REST API and S3 and executes the compiled pipeline. The demo
+deploys, relates and configures the charm, trains a better model with an action, and follows the runs.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ import argparse
 import shutil
 from pathlib import Path
 
+# Import stage first: it makes the project's packages importable.
+from stage import ROOT, Model, add_s3_argument, console, follow, open_registry
+
+# isort: split
 from fashion_mnist import data
 from kfp_ops import Client, Run, RunState
 from sandbox import Sandbox
-from stage import ROOT, Model, add_s3_argument, console, follow, open_registry
 
-# What to try by hand after each recipe.
+# Recipe of the second run, by that of the first.
 BETTER = {"notebook": "fast", "fast": "balanced"}
 
 
 def configured_run(client: Client, recipe: str, epochs: int) -> Run:
-    """Return the run of this configuration, which an earlier demo may have submitted."""
+    """Return this configuration's run, which an earlier demo may have submitted."""
     experiment = client.find_experiment("kubeflow--trainer")
     for run in client.list_runs(experiment.experiment_id, limit=100) if experiment else []:
         settings = run.parameters.get("recipe"), run.parameters.get("epochs")
@@ -30,11 +33,11 @@ def configured_run(client: Client, recipe: str, epochs: int) -> Run:
 
 
 def summary(root: Path, sandbox: Sandbox, run: Run) -> None:
-    """Say what came of it, and copy the reports of the run and of the champion."""
+    """Print the results, and copy the reports of the run and of the champion."""
     registry = open_registry(sandbox)
     champion = registry.champion()
     log = sandbox.run_log(run.run_id)
-    console.rule("what came of it")
+    console.rule("results")
     console.print(line_in(log, "verdict "))
     console.print(line_in(log, "test accuracy"))
     console.print(line_in(log, "Prediction:"))
@@ -53,23 +56,23 @@ def summary(root: Path, sandbox: Sandbox, run: Run) -> None:
 
 
 def line_in(log: Path, start: str) -> str:
-    """Return the first line of the log with this in it, from there on."""
+    """Return the first line of the log that contains a text, from that text on."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if start in line]
     return lines[0][lines[0].index(start) :].strip() if lines else ""
 
 
 def source(text: str) -> str:
-    """Where the data are: a folder by its whole path, since steps run elsewhere, or an address."""
+    """Return the location of the data, a folder as an absolute path: steps run elsewhere."""
     return str(Path(text).resolve()) if text and "://" not in text else text
 
 
 def main() -> int:
-    """Run the demo; 0 when every run succeeded."""
+    """Run the demo; return 0 if all runs succeeded."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", default="fast", help="notebook, fast, ...")
-    parser.add_argument("--epochs", type=int, default=0, help="0: the recipe's own")
-    parser.add_argument("--data", type=source, default="", help="folder or address; or it is found")
-    parser.add_argument("--root", type=Path, default=ROOT / ".demo", help="where all is kept")
+    parser.add_argument("--epochs", type=int, default=0, help="0 for the recipe's value")
+    parser.add_argument("--data", type=source, default="", help="folder or URL of the data")
+    parser.add_argument("--root", type=Path, default=ROOT / ".demo", help="folder for state")
     add_s3_argument(parser)
     options = parser.parse_args()
 
@@ -77,7 +80,7 @@ def main() -> int:
     try:
         images = data.load(options.data, cache=ROOT / ".demo" / "data")
     except data.DataError as error:
-        console.print(f"{error}, as in: make demo DATA=FOLDER")
+        console.print(f"{error}\nor with the four files in a folder: make demo DATA=FOLDER")
         return 1
     console.print(f"data: {images.source} ({len(images.train_images)} + {len(images.test_images)})")
 
@@ -94,14 +97,14 @@ def main() -> int:
         )
         model.join(sandbox)
         console.rule("the configuration's run")
-        model.look()
+        model.update_status()
         run = configured_run(client, options.recipe, options.epochs)
         if run.state.is_final:
-            console.print(f"{run.display_name} is there from an earlier demo: {run.state.value}")
+            console.print(f"an earlier demo submitted {run.display_name}: {run.state.value}")
         else:
             follow(model, sandbox, client, run)
-        console.rule("a run by hand, judged against the champion")
-        results = model.act(
+        console.rule("a run by an action, compared with the champion")
+        results = model.run_action(
             "train", recipe=BETTER.get(options.recipe, "fast"), note="is this one better?"
         )
         run = follow(model, sandbox, client, client.get_run(results["run-id"]))

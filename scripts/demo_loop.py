@@ -1,9 +1,9 @@
-"""`make demo-loop`: production changes, and the model follows, with nobody asking for it.
+"""`make demo-loop`: production images change, and the model is retrained automatically.
 
-A model is trained, promoted and served. Then the images of production get brighter: monitoring sees it,
-the charm starts a run by itself with the reason drift, the new model is judged on images like those of
-production, promoted and served, and at last rolled back. All of it is the real charm on the sandbox with
-real training, and is told in one HTML timeline.
+The demo trains, promotes and serves a model. Then the production images become brighter: monitoring
+detects the drift, the charm starts a run automatically, and the new model is evaluated on similar
+images, promoted, served, and finally rolled back. The demo uses the real charm on the sandbox with real
+training, and writes an HTML timeline.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+# Import stage first: it makes the project's packages importable.
+from stage import ROOT, Model, add_s3_argument, console, follow, open_registry
+
+# isort: split
 import httpx
 import numpy as np
 import obstore
@@ -31,42 +35,35 @@ from fashion_mnist.reports.page import page
 from fashion_mnist.storage import open_store
 from kfp_ops import Client, Run, RunState
 from sandbox import HOST, Sandbox
-from stage import ROOT, Model, add_s3_argument, console, follow, open_registry
 
 DATA, PRODUCTION = "s3://mlpipeline/data", "s3://mlpipeline/production"
-# How much brighter the images of production get, of 255, and how many of them are sent. The first model
-# takes images that are 60 brighter for shirts: it finds more of them than any good model, and the gate,
-# which looks at the recall of each class, then keeps it. At 100 it finds fewer.
+# Added brightness (of 255) and number of production images. With 60, the first model classifies so many
+# images as shirts that its recall of shirts is higher than that of any good model, so the gate keeps it.
 BRIGHTER, SENT = 100, 1000
-# Seconds in which the server has to follow the champion.
-PATIENCE = 120
+# Maximum seconds until the server serves a new champion.
+SERVE_TIMEOUT = 120
 
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """Something that happened.
-
-    Attributes:
-        at: when.
-        title: in a few words.
-        text: what came of it.
-        accuracy: of the served model on the images of production then, 0 to 1; None: not asked.
-        version: which served then.
-    """
+    """An entry of the timeline."""
 
     at: datetime.datetime
     title: str
     text: str
     accuracy: float | None = None
+    """Accuracy of the served model on production images, 0 to 1; None if not measured."""
+
     version: str = ""
+    """Version that served."""
 
 
 class Loop:
-    """The demo: a trainer in a Juju model, on a sandbox, whose champion is served.
+    """The demo: a trainer in a Juju model, on a sandbox, with its champion served.
 
     Args:
-        sandbox: in the place of Kubeflow Pipelines and of object storage.
-        images: the data set.
+        sandbox: Sandbox instead of Kubeflow Pipelines and object storage.
+        images: Data set.
     """
 
     def __init__(self, sandbox: Sandbox, images: data.Dataset):
@@ -78,20 +75,20 @@ class Loop:
         self.production = images.test_images[:SENT]
         self._images = images
 
-    def record(self, title: str, text: str, *, asks: str = "") -> None:
-        """Keep what happened, with what the model that is served at this address makes of production."""
+    def record(self, title: str, text: str, *, url: str = "") -> None:
+        """Add an entry to the timeline, with the accuracy of the model that is served at a URL."""
         accuracy, version = None, ""
-        if asks:
-            version, predicted = self._answers(asks)
+        if url:
+            version, predicted = self._predict(url)
             accuracy = float((predicted == self.labels).mean())
-            text += f" Version {version} serves, and is right on {accuracy:.1%} of production."
+            text += f" Version {version} serves, with accuracy {accuracy:.1%} on production images."
         self.timeline.append(
             Moment(datetime.datetime.now(datetime.timezone.utc), title, text, accuracy, version)
         )
         console.print(f"[bold]{title}[/]: {text}")
 
     def upload(self, brighter: int) -> None:
-        """Put the data set into object storage, as the trainer's data."""
+        """Put the data set into object storage as the trainer's data."""
         store = open_store(DATA, self.sandbox.s3_url)
         images = self._images
         arrays = {
@@ -107,7 +104,7 @@ class Loop:
             file.unlink()
 
     def send(self, brighter: int) -> None:
-        """Production sends images, which are kept where monitoring looks."""
+        """Put production images into object storage for monitoring."""
         self.production = _brightened(self._images.test_images[:SENT], brighter)
         file = self.sandbox.root / "sent.npz"
         np.savez(file, images=self.production, labels=self.labels)
@@ -116,10 +113,10 @@ class Loop:
         file.unlink()
 
     def newest(self, prefix: str) -> Run:
-        """Return the newest run of the trainer whose name begins so.
+        """Return the trainer's newest run whose name begins with a prefix.
 
         Raises:
-            SystemExit: there is none.
+            SystemExit: There is none.
         """
         experiment = self.client.find_experiment("kubeflow--trainer")
         runs = self.client.list_runs(experiment.experiment_id, limit=20) if experiment else []
@@ -129,10 +126,10 @@ class Loop:
         raise SystemExit(f"the charm has submitted no run {prefix}...; its status above says why")
 
     def follow(self, run: Run, pipeline: str = "train") -> None:
-        """Look at a run until it has succeeded.
+        """Follow a run until it has succeeded.
 
         Raises:
-            SystemExit: it did not.
+            SystemExit: The run did not succeed.
         """
         run = follow(self.model, self.sandbox, self.client, run, pipeline)
         if run.state is not RunState.SUCCEEDED:
@@ -140,7 +137,7 @@ class Loop:
 
     @contextlib.contextmanager
     def served(self) -> Generator[str]:
-        """Return the address at which KServe's model server answers with the champion."""
+        """Run KServe's model server with the champion; return its URL."""
         with socket.create_server((HOST, 0)) as listener:
             port = listener.getsockname()[1]
         log = self.sandbox.root / "serve.log"
@@ -159,17 +156,17 @@ class Loop:
             server.terminate()
             server.wait()
 
-    def until_served(self, url: str, version: int) -> str:
-        """Wait until this version answers; returns the address.
+    def wait_until_served(self, url: str, version: int) -> None:
+        """Wait until a version is served.
 
         Raises:
-            SystemExit: it does not in time.
+            SystemExit: It is not served in time.
         """
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + SERVE_TIMEOUT
         while time.monotonic() < end:
             with contextlib.suppress(httpx.HTTPError):
-                if self._answers(url, 1)[0] == str(version):
-                    return url
+                if self._predict(url, 1)[0] == str(version):
+                    return
             time.sleep(0.5)
         raise SystemExit(f"version {version} is not served; see {self.sandbox.root / 'serve.log'}")
 
@@ -178,8 +175,8 @@ class Loop:
         champion = self.registry.champion()
         return champion.version if champion else 0
 
-    def _answers(self, url: str, count: int = SENT) -> tuple[str, np.ndarray]:
-        """Which version answers, and the classes that it sees in the images of production."""
+    def _predict(self, url: str, count: int = SENT) -> tuple[str, np.ndarray]:
+        """Return the served version, and the classes that it predicts for production images."""
         response = httpx.post(
             f"{url}/v1/models/fashion-mnist:predict",
             json={"instances": self.production[:count].tolist()},
@@ -196,7 +193,7 @@ def _brightened(images: np.ndarray, amount: int) -> np.ndarray:
 
 
 def play(loop: Loop, recipe: str) -> bool:
-    """Tell the story, from no model to a rollback; return whether it came true."""
+    """Run the demo, from no model to a rollback; return whether the new model was accepted."""
     console.rule("train and promote")
     loop.upload(0)
     loop.send(0)
@@ -204,7 +201,7 @@ def play(loop: Loop, recipe: str) -> bool:
         profile="",
         recipe=recipe,
         data_path=DATA,
-        # Data that changed with production are what it shall be trained on.
+        # Train on the changed data, which looks like production.
         allow_anomalies=True,
         monitor_data=PRODUCTION,
         retrain_on_drift=True,
@@ -214,46 +211,44 @@ def play(loop: Loop, recipe: str) -> bool:
     loop.record("Trained and promoted", f"{loop.model.status}.")
     with loop.served() as url:
         console.rule("serve")
-        url = loop.until_served(url, loop.champion())
-        loop.record("Served", "Over the V1 and V2 inference protocols.", asks=url)
+        loop.wait_until_served(url, loop.champion())
+        loop.record("Served", "Over the V1 and V2 inference protocols.", url=url)
 
         console.rule("production changes")
         loop.send(BRIGHTER)
         loop.record(
-            "Production changed",
-            f"Its images are {BRIGHTER} of 255 brighter from here on.",
-            asks=url,
+            "Production changed", f"From now on, images are brighter by {BRIGHTER} of 255.", url=url
         )
-        # Whoever labels images of production puts them where the trainer's data are.
+        # Newly labeled production images are added to the trainer's data.
         loop.upload(BRIGHTER)
-        results = loop.model.act("monitor")
+        results = loop.model.run_action("monitor")
         loop.follow(loop.client.get_run(results["run-id"]), "monitor")
-        loop.record("Drift was seen", f"{loop.model.status}.")
+        loop.record("Drift was detected", f"{loop.model.status}.")
 
-        console.rule("a run by itself")
-        loop.model.look()
+        console.rule("automatic retraining")
+        loop.model.update_status()
         run = loop.newest("retrain-")
-        loop.record("A run started by itself", f"{run.display_name}: {run.description}.")
+        loop.record("A run started automatically", f"{run.display_name}: {run.description}.")
         loop.follow(run)
-        results = loop.model.act("get-run", **{"run-id": run.run_id})
+        results = loop.model.run_action("get-run", **{"run-id": run.run_id})
         loop.record(f"The new model was {results['verdict']}", f"{results['verdict-reasons']}.")
         if results["verdict"] != "accepted":
             console.print(
                 "the first model still serves; try another: make demo-loop RECIPE=balanced"
             )
             return False
-        url = loop.until_served(url, loop.champion())
-        loop.record("The new model serves", f"{loop.model.status}.", asks=url)
+        loop.wait_until_served(url, loop.champion())
+        loop.record("The new model serves", f"{loop.model.status}.", url=url)
 
-        console.rule("and back")
-        loop.model.act("rollback", reason="to show how")
-        url = loop.until_served(url, loop.champion())
-        loop.record("Rolled back", f"{loop.model.status}.", asks=url)
+        console.rule("rollback")
+        loop.model.run_action("rollback", reason="to show how")
+        loop.wait_until_served(url, loop.champion())
+        loop.record("Rolled back", f"{loop.model.status}.", url=url)
     return True
 
 
 def timeline(moments: list[Moment]) -> str:
-    """Return the story as one self-contained HTML file."""
+    """Return the timeline as a self-contained HTML page."""
     start = moments[0].at
     rows: list[str] = []
     for moment in moments:
@@ -262,7 +257,7 @@ def timeline(moments: list[Moment]) -> str:
             kind = "accepted" if moment.accuracy > 0.8 else "rejected"
             bar = (
                 f'<div class="bar"><b class="{kind}" style="width:{moment.accuracy:.0%}"></b>'
-                f"<span>version {html.escape(moment.version)}: {moment.accuracy:.1%} of production"
+                f"<span>version {html.escape(moment.version)}: accuracy {moment.accuracy:.1%}"
                 "</span></div>"
             )
         after = int((moment.at - start).total_seconds())
@@ -282,34 +277,36 @@ def timeline(moments: list[Moment]) -> str:
     return page(
         "Production changes, and the model follows",
         f"<h1>Production changes, and the model follows</h1><p>{start:%Y-%m-%d %H:%M} UTC, minutes and "
-        f"seconds from then; what nobody asked for is what the charm did by itself.</p>{style}"
+        f"seconds since then; the charm started the retraining automatically.</p>{style}"
         f"<ol>{''.join(rows)}</ol>",
     )
 
 
 def main() -> int:
-    """Run the demo; 0 when all of it came true."""
+    """Run the demo; return 0 if the new model was accepted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", default="quick", help="quick, fast, ...")
-    parser.add_argument("--data", default="", help="folder or address; or it is found")
-    parser.add_argument("--root", type=Path, default=ROOT / ".demo" / "loop", help="made anew")
+    parser.add_argument("--data", default="", help="folder or URL of the data")
+    parser.add_argument(
+        "--root", type=Path, default=ROOT / ".demo" / "loop", help="folder for state; deleted first"
+    )
     add_s3_argument(parser)
     options = parser.parse_args()
     try:
         images = data.load(options.data, cache=ROOT / ".demo" / "data")
     except data.DataError as error:
-        console.print(f"{error}, as in: make demo-loop DATA=FOLDER")
+        console.print(f"{error}\nor with the four files in a folder: make demo-loop DATA=FOLDER")
         return 1
     shutil.rmtree(options.root, ignore_errors=True)
     with Sandbox(
         options.root, s3_without_conditional_writes=options.s3_without_conditional_writes
     ) as sandbox:
         loop = Loop(sandbox, images)
-        came_true = play(loop, options.recipe)
+        accepted = play(loop, options.recipe)
     target = options.root / "timeline.html"
     target.write_text(timeline(loop.timeline), encoding="utf-8")
     console.print(f"timeline: {target}")
-    return 0 if came_true else 1
+    return 0 if accepted else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""List the container images that a site without the internet must mirror.
+"""List the container images that a site without internet access must mirror.
 
-One a line, with who asks for it; then, as comments, what only Charmhub knows: for each charm of the
-bundle the command that tells the images of its channel.
+Print one image per line, with what requires it. Then print, as comments, commands that list the images
+of the bundle's charms, which only Charmhub knows.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINES = ROOT / "src" / "pipelines"
-# The SDK's image for a step that Kubeflow Pipelines' driver carries out itself, such as CreatePVC.
+# The SDK's image name of steps that Kubeflow Pipelines' driver executes itself, such as CreatePVC.
 STUB = "argostub/"
-# Each step's pod has three of Kubeflow Pipelines' besides its own; options of these charms name
-# others. The defaults: https://github.com/canonical/kfp-operators 3609d2d369
+# Each step's pod uses three images of Kubeflow Pipelines besides its own; options of these charms change
+# them. Defaults: https://github.com/canonical/kfp-operators 3609d2d369
 # charms/kfp-api/config.yaml, https://github.com/canonical/argo-operators f90cca5a9b
 # charms/argo-controller/config.yaml
 SERVER = {
@@ -33,13 +33,13 @@ SERVER = {
 
 
 def charm_images(charmcraft: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Return the images of the charm's resources, and why."""
+    """Return the images of the charm's resources, and what requires them."""
     for name, resource in charmcraft.get("resources", {}).items():
         yield resource["upstream-source"], f"resource {name} of {charmcraft['name']}"
 
 
 def pipeline_images(folder: Path) -> Iterator[tuple[str, str]]:
-    """Return the images of the compiled pipelines' steps, and why."""
+    """Return the images of the compiled pipelines' steps, and what requires them."""
     for path in sorted(folder.glob("*.yaml")):
         spec = next(yaml.safe_load_all(path.read_text()))
         for name, executor in sorted(spec["deploymentSpec"]["executors"].items()):
@@ -57,7 +57,7 @@ def server_images() -> Iterator[tuple[str, str]]:
 
 
 def charms(bundles: list[Path]) -> Iterator[str]:
-    """Return the commands that tell the images of the charms from Charmhub."""
+    """Return the commands that list the images of charms from Charmhub."""
     for path in bundles:
         for application in yaml.safe_load(path.read_text())["applications"].values():
             if application and "channel" in application:
@@ -67,7 +67,7 @@ def charms(bundles: list[Path]) -> Iterator[str]:
 def main() -> int:
     """Print the list."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("overlays", type=Path, nargs="*", help="overlays that are deployed too")
+    parser.add_argument("overlays", type=Path, nargs="*", help="overlays of the bundle")
     options = parser.parse_args()
     requesters: dict[str, list[str]] = {}
     charmcraft = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())

@@ -31,19 +31,19 @@ KILLED = ("killed", "timeout")
 
 
 def copy(folder: Path) -> None:
-    """Lay sources and tests side by side in a folder, as mutmut wants them."""
+    """Copy sources and tests into the layout that mutmut needs."""
     shutil.copy(ROOT / "pyproject.toml", folder)
-    unwanted = shutil.ignore_patterns("__pycache__", "tests")
+    ignored = shutil.ignore_patterns("__pycache__", "tests")
     libraries = [(f"lib/{name}", name) for name in ("kfp_ops", "model_registry")]
     for source, target in (("src", ""), *libraries, ("training", "")):
-        shutil.copytree(ROOT / source, folder / "src" / target, ignore=unwanted, dirs_exist_ok=True)
+        shutil.copytree(ROOT / source, folder / "src" / target, ignore=ignored, dirs_exist_ok=True)
     for name in config().pytest_add_cli_args_test_selection:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
 
 
 def reached(source: str, starts: tuple[str, ...]) -> set[str]:
-    """Return the names of functions in a module, and of all in it that they call, at any depth."""
+    """Return the names of functions and of all functions in their module that they call, recursively."""
     names = {
         function.name: {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
         for function in ast.parse(source).body
@@ -57,9 +57,11 @@ def reached(source: str, starts: tuple[str, ...]) -> set[str]:
 
 
 def main() -> int:
-    """Make the mistakes and print what was not found; 0 when enough was."""
+    """Run mutmut and print the surviving mutants; return 0 if enough were killed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--least", type=float, default=90, help="percent to find")
+    parser.add_argument(
+        "--least", type=float, default=90, help="minimum percentage of killed mutants"
+    )
     options = parser.parse_args()
     os.chdir(ROOT)  # where mutmut finds its configuration
     with tempfile.TemporaryDirectory() as name:
@@ -89,9 +91,9 @@ def main() -> int:
                 print(f"{state}:\n{mutmut('show', mutant)}")
     counted = Counter(states.values())
     killed, total = sum(counted[state] for state in KILLED), len(states)
-    share = 100 * killed / total
-    print(f"{killed} of {total} mistakes are found: {share:.1f} %")
-    return 0 if share >= options.least else 1
+    score = 100 * killed / total
+    print(f"{killed} of {total} mutants are killed: {score:.1f} %")
+    return 0 if score >= options.least else 1
 
 
 if __name__ == "__main__":

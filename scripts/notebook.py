@@ -1,7 +1,7 @@
-"""`make notebook`: execute the notebook on a sandbox of its own, and write it back with its outputs.
+"""`make notebook`: execute the notebook on a new sandbox, and write it back with its outputs.
 
-What is kept tells nothing of this machine: addresses become the names of the variables that give them,
-and ids of runs are the same each time.
+The outputs do not depend on the machine: addresses are replaced with names of environment variables, and
+run IDs are always the same.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ NOTEBOOK = ROOT / "notebooks" / "fashion_mnist.ipynb"
 
 
 def execute(environment: Mapping[str, str]) -> nbformat.NotebookNode:
-    """Return the notebook, executed from clean in its own folder.
+    """Execute the notebook from a clean state in its own folder, and return it.
 
     Args:
-        environment: variables for its kernel, besides this process's own.
+        environment: Environment variables for its kernel, in addition to this process's.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: a cell failed.
+        nbclient.exceptions.CellExecutionError: A cell failed.
     """
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = nbclient.NotebookClient(
@@ -40,7 +40,7 @@ def execute(environment: Mapping[str, str]) -> nbformat.NotebookNode:
         coalesce_streams=True,
         resources={"metadata": {"path": str(NOTEBOOK.parent)}},
     )
-    # The kernel listens on sockets in the file system, not on ports.
+    # Let the kernel listen on Unix sockets instead of ports.
     with tempfile.TemporaryDirectory() as folder:
         manager = client.create_kernel_manager()
         manager.transport, manager.ip = "ipc", f"{folder}/kernel"
@@ -50,7 +50,7 @@ def execute(environment: Mapping[str, str]) -> nbformat.NotebookNode:
 
 
 def on_sandbox(folder: Path) -> nbformat.NotebookNode:
-    """Return the notebook, executed against a sandbox whose state and whose home are in a folder."""
+    """Execute the notebook on a sandbox, with state and home in a folder, and return it."""
     numbers = itertools.count(1)
     with Sandbox(folder / "sandbox", ids=lambda: uuid.UUID(int=next(numbers))) as sandbox:
         notebook = execute(
@@ -68,7 +68,7 @@ def on_sandbox(folder: Path) -> nbformat.NotebookNode:
         names = {sandbox.api_url: "http://KFP_API_URL", sandbox.s3_url: "http://S3_ENDPOINT"}
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            # Warnings name files of this machine.
+            # Drop warnings, which contain paths of this machine.
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     text = nbformat.writes(notebook)
     for address, name in names.items():
@@ -77,12 +77,12 @@ def on_sandbox(folder: Path) -> nbformat.NotebookNode:
 
 
 def main() -> int:
-    """Execute it and write it back; 0 when every cell did what it should."""
+    """Execute the notebook and write it back; return 0 if all cells succeeded."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         notebook = on_sandbox(Path(folder))
     nbformat.write(notebook, NOTEBOOK)
-    print(f"{NOTEBOOK.relative_to(ROOT)} is executed")
+    print(f"executed {NOTEBOOK.relative_to(ROOT)}")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""`make serve`: the champion of the demo's registry, or of any, over the V1 and V2 protocols.
+"""`make serve`: serve the champion of a registry, by default the demo's, over the V1 and V2 protocols.
 
-What is served, and how, is in training/serve.py. The demo's registry is in the sandbox's S3 server: that
-of a demo or sandbox that goes on is used, else it is started here.
+The server is training/serve.py. The demo's registry is in the sandbox's S3 server: use that of a running
+demo or sandbox, or else start one.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DEMO = "s3://mlpipeline/models/fashion-mnist"
 
 
-def s3_that_runs(root: Path) -> str:
-    """Return the address of the S3 server that keeps this folder; empty where none does."""
+def running_s3(root: Path) -> str:
+    """Return the URL of a running S3 server with this state folder; empty if there is none."""
     try:
         url = f"http://{HOST}:{json.loads((root / 'ports.json').read_text())['s3']}"
         httpx.get(url, trust_env=False, timeout=5)
@@ -33,11 +33,13 @@ def s3_that_runs(root: Path) -> str:
 
 
 def main() -> int:
-    """Serve until SIGINT; 0 then."""
+    """Serve until SIGINT; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--registry", default="", help="s3://BUCKET/PREFIX or a directory")
     parser.add_argument("--s3-endpoint", default="", help="http://HOST:PORT of the S3 server")
-    parser.add_argument("--root", type=Path, default=ROOT / ".demo", help="what the demo kept")
+    parser.add_argument(
+        "--root", type=Path, default=ROOT / ".demo", help="folder with the demo's state"
+    )
     parser.add_argument("--port", default="8080")
     options = parser.parse_args()
     registry, endpoint = options.registry, options.s3_endpoint
@@ -45,9 +47,11 @@ def main() -> int:
         if not registry:
             state = options.root / "sandbox"
             if not (state / "keys.json").exists():
-                print(f"{options.root} has no registry; make one with: make demo", file=sys.stderr)
+                print(
+                    f"{options.root} has no registry; create one with: make demo", file=sys.stderr
+                )
                 return 1
-            registry, endpoint = DEMO, s3_that_runs(state)
+            registry, endpoint = DEMO, running_s3(state)
             if not endpoint:
                 endpoint = stack.enter_context(Sandbox(state, execute=False)).s3_url
             keys = json.loads((state / "keys.json").read_text())

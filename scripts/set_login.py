@@ -1,9 +1,9 @@
-"""Set who may log in to Kubeflow, and where it is: what its chapter does with `juju config`.
+"""Set the login and the public URL of Kubeflow, with `juju config`.
 
-The password is asked for twice without echo, or read from standard input where that is no terminal.
-It is never an argument of a command: Juju reads it from a file that only this user can read, in the
-home folder because Juju's snap sees no other, and that is gone afterwards. The model keeps it as an
-option of dex-auth, which whoever may read the model can read.
+Read the password twice from the terminal, without echo, or from standard input. It is never an argument
+of a command: Juju reads it from a file that only this user can read and that is deleted afterwards. The
+file is in the home folder, the only one that Juju's snap can read. The option of dex-auth that holds it
+is visible to everyone with read access to the model.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import tempfile
 from pathlib import Path
 
 DEX = "dex-auth"
-# Kubeflow 1.7 and earlier want their address told to both; later ones deprecate or lack the option.
+# Kubeflow 1.7 and earlier need the option in both; later versions deprecate or lack it.
 PUBLIC_URL_APPS = (DEX, "oidc-gatekeeper")
 
 
 class LoginError(Exception):
-    """It cannot be set; says why and what to do."""
+    """The login cannot be set; the message says why and what to do."""
 
 
 def juju(*arguments: str) -> str:
-    """Return what Juju's client prints.
+    """Run the Juju client and return its output.
 
     Raises:
-        LoginError: it is not there, or fails.
+        LoginError: It is not installed, or fails.
     """
     try:
         completed = subprocess.run(("juju", *arguments), capture_output=True, text=True)
@@ -44,21 +44,21 @@ def read_password() -> str:
     """Return the password, from the terminal or from the first line of standard input.
 
     Raises:
-        LoginError: it is empty, or not the same twice.
+        LoginError: It is empty, or the two entries differ.
     """
     if sys.stdin.isatty():
         password = getpass.getpass("Password: ")
-        if password != getpass.getpass("The same again: "):
-            raise LoginError("the two are not the same; run the command again")
+        if password != getpass.getpass("Repeat password: "):
+            raise LoginError("the passwords differ; run the command again")
     else:
         password = sys.stdin.readline().rstrip("\r\n")
     if not password:
-        raise LoginError("the password is empty; run the command again and give one")
+        raise LoginError("the password is empty; run the command again")
     return password
 
 
 def configure(model: list[str], options: dict[str, dict[str, str]]) -> None:
-    """Set options of applications, each value from a file; Juju 4 has no `config --file`."""
+    """Set options of applications, reading each value from a file: Juju 4 has no `config --file`."""
     with tempfile.TemporaryDirectory(prefix="set-login-", dir=Path.home()) as folder:
         for app, values in options.items():
             words: list[str] = []
@@ -71,11 +71,11 @@ def configure(model: list[str], options: dict[str, dict[str, str]]) -> None:
 
 
 def main() -> int:
-    """Set the login; 1 when that cannot be done."""
+    """Set the login; return 1 if that fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("username", help="such as user@example.com")
     parser.add_argument("--public-url", default="", help="such as http://10.64.140.43.nip.io")
-    parser.add_argument("--model", default="", help="the current one if not given")
+    parser.add_argument("--model", default="", help="by default the current one")
     arguments = parser.parse_args()
     model = ["--model", arguments.model] if arguments.model else []
     try:

@@ -1,6 +1,6 @@
-"""What the demos share: a Juju model in this process, the sandbox beside it, and runs to follow.
+"""Shared parts of the demos: a Juju model in this process, connected to a sandbox.
 
-The charm's own class is driven through Juju's events by ops.testing, as Juju would.
+ops.testing runs the charm's class through the same events as Juju.
 """
 
 from __future__ import annotations
@@ -10,25 +10,28 @@ import dataclasses
 import logging
 import os
 import re
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import ops.testing
-import yaml
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
-
-from charm import FashionMnistTrainerCharm
-from fashion_mnist import storage
-from kfp_ops import Client, PipelineSpec, Run
-from model_registry import Registry
-from sandbox import Sandbox
-
 ROOT = Path(__file__).resolve().parents[1]
-# Of a log, what tells of the training; the file has all.
+sys.path[:0] = [str(ROOT), *(str(ROOT / room) for room in ("src", "lib", "training"))]
+
+import ops.testing  # noqa: E402
+import yaml  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from charm import FashionMnistTrainerCharm  # noqa: E402
+from fashion_mnist import storage  # noqa: E402
+from kfp_ops import Client, PipelineSpec, Run  # noqa: E402
+from model_registry import Registry  # noqa: E402
+from sandbox import Sandbox  # noqa: E402
+
+# Lines of a run's log to show; the file has all.
 SHOWN = re.compile(
     r"Task '|Epoch|accuracy|verdict|version \d|Prediction:|images from|[Ee]rror:|run failed"
 )
@@ -44,18 +47,18 @@ class Model:
         self.context = ops.testing.Context(FashionMnistTrainerCharm, app_name="trainer")
         self.state = ops.testing.State(
             leader=True,
-            # There is no workload here; its container has not come up.
+            # There is no workload, so its container never comes up.
             containers={ops.testing.Container("pushgateway", can_connect=False)},
             model=ops.testing.Model(name="kubeflow", uuid=str(uuid.uuid4())),
         )
 
     @property
     def status(self) -> str:
-        """The unit's status, as `juju status` tells it."""
+        """The unit's status, as in `juju status`."""
         return f"{self.state.unit_status.name}: {self.state.unit_status.message}"
 
     def emit(self, event: ops.testing.Event | object, command: str) -> None:
-        """Let an event happen; prints what an operator would type and then see."""
+        """Run an event; print the operator's command and the unit's status."""
         self.state = self.context.run(event, self.state)  # type: ignore[arg-type]
         status = self.state.unit_status
         table = Table.grid(padding=(0, 2))
@@ -65,12 +68,12 @@ class Model:
         console.print(f"\n[bold]$ {command}[/]")
         console.print(table)
 
-    def look(self) -> None:
-        """Let update-status happen."""
+    def update_status(self) -> None:
+        """Run the event update-status."""
         self.emit(self.context.on.update_status(), "juju status trainer")
 
     def relate(self, endpoint: str, remote: str, published: Mapping[str, object]) -> None:
-        """Add a relation whose other side has published its data."""
+        """Add a relation whose remote application has published its data."""
         relation = ops.testing.Relation(
             endpoint,
             remote_app_name=remote,
@@ -86,7 +89,7 @@ class Model:
         )
 
     def join(self, sandbox: Sandbox) -> None:
-        """Relate to the sandbox, in the place of Kubeflow Pipelines and of object storage."""
+        """Relate to the sandbox instead of Kubeflow Pipelines and object storage."""
         use_cluster(sandbox)
         host, port = sandbox.api_url.removeprefix("http://").split(":")
         self.relate("kfp-api", "kfp-api", {"service-name": host, "service-port": port})
@@ -102,14 +105,14 @@ class Model:
         self.relate("object-storage", "minio", storage)
 
     def configure(self, **options: object) -> None:
-        """Set options, their dashes as underscores."""
+        """Set options, named with underscores for dashes."""
         config = {name.replace("_", "-"): value for name, value in options.items()}
         self.state = dataclasses.replace(self.state, config={**self.state.config, **config})
         command = " ".join(f"{name}={value}" for name, value in config.items())
         self.emit(self.context.on.config_changed(), f"juju config trainer {command}")
 
-    def act(self, action: str, **params: object) -> dict[str, str]:
-        """Run an action; returns its results."""
+    def run_action(self, action: str, **params: object) -> dict[str, str]:
+        """Run an action and return its results."""
         command = " ".join(f"{name}={value}" for name, value in params.items())
         self.emit(
             self.context.on.action(action, params=params),
@@ -122,23 +125,23 @@ class Model:
 
 
 def use_cluster(sandbox: Sandbox) -> None:
-    """Have the charm find the sandbox's ConfigMaps, where it has them, and no other cluster."""
+    """Point the charm at the sandbox's ConfigMaps, if any, and at no other cluster."""
     os.environ.pop("KUBECONFIG", None)
     if sandbox.kubeconfig:
         os.environ["KUBECONFIG"] = str(sandbox.kubeconfig)
 
 
 def add_s3_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the option by which the sandbox's S3 server is as Charmed MinIO."""
+    """Add the option that makes the sandbox's S3 server behave like Charmed MinIO."""
     parser.add_argument(
         "--s3-without-conditional-writes",
         action="store_true",
-        help="with an S3 server that ignores If-None-Match, as Charmed MinIO does",
+        help="use an S3 server that ignores If-None-Match, like Charmed MinIO",
     )
 
 
 def open_registry(sandbox: Sandbox) -> Registry:
-    """Return the demos' model registry, as the steps see it."""
+    """Return the demos' model registry, opened like in a step."""
     os.environ["AWS_ACCESS_KEY_ID"] = sandbox.access_key
     os.environ["AWS_SECRET_ACCESS_KEY"] = sandbox.secret_key
     os.environ["AWS_REGION"] = "us-east-1"
@@ -148,14 +151,14 @@ def open_registry(sandbox: Sandbox) -> Registry:
 def follow(
     model: Model, sandbox: Sandbox, client: Client, run: Run, pipeline: str = "train"
 ) -> Run:
-    """Show a run's log and progress until it ends; one update-status for each step that ends.
+    """Show a run's log and progress until it ends, and run update-status after each step.
 
     Args:
-        model: whose trainer submitted it.
-        sandbox: where it is executed.
-        client: of the sandbox.
-        run: as it was submitted.
-        pipeline: of which it is a run: the name of a file in src/pipelines.
+        model: Juju model with the trainer.
+        sandbox: Sandbox that executes the run.
+        client: Client of the sandbox.
+        run: Run as it was submitted.
+        pipeline: Name of the run's pipeline, a file in src/pipelines.
     """
     steps = PipelineSpec.load(ROOT / "src" / "pipelines" / f"{pipeline}.yaml").steps
     lines = _log_lines(Path(sandbox.run_log(run.run_id)))
@@ -174,17 +177,17 @@ def follow(
             progress.update(bar, completed=now, description=f"{run.display_name} {run.state.value}")
             if now > done and not final:
                 done = now
-                model.look()
+                model.update_status()
             if final:
                 break
             time.sleep(0.3)
             run = client.get_run(run.run_id)
-    model.look()
+    model.update_status()
     return run
 
 
 def _log_lines(path: Path) -> Iterator[str | None]:
-    """Return the lines of a growing file; None whenever there is nothing new."""
+    """Yield the lines of a growing file, and None when there are no new ones."""
     rest, at = "", 0
     while True:
         if path.exists():
