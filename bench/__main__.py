@@ -1,8 +1,7 @@
-"""`python -m bench`: all that is measured here, in one table of ratios.
+"""`python -m bench`: run all benchmarks, and print one table of ratios.
 
-A ratio says how many times faster something is than the first line of its part: above 1 it takes less
-time, below 1 more. Hooks want the packed charm (`make pack`) and Python 3.10, and are left out where
-they are not there.
+A ratio says how many times faster a variant is than the first row of its part. Benchmarks of hooks need
+the packed charm (`make pack`) and Python 3.10, and are skipped without them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Measure = Callable[[Run], float]
 def rows(
     part: str, runs: Mapping[str, list[Run]], base: str, wall: Measure, cpu: Measure
 ) -> list[str]:
-    """Return a part of the table: seconds and ratios of each, against the base, which comes first."""
+    """Return rows of the table: seconds and ratios to the base, which comes first."""
     return [
         f"| {part}: {name} | {median(runs[name], wall):.4g} | {ratio(runs[base], runs[name], wall)} "
         f"| {median(runs[name], cpu):.4g} | {ratio(runs[base], runs[name], cpu)} |"
@@ -30,11 +29,11 @@ def rows(
 
 
 def hooks(count: int) -> dict[str, list[Run]]:
-    """Return what a hook takes, by charm; if it cannot be measured, print why and return nothing."""
+    """Measure hooks, by charm; if that is impossible, print why and return nothing."""
     try:
         timings = hook.measure(count)
     except SystemExit as error:
-        print(f"no hooks: {error}")
+        print(f"skipped hooks: {error}")
         return {}
     return {name: [Run(*timing, 0, {}) for timing in pairs] for name, pairs in timings.items()}
 
@@ -43,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure everything and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--recipes", nargs="+", default=["quick", "fast"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="to train with")
-    parser.add_argument("--runs", type=int, default=9, help="of all else, after one to warm up")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="random seeds")
+    parser.add_argument("--runs", type=int, default=9, help="runs per variant, after a warm-up")
     options = parser.parse_args(arguments)
     load = os.getloadavg()[0]
     lines = rows(

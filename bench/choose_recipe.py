@@ -1,10 +1,9 @@
-"""`python -m bench.choose_recipe`: compare ways to train on 55,000 training images and 5,000 others.
+"""`python -m bench.choose_recipe`: compare recipes on 55,000 training and 5,000 validation images.
 
-The 5,000 are drawn from the training set by seed 55; the test set takes no part. With `--recipes`
-named recipes are compared, else the candidates for `quick`, which shall be as accurate as the
-notebook in a twelfth of its time, and for `fast`, 0.91 in a fifth of it. All in one process, so the
-first pays for loading libraries; compare medians, and on a machine that others use too seconds of
-processor time.
+The validation images are drawn from the training set with seed 55; the test set is not used. Compare the
+recipes of `--recipes`, or else candidates for `quick` (as accurate as the original notebook in a twelfth
+of its time) and for `fast` (0.91 in a fifth of its time). All run in one process, so the first one
+includes the time to load libraries: compare medians, and CPU seconds on a shared machine.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ CANDIDATES = [
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train each with each seed, and print medians."""
+    """Train each recipe with each seed, and print medians."""
     parser = argparse.ArgumentParser(prog="python -m bench.choose_recipe", description=__doc__)
     parser.add_argument("--recipes", nargs="+", choices=sorted(recipes.RECIPES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])

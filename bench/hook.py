@@ -1,12 +1,12 @@
-"""`python -m bench.hook`: how long a hook takes, against a charm that does nothing on the same ops.
+"""`python -m bench.hook`: measure the time of a hook against an empty charm with the same ops.
 
-It takes the packed charm (`make pack` first). Each is a whole process as Juju starts it: Python
-imports, ops reads its environment through hook tools, the charm handles update-status. The tools are
-small shell scripts here, so that what is measured is the charm. CPU seconds are those of the process
-and its hook tools, without those of the servers that it asks.
+It needs the packed charm (`make pack`). Each run is a whole process, like Juju's: Python imports, ops
+reads its environment through hook tools, and the charm handles update-status. The hook tools are small
+shell scripts, so that the charm itself is measured. CPU seconds include the hook tools but not the
+servers.
 
-`idle` is the trainer without relations, `settled` with all it wants there in a Kubeflow Pipelines
-stand-in on loopback; `import ops` is what every Python charm pays before it does anything.
+`idle` is the trainer without relations; `settled` is the trainer related to a sandbox in which all
+desired runs exist; `import ops` is the minimum of every Python charm.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import resource
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import zipfile
@@ -45,12 +46,12 @@ SILENT = ("status-set", "relation-set", "state-get", "state-set", "action-set")
 def tools(
     folder: Path, config: dict[str, object], relations: dict[str, tuple[str, dict[str, str]]]
 ) -> Path:
-    """Write hook tools that answer from files, and return their folder.
+    """Write hook tools that print fixed data, and return their folder.
 
     Args:
-        folder: where they go.
-        config: what `config-get` says.
-        relations: remote application and its data by endpoint.
+        folder: Folder to write to.
+        config: Output of `config-get`.
+        relations: Remote application and its databag, by endpoint.
     """
     folder.mkdir()
 
@@ -66,8 +67,8 @@ def tools(
     tool("config-get", f"echo '{json.dumps(config)}'")
     ids = {name: f"{name}:{number}" for number, name in enumerate(relations)}
 
-    def by_relation(answers: dict[str, str], otherwise: str) -> str:
-        cases = "".join(f"*{word}*) {answer};; " for word, answer in answers.items())
+    def by_relation(commands: dict[str, str], otherwise: str) -> str:
+        cases = "".join(f"*{word}*) {command};; " for word, command in commands.items())
         return f'case "$*" in {cases} *) {otherwise};; esac'
 
     tool(
@@ -86,16 +87,16 @@ def tools(
 
 
 def dispatch(charm: Path, program: Path, tools: Path, packed: Path) -> tuple[float, float]:
-    """Handle update-status in a process of its own; returns seconds, and those of CPU.
+    """Handle update-status in a new process; return wall-clock and CPU seconds.
 
     Args:
-        charm: the charm's directory, with its metadata.
-        program: what is run.
-        tools: the folder of the hook tools.
-        packed: the packed charm, whose packages all use.
+        charm: Directory of the charm, with its metadata.
+        program: Program to run.
+        tools: Folder of the hook tools.
+        packed: Packed charm, whose packages all charms use.
 
     Raises:
-        RuntimeError: the hook failed; the message has the end of its log.
+        RuntimeError: The hook failed; the message has the end of its log.
     """
     environment = {
         "PATH": f"{tools}:/usr/bin:/bin",
@@ -118,7 +119,7 @@ def dispatch(charm: Path, program: Path, tools: Path, packed: Path) -> tuple[flo
 
 
 def _python() -> str:
-    """Return the charm base's Python 3.10, which the packed packages are for."""
+    """Return the path of Python 3.10, for which the charm is packed."""
     candidates = [
         *Path.home().glob(".pyenv/versions/3.10.*/bin/python3.10"),
         Path("/usr/bin/python3.10"),
@@ -126,15 +127,16 @@ def _python() -> str:
     for path in candidates:
         if path.exists():
             return str(path)
-    raise SystemExit("there is no Python 3.10 here, for which the charm is packed")
+    raise SystemExit("Python 3.10, for which the charm is packed, is missing")
 
 
 def measure(runs: int) -> dict[str, list[tuple[float, float]]]:
-    """Let the charms take turns; returns seconds, and those of CPU, by what was run."""
+    """Run the charms alternately; return wall-clock and CPU seconds, by charm."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "lib"), str(ROOT / "training")]
     from sandbox import Sandbox
 
     if not CHARM.exists():
-        raise SystemExit(f"there is no {CHARM.name}; make it first: make pack")
+        raise SystemExit(f"{CHARM.name} is missing; pack it with: make pack")
     with (
         tempfile.TemporaryDirectory() as folder,
         Sandbox(Path(folder) / "kfp", execute=False) as kfp,
@@ -182,7 +184,7 @@ def measure(runs: int) -> dict[str, list[tuple[float, float]]]:
                 timing = dispatch(*command, packed)
                 for run in kfp.store.select("runs"):
                     kfp.set_run_state(run["id"], "SUCCEEDED")
-                if number >= 0:  # the first writes bytecode, and lets the run be submitted
+                if number >= 0:  # skip the first, which writes bytecode and submits the run
                     timings[name].append(timing)
         if kfp.store.count("runs") != 1:
             raise RuntimeError("the trainer did not settle")
@@ -198,10 +200,10 @@ def _column(runs: list[tuple[float, float]], base: list[tuple[float, float]], ki
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.hook", description=__doc__)
-    parser.add_argument("--runs", type=int, default=15, help="of each, after one to warm up")
+    parser.add_argument("--runs", type=int, default=15, help="runs per charm, after a warm-up")
     timings = measure(parser.parse_args(arguments).runs)
     base = timings["an empty charm"]
-    print("Of an empty charm: median (least-most).\n")
+    print("Ratios to an empty charm: median (minimum-maximum).\n")
     print("| | process s | ratio | CPU s | ratio |\n|---|---|---|---|---|")
     for name, runs in timings.items():
         print(f"| {name} | {_column(runs, base, 0)} | {_column(runs, base, 1)} |")

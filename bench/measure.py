@@ -1,4 +1,4 @@
-"""Running programs one at a time, and what they take."""
+"""Run programs one at a time, and measure time and memory."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ ROOT = Path(__file__).parents[1]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run of a program.
-
-    Attributes:
-        wall: seconds from its start to its end.
-        cpu: seconds of processor time, of all threads.
-        rss: the most memory it had at once, MB.
-        output: the JSON object in its last line of output, or empty.
-    """
+    """One run of a program."""
 
     wall: float
+    """Wall-clock seconds."""
+
     cpu: float
+    """CPU seconds of all threads."""
+
     rss: float
+    """Peak memory, in MB."""
+
     output: dict[str, Any]
+    """JSON object in the last line of output, or empty."""
 
 
 def run(*arguments: object) -> Run:
     """Run `python ARGUMENTS` at the repository's root and wait for it.
 
-    Python may keep bytecode, as any installation does: without, importing would take most of the time.
+    Let Python write bytecode, as in any installation; otherwise, imports would take most of the time.
 
     Raises:
-        RuntimeError: it failed; the message has the end of its error output.
+        RuntimeError: It failed; the message has the end of its error output.
     """
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -51,7 +51,7 @@ def run(*arguments: object) -> Run:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=errors)
         _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started
-        # So that the destructor does not wait for it again.
+        # Set it, so that the destructor does not wait for the process again.
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             errors.seek(0)
@@ -63,12 +63,12 @@ def run(*arguments: object) -> Run:
 
 
 def median(runs: Sequence[Run], measure: Callable[[Run], float]) -> float:
-    """Return the median of something over runs."""
+    """Return the median of a measure over runs."""
     return statistics.median(measure(run) for run in runs)
 
 
 def ratio(base: Sequence[Run], runs: Sequence[Run], measure: Callable[[Run], float]) -> str:
-    """How many times more the base takes, as the median of pairs, with the least and the most."""
+    """Return the ratio of the base to the runs: median of pairs, minimum and maximum."""
     pairs = [measure(a) / measure(b) for a, b in zip(base, runs, strict=True)]
     middle, least, most = (
         f"{number:.{1 if number >= 3 else 2}f}"
@@ -78,7 +78,7 @@ def ratio(base: Sequence[Run], runs: Sequence[Run], measure: Callable[[Run], flo
 
 
 def machine() -> str:
-    """Return a line about the machine that this was measured on."""
+    """Return one line that describes the machine."""
     from importlib.metadata import version
 
     with Path("/proc/cpuinfo").open() as file:

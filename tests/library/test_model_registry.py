@@ -387,7 +387,7 @@ def test_missing_cluster_names_the_remedy(store):
     with pytest.raises(UnsafeStoreError, match=r"no Kubernetes: use MinIO RELEASE\.2024-05-07"):
         Writes(store).check()
     open_writes(store).check()
-    with pytest.raises(UnsafeStoreError, match="written through Kubernetes"):
+    with pytest.raises(UnsafeStoreError, match="writing through Kubernetes"):
         Writes(store).create(PATH, CONTENT)
 
 

@@ -171,7 +171,7 @@ def test_missing_file_is_named(registry, store, files, tmp_path):
     registry.publish("a", files, manifest("a"))
     obstore.delete(store, "1/serving/1/saved_model.pb")
     with pytest.raises(
-        RegistryContentError, match=r"version 1: serving/1/saved_model\.pb is not there"
+        RegistryContentError, match=r"version 1: serving/1/saved_model\.pb is missing"
     ):
         registry.fetch(1, tmp_path / "back")
 

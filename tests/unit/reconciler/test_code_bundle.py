@@ -48,7 +48,7 @@ def test_run_is_not_submitted_if_its_code_cannot_be_uploaded(ctx, state, object_
     assert runs() == []
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "returned NoSuchBucket" in out.unit_status.message
-    assert "make the bucket" in out.unit_status.message
+    assert "create the bucket" in out.unit_status.message
 
 
 def test_bundle_is_not_checked_while_nothing_is_submitted(ctx, state, bundle):
