@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.measure import ROOT, Run, machine, median, ratio
+from bench.measure import Run, machine, median, ratio
 
 BASE = "one past run"
 PAST = {BASE: 1, "10,000 past runs": 10_000}
@@ -35,7 +34,6 @@ class Counted:
 
 def measure(count: int) -> dict[str, list[Run]]:
     """Observe experiments with few and many runs alternately; return measurements by experiment."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "lib")]
     from config import TrainerConfig
     from kfp_ops import Client, ObjectStorage, apply, observe, plan
     from reconciler import desired_state, triggers

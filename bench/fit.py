@@ -11,12 +11,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 
-from bench import DATA_ROOT
 from bench.measure import Run, machine, median, ratio, run
 
 BASE = "the notebook"
@@ -24,7 +22,6 @@ BASE = "the notebook"
 
 def train(recipe: str, seed: int) -> dict[str, float]:
     """Train a recipe in this process; return seconds and test accuracy."""
-    sys.path.insert(0, str(DATA_ROOT))
     from fashion_mnist import data
     from fashion_mnist.model import recipes, training
 

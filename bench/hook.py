@@ -16,7 +16,6 @@ import json
 import resource
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import zipfile
@@ -132,7 +131,6 @@ def _python() -> str:
 
 def measure(runs: int) -> dict[str, list[tuple[float, float]]]:
     """Run the charms alternately; return wall-clock and CPU seconds, by charm."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "lib"), str(ROOT / "training")]
     from sandbox import Sandbox
 
     if not CHARM.exists():

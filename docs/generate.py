@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from config import Group, TrainerConfig
+from config import TrainerConfig
 from fashion_mnist.model.recipes import RECIPES, Recipe
+from options import Group
 
 ROOT = Path(__file__).resolve().parents[1]
 CHARMCRAFT = ROOT / "charmcraft.yaml"

@@ -11,10 +11,11 @@ import json
 import logging
 import os
 import re
-import shlex
 import signal
+import site
 import sys
 import threading
+import venv
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -94,14 +95,17 @@ def _report(stream: TextIO, tasks: list[str], state: str = "SUCCEEDED") -> None:
         print(json.dumps({"task": task, "state": state}), file=stream, flush=True)
 
 
-def _put_on_path(interpreter: str, folder: Path) -> str:
-    """Let steps find an interpreter as `python3`, as an image has it; return that name."""
-    folder.mkdir()
-    command = folder / "python3"
-    command.write_text(f'#!/bin/sh\nexec {shlex.quote(interpreter)} "$@"\n')
-    command.chmod(0o755)
-    os.environ["PATH"] = os.pathsep.join([str(folder), os.environ.get("PATH", os.defpath)])
-    return command.name
+def _create_environment(folder: Path) -> str:
+    """Create a virtual environment for steps, first on PATH; return its interpreter's name, `python3`.
+
+    It has the packages that are installed beside the sandbox, but not those installed as editable:
+    Python does not read the .pth files of a directory that a .pth file names.
+    """
+    venv.EnvBuilder(symlinks=True).create(folder)
+    (packages,) = folder.glob("lib/*/site-packages")
+    (packages / "installed.pth").write_text("\n".join(site.getsitepackages()))
+    os.environ["PATH"] = os.pathsep.join([str(folder / "bin"), os.environ.get("PATH", os.defpath)])
+    return "python3"
 
 
 def main(folder: Path, work: Path) -> int:
@@ -125,7 +129,7 @@ def main(folder: Path, work: Path) -> int:
     # Leave the checkout, which steps must not see.
     os.chdir(work)
     # The local runner writes the interpreter's path into shell commands unquoted, in place of python3.
-    sys.executable = _put_on_path(sys.executable, work / "bin")
+    sys.executable = _create_environment(work / "python")
     try:
         volumes = on_directories(text, folder / "volumes")
     except ValueError as error:

@@ -10,13 +10,10 @@ import argparse
 import shutil
 from pathlib import Path
 
-# Import stage first: it makes the project's packages importable.
-from stage import ROOT, Model, add_s3_argument, console, follow, open_registry
-
-# isort: split
 from fashion_mnist import data
 from kfp_ops import Client, Run, RunState
 from sandbox import Sandbox
+from stage import ROOT, Model, add_s3_argument, console, follow, open_registry
 
 # Recipe of the second run, by that of the first.
 BETTER = {"notebook": "fast", "fast": "balanced"}
@@ -80,7 +77,7 @@ def main() -> int:
     try:
         images = data.load(options.data, cache=ROOT / ".demo" / "data")
     except data.DataError as error:
-        console.print(f"{error}\nor with the four files in a folder: make demo DATA=FOLDER")
+        console.print(f"{error}, as in: make demo DATA=FOLDER")
         return 1
     console.print(f"data: {images.source} ({len(images.train_images)} + {len(images.test_images)})")
 

@@ -22,10 +22,6 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-# Import stage first: it makes the project's packages importable.
-from stage import ROOT, Model, add_s3_argument, console, follow, open_registry
-
-# isort: split
 import httpx
 import numpy as np
 import obstore
@@ -35,6 +31,7 @@ from fashion_mnist.reports.page import page
 from fashion_mnist.storage import open_store
 from kfp_ops import Client, Run, RunState
 from sandbox import HOST, Sandbox
+from stage import ROOT, Model, add_s3_argument, console, follow, open_registry
 
 DATA, PRODUCTION = "s3://mlpipeline/data", "s3://mlpipeline/production"
 # Added brightness (of 255) and number of production images. With 60, the first model classifies so many
@@ -295,7 +292,7 @@ def main() -> int:
     try:
         images = data.load(options.data, cache=ROOT / ".demo" / "data")
     except data.DataError as error:
-        console.print(f"{error}\nor with the four files in a folder: make demo-loop DATA=FOLDER")
+        console.print(f"{error}, as in: make demo-loop DATA=FOLDER")
         return 1
     shutil.rmtree(options.root, ignore_errors=True)
     with Sandbox(

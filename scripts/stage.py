@@ -10,27 +10,24 @@ import dataclasses
 import logging
 import os
 import re
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import ops.testing
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from charm import FashionMnistTrainerCharm
+from fashion_mnist import storage
+from kfp_ops import Client, PipelineSpec, Run
+from model_registry import Registry
+from sandbox import Sandbox
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), *(str(ROOT / room) for room in ("src", "lib", "training"))]
-
-import ops.testing  # noqa: E402
-import yaml  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: E402
-from rich.table import Table  # noqa: E402
-
-from charm import FashionMnistTrainerCharm  # noqa: E402
-from fashion_mnist import storage  # noqa: E402
-from kfp_ops import Client, PipelineSpec, Run  # noqa: E402
-from model_registry import Registry  # noqa: E402
-from sandbox import Sandbox  # noqa: E402
-
 # Lines of a run's log to show; the file has all.
 SHOWN = re.compile(
     r"Task '|Epoch|accuracy|verdict|version \d|Prediction:|images from|[Ee]rror:|run failed"
