@@ -33,7 +33,7 @@ def test_bundle_is_the_committed_one_and_reproducible():
         members = archive.getmembers()
         names = {member.name for member in members}
         requirements = archive.extractfile("requirements.txt").read().decode()
-    # THEN nothing in it depends on when, where and by whom it was made
+    # THEN it does not depend on when, where and by whom it was built
     assert {(m.mtime, m.uid, m.gid, m.uname, m.mode) for m in members} == {(0, 0, 0, "", 0o644)}
     assert {"bootstrap.py", "fashion_mnist/__init__.py", "model_registry/registry.py"} <= names
     # AND each package it requires is pinned and has hashes
@@ -57,12 +57,12 @@ def test_pipeline_has_the_published_format():
 
 
 def test_workspace_is_created_first_and_always_deleted_last():
-    # GIVEN the variant with a volume: all steps are in an exit handler, but the one that removes it
+    # GIVEN the variant with a volume: all steps but its deletion are in an exit handler
     tasks = IN_WORKSPACE["root"]["dag"]["tasks"]
     assert set(tasks) == {"exit-handler-1", "deletepvc"}
     assert tasks["deletepvc"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
     assert tasks["deletepvc"]["dependentTasks"] == ["exit-handler-1"]
-    # THEN the volume is made with a class by name, in the mode that every storage has
+    # THEN the volume has a named class, and the access mode that every storage supports
     parameters = INSIDE["createpvc"]["inputs"]["parameters"]
     assert parameters["access_modes"]["runtimeValue"]["constant"] == ["ReadWriteOnce"]
     assert parameters["size"]["componentInputParameter"] == "pipelinechannel--workspace_size"
@@ -70,7 +70,7 @@ def test_workspace_is_created_first_and_always_deleted_last():
         parameters["storage_class_name"]["componentInputParameter"]
         == "pipelinechannel--storage_class"
     )
-    # AND it has the run's id for a name wherever it is named
+    # AND its name is the run's id everywhere
     run_id = {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
     assert (
         parameters["pvc_name"] == tasks["deletepvc"]["inputs"]["parameters"]["pvc_name"] == run_id

@@ -87,11 +87,11 @@ def test_truncated_gzip_file_is_named(copy):
 
 
 def test_oversized_decompression_is_rejected_without_using_memory(copy):
-    # GIVEN a file of 1.5 MB that holds 1.5 GB
+    # GIVEN a file of 1.5 MB that decompresses to 1.5 GB
     with gzip.open(copy / IMAGES, "wb", 6) as file:
         for _ in range(1500):
             file.write(bytes(1_000_000))
-    # THEN it is refused by its size, in less memory than it would take
+    # THEN it is rejected by its size, in less memory than its content
     code = (
         "import re, sys; from fashion_mnist import data\n"
         "try: data.load(sys.argv[1])\n"
@@ -136,14 +136,14 @@ def test_file_missing_in_the_bucket_is_named(s3):
 
 
 def test_cache_is_used_for_the_official_address_only(toy, tmp_path, httpserver):
-    # GIVEN a cache with what is not at the address
+    # GIVEN a cache of files that are missing at the address
     for file in data.FILES.values():
         (tmp_path / file).write_bytes((toy / file).read_bytes())
     address = httpserver.url_for("/").rstrip("/")
-    # THEN the address is asked, and has nothing
+    # THEN the address is requested, and the files are missing
     with pytest.raises(data.DataError, match="cannot be downloaded"):
         data.load(address, cache=tmp_path)
-    # AND the cache stands for the official one, whose checksums it is held to
+    # AND the cache replaces the official address, and its checksums are verified
     with pytest.raises(data.DataError, match="not the published") as caught:
         data.load(data.OFFICIAL, cache=tmp_path)
     assert caught.value.kind == "checksum"

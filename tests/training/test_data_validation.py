@@ -62,7 +62,7 @@ def test_statistics_describe_the_data(clean, usual_statistics):
 
 
 def test_statistics_use_little_memory(clean):
-    # GIVEN many more images than are looked at at once, half of which are copies
+    # GIVEN many more images than a batch, half of them duplicates
     chance = np.random.default_rng(0)
 
     def many_images(count):
@@ -190,15 +190,15 @@ def with_labels(dataset, classes):
 def test_data_without_reference_classes_reports_its_anomalies(clean):
     # GIVEN a reference with the first five classes only
     earlier = compute(with_labels(clean, range(5)))
-    # WHEN data have only the other five
+    # WHEN the data has only the other five
     anomalies = validate(with_labels(clean, range(5, 10)), earlier=earlier)
-    # THEN each class that went is told
+    # THEN each missing class is reported
     missing = [str(anomaly) for anomaly in anomalies if anomaly.kind == "missing-class"]
     assert len(missing) == 2 * 5
     assert missing[0] == (
         "missing-class in train: no image of class T-shirt/top, which the reference has"
     )
-    # AND no labels are said to be swapped with what is not there
+    # AND no swapped labels are reported for missing classes
     assert "labels" not in {anomaly.kind for anomaly in anomalies}
 
 
@@ -316,14 +316,14 @@ def test_unwritable_registry_is_reported_before_reading_data(tmp_path, monkeypat
         place = {"registry": "s3://mlpipeline/models/x", "s3_endpoint": sandbox.s3_url}
         with pytest.raises(RegistryError, match="ignores If-None-Match, and there is no Kubern"):
             ingest(tmp_path, "no such data", **place)
-        # AND where the step's account may not write ConfigMaps
+        # AND a cluster in which the step's account may not write ConfigMaps
         document = json.loads(sandbox.kubeconfig.read_text())
         document["users"][0]["user"]["token"] = "of another account"
         (tmp_path / "kubeconfig").write_text(json.dumps(document))
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
         with pytest.raises(RegistryError, match="bind it to the ClusterRole kubeflow-edit"):
             ingest(tmp_path, "no such data", **place)
-        # AND with that right the data are next
+        # AND with that permission the data is read next
         monkeypatch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
         with pytest.raises(DataError):
             ingest(tmp_path, "no such data", **place)
@@ -388,12 +388,12 @@ def test_changed_class_names_are_an_anomaly_that_can_be_allowed(
 ):
     # GIVEN a champion that was trained on other classes
     registry = registry_of(renamed)
-    # WHEN data are held against its
+    # WHEN data is compared with its data
     with pytest.raises(data.DataError) as caught:
         ingest(tmp_path, toy, registry=registry)
     # THEN the step fails with the anomalies
     assert str(caught.value).startswith("20 anomalies in the data:\n- missing-class in train: ")
-    # AND where they are let pass it goes on, with the drift of classes that went
+    # AND where they are allowed it continues, with the drift of missing classes
     ingest(tmp_path, toy, registry=registry, allow_anomalies=True)
     saved = statistics.load_saved(tmp_path / "dataset")
     assert len(saved["anomalies"]) == 20

@@ -134,12 +134,12 @@ def _security_context(spec, executor, platform):
     ],
 )
 def test_unsupported_feature_is_detected(change, features):
-    # GIVEN the real pipeline, with one thing more
+    # GIVEN the real pipeline with one more feature
     spec, platform = copy.deepcopy(list(yaml.safe_load_all(PLAIN.read_text())))
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     unsupported = set(unsupported_features(spec, platform))
     assert unsupported == {"retry in a loop"}
     change(spec, executors["exec-train"], platform)
-    # THEN the check sees it
+    # THEN the check reports it
     assert set(unsupported_features(spec, platform)) - unsupported == {features}
     assert features in NOT_EVERYWHERE or features in ACCEPTED or features not in EVERYWHERE

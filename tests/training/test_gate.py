@@ -124,14 +124,14 @@ def unseen(count):
 
 
 def test_champions_training_images_are_not_compared():
-    # GIVEN a champion that is right in all images that it was trained on, and worse in the others
+    # GIVEN a champion that is right on all of its training images, and worse on the others
     champion, candidate = (
         evaluation_with(range(200)),
         evaluation_with([*range(100), *range(600, 800)]),
     )
     gate = Gate(min_accuracy=0.5)
     assert apply_gate(candidate, champion, LABELS, gate).status == "rejected"
-    # WHEN those are left out THEN the candidate is better, in the figures too
+    # WHEN those are excluded THEN the candidate is better, in the figures too
     verdict = apply_gate(candidate, champion, LABELS, gate, unseen=unseen(600))
     assert (verdict.status, verdict.left_out) == ("accepted", 400)
     text = " ".join(verdict.reasons)

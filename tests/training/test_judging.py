@@ -176,14 +176,14 @@ def test_unchanged_run_reproduces_the_champion(publish_model, registry, images, 
     models["nightly"] = tmp_path / "nightly"
     shutil.copytree(models["better"], models["nightly"])
     export.export(trained.model, models["nightly"], "model.keras", images.train_images)
-    # WHEN it is judged THEN it is rejected as the same model, with what to do
+    # WHEN it is evaluated THEN it is rejected as the same model, with a remedy
     verdict = publish_model("nightly")["verdict"]
     assert (verdict["status"], verdict["unchanged"]) == ("rejected", True)
     (reason,) = verdict["reasons"]
     assert "all 2000 test images exactly as the champion does" in reason
     assert reason.endswith("train on new data or with other settings")
     assert registry.versions() == [1]
-    # AND others are told apart from it
+    # AND other models are not
     assert publish_model("worse")["verdict"]["unchanged"] is False
 
 
@@ -258,9 +258,9 @@ def split_anew(publish_model, images, models, tmp_path):
 def test_new_split_compares_on_images_unseen_by_the_champion(
     publish_model, registry, split_anew, images
 ):
-    # GIVEN a champion that knows the answers to half of the new test images, and so to more of them all
+    # GIVEN a champion that was trained on half of the new test images, and so has more of all right
     manifest = publish_model("honest", dataset=split_anew)
-    # THEN the better model is told as such, by the other half
+    # THEN the better model is accepted, by the other half
     assert manifest["verdict"]["status"] == "accepted"
     assert manifest["verdict"]["left_out"] == 1000
     assert (
@@ -269,7 +269,7 @@ def test_new_split_compares_on_images_unseen_by_the_champion(
     )
     champion = registry.champion()
     assert champion.manifest.run_id == "honest"
-    # AND the version keeps by what its training images are known again
+    # AND the version stores digests of its training images
     packed = registry.get_blob(champion.manifest.train_digests)
     assert len(packed) == 8 * 2000
     assert np.flatnonzero(data.are_among(images.train_images, packed)).tolist() == [
@@ -280,12 +280,12 @@ def test_new_split_compares_on_images_unseen_by_the_champion(
 def test_version_of_an_earlier_release_is_compared_on_all_test_images(
     publish_model, registry, split_anew, tmp_path
 ):
-    # GIVEN a champion that kept no digests of its training images
+    # GIVEN a champion without digests of its training images
     path = tmp_path / "registry" / "1" / "manifest.json"
     manifest = json.loads(path.read_text())
     del manifest["data"]["train_digests"]
     path.write_text(json.dumps(manifest))
-    # THEN what it learned by heart counts, as it did before
+    # THEN its training images count, as before
     candidate_manifest = publish_model("honest", dataset=split_anew)
     assert candidate_manifest["verdict"]["status"] == "rejected"
     assert candidate_manifest["verdict"]["left_out"] == 0
@@ -320,10 +320,10 @@ def rolled_back(publish_model, registry):
 
 @pytest.mark.usefixtures("rolled_back")
 def test_reproduced_rolled_back_model_is_not_promoted(publish_model, registry, models):
-    # WHEN the next run on the schedule makes the very same model
+    # WHEN the next scheduled run makes the same model
     models["nightly"] = models["better"]
     manifest = publish_model("nightly")
-    # THEN it is rejected, with what to do, and the operator's choice stays
+    # THEN it is rejected, with a remedy, and the operator's choice stays
     assert manifest["verdict"]["status"] == "rejected"
     (reason,) = manifest["verdict"]["reasons"]
     assert "all 2000 test images as version 2 does, from which an operator rolled back" in reason
@@ -336,7 +336,7 @@ def test_reproduced_rolled_back_model_is_not_promoted(publish_model, registry, m
 def test_another_model_is_promoted_after_a_rollback(
     publish_model, registry, models, images, tmp_path
 ):
-    # GIVEN a model that is as good and has other answers
+    # GIVEN an equally accurate model with other predictions
     trained = training.train(
         images.train_images, images.train_labels, RECIPE, seed=2, log=lambda _: None
     )
@@ -359,19 +359,19 @@ def test_rollback_during_a_run_applies_to_its_model(publish_model, registry, mod
 
     # WHEN an operator rolls back from it before the second is published
     manifest = publish_model("same", meanwhile=first_is_promoted_and_rolled_back)
-    # THEN that one was accepted, and is a version that does not serve
+    # THEN the second was accepted, and is a version but not the champion
     assert manifest["verdict"]["status"] == "accepted"
     assert registry.versions() == [1, 2, 3]
     assert registry.champion().version == 1
 
 
 def test_retried_publish_step_keeps_a_rollback(publish_model, registry, capsys):
-    # GIVEN a run whose step publish died after its model was promoted
+    # GIVEN a run whose publish step died after its model was promoted
     publish_model("champion")
     reproduced = {}
     publish_model("better", then=reproduced.update)
     registry.move_champion(1, after=2, reason="complaints", moved_by="rollback")
-    # WHEN it is tried again THEN the operator's choice stays
+    # WHEN the step is retried THEN the operator's choice stays
     publish.publish_model(**reproduced)
     assert registry.champion().version == 1
     assert "version 2 is not promoted: it served before and was replaced" in capsys.readouterr().out
@@ -381,11 +381,11 @@ def test_retried_publish_step_keeps_a_rollback(publish_model, registry, capsys):
 def test_new_champion_is_compared_by_the_runs_thresholds(
     publish_model, registry, confidence, serves
 ):
-    # GIVEN a model that was accepted when none served
+    # GIVEN a model that was accepted without a champion
     gate = dataclasses.replace(GATE, confidence=confidence, max_recall_drop=1)
-    # WHEN another serves, which is worse by chance alone, before it is published
+    # WHEN an insignificantly worse model becomes champion before it is published
     publish_model("lucky", gate, meanwhile=lambda: publish_model("champion"))
-    # THEN it takes that one's place only where its run takes any that is better
+    # THEN it replaces that one only if its run accepts any better model
     assert registry.versions() == [1, 2]
     assert registry.champion().version == serves
 
@@ -425,7 +425,7 @@ def test_manifest_has_the_gate_settings(publish_model):
 
 
 def test_model_replaced_after_evaluation_is_not_promoted(publish_model, registry):
-    # GIVEN another model in the place of the one that was judged, which has as many answers right
+    # GIVEN an equally accurate model in place of the evaluated one
     with pytest.raises(RuntimeError, match=r"answers \d+ of 2000 test images differently"):
         publish_model("champion", publishes="twin")
     assert registry.champion() is None
@@ -452,7 +452,7 @@ def test_manifest_has_the_int8_accuracy_loss(publish_model):
 
 
 def test_ruined_int8_model_is_not_promoted(publish_model, registry, models, tmp_path):
-    # GIVEN a good model with the int8 form of a worse one beside it
+    # GIVEN a good model with the int8 model of a worse one
     mixed = tmp_path / "mixed"
     shutil.copytree(models["better"], mixed)
     shutil.copy(models["worse"] / lite.FILE, mixed / lite.FILE)

@@ -69,7 +69,7 @@ def test_no_cluster_is_none(monkeypatch, tmp_path):
 
 
 def test_in_cluster_configuration_comes_first(monkeypatch, tmp_path):
-    # GIVEN a pod with a ServiceAccount, whose image names a kubeconfig as well
+    # GIVEN a pod with a ServiceAccount, and a KUBECONFIG in its image
     monkeypatch.setattr(kubernetes, "ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")

@@ -138,15 +138,15 @@ def test_other_class_mix_shows_prediction_drift(monitor_batch, batch, production
 
 
 def test_drift_is_reported_only_while_it_lasts(monitor_batch, batch, production):
-    # GIVEN weeks of images as they were, and a day of others
+    # GIVEN weeks of usual images, and a day of others
     images, labels = production
     for age, day in enumerate([images[labels < 3], *[images] * 6]):
         np.save(batch / f"{age}.npy", day)
         os.utime(batch / f"{age}.npy", (10**9 - age, 10**9 - age))
-    # WHEN about a day is looked at THEN it has drifted, which all of them together hide
+    # WHEN about a day is monitored THEN it has drifted, which all of them together hide
     assert monitor_batch(batch, max_images=150)["drifted"] == ["predictions"]
     assert monitor_batch(batch, max_images=4000)["drifted"] == []
-    # AND when images are as they were again, those of that day are not looked at any more
+    # AND when usual images follow, those of that day are not monitored any more
     np.save(batch / "today.npy", images)
     assert monitor_batch(batch, max_images=150)["drifted"] == []
 
@@ -193,13 +193,13 @@ def test_labels_give_recall_by_class(monitor_batch, batch, production, tmp_path)
 def test_labels_reveal_an_inaccurate_model(
     monitor_batch, batch, production, tmp_path, count, wrong, drifted
 ):
-    # GIVEN images that look as ever, of which so many are labelled, and so many of these as others
+    # GIVEN usual images, some of them labelled, and some of these wrongly
     images, labels = production
     labels = labels.astype(int)
     labels[:wrong] = (labels[:wrong] + 1) % 10
     labels[count:] = -1
     np.savez(batch / "day.npz", images=images, labels=labels)
-    # WHEN they are looked at, THEN it is told where that is more than chance, with its limit
+    # WHEN they are monitored, THEN significant errors are reported, with the limit
     report = monitor_batch(batch)
     assert report["drifted"] == drifted
     assert report["max_accuracy_drop"] == 0.05
@@ -268,11 +268,11 @@ def test_each_format_is_read_with_its_labels(batch, production, images_name, lab
 
 
 def test_npz_is_read_whatever_its_name(batch, production):
-    # GIVEN images with their labels, in files that are called so
+    # GIVEN images with their labels, in files named accordingly
     images, labels = production
     np.savez(batch / "day-with-labels.npz", images=images, labels=labels)
     np.savez(batch / "images.npz", images=images[:100])
-    # AND labels of other files, which are IDX or .npy
+    # AND labels in separate IDX or .npy files
     (batch / "b-labels-idx1-ubyte").write_bytes(to_idx(labels))
     (batch / "labels.npy").write_bytes(npy(labels))
     # THEN all images are read, and labels where they are within
@@ -371,7 +371,7 @@ def test_malformed_file_is_named(batch, files, kind, message):
 
 @pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.npy.gz", "a-idx3-ubyte.gz"])
 def test_too_large_file_is_rejected_before_reading(batch, monkeypatch, name):
-    # GIVEN a file that is small as it lies there, unless nothing compresses it
+    # GIVEN a small compressed file, or an uncompressed one
     images = np.zeros((200, 28, 28), np.uint8)
     content = {
         "a.npz": compressed_npz(images=images),
@@ -381,7 +381,7 @@ def test_too_large_file_is_rejected_before_reading(batch, monkeypatch, name):
     }
     (batch / name).write_bytes(content[name])
     assert len(load(str(batch)).images) == 200
-    # WHEN it holds more than is read
+    # WHEN its content exceeds the limit
     monkeypatch.setattr(idx, "MAX_BYTES", 100_000)
     assert (batch / name).stat().st_size < 10_000 or name == "a.npy"
     with pytest.raises(DataError, match=f"{name}: has more than 100000 bytes") as caught:

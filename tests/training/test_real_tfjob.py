@@ -158,7 +158,7 @@ def status(admin, name, kind):
 
 @pytest.mark.parametrize("end", ["Succeeded", "Failed"])
 def test_real_tfjob_is_created_followed_and_removed(cluster, admin, monkeypatch, end):
-    # GIVEN a TFJob that the step made, owned by the step's pod
+    # GIVEN a TFJob that the step created, owned by the step's pod
     monkeypatch.setenv("KFP_POD_NAME", "step")
     for variable in ("CODE", "CODE_SHA256", "CODE_ENDPOINT"):
         monkeypatch.setenv(variable, "")
@@ -167,7 +167,7 @@ def test_real_tfjob_is_created_followed_and_removed(cluster, admin, monkeypatch,
     job = admin.get(TFJob, name, namespace=NAMESPACE)
     pod = admin.get(Pod, "step", namespace=NAMESPACE)
     assert job.metadata.ownerReferences[0].uid == pod.metadata.uid
-    # WHEN the operator moves it
+    # WHEN the operator changes its status
     failed, messages = [], []
 
     def follow():
@@ -182,7 +182,7 @@ def test_real_tfjob_is_created_followed_and_removed(cluster, admin, monkeypatch,
     until(lambda: any("Running" in line for line in messages), "the step's word")
     status(admin, name, end)
     thread.join(60)
-    # THEN the step has seen it, and it is gone
+    # THEN the step observes it, and deletes the TFJob
     assert not thread.is_alive()
     assert bool(failed) == (end == "Failed")
 

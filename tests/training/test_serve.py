@@ -149,14 +149,14 @@ def test_unavailable_version_keeps_the_served_one(serving, tmp_path):
     root = Path(serving.models[1]).parent / "registry" / str(broken)
     (root / "serving" / str(broken) / "saved_model.pb").write_bytes(b"not a model")
     serving.move(1)
-    # WHEN it becomes the champion THEN the server keeps answering with version 1
+    # WHEN it becomes the champion THEN the server keeps serving version 1
     champion = serving.registry.champion()
     serving.registry.move_champion(broken, after=champion.sequence, reason="for a test")
     log = root.parents[1] / "log"
     until(lambda: str("altered after it was published" in log.read_text()), True)
     response = serving.v1(serving.images.test_images[:1])
     assert (response.status_code, response.headers["model-version"]) == (200, "1")
-    # AND follows again when there is one that can be had
+    # AND follows again when a valid version is promoted
     serving.move(2)
 
 
@@ -204,17 +204,17 @@ def test_v2_rejects_invalid_images(serving, tensor, message):
 
 
 def test_both_protocols_reject_normalised_images(serving):
-    # GIVEN an image as many a model wants it, of which 0 and 1 alone are left as whole numbers
+    # GIVEN a normalised image, of which only 0 and 1 remain as integers
     image = serving.images.test_images[:1] / 255
-    # WHEN it is sent under the name of raw pixels
+    # WHEN it is sent as raw pixels
     responses = [serving.v1(image), serving.v2(shape=[1, 28, 28], data=image.ravel().tolist())]
-    # THEN it gets no answer of the model, and is told what to send
+    # THEN it is rejected, with the expected input
     assert [answer.status_code for answer in responses] == [400, 400]
     assert all("send raw pixels" in answer.json()["error"] for answer in responses)
 
 
 def test_binary_and_json_tensors_predict_the_same(serving):
-    # GIVEN the same image as bytes after the JSON, as the protocol's binary extension has it
+    # GIVEN the same image as bytes after the JSON, by the protocol's binary extension
     image = serving.images.test_images[:1]
     tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 28, 28]}
     tensor["parameters"] = {"binary_data_size": image.size}

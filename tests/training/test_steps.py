@@ -120,7 +120,7 @@ def test_accepted_model_is_published_and_its_prediction_echoed(
     registry = open_registry(str(tmp_path / "registry"))
     # WHEN the gate accepts the model
     _, (verdict, echo) = evaluate(dataset, model, registry=str(tmp_path / "registry"))
-    # THEN it is a version and serves, and one image's prediction reads as in the original notebook
+    # THEN it becomes the champion, and one image's prediction reads as in the original notebook
     assert verdict == "accepted"
     assert registry.champion().version == 1
     assert re.fullmatch(r"Prediction: .+ \| Confidence: [\d.]+ \| Actual: Trouser", echo)
@@ -152,7 +152,7 @@ def test_permanent_error_is_not_retried(toy, tmp_path, keep, train, capsys):
     with pytest.raises(attempts.RepeatedError, match=r"lower learning_rate.*not retried"):
         train(dataset, **diverging)
     assert "Epoch" not in capsys.readouterr().out
-    # AND another run is not concerned
+    # AND another run is not affected
     train(dataset, registry=str(tmp_path / "registry"), run_id="other")
 
 
@@ -167,14 +167,14 @@ def test_diverged_training_fails_with_a_remedy(toy, keep, train):
 
 
 def test_non_finite_weights_are_not_exported(toy, keep, train):
-    # GIVEN one step, whose loss was measured before its gradients spoilt the weights
+    # GIVEN one training step, whose loss is computed before its gradients ruin the weights
     dataset = keep(data.load(str(toy)))
     with pytest.raises(export.DivergedError, match=r"last step.*lower learning_rate"):
         train(dataset, recipe="notebook", epochs=1, batch_size=600, learning_rate=float("inf"))
 
 
 def test_class_without_test_images_has_no_recall(toy, tmp_path, keep, train, evaluate):
-    # GIVEN test images without a class, which were let pass
+    # GIVEN test images without one class, which was allowed
     whole = data.load(str(toy))
     kept_images = whole.test_labels != 3
     some = dataclasses.replace(
@@ -183,9 +183,9 @@ def test_class_without_test_images_has_no_recall(toy, tmp_path, keep, train, eva
         test_labels=whole.test_labels[kept_images],
     )
     dataset = keep(some)
-    # WHEN a model is judged by them
+    # WHEN a model is evaluated on them
     manifest, _ = evaluate(dataset, train(dataset)[0], registry=str(tmp_path / "registry"))
-    # THEN nothing that is handed on has what is no number
+    # THEN no output has non-finite numbers
     for name in ("metrics", "confusion"):
         is_json(manifest[name].metadata)
     facts = json.loads((tmp_path / "registry" / "runs" / "r" / "manifest.json").read_text())
@@ -194,13 +194,13 @@ def test_class_without_test_images_has_no_recall(toy, tmp_path, keep, train, eva
     assert len(facts["metrics"]["recall"]) == 9
     assert "Dress" not in facts["metrics"]["recall"]
     assert "recall Dress" not in manifest["metrics"].metadata
-    # AND who reads it is told
+    # AND the report says so
     assert "| Dress | unknown |" in (tmp_path / "summary").read_text()
     assert "<td>Dress</td><td>unknown</td>" in (tmp_path / "report").read_text()
 
 
 def test_reference_documents_every_manifest_field(toy, tmp_path, keep, train, evaluate):
-    # GIVEN what comes of a run that tuned, and was published
+    # GIVEN the manifest of a tuned and published run
     dataset = keep(data.load(str(toy)))
     best = {"trials": 1, "best": 0, "val_accuracy": 0.9}
     model, _ = train(dataset, tuning=json.dumps(best))
@@ -212,7 +212,7 @@ def test_reference_documents_every_manifest_field(toy, tmp_path, keep, train, ev
         "code": manifest.code_fingerprint(),
     }
     assert "| pipeline | tuner, version 0a1b2c3d4e5f |" in (tmp_path / "summary").read_text()
-    # THEN each field has a row, and each within it is named in that row
+    # THEN each field has a row, and each nested field is named in that row
     text = REFERENCE.read_text()
     table = text[
         text.index("The manifest (`schema_version` 1)") : text.index("The report of a monitoring")

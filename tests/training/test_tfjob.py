@@ -65,7 +65,7 @@ def test_tfjob_workers_match_the_step_and_are_owned_by_it():
 
 
 def test_workers_have_the_steps_endpoints_and_keys():
-    # GIVEN a site behind a proxy, with a package index and certificates of its own
+    # GIVEN a site behind a proxy, with its own package index and certificates
     named = {
         "HTTPS_PROXY": "http://proxy:3128",
         "http_proxy": "http://proxy:3128",
@@ -92,7 +92,7 @@ def test_workers_have_the_steps_endpoints_and_keys():
         {"name": "cache", "persistentVolumeClaim": {"claimName": "cache"}},
     ]
     pod = {**POD, "spec": {"containers": [main], "volumes": volumes}}
-    # WHEN its workers are made THEN they have all that, and nothing else of the step
+    # WHEN its workers are created THEN they have these settings, and nothing else of the step
     job = tfjob.manifest(
         pod,
         name="train-1",
@@ -104,7 +104,7 @@ def test_workers_have_the_steps_endpoints_and_keys():
     (container,) = worker["containers"]
     variables = {variable["name"]: variable["value"] for variable in container["env"]}
     assert variables == {**named, "WORK_ADDRESS": "s3://b/p"}
-    # AND the certificates are there, by a mount that any number of pods can have
+    # AND the certificates, by a mount that several pods can share
     assert [mount["name"] for mount in container["volumeMounts"]] == ["certificates"]
     assert worker["volumes"] == [volumes[0]]
 
@@ -127,9 +127,9 @@ def test_worker_fetches_the_bundle_that_its_step_runs(tmp_path, monkeypatch):
         [sys.executable, "-c", source], env=step, capture_output=True, text=True
     )
     command = json.loads(process.stdout)
-    # THEN its workers' command stays far below what Linux takes, 128 KiB for an argument
+    # THEN its workers' command stays far below Linux's limit of 128 KiB for an argument
     assert max(len(argument) for argument in command) < 32 * 1024
-    # WHEN a worker executes it THEN it runs the bundle's code, and misses only its task
+    # WHEN a worker executes it THEN it runs the bundle's code, and lacks only its task
     command[0] = sys.executable
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -117,14 +117,14 @@ def test_trial_is_evaluated_on_unseen_images_once(tuning_location, toy, capsys):
 
 
 def test_diverged_trial_ranks_last(tuning_location, toy, tmp_path):
-    # GIVEN a trial whose loss is no number
+    # GIVEN a trial with a non-finite loss
     location = tuning_location()
     wild = {**BASE, "recipe": "notebook", "epochs": 1, "batch_size": 50, "learning_rate": 1e36}
     share = json.dumps([{"trial": 1, **wild}])
     tune.run_trials(share, data.load(str(toy)), seed=1, **location)
     stored = json.loads((tmp_path / "tuning" / "r1" / "1.json").read_text())
     assert stored["loss"] is None
-    # THEN it is ranked by its accuracy, and behind any that is as good
+    # THEN it is ranked by its accuracy, behind equally accurate ones
     tuning_location(result(0, stored["val_accuracy"], loss=9.0))
     ranked = tune.results(2, **location)
     assert [trial["trial"] for trial in ranked] == [0, 1]

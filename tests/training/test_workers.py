@@ -127,7 +127,7 @@ def write_task(store_path, images, recipe):
 
 @pytest.mark.parametrize("killed", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_killed_worker_ends_the_other_with_an_error(images, tmp_path, killed):
-    # GIVEN two workers in the middle of a training that takes for ever
+    # GIVEN two workers in an endless training
     write_task(tmp_path, images, dataclasses.replace(RECIPE, epochs=100000))
     both = two_workers(tmp_path)
     try:
@@ -139,7 +139,7 @@ def test_killed_worker_ends_the_other_with_an_error(images, tmp_path, killed):
         assert messages[-1].startswith("Epoch 2/"), "".join(messages)
         # WHEN one is killed
         both[killed].send_signal(signal.SIGKILL)
-        # THEN the other ends by itself, and says why
+        # THEN the other ends with the reason
         rest, _ = both[1 - killed].communicate(timeout=120)
     finally:
         for process in both:
@@ -152,7 +152,7 @@ def test_killed_worker_ends_the_other_with_an_error(images, tmp_path, killed):
 
 
 def test_failed_worker_ends_all_and_the_step_reports_why(tmp_path):
-    # GIVEN workers for whom there is no task
+    # GIVEN workers without a task
     environment = {"WORK_ADDRESS": str(tmp_path), "WORK_ENDPOINT": ""}
     with pytest.raises(WorkersError, match=r"a worker ended with 1:\n(.*\n)*.*task.npz"):
         many.run_processes(2, environment, print)
@@ -174,14 +174,14 @@ def test_workers_without_a_model_are_an_error(images, tmp_path, monkeypatch):
 
 
 def test_terminated_run_ends_its_workers(images, tmp_path, monkeypatch):
-    # GIVEN workers that never end, of which one tells the step to
+    # GIVEN workers that never end, of which one sends SIGTERM to the step
     forever = tmp_path / "forever"
     forever.write_text(
         f"#!/bin/sh\nmkdir {tmp_path}/told 2>/dev/null && kill -TERM $PPID; exec sleep 600\n"
     )
     forever.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(forever))
-    # WHEN the step is told to end, THEN it does, and they with it
+    # WHEN the step is terminated, THEN it ends, and its workers with it
     with pytest.raises(WorkersError, match="the run is terminated"):
         train_on_workers(images, tmp_path / "registry")
     assert [path for path in (tmp_path / "registry").rglob("*") if path.is_file()] == []

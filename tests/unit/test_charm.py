@@ -173,7 +173,7 @@ def test_server_refusal_shows_in_the_status(ctx, state, proxy, status, kind):
     out = ctx.run(ctx.on.config_changed(), state)
     assert isinstance(out.unit_status, kind)
     assert str(status) in out.unit_status.message
-    # All of it is in the log.
+    # The whole response is in the log.
     assert "made to fail" in "".join(log.message for log in ctx.juju_log)
 
 

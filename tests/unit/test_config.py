@@ -23,7 +23,7 @@ SPEC = PipelineSpec.load(ROOT / "src" / "pipelines" / "train.yaml")
 IN_WORKSPACE = PipelineSpec.load(ROOT / "src" / "pipelines" / "train-workspace.yaml")
 MONITOR = PipelineSpec.load(ROOT / "src" / "pipelines" / "monitor.yaml")
 FIELDS = {field.name.replace("_", "-"): field for field in dataclasses.fields(TrainerConfig)}
-# Limits whose defaults serve; who wants others submits the pipeline with them.
+# Limits without options; to change them, submit the pipeline with other arguments.
 PIPELINES_OWN = {
     "code",
     "code_sha256",

@@ -24,8 +24,8 @@ ACTIONS = {
     for name, action in CHARMCRAFT["actions"].items()
 }
 REQUIRED = {name: action.get("required", []) for name, action in CHARMCRAFT["actions"].items()}
-# Juju's own limits: 64-bit numbers, and text without halves of characters.
-# What the action train takes besides options.
+# Juju's limits: 64-bit numbers, and text without surrogates.
+# Parameters of train that are not options.
 OF_THE_RUN = {"note", "wait", "timeout"}
 SUBMIT = {"train", "monitor"}
 TEXT = st.one_of(
@@ -104,7 +104,7 @@ def context():
 def state(relations, config):
     return unrelated_state(
         leader=True,
-        # A profile would ask Kubernetes, which tests/unit/test_profiles.py does.
+        # A profile needs Kubernetes; tests/unit/reconciler/test_profiles.py has it.
         config={"profile": "", **config},
         relations=relations,
         model=ops.testing.Model(name="kubeflow", uuid="11111111-2222-4333-8444-555555555555"),
@@ -135,7 +135,7 @@ def test_any_invalid_option_is_named_in_the_status(context, closed_ports, config
         assert out.unit_status.message.startswith(f"{option} must be ")
         assert out.unit_status.message.endswith(f"juju config trainer {option}=VALUE")
     else:
-        # Nothing listens at the address: the way there was gone to its end.
+        # Nothing listens at the address: the request was sent.
         assert isinstance(out.unit_status, ops.testing.WaitingStatus)
     assert len(out.unit_status.message) < 1000
     out.unit_status.message.encode()
@@ -182,7 +182,7 @@ def test_any_action_returns_or_fails_with_a_message(context, closed_ports, actio
         assert len(failed.message) < 1000
         rejected = [key for key in params if failed.message.startswith(f"{key} must be ")]
         if not rejected:
-            # What was typed is right, and nothing listens at the address; nor is there a schedule.
+            # The values are valid, and nothing listens at the address; there is no schedule.
             why = ("Kubeflow Pipelines", "object storage", "there is no schedule")
             assert any(words in failed.message for words in why)
             if name in SUBMIT:
@@ -217,7 +217,7 @@ def one_option(draw):
 def test_accepted_options_are_submitted(context, servers, config, note):
     assume(rejected_option(config) is None)
     out = context.run(context.on.config_changed(), state(servers, config))
-    # A bucket that is not there is waited for.
+    # A missing bucket is reported.
     assert isinstance(out.unit_status, (ops.testing.ActiveStatus, ops.testing.WaitingStatus))
     assume(len(note) <= 1000)
     context.run(context.on.action("train", params={"note": note}), state(servers, config))

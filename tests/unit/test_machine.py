@@ -151,7 +151,7 @@ class Trainer(RuleBasedStateMachine):
             "train-on-change": train,
         }
         self.configurations += 1
-        # Two of one second may cost a run too many: see `plan`, whose own tests have them.
+        # Two runs of one second may cause an extra run: see the tests of `plan`.
         self.pass_time(1)
         self.state = dataclasses.replace(self.state, config=config)
         self.emit(self.context.on.config_changed())

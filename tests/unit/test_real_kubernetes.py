@@ -47,7 +47,7 @@ Profile = create_global_resource("kubeflow.org", "v1", "Profile", "profiles")
 InferenceService = create_namespaced_resource(
     "serving.kserve.io", "v1beta1", "InferenceService", "inferenceservices"
 )
-# As much of Kubeflow as is needed: https://github.com/kubeflow/kubeflow, profile controller, and
+# The required part of Kubeflow: https://github.com/kubeflow/kubeflow, profile controller, and
 # https://github.com/kubeflow/pipelines, manifests for many users.
 KUBEFLOW = """
 apiVersion: apiextensions.k8s.io/v1
@@ -81,7 +81,7 @@ rules:
   resources: [runs, jobs, experiments, pipelines, pipelineversions]
   verbs: [get, list, create, delete, terminate, retry, enable, disable]
 """
-# What Juju gives an application that is trusted with the cluster.
+# The permissions that Juju grants a trusted application.
 TRUST = f"""
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
@@ -110,7 +110,7 @@ def admin():
 @pytest.fixture(scope="module", autouse=True)
 def kubeflow(admin):
     for resource in load_all_yaml(KUBEFLOW):
-        # A Kubeflow that is there has its own.
+        # An installed Kubeflow has its own.
         if not exists(admin, type(resource), resource.metadata.name):
             admin.apply(resource)
 
@@ -306,7 +306,7 @@ def test_status_shows_why_a_run_cannot_start(ctx, admin, trusted, in_profile, ru
 
 # Volumes and workflows of ended runs --------------------------------------------------------------
 
-# As much of the kind as the charm reads: https://github.com/argoproj/argo-workflows, manifests.
+# The part of the kind that the charm reads: https://github.com/argoproj/argo-workflows, manifests.
 ARGO = """
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -469,7 +469,7 @@ def test_workflow_message_is_read_if_no_pod_failed(ctx, admin, workspace, runs, 
         metadata=ObjectMeta(
             name="trainer-x",
             namespace=PROFILE,
-            # An Argo that is there has nothing to do with it.
+            # An installed Argo does not use it.
             labels={"pipeline/runid": run["run_id"], "workflows.argoproj.io/completed": "true"},
         ),
         spec={"entrypoint": "e", "templates": []},
@@ -495,7 +495,7 @@ def kserve(admin):
         pytest.skip("no schema of KServe to try on: KSERVE_CRDS is not set")
     path = Path(KSERVE_CRDS, "serving.kserve.io_inferenceservices.yaml")
     (crd,) = load_all_yaml(path.read_text())
-    # Its webhook, which would convert between versions, is not here.
+    # Its webhook, which converts between versions, is absent.
     crd.spec.conversion = None
     admin.apply(crd, force=True)
 
@@ -562,7 +562,7 @@ def test_kserve_schema_accepts_every_field_of_the_service(ctx, admin, served_sta
         "v3 serves, accuracy 0.9300, KServe not ready: v3 was just applied"
         in out.unit_status.message
     )
-    # What the schema does not know the server would drop.
+    # The server would drop fields that the schema lacks.
     predictor = service(admin)["spec"]["predictor"]
     assert predictor["canaryTrafficPercent"] == 25
     assert predictor["serviceAccountName"] == SERVICE

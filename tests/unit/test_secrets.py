@@ -13,7 +13,7 @@ from kfp import kubernetes as kfp_kubernetes
 
 from sandbox import Sandbox, User
 
-TOKEN = "token for pipelines.kubeflow.org"  # what the fixture `kubernetes` gives
+TOKEN = "token for pipelines.kubeflow.org"  # from the fixture `kubernetes`
 USER = "system:serviceaccount:kubeflow:trainer"
 
 

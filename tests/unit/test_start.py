@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# What takes longer to import than an event that asks nobody takes in all.
+# Modules whose import takes longer than an event without requests.
 LATER = (
     *("cronsim", "httpcore", "httpx", "lightkube", "obstore", "png", "prometheus_client"),
     *("kfp_ops._transport", "model_registry.registry", "model_registry.schema", "model_store"),

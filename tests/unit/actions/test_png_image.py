@@ -70,7 +70,7 @@ def test_predict_sends_the_image_to_the_served_model(run_action, serving, served
         "prediction": "Bag",
         "confidence": "0.7500",
     }
-    # It was given the grey levels that Pillow makes of it.
+    # It received the grey levels that Pillow computes.
     (predict_request,) = [request for request, _ in httpserver.log if ":predict" in request.path]
     (rows,) = predict_request.get_json()["instances"]
     assert [len(row) for row in rows] == [28] * 28

@@ -18,7 +18,7 @@ def test_predict_sends_the_test_image_to_the_served_model(run_action, serving, s
         "confidence": "0.7500",
         "actual": "Bag",
     }
-    # It was given the raw pixels of that very image.
+    # It received the raw pixels of that image.
     requests = [request for request, _ in httpserver.log if ":predict" in request.path]
     ((image,),) = [request.get_json()["instances"] for request in requests]
     assert [len(row) for row in image] == [28] * 28
@@ -38,7 +38,7 @@ def test_predict_uses_the_unversioned_path_during_a_canary(run_action, ctx, serv
 @pytest.mark.parametrize("params", [{}, {"version": 2}])
 def test_predict_falls_back_to_the_published_prediction(run_action, serving, served, params):
     if params:
-        served()  # but a version that is named is told as it was published
+        served()  # but a given version returns its published prediction
     assert run_action("predict", state=serving, **params)["served-by"] == "registry"
 
 

@@ -51,7 +51,7 @@ def test_champion_is_served_with_the_profiles_keys(ctx, kubernetes, on_kserve, s
         "serving.kserve.io/s3-usevirtualbucket": "false",
     }
     assert kubernetes.objects[ACCOUNT]["secrets"] == [{"name": "kubeflow--trainer"}]
-    # It is the first to come, so that whatever is there is found by it.
+    # It is the newest, so that it is found first.
     ours = [
         line.split()[1] for line in request_lines(kubernetes, "PATCH") if line.split()[1] in OWNED
     ]
@@ -111,12 +111,12 @@ def test_service_follows_promotion_and_rollback(ctx, kubernetes, on_kserve, serv
     state = ctx.run(ctx.on.config_changed(), on_kserve)
     served()
     for action, params, version in (("rollback", {}, 2), ("promote", {"version": 1}, 1)):
-        # WHEN the champion moves, THEN the service does, which is not what was ready before
+        # WHEN the champion moves, THEN the service follows, and is not ready yet
         state = ctx.run(ctx.on.action(action, params=params), state)
         assert applied_version() == uri.format(version)
         assert isinstance(state.unit_status, ops.WaitingStatus)
         assert f"KServe not ready: v{version} was just put there" in state.unit_status.message
-        # AND with the next event KServe's word counts again
+        # AND with the next event KServe's status counts again
         state = ctx.run(ctx.on.update_status(), state)
         assert isinstance(state.unit_status, ops.ActiveStatus)
         assert (
@@ -231,7 +231,7 @@ def test_service_account_and_secret_are_removed_without_kserve(ctx, kubernetes, 
 
 @pytest.mark.parametrize("endpoint", ["kfp-api", "object-storage"])
 def test_service_outlives_the_relations(ctx, kubernetes, serving, endpoint):
-    # Whoever relates to another server must not lose what answers in production.
+    # A change of the relation must not remove the served model.
     (relation,) = serving.get_relations(endpoint)
     ctx.run(ctx.on.relation_broken(relation), serving)
     assert set(kubernetes.objects) > OWNED
@@ -259,7 +259,7 @@ def test_promotion_is_served_while_the_data_is_unreachable(ctx, kubernetes, serv
 
 
 def test_service_is_removed_with_the_application(ctx, kubernetes, serving):
-    # An option that cannot be is no reason to leave something behind.
+    # A bad option must not prevent removal.
     state = dataclasses.replace(serving, config={**serving.config, "image-number": 10000})
     ctx.run(ctx.on.remove(), dataclasses.replace(state, planned_units=0))
     assert not OWNED & set(kubernetes.objects)

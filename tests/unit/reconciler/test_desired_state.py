@@ -64,7 +64,7 @@ def test_same_options_make_the_same_run_at_any_time():
         list(desired_state.training(TrainerConfig(), storage, "k--t", {}, NOTHING, now))[-1].runs
         for storage, now in (
             (STORAGE, NOON),
-            # As another unit reads it, a day later, from a relation with other keys
+            # As another unit reads it a day later, from a relation with other keys
             (
                 dataclasses.replace(STORAGE, access_key="new", secret_key="too"),
                 NOON + datetime.timedelta(days=1),
@@ -147,7 +147,7 @@ def test_each_request_is_a_separate_run_that_overrides_options():
     assert second.parameters == {**options, "recipe": "quick"}
     assert first.description == "try two"
     assert second.description == "Requested by the action train"
-    # It takes nobody's place
+    # It replaces no other run
     assert first.concurrency_group == second.concurrency_group == ""
 
 

@@ -296,7 +296,7 @@ def test_request_count_does_not_grow_with_monitoring_runs(
 def wait_for_run(sandbox, run_id, seconds=300):
     end = time.monotonic() + seconds
     url = f"{sandbox.api_url}/apis/v2beta1/runs/{run_id}"
-    # The machine may be busy with the run itself.
+    # The machine may be busy with the run.
     while (state := httpx.get(url, trust_env=False, timeout=60).json()["state"]) in (
         "PENDING",
         "RUNNING",

@@ -82,7 +82,7 @@ def test_restored_configuration_reuses_its_run(ctx, state, configured, sandbox, 
     ctx.run(ctx.on.config_changed(), state)
     (first,) = runs()
     sandbox.set_run_state(first["run_id"], "SUCCEEDED")
-    # The server's times are whole seconds, and which of two of one second is newer nobody knows.
+    # The server's times are whole seconds: of two runs of one second either may be the newer.
     created = datetime.datetime.fromisoformat(first["created_at"].replace("Z", "+00:00"))
     while datetime.datetime.now(datetime.timezone.utc) < created + datetime.timedelta(seconds=1):
         time.sleep(0.05)

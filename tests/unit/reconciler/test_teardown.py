@@ -150,7 +150,7 @@ def test_last_unit_deletes_the_role_binding_and_keeps_the_profile(ctx, kubernete
     ctx.run(ctx.on.remove(), last)
     assert BINDING not in kubernetes.objects
     assert PROFILE in kubernetes.objects
-    # A second time there is nothing to take back, and that is fine.
+    # A second removal finds nothing, and succeeds.
     ctx.run(ctx.on.remove(), last)
 
 

@@ -85,7 +85,7 @@ def test_reasons_are_ordered_and_described():
     assert "pixels 0.250, predictions 0.500 (version 3)" in triggers[1].description
     assert "older than 9 days" in triggers[2].description
     assert len({trigger.name for trigger in triggers}) == 3
-    # The same is seen an hour later: the same runs are wanted.
+    # An hour later the same runs are desired.
     assert due(config, signals, NOW + DAY / 24) == triggers
 
 
@@ -262,6 +262,6 @@ def test_request_count_does_not_grow_with_triggered_runs(ctx, day_old_model, run
     for _ in range(25):
         clock.now += DAY
         calls()
-    # By this clock the last one waits for too long, and is terminated.
+    # By this clock the last run has timed out, and is terminated.
     calls()
     assert calls() == settled

@@ -263,7 +263,7 @@ def test_reason_and_log_of_a_failed_run_survive_its_pods(
 
 def test_claim_and_pods_stay_while_running(ctx, workspace, kubernetes, sandbox, run_id, claim):
     claim(phases=("Succeeded", "Running", "Pending"))
-    # A pod of the run that mounts nothing, as the drivers do.
+    # A pod of the run without a volume, like the drivers'.
     kubernetes.lists[PODS][0]["spec"].pop("volumes")
     sandbox.set_run_state(run_id, "SUCCEEDED")
     ctx.run(ctx.on.update_status(), workspace)

@@ -130,7 +130,7 @@ def test_monitoring_report_of_the_champion_is_pushed(
 
 def test_problem_metric_keeps_earlier_metrics(ctx, gateway):
     ctx.run(ctx.on.config_changed(), with_pushgateway(unrelated_state(leader=True)))
-    # POST leaves series of other names as they are, PUT would take them away
+    # POST keeps series of other names, PUT would delete them
     method, _, samples = gateway[-1]
     assert method == "POST"
     assert samples == {("fashion_mnist_trainer_problem",): 1}
@@ -149,7 +149,7 @@ def test_dashboard_uses_existing_metrics(ctx, state):
     template = dashboards["templates"]["file:trainer"]
     assert template["charm"] == "fashion-mnist-trainer"
     dashboard = json.loads(lzma.decompress(base64.b64decode(template["content"])))
-    # Each panel asks for something, but the one with the alerts
+    # Each panel has a query, except for the one with the alerts
     queries = {
         panel["title"]: [target["expr"] for target in panel["targets"]]
         for panel in dashboard["panels"]

@@ -35,7 +35,7 @@ def test_workload_version_is_the_champions(ctx, state, registry):
     registry("run-3", accuracy=0.93, version=3)
     out = ctx.run(ctx.on.update_status(), state)
     assert out.workload_version == "v3"
-    # A unit that does not lead leaves it to the leader.
+    # A follower leaves it to the leader.
     out = ctx.run(ctx.on.update_status(), dataclasses.replace(state, leader=False))
     assert out.workload_version == ""
 
@@ -509,7 +509,7 @@ def test_juju_status_shows_state_and_command_untruncated(snapshot, juju, app):
         status.standby_status(snapshot, commands),
     ):
         assert len(text.message) <= 120
-        # At most one command, which is at the end, and nothing of it is cut off.
+        # At most one command, untruncated at the end.
         assert text.message.count("juju ") <= 1
         command = text.message.rpartition("juju ")[2]
         if "juju " in text.message:
@@ -541,7 +541,7 @@ def test_errors_show_their_remedy_untruncated(error, juju):
     message = status.problem(error, commands).message
     assert len(message) <= 120
     assert message[:20] in status.failure(error, commands)
-    # What an action says has room for the whole remedy too, and for all that was said.
+    # An action's message has room for the whole text and remedy.
     remedy = message.rpartition("; ")[2]
     if not isinstance(error, ModelRegistryError | PipelinesError | errors.SourceError):
         assert status.failure(error, commands).endswith(remedy)
