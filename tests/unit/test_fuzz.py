@@ -217,7 +217,7 @@ def one_option(draw):
 def test_accepted_options_are_submitted(context, servers, config, note):
     assume(rejected_option(config) is None)
     out = context.run(context.on.config_changed(), state(servers, config))
-    # A missing bucket is reported.
+    # A missing bucket makes the unit wait.
     assert isinstance(out.unit_status, (ops.testing.ActiveStatus, ops.testing.WaitingStatus))
     assume(len(note) <= 1000)
     context.run(context.on.action("train", params={"note": note}), state(servers, config))
