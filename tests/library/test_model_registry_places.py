@@ -472,7 +472,7 @@ def test_champion_is_not_moved_if_conditions_are_ignored_contrary_to_the_record(
     place, files, request
 ):
     open_registry(*place).publish("run-1", files, manifest("run-1"))
-    request.getfixturevalue("forgetful")
+    request.getfixturevalue("unconditional_servers")
     registry = open_registry(*place)
     with pytest.raises(UnsafeStoreError, match="ignores If-None-Match"):
         registry.move_champion(1, after=0, reason="why")

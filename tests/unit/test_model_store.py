@@ -38,7 +38,7 @@ def test_champion_cannot_move_without_conditional_writes_or_kubernetes(
     run_action, three_versions, request, monkeypatch, action, params
 ):
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    request.getfixturevalue("forgetful")
+    request.getfixturevalue("unconditional_servers")
     with pytest.raises(ops.testing.ActionFailed, match="ignores If-None-Match") as failed:
         run_action(action, **params)
     assert "MinIO RELEASE.2024-05-07 or later" in failed.value.message
