@@ -100,7 +100,7 @@ def serving(tmp_path_factory):
         until(live, 200)
         here = Serving(url, registry, models, images, [])
         here.before.append(here.v1(images.test_images[:1]).status_code)
-        here.move(1)
+        here.promote(1)
         yield here
     finally:
         server.send_signal(signal.SIGINT)
@@ -118,7 +118,7 @@ def test_server_without_a_champion_is_not_ready(serving):
 @pytest.mark.parametrize("version", [2, 1])
 def test_both_protocols_predict_as_the_library(serving, version):
     # GIVEN a promotion, and then a rollback
-    serving.move(version)
+    serving.promote(version)
     images, labels = serving.images.test_images, serving.images.test_labels
     library = evaluation.evaluate(serving.models[version], images, labels)
     assert library.accuracy > 0.75
@@ -148,7 +148,7 @@ def test_unavailable_version_keeps_the_served_one(serving, tmp_path):
     broken = serving.registry.publish("run-3", serving.models[1], manifest("3"))
     root = Path(serving.models[1]).parent / "registry" / str(broken)
     (root / "serving" / str(broken) / "saved_model.pb").write_bytes(b"not a model")
-    serving.move(1)
+    serving.promote(1)
     # WHEN it becomes the champion THEN the server keeps serving version 1
     champion = serving.registry.champion()
     serving.registry.move_champion(broken, after=champion.sequence, reason="for a test")
@@ -157,7 +157,7 @@ def test_unavailable_version_keeps_the_served_one(serving, tmp_path):
     response = serving.v1(serving.images.test_images[:1])
     assert (response.status_code, response.headers["model-version"]) == (200, "1")
     # AND follows again when a valid version is promoted
-    serving.move(2)
+    serving.promote(2)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_metrics_include_latency_traffic_and_errors(serving):
         "good": 'fashion_mnist_responses_total{code="200"}',
         "bad": 'fashion_mnist_responses_total{code="400"}',
     }
-    serving.move(2)
+    serving.promote(2)
     before = {name: value(line) for name, line in lines.items()}
     assert serving.v1(serving.images.test_images[:10]).status_code == 200
     assert serving.v2(shape=[1, 784], data=[0] * 784).status_code == 400
