@@ -1,4 +1,4 @@
-"""The demo where it cannot go on, and with an S3 server like Charmed MinIO's."""
+"""The demo without data, and with an S3 server without conditional writes."""
 
 import json
 import os
@@ -14,20 +14,20 @@ from sandbox import Sandbox
 ROOT = Path(__file__).parents[2]
 
 
-def test_without_data_it_says_how_to_have_them(tmp_path):
+def test_missing_data_shows_how_to_get_it(tmp_path):
     (tmp_path / "data").mkdir()
     command = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / "demo.py")]
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, "--data", "data", "--root", str(tmp_path / "state")],
         cwd=tmp_path,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
-    assert f"{tmp_path}/data/train-images-idx3-ubyte.gz does not exist" in done.stdout
-    assert "install Debian's dataset-fashion-mnist" in done.stdout
-    assert "make demo DATA=FOLDER" in done.stdout
-    assert "Traceback" not in done.stderr
+    assert process.returncode == 1
+    assert f"{tmp_path}/data/train-images-idx3-ubyte.gz does not exist" in process.stdout
+    assert "install Debian's dataset-fashion-mnist" in process.stdout
+    assert "make demo DATA=FOLDER" in process.stdout
+    assert "Traceback" not in process.stderr
 
 
 PUBLISHED = Path("/usr/share/datasets/fashion-mnist")
@@ -35,20 +35,20 @@ PUBLISHED = Path("/usr/share/datasets/fashion-mnist")
 
 @pytest.mark.slow
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="no dataset-fashion-mnist")
-def test_without_conditional_writes_a_model_is_promoted(tmp_path):
-    # GIVEN a kubeconfig of somebody's, which is none of the demo's business
+def test_model_is_promoted_without_conditional_writes(tmp_path):
+    # GIVEN a user's kubeconfig, which the demo must not use
     (tmp_path / "theirs").write_text("apiVersion: v1\nkind: Config\n")
     command = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / "demo.py")]
     options = ["--recipe", "quick", "--epochs", "1", "--s3-without-conditional-writes"]
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, *options, "--data", str(PUBLISHED), "--root", str(tmp_path / "state")],
         cwd=tmp_path,
         env={**os.environ, "KUBECONFIG": str(tmp_path / "theirs")},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert "champion: version " in done.stdout
+    assert process.returncode == 0, process.stdout[-4000:] + process.stderr[-2000:]
+    assert "champion: version " in process.stdout
     # AND charm and steps wrote through the ConfigMap that the registry names
     state = tmp_path / "state" / "sandbox"
     with Sandbox(state, execute=False, s3_without_conditional_writes=True) as sandbox:
