@@ -15,15 +15,14 @@ A step's container, with all the code in its command, is in that object about si
 5. in the node `executor`, where the step has a retry policy;
 6. in the node of each of the step's pods.
 
-Each of these is JSON in a string of JSON, so what has quotes and line ends grows with each layer. A
+Each of these is JSON in a string of JSON, so quotes and line ends grow with each level. A
 component is in the specification once, in the driver's node once and in the launcher's arguments of
 each pod patch. Steps in a ParallelFor have the nodes 2 to 6 once for each iteration.
 
-Argo keeps the object as it is where it fits into `LIMIT`, and otherwise the nodes as base64 of gzip.
-Then the specification still counts in full, and so does what does not compress: base64 of code that
-is compressed already.
+Argo stores the object as it is if it fits into `LIMIT`, and otherwise compresses the nodes (base64 of
+gzip). The specification is never compressed, and code that is already compressed does not shrink.
 
-The constants were read off Workflow objects of a Kubeflow Pipelines 2.15.0 with Argo 3.7.3.
+The constants were measured on Workflow objects of Kubeflow Pipelines 2.15.0 with Argo 3.7.3.
 """
 
 from __future__ import annotations
@@ -45,12 +44,11 @@ LIMIT = 1_048_576
 _FRAME = 10_000
 # Bytes of a task in the template of its DAG, beside the JSON of the task itself: its driver, and itself.
 _TASK_FRAME = 1_250
-# Bytes of what is the same in each node, and how many characters of each are an id, a time or a hash.
+# Constant bytes of each node, and how many of them are IDs, times or hashes.
 _NODE_FRAME, _NODE_UNIQUE = 780, 150
 # Characters of the launcher's arguments around the component and the executor's input.
 _LAUNCHER_FRAME = 420
-# Characters of the executor's input: its frame, a parameter, an artifact that comes in and one that
-# goes out.
+# Characters of the executor's input: its frame, a parameter, an input artifact and an output artifact.
 _INPUT_FRAME, _INPUT_PARAMETER, _INPUT_ARTIFACT, _OUTPUT_ARTIFACT = 450, 45, 620, 330
 _HASH = "0" * 64
 
@@ -72,12 +70,12 @@ class Projection:
 
     @property
     def stored(self) -> int:
-        """The size of the form that Argo keeps: compressed only where the whole does not fit."""
+        """Size of the form that Argo stores: compressed only if the whole does not fit."""
         return self.whole if self.whole <= LIMIT else self.compressed
 
     @property
     def fits(self) -> bool:
-        """Whether Argo takes the workflow."""
+        """Whether Argo accepts the workflow."""
         return self.stored <= LIMIT
 
 
@@ -88,17 +86,17 @@ def project(
     parameters: Mapping[str, Any] | None = None,
     executions: Mapping[str, int] | None = None,
 ) -> Projection:
-    """Project the size of a compiled pipeline's workflow, with each condition taken.
+    """Project the size of a compiled pipeline's workflow if all conditions are true.
 
     Args:
-        spec_text: the compiled pipeline (YAML, one document or two).
-        iterations: how many iterations of a ParallelFor are counted whose list is not known: neither
-            in the pipeline nor among the parameters.
-        parameters: the run's parameters.
-        executions: how often steps in such a ParallelFor were executed at least, by the task's name.
+        spec_text: Compiled pipeline (YAML, one document or two).
+        iterations: Number of iterations of a ParallelFor whose list is neither in the pipeline nor among
+            the parameters.
+        parameters: Parameters of the run.
+        executions: Minimum number of executions of steps in such a ParallelFor, by task name.
 
     Raises:
-        ValueError: the text is no compiled pipeline.
+        ValueError: The text is not a compiled pipeline.
     """
     return _Workflow(specs.parse(spec_text), iterations, parameters or {}, executions or {}).size()
 

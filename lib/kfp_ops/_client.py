@@ -2,7 +2,7 @@
 
 It has what a charm needs, and uses only what servers 2.5 and later accept. Every call has a timeout
 and a limit on the response's size. It follows no redirects, accepts no compressed responses and retries
-nothing: a request without a response may have been carried out, so look again at the next Juju event.
+nothing: a request without a response may have been carried out, so observe again at the next Juju event.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lists as the server gives them: filters, sorting and pages, done by the database."""
+"""List objects like the server: filter, sort and page in the database."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _VALUES = (
     "string_values",
 )
 _NAMES = ("name", "display_name")
-# What the database can hold against a column.
+# Types that the database can compare with a column.
 _Plain = str | int | float | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One kind of object.
+    """A kind of object.
 
     Attributes:
-        model: the server's name of it.
-        columns: what can be filtered and sorted, by the API's names.
-        complaint: what the server says before what is wrong with a request for a list.
+        model: The server's name of it.
+        columns: Columns to filter and sort by, by the API's names.
+        complaint: Prefix of the server's errors for invalid list requests.
     """
 
     model: str
@@ -120,14 +120,14 @@ KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """A page of rows, how many there are in all, and the token of the next page."""
+    """A page of rows, the total number of rows, and the token of the next page."""
 
     rows: list[Row]
     total_size: int
     next_page_token: str
 
     def json(self, name: str, show: Callable[[Row], dict[str, Any]]) -> dict[str, Any]:
-        """Return the answer, without what is empty."""
+        """Return the response, without empty fields."""
         body = {
             name: [show(row) for row in self.rows],
             "total_size": self.total_size,
@@ -137,10 +137,10 @@ class Page:
 
 
 def page(store: Store, table: str, query: Mapping[str, str], where: Mapping[str, str]) -> Page:
-    """One page of a kind of objects.
+    """Return a page of a kind of objects.
 
     Raises:
-        ApiError: a token, size, sort or filter that the server would refuse.
+        ApiError: The server would reject the token, size, sort order or filter.
     """
     kind = KINDS[table]
     page_size = query.get("page_size", "0")
@@ -223,7 +223,7 @@ def _filter(kind: Kind, text: str) -> tuple[list[str], list[object]]:
 
 
 def _unescaped(text: str) -> str:
-    """Unescape a filter once more than the query that it came in, as the server does.
+    """Unescape a filter a second time, after its query, like the server.
 
     Raises:
         ApiError: 400, a `%` is not followed by two hexadecimal digits.
@@ -275,7 +275,7 @@ def _predicate(kind: Kind, predicate: dict[str, Any], text: str) -> tuple[str, l
     if key == "status":
         value = str(value).upper()
     if column in _NAMES:
-        # As the server's database compares names.
+        # Compare names like the server's database.
         column += " COLLATE NOCASE"
     if operation == "IN":
         return f"{column} IN ({', '.join('?' * len(several))})", several
@@ -302,7 +302,7 @@ def _read_token(kind: Kind, token: str) -> dict[str, Any]:
     try:
         decoded = base64.b64decode(token)
         state = json.loads(decoded)
-        # Its column goes into the database's query as it is.
+        # The column is inserted into the query unquoted.
         if (
             state.keys() == {"column", "descending", "filter", "value", "id"}
             and state["column"] in kind.columns.values()
@@ -311,7 +311,7 @@ def _read_token(kind: Kind, token: str) -> dict[str, Any]:
         ):
             return state
     except (ValueError, AttributeError):
-        # One character more than whole bytes take stands for nothing.
+        # Ignore a last character that does not complete a byte.
         trimmed = token[: len(token) - (len(token) % 4 == 1)]
         with suppress(ValueError):
             decoded = base64.b64decode(trimmed + "=" * (-len(trimmed) % 4))

@@ -26,7 +26,7 @@ class RecurringRuns:
         store: State of the sandbox.
         authorizer: Checks permissions.
         experiments: which their runs go into.
-        changed: called with ("scheduled", id) when one is made, enabled or disabled.
+        changed: Called with ("scheduled", ID) when one is created, enabled or disabled.
     """
 
     def __init__(

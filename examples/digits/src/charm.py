@@ -64,14 +64,14 @@ class DigitsCharm(ops.CharmBase):
         self.unit.status = ops.BlockedStatus("integrate with kfp-api")
 
     def _on_remove(self, _: ops.RemoveEvent) -> None:
-        """Give back the rights in profiles when the last unit goes."""
+        """Revoke the permissions in profiles when the last unit is removed."""
         if self.unit.is_leader() and not self.app.planned_units():
             with suppress(kfp_ops.KubernetesError):
                 for profile in kubernetes.list_bound_profiles(**self.identity):
                     profile.revoke()
 
     def _connect(self, relation: ops.Relation | None = None) -> kfp_ops.Client:
-        """Return a client of the server, in the profile that the option names."""
+        """Return a client of the server, in the profile from the options."""
         if self.unit.is_leader():
             self.kfp_api.publish()
             self.object_storage.publish()
@@ -99,7 +99,7 @@ class DigitsCharm(ops.CharmBase):
         return client.get_run(run.run_id) if run else None
 
     def _status(self, run: kfp_ops.Run | None) -> ops.StatusBase:
-        """Show the accuracy of a run that succeeded, else its progress and what is wrong with it."""
+        """Return a status with the accuracy of a successful run, or its progress and issue."""
         api, storage = self.kfp_api.get(), self.object_storage.get()
         if run is None or api is None or storage is None:
             return ops.WaitingStatus("waiting for the leader to submit a run")

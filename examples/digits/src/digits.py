@@ -1,4 +1,4 @@
-"""What is particular to this charm: its options, what must exist, and how to read an accuracy."""
+"""Options of this charm, its desired state, and how to read an accuracy."""
 
 import dataclasses
 from pathlib import Path
