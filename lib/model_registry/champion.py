@@ -49,7 +49,7 @@ class ChampionPointer(Reader):
         path = layout.move(sequence)
         # A put whose response was lost is retried and finds its own object.
         if not self._store.create_json(path, move) and self._store.read_json(path) != move:
-            raise ChampionMovedError("another writer moved the champion; check it first")
+            raise ChampionMovedError("another writer moved the champion")
         # To remove a version, a writer first puts its tombstone and then reads the moves. Use the
         # opposite order here, so that at least one of the two sees the other.
         if self._is_removed(version):

@@ -92,7 +92,7 @@ def predict(context: Context, params: PredictParams) -> dict[str, str]:
 
 def _check_ready(context: Context, served: Served | None) -> None:
     if context.config.serving != "kserve":
-        raise NotServedError("no model is served, which an own image needs", is_due=False)
+        raise NotServedError("predicting an image needs a served model", is_due=False)
     if served is None:
         raise NotServedError("KServe serves no model yet", is_due=True)
     if not served.is_ready:

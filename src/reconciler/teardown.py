@@ -1,6 +1,6 @@
 """Delete schedules, services and permissions when the trainer leaves; keep models and runs.
 
-Failures are only logged.
+Log failures instead of raising them: they must not prevent the removal of a unit.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 
 def is_scaling_down(unit: str) -> bool:
     """Return whether Juju removes this unit but not all others."""
-    is_alive = _is_alive()
-    return not is_alive.pop(unit, True) and any(is_alive.values())
+    alive = _alive_by_unit()
+    return not alive.pop(unit, True) and any(alive.values())
 
 
 def is_dying(unit: str) -> bool:
     """Return whether Juju removes this unit, alone or with its application."""
-    return not _is_alive().get(unit, True)
+    return not _alive_by_unit().get(unit, True)
 
 
-def _is_alive() -> dict[str, bool]:
+def _alive_by_unit() -> dict[str, bool]:
     """Return whether each unit of the application is alive, by name."""
     return {name: goal.status != "dying" for name, goal in hookcmds.goal_state().units.items()}
 

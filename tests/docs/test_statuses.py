@@ -88,7 +88,7 @@ ANSWERS = [
     NoSuccessError("run a failed"),
     ModelRegistryError(model_registry.NoSuchModelError("none")),
     ServedModelError("the served model does not answer"),
-    NotServedError("no model is served, which an own image needs", is_due=False),
+    NotServedError("predicting an image needs a served model", is_due=False),
     NotServedError("KServe does not serve v3 yet: RevisionMissing", is_due=True),
 ]
 

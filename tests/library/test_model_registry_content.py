@@ -116,7 +116,7 @@ def test_malformed_manifest_is_rejected(registry, put, changes):
 )
 def test_malformed_report_is_rejected(registry, put, changes):
     put("monitoring/m/report.json", {**REPORT, **changes})
-    with pytest.raises(RegistryContentError, match=r"report .* in monitoring/m/report\.json"):
+    with pytest.raises(RegistryContentError, match=r"report.* in monitoring/m/report\.json"):
         registry.report("m")
 
 
