@@ -267,7 +267,7 @@ def test_wiped_registry_does_not_receive_pending_objects(store, faults):
     assert open_writes(store).create("another.json", OTHER)
     assert listed(store) == ["another.json", "probe.json", "writes.json"]
     # AND a writer of the old registry does not write to the new one
-    with pytest.raises(UnsafeStoreError, match="is of another registry"):
+    with pytest.raises(UnsafeStoreError, match="belongs to another registry"):
         old.create(PATH, CONTENT)
 
 
@@ -363,7 +363,7 @@ def test_unreachable_server_is_not_taken_for_one_without_conditional_writes(sand
 )
 def test_unknown_record_is_rejected(store, record):
     obstore.put(store, "writes.json", record)
-    with pytest.raises(UnsafeStoreError, match="names no method that this release knows"):
+    with pytest.raises(UnsafeStoreError, match="names no method that this release supports"):
         open_writes(store).create(PATH, CONTENT)
 
 

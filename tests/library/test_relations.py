@@ -157,7 +157,7 @@ def test_unsendable_key_is_rejected_without_showing_it(context, key, value):
 )
 @pytest.mark.parametrize("endpoint", ["kfp-api", "object-storage"])
 def test_invalid_yaml_object_is_rejected(context, endpoint, data):
-    with pytest.raises(RelationDataError, match=f"relation {endpoint}: its data is wrong"):
+    with pytest.raises(RelationDataError, match=f"relation {endpoint}: invalid data"):
         read(context, endpoint, data=data)
 
 
@@ -175,7 +175,7 @@ def test_invalid_yaml_object_is_rejected(context, endpoint, data):
     ],
 )
 def test_invalid_model_is_rejected_with_a_short_message(context, data):
-    with pytest.raises(RelationDataError, match="its data is wrong") as caught:
+    with pytest.raises(RelationDataError, match="invalid data") as caught:
         read(context, "trained-model", model=data)
     assert len(str(caught.value)) < 400
 

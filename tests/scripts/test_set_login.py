@@ -103,7 +103,7 @@ def test_terminal_prompts_twice_without_echo(kubeflow, repeated):
     os.close(slave)
     # WHEN the password is typed at each prompt
     output = b""
-    for question, typed in (b"Password: ", PASSWORD), (b"The same again: ", repeated):
+    for question, typed in (b"Password: ", PASSWORD), (b"Repeat password: ", repeated):
         while question not in output:
             output += os.read(master, 1024)
         os.write(master, f"{typed}\n".encode())

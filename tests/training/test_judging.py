@@ -299,7 +299,7 @@ def test_altered_or_missing_digests_are_reported(publish_model, registry, split_
     with pytest.raises(RegistryError, match=f"data/{name} was altered"):
         publish_model("honest", dataset=split_anew)
     path.unlink()
-    with pytest.raises(RegistryError, match=f"data/{name} is not there any more; restore it"):
+    with pytest.raises(RegistryError, match=f"data/{name} is missing; restore it"):
         publish_model("honest", dataset=split_anew)
 
 

@@ -72,7 +72,7 @@ def test_wrong_kfp_api_data_blocks(ctx, state, kfp_api, data, runs):
         ),
     )
     assert isinstance(out.unit_status, ops.BlockedStatus)
-    assert "relation kfp-api: its data is wrong" in out.unit_status.message
+    assert "relation kfp-api: invalid data" in out.unit_status.message
     assert runs() == []
 
 

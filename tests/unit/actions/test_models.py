@@ -97,9 +97,12 @@ def test_predict_returns_the_published_prediction_and_label(run_action, three_ve
     ("params", "message"),
     [
         ({"image_number": 10000}, "image-number must be between 0 and 9999"),
-        ({"image_number": 2}, "version 3 knows the images 0 to 1; see: juju run trainer/leader"),
+        (
+            {"image_number": 2},
+            "version 3 has predictions for images 0 to 1; see: juju run trainer/leader",
+        ),
         ({"version": 0}, "version must be a number from list-models"),
-        ({"version": 4}, "version 4 kept no answers"),
+        ({"version": 4}, "version 4 has no predictions"),
     ],
 )
 def test_predict_rejects_an_unknown_version_or_image(run_action, three_versions, params, message):
@@ -119,7 +122,7 @@ def test_predict_rejects_an_unknown_version_or_image(run_action, three_versions,
 )
 def test_predict_rejects_incomplete_predictions(run_action, three_versions, registry, content):
     registry.put("3/predictions.json", content)
-    with pytest.raises(ops.testing.ActionFailed, match=r"predictions.json is not complete"):
+    with pytest.raises(ops.testing.ActionFailed, match=r"malformed predictions"):
         run_action("predict")
 
 
@@ -179,7 +182,7 @@ def test_promote_fails_if_another_writer_moves_the_champion_first(
 
     monkeypatch.setattr(obstore, "put", move_first)
     # WHEN the charm moves it, THEN that fails, and the other move counts
-    with pytest.raises(ops.testing.ActionFailed, match="moved meanwhile"):
+    with pytest.raises(ops.testing.ActionFailed, match="another writer moved"):
         run_action("promote", version=1)
     assert run_action("list-models")["champion"] == "2"
 

@@ -95,12 +95,12 @@ WITH_TRANSPARENT_GREY = png_of_chunks(
     [
         ({"image": "boot.png"}, "image must be base64 of a PNG file, not 'boot.png'"),
         ({"image": "\u00e9"}, "image must be base64 of a PNG file, not"),
-        ({"image": ""}, "image must be base64 of a PNG file that can be read (EOFError"),
-        ({"image": encoded("GIF89a, a picture")}, "image must be base64 of a PNG file that can be"),
-        ({"image": WHOLE[: len(WHOLE) // 8 * 4]}, "image must be base64 of a PNG file that can be"),
+        ({"image": ""}, "image must be base64 of a valid PNG file (EOFError"),
+        ({"image": encoded("GIF89a, a picture")}, "image must be base64 of a valid PNG file"),
+        ({"image": WHOLE[: len(WHOLE) // 8 * 4]}, "image must be base64 of a valid PNG file"),
         (
             {"image": png_of_chunks(image_data(bytes(29 * 28)))},
-            "image must be base64 of a PNG file that can be",
+            "image must be base64 of a valid PNG file",
         ),
         (
             {
@@ -108,7 +108,7 @@ WITH_TRANSPARENT_GREY = png_of_chunks(
                     image_header(), chunk(b"IDAT", b"not packed"), chunk(b"IEND", b"")
                 )
             },
-            "image must be base64 of a PNG file that can be",
+            "image must be base64 of a valid PNG file",
         ),
         (
             {
@@ -118,11 +118,11 @@ WITH_TRANSPARENT_GREY = png_of_chunks(
                     image_data(bytes([0, 9] * 14 * 29)),
                 )
             },
-            "image must be base64 of a PNG file that can be",
+            "image must be base64 of a valid PNG file",
         ),
         (
             {"image": png_of_chunks(image_header(interlaced=1), image_data(bytes(7)))},
-            "image must be base64 of a PNG file that can be",
+            "image must be base64 of a valid PNG file",
         ),
         (
             {"image": png_of_chunks(image_header(), image_data(bytes(29)))},
@@ -137,12 +137,12 @@ WITH_TRANSPARENT_GREY = png_of_chunks(
             {"image": png(random_image(size=(32, 28)))},
             "image must be a PNG file of 28 x 28 pixels, not '32 x 28'",
         ),
-        ({"image": png(random_image("I;16"))}, "image must be a PNG file of 8 bits a channel"),
+        ({"image": png(random_image("I;16"))}, "image must be a PNG file with 8 bits per channel"),
         ({"image": png(random_image("RGBA"))}, "image must be a PNG file without transparency"),
         ({"image": png(random_image("LA"))}, "image must be a PNG file without transparency"),
         ({"image": WITH_TRANSPARENT_GREY}, "image must be a PNG file without transparency"),
-        ({"image": WHOLE, "image_number": 0}, "image-number must be left out where image is given"),
-        ({"image": WHOLE, "version": 2}, "version must be left out where image is given"),
+        ({"image": WHOLE, "image_number": 0}, "image-number must be unset if image is set"),
+        ({"image": WHOLE, "version": 2}, "version must be unset if image is set"),
     ],
 )
 def test_predict_rejects_an_invalid_image(run_action, serving, served, httpserver, params, message):
@@ -159,7 +159,7 @@ def test_predict_with_an_image_requires_serving(run_action, serving, three_versi
     with pytest.raises(ops.testing.ActionFailed) as failed:
         run_action("predict", state=without_serving(serving), image=WHOLE)
     assert failed.value.message == (
-        "no model is served that can be asked about an image; enable serving with: "
+        "predicting an image needs a served model; enable serving with: "
         "juju config trainer serving=kserve"
     )
 
@@ -168,7 +168,7 @@ def test_predict_with_an_image_requires_serving(run_action, serving, three_versi
     ("is_removed", "message"),
     [
         (False, "KServe does not serve v3 yet: RevisionMissing"),
-        (True, "KServe does not serve a model yet: none is there"),
+        (True, "KServe serves no model yet"),
     ],
 )
 def test_predict_with_an_image_requires_a_ready_model(
@@ -185,5 +185,5 @@ def test_predict_with_an_image_requires_a_ready_model(
 def test_predict_rejects_a_model_without_class_names(run_action, serving, served, registry):
     served()
     registry.put("3/predictions.json", {"classes": 1, "label": [0]})
-    with pytest.raises(ops.testing.ActionFailed, match=r"predictions\.json is not complete"):
+    with pytest.raises(ops.testing.ActionFailed, match=r"malformed predictions"):
         run_action("predict", state=serving, image=WHOLE)

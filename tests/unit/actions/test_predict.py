@@ -45,14 +45,14 @@ def test_predict_falls_back_to_the_published_prediction(run_action, serving, ser
 @pytest.mark.parametrize(
     ("response_options", "message"),
     [
-        ({"code": 503, "response": "no healthy upstream"}, "answers 503: no healthy upstream"),
+        ({"code": 503, "response": "no healthy upstream"}, "returned 503: no healthy upstream"),
         ({"code": 404, "response": {"error": "Servable not found"}}, "Servable not found"),
         ({"code": 403, "response": "RBAC: access denied"}, "RBAC: access denied"),
-        ({"response": "<html>"}, "answers no probabilities"),
-        ({"response": {"predictions": [["a", "b"]]}}, "answers no probabilities"),
-        ({"response": {"predictions": []}}, "answers no probabilities"),
-        ({"response": [1]}, "answers no probabilities"),
-        ({"response": {"predictions": [[0.1] * 9]}}, "9 classes"),
+        ({"response": "<html>"}, "returned no probabilities"),
+        ({"response": {"predictions": [["a", "b"]]}}, "returned no probabilities"),
+        ({"response": {"predictions": []}}, "returned no probabilities"),
+        ({"response": [1]}, "returned no probabilities"),
+        ({"response": {"predictions": [[0.1] * 9]}}, "9 probabilities for 2 classes"),
         ({"address": {"url": "http://127.0.0.1:1"}}, "cannot be reached"),
         ({"address": {"url": "http://["}}, "cannot be reached"),
         ({"address": None}, "cannot be reached"),
@@ -71,9 +71,9 @@ def test_predict_fails_if_the_served_model_does_not_respond(
 @pytest.mark.parametrize(
     ("data", "image", "message"),
     [
-        ({}, 0, "version 3 kept no test images"),
-        ({"test_images": "absent"}, 0, "version 3 kept no test images"),
-        ({"test_images": "images"}, 2, "knows the images 0 to 1"),
+        ({}, 0, "version 3 has no test images"),
+        ({"test_images": "absent"}, 0, "version 3 has no test images"),
+        ({"test_images": "images"}, 2, "has predictions for images 0 to 1"),
     ],
 )
 def test_predict_fails_without_the_test_image(

@@ -75,7 +75,7 @@ def test_cancelled_run_is_terminated_and_not_submitted_again(ctx, state, run_act
     )
     # AND a second time there is nothing to cancel
     with pytest.raises(
-        ops.testing.ActionFailed, match="has ended already: CANCELED; see: juju run"
+        ops.testing.ActionFailed, match="has already ended: CANCELED; see: juju run"
     ):
         run_action("cancel-run")
 
@@ -90,7 +90,7 @@ def test_follower_cannot_cancel_a_run(ctx, state, run_action):
 @pytest.mark.parametrize("action", ["get-run", "cancel-run"])
 def test_unknown_or_foreign_run_is_rejected(ctx, state, run_action, sandbox, action):
     # GIVEN no run at all
-    with pytest.raises(ops.testing.ActionFailed, match="there is no run yet"):
+    with pytest.raises(ops.testing.ActionFailed, match="no run yet"):
         run_action(action)
     # GIVEN a run of another application
     ctx.run(ctx.on.config_changed(), state)
@@ -109,9 +109,9 @@ def test_unknown_or_foreign_run_is_rejected(ctx, state, run_action, sandbox, act
         },
         trust_env=False,
     ).json()
-    with pytest.raises(ops.testing.ActionFailed, match="not one of this trainer"):
+    with pytest.raises(ops.testing.ActionFailed, match="does not belong to this trainer"):
         run_action(action, run_id=foreign_run["run_id"])
-    with pytest.raises(ops.testing.ActionFailed, match="there is no run 1234; see: juju run"):
+    with pytest.raises(ops.testing.ActionFailed, match="no run 1234; see: juju run"):
         run_action(action, run_id="1234")
 
 
@@ -149,5 +149,5 @@ def test_get_run_rejects_a_report_with_non_finite_numbers(
     (run,) = runs()
     report = {"schema_version": 1, "run_id": "m", "version": 1, "images": number, "drift": {}}
     registry.put(f"monitoring/{run['run_id']}/report.json", report)
-    with pytest.raises(ops.testing.ActionFailed, match="a report is not complete"):
+    with pytest.raises(ops.testing.ActionFailed, match="malformed report"):
         run_action("get-run")

@@ -183,7 +183,7 @@ def test_train_with_wait_fails_after_the_timeout(
     run_lifecycle("RUNNING")
     with pytest.raises(ops.testing.ActionFailed) as failed:
         run_action("train", state=configured(train_on_change=False), wait=True, timeout=1)
-    assert "the time is up and run train-" in failed.value.message
+    assert "the wait timed out; run train-" in failed.value.message
     assert ctx.action_results["state"] == "RUNNING"
 
 

@@ -98,7 +98,7 @@ def test_follower_only_reads_the_service(ctx, kubernetes, on_kserve, served):
 def test_serving_requires_a_profile(ctx, configured):
     out = ctx.run(ctx.on.config_changed(), configured(serving="kserve"))
     assert isinstance(out.unit_status, ops.BlockedStatus)
-    assert "serving must be none where the option profile is empty" in out.unit_status.message
+    assert "serving must be none if the option profile is empty" in out.unit_status.message
 
 
 @pytest.mark.usefixtures("three_versions")
@@ -115,7 +115,7 @@ def test_service_follows_promotion_and_rollback(ctx, kubernetes, on_kserve, serv
         state = ctx.run(ctx.on.action(action, params=params), state)
         assert applied_version() == uri.format(version)
         assert isinstance(state.unit_status, ops.WaitingStatus)
-        assert f"KServe not ready: v{version} was just put there" in state.unit_status.message
+        assert f"KServe not ready: v{version} was just applied" in state.unit_status.message
         # AND with the next event KServe's status counts again
         state = ctx.run(ctx.on.update_status(), state)
         assert isinstance(state.unit_status, ops.ActiveStatus)
@@ -131,7 +131,7 @@ NOT_READY = {"type": "Ready", "status": "False"}
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        ({"conditions": None}, "no word of it yet"),
+        ({"conditions": None}, "no status yet"),
         (
             {"conditions": [{**NOT_READY, "reason": "RevisionMissing", "message": "not there"}]},
             "RevisionMissing: not there",
@@ -146,7 +146,7 @@ NOT_READY = {"type": "Ready", "status": "False"}
             },
             "ModelLoadFailed: no such bucket",
         ),
-        ({"modelStatus": {"transitionStatus": "InProgress"}}, "no word of it yet"),
+        ({"modelStatus": {"transitionStatus": "InProgress"}}, "no status yet"),
     ],
 )
 def test_status_shows_kserves_reason_until_ready(

@@ -209,7 +209,7 @@ def test_trigger_requests_a_run_with_a_cooldown():
     assert run.name.startswith(run.concurrency_group)
     assert run.concurrency_group == "retrain-"
     assert run.parameters == {**configured.parameters, "reason": "age"}
-    assert run.description == "age: the model that serves is older than 7 days (version 3)"
+    assert run.description == "age: the champion is older than 7 days (version 3)"
     assert run.cooldown_start == NOON - datetime.timedelta(hours=12)
     assert run.concurrency_policy is ConcurrencyPolicy.QUEUE
 

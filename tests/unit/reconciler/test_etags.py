@@ -57,5 +57,5 @@ def test_charm_and_step_read_the_same_http_etags(
 
 @pytest.mark.parametrize("address", [S3 + "-not-there", "http://127.0.0.1:1/x", "http://[/"])
 def test_unreachable_source_raises_a_source_error(storage, address):
-    with pytest.raises(etags.SourceError, match="cannot be looked at"):
+    with pytest.raises(etags.SourceError, match="cannot check data-path"):
         etags.etags(address, FILES, storage)

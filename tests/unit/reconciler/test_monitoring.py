@@ -383,7 +383,7 @@ def bar_images(count, seed):
 
 
 def test_run_actions_select_the_newest_monitoring_run_by_name(run_action, monitored):
-    with pytest.raises(ops.testing.ActionFailed, match="there is no run yet"):
+    with pytest.raises(ops.testing.ActionFailed, match="no run yet"):
         run_action("get-run", run_id="monitor")
     run_id = monitored("FAILED")
     assert run_action("get-run", run_id="monitor")["run-id"] == run_id

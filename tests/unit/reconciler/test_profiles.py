@@ -120,7 +120,7 @@ def test_absent_kubernetes_is_waiting(ctx, in_profile, monkeypatch, tmp_path):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     out = ctx.run(ctx.on.config_changed(), in_profile)
     assert isinstance(out.unit_status, ops.WaitingStatus)
-    assert "no way to Kubernetes" in out.unit_status.message
+    assert "cannot connect to Kubernetes" in out.unit_status.message
 
 
 def test_follower_changes_nothing(ctx, kubernetes, in_profile):

@@ -62,7 +62,7 @@ def test_failed_schedule_deletion_is_logged(ctx, configured, kfp_api, proxy, sch
     proxy.fault = lambda *_: 503
     ctx.run(ctx.on.relation_broken(kfp_api), state)
     assert len(schedules()) == 1
-    assert any("a schedule may be left" in log.message for log in ctx.juju_log)
+    assert any("cannot delete schedules" in log.message for log in ctx.juju_log)
 
 
 def test_former_profile_keeps_neither_schedule_nor_role_binding(
@@ -141,7 +141,7 @@ def test_refusal_in_a_former_profile_does_not_block(ctx, kubernetes, in_profile,
     kubernetes.refuse[f"DELETE {BINDING}"] = 403
     out = ctx.run(ctx.on.config_changed(), configured(profile="team-b"))
     assert isinstance(out.unit_status, ops.ActiveStatus)
-    assert any("left in another profile" in log.message for log in ctx.juju_log)
+    assert any("cannot clean up a former profile" in log.message for log in ctx.juju_log)
 
 
 def test_last_unit_deletes_the_role_binding_and_keeps_the_profile(ctx, kubernetes, in_profile):

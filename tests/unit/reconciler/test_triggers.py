@@ -146,7 +146,7 @@ def test_triggered_run_names_its_reason(ctx, day_old_model, runs):
     ctx.run(ctx.on.update_status(), day_old_model)
     (run,) = retrain_runs(runs)
     assert run["runtime_config"]["parameters"]["reason"] == "age"
-    assert run["description"].startswith("age: the model that serves is older than 1 days")
+    assert run["description"].startswith("age: the champion is older than 1 days")
 
 
 def test_every_kind_of_run_names_its_reason(ctx, configured, runs, sandbox):
@@ -228,7 +228,7 @@ def test_unreachable_data_shows_in_the_status_and_training_continues(
     registry("run-1", accuracy=0.9, version=1, data={"source": S3, "etags": ETAGS})
     out = ctx.run(ctx.on.update_status(), configured(retrain_on_data=True, data_path=S3))
     assert isinstance(out.unit_status, ops.WaitingStatus)
-    assert f"data-path {S3} cannot be looked at" in out.unit_status.message
+    assert f"cannot check data-path {S3}" in out.unit_status.message
     assert [run["display_name"][:7] for run in runs()] == ["config-"]
 
 

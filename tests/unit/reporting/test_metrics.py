@@ -84,7 +84,7 @@ def test_run_that_reproduced_the_champion_has_no_verdict_metric(
     # WHEN it has ended THEN no rejected model is counted
     out = ctx.run(ctx.on.update_status(), state)
     assert isinstance(out.unit_status, ops.ActiveStatus)
-    assert "made the same model again: train on new data" in out.unit_status.message
+    assert "reproduced the champion: train on new data" in out.unit_status.message
     names = {name for name, *_ in gateway[-1][2]}
     assert "fashion_mnist_trainer_run_accuracy" in names
     assert "fashion_mnist_trainer_run_accepted" not in names

@@ -22,7 +22,7 @@ def test_pebble_error_is_logged_and_retried(ctx, state, gateway, error, monkeypa
     monkeypatch.setattr(ops.Container, "replan", replan)
     up = with_pushgateway(state)
     ctx.run(ctx.on.pebble_ready(pushgateway_of(up)), up)
-    assert any(f"no pushgateway yet: {error}" in log.message for log in ctx.juju_log)
+    assert any(f"cannot configure Pushgateway: {error}" in log.message for log in ctx.juju_log)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_failed_pushgateway_shows_in_the_status_until_it_starts(
         out = ctx.run(event, out)
         assert isinstance(out.unit_status, ops.WaitingStatus)
         assert re.fullmatch(
-            r"run PENDING; the Pushgateway does not run: exited "
+            r"run PENDING; Pushgateway is not running: exited "
             r".*; see: juju debug-log --include trainer",
             out.unit_status.message,
         )
@@ -79,7 +79,7 @@ def test_failed_pushgateway_does_not_hide_another_problem(ctx, gateway, failing_
     out = ctx.run(ctx.on.pebble_ready(pushgateway_of(up)), up)
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert "no relation kfp-api; add it with: juju" in out.unit_status.message
-    assert "the Pushgateway does not run; " in out.unit_status.message
+    assert "Pushgateway is not running; " in out.unit_status.message
 
 
 def test_ended_pushgateway_is_restarted(ctx, state, gateway):
@@ -110,7 +110,7 @@ def test_unreachable_pushgateway_does_not_block(ctx, state, monkeypatch, runs):
     out = ctx.run(ctx.on.config_changed(), with_pushgateway(state))
     assert isinstance(out.unit_status, ops.ActiveStatus)
     assert len(runs()) == 1
-    assert any("metrics were not pushed" in log.message for log in ctx.juju_log)
+    assert any("cannot push metrics" in log.message for log in ctx.juju_log)
 
 
 def test_container_that_is_not_ready_is_not_configured(ctx, state):
