@@ -12,6 +12,7 @@ ARGS ?=
 BIN := .venv/bin
 # Keep compiled modules: without them, each test process would compile TensorFlow's again.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 2 --dist worksteal
+MEASURED := $(subst $(BIN)/python,$(BIN)/coverage run,$(PYTEST))
 CHARM := fashion-mnist-trainer_amd64.charm
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
@@ -41,17 +42,16 @@ serve: .venv/ready ## Serve the demo's champion, or that of REGISTRY=ADDRESS (S3
 
 test: .venv/ready ## Run the tests that need only Python packages, with the coverage gate
 	$(BIN)/coverage erase
-	env -u PYTHONDONTWRITEBYTECODE \
-	  $(BIN)/coverage run -m pytest -n 2 --dist worksteal -m "not slow" tests
+	$(MEASURED) -m "not slow" tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include="src/*,lib/*"
-	$(BIN)/coverage report --include="training/*"
 
 test-fast: .venv/ready ## Run the fast tests of the charm and its libraries (about a minute), for use while editing
 	$(PYTEST) -m "not slow and not exhaustive" tests/unit tests/library
 
 test-slow: .venv/ready ## Run the slow tests, which train, execute pipelines or build for real
-	$(PYTEST) -m slow tests
+	$(MEASURED) -m slow tests
+	$(BIN)/coverage combine --quiet --append
 
 unit: .venv/ready ## Run the tests of the charm and its libraries
 	$(PYTEST) -m "not slow" tests/unit tests/library

@@ -154,7 +154,7 @@ def test_texts_are_printable_and_the_document_unchanged():
 
 @pytest.mark.parametrize("version", [None, "7", True, "../../x"])
 def test_move_without_a_version_is_rejected(version):
-    with pytest.raises(RegistryContentError, match="champion/00000001.json names"):
+    with pytest.raises(RegistryContentError, match=r"champion/00000001\.json names"):
         ChampionMove.parse({"version": version}, "champion/00000001.json")
 
 

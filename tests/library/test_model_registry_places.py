@@ -69,7 +69,7 @@ CONDITIONAL = "directory", "s3", "minio"
 PLACES = [
     "directory",
     "s3",
-    "s3 that drops conditions",
+    pytest.param("s3 that drops conditions", marks=pytest.mark.slow),
     skip_unless(MINIO, "minio", NO_MINIO),
     skip_unless(MINIO, "minio behind a proxy that drops conditions", NO_MINIO),
     skip_unless(OLD_MINIO, "minio of 2021", NO_OLD_MINIO),

@@ -148,7 +148,7 @@ def test_unsendable_key_is_rejected_without_showing_it(context, key, value):
         "2020-01-01T00:00:00+99:99",
         "0001-01-01T00:00:00+14:00",
         "9" * 5000,
-        "[" * 10_000,
+        "[" * 1000,
         "{a: " * 5000,
         "&a {<<: *a}",
         "[1]",

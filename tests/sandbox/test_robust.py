@@ -182,7 +182,10 @@ def test_sandbox_in_a_pod_uses_the_given_address_and_keys(tmp_path):
 def test_one_key_without_the_other_is_rejected(tmp_path):
     process, _ = serve(tmp_path, SANDBOX_ACCESS_KEY="alone")
     with process:
-        assert "SANDBOX_SECRET_KEY only one is set" in process.stdout.read()
+        assert (
+            "set both SANDBOX_ACCESS_KEY and SANDBOX_SECRET_KEY, or neither"
+            in process.stdout.read()
+        )
     assert process.returncode == 2
 
 

@@ -16,6 +16,9 @@ from fashion_mnist.model.checkpoints import Checkpoints, State
 from fashion_mnist.model.recipes import Recipe
 from fashion_mnist.storage import open_store
 
+# They train models.
+pytestmark = pytest.mark.slow
+
 TRAINER = Path(__file__).parent / "trainer.py"
 RECIPE = Recipe(
     name="tiny", layers=("flatten", "bn-dense 8"), epochs=2, batch_size=50, learning_rate=0.01
@@ -95,7 +98,6 @@ def uninterrupted(tmp_path_factory):
     return weights(folder / "weights.npz")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "moment"),
     [("directory", "boundary"), ("directory", "epoch"), ("s3", "epoch")],

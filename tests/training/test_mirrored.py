@@ -9,6 +9,9 @@ from fashion_mnist import data, evaluation
 from fashion_mnist.model import export, lite, network, training
 from fashion_mnist.model.recipes import Recipe
 
+# They train models.
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe(
     name="mirrored",
     layers=("stem 4", "stem 8", "flatten", "bn-dense 16"),

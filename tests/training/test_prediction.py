@@ -13,6 +13,9 @@ from fashion_mnist import data
 from fashion_mnist.model import export, prediction, training
 from fashion_mnist.model.recipes import Recipe
 
+# They train models.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 RECIPE = Recipe(
     name="tiny",

@@ -16,6 +16,9 @@ from fashion_mnist.steps import attempts, manifest
 from fashion_mnist.storage import open_registry
 from training import components
 
+# They train models.
+pytestmark = pytest.mark.slow
+
 # The location of the code bundle, which only the bootstrap reads.
 BUNDLE = {"code": "", "code_sha256": ""}
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "registry.md"

@@ -58,7 +58,7 @@ def test_restarting_server_is_retried(starting):
 
 @pytest.mark.parametrize("address", ["", "gs://bucket/models"])
 def test_invalid_storage_address_is_rejected(address):
-    with pytest.raises(ValueError, match="use s3://BUCKET/PREFIX or a directory"):
+    with pytest.raises(ValueError, match="is not s3://BUCKET/PREFIX or a directory"):
         storage.open_store(address)
 
 

@@ -179,7 +179,7 @@ def test_predict_with_an_image_requires_a_ready_model(
         del kubernetes.objects[SERVICE]
     with pytest.raises(ops.testing.ActionFailed) as failed:
         run_action("predict", state=serving, image=WHOLE)
-    assert failed.value.message == f"{message}; wait until it does: juju status trainer"
+    assert failed.value.message == f"{message}; wait until it is ready: juju status trainer"
 
 
 def test_predict_rejects_a_model_without_class_names(run_action, serving, served, registry):

@@ -22,9 +22,9 @@ def storage(sandbox):
 def test_charm_and_step_read_the_same_object_etags(sandbox, storage, bucket):
     read = data.load(S3, s3_endpoint=sandbox.s3_url).etags
     assert set(read) == set(FILES)
-    assert etags.etags(S3, FILES, storage) == read
+    assert etags.read_etags(S3, FILES, storage) == read
     bucket(1)
-    now = etags.etags(S3, FILES, storage)
+    now = etags.read_etags(S3, FILES, storage)
     assert all(now[file] != read[file] for file in FILES)
 
 
@@ -52,10 +52,10 @@ def test_charm_and_step_read_the_same_http_etags(
     address = httpserver.url_for("/").rstrip("/")
     expected = dict.fromkeys(FILES, etag) if etag else {}
     assert data.load(address).etags == expected
-    assert etags.etags(address, FILES, storage) == expected
+    assert etags.read_etags(address, FILES, storage) == expected
 
 
 @pytest.mark.parametrize("address", [S3 + "-not-there", "http://127.0.0.1:1/x", "http://[/"])
 def test_unreachable_source_raises_a_source_error(storage, address):
     with pytest.raises(etags.SourceError, match="cannot check data-path"):
-        etags.etags(address, FILES, storage)
+        etags.read_etags(address, FILES, storage)

@@ -64,11 +64,11 @@ def apply_gate(
     not trained on. A candidate that equals the champion is rejected as such.
 
     Args:
-        candidate: answers of the candidate.
-        champion: answers of the champion to the same images, None without a champion.
+        candidate: predictions of the candidate.
+        champion: predictions of the champion for the same images, None without a champion.
         labels: uint8 (n,).
         gate: the requirements.
-        quantized: answers of the int8-quantized candidate, None to skip that rule.
+        quantized: predictions of the int8-quantized candidate, None to skip that rule.
         unseen: bool (n,), images that the champion was not trained on, None for all.
     """
     rules = _absolute_rules(candidate, labels, gate, quantized)
@@ -109,7 +109,7 @@ def _absolute_rules(
     if quantized is not None:
         better, worse = _count_changes(quantized, candidate, labels)
         loss = (worse - better) / len(labels)
-        # Without a loss, a changed answer is as likely better as worse.
+        # Without a loss, a changed prediction is as likely better as worse.
         chance = 2 * math.sqrt(better + worse) / len(labels)
         holds = loss <= gate.max_int8_loss + chance
         sentence = (
@@ -124,7 +124,7 @@ def _unchanged_rule(labels: np.ndarray, gate: Gate) -> _Rule:
     """Return the rule for a candidate that equals the champion: p is 1 without any change."""
     return (
         gate.confidence <= 0,
-        f"the model answers all {len(labels)} test images exactly as the champion does: the same data "
+        f"the model predicts all {len(labels)} test images exactly as the champion does: the same data "
         "and settings make the same model; train on new data or with other settings",
     )
 
@@ -189,12 +189,12 @@ def _count_changes(current: Evaluation, other: Evaluation, labels: np.ndarray) -
 def mcnemar(better: int, worse: int) -> float:
     """Return the p-value of McNemar's test (1947), exact and one-sided.
 
-    It is the probability that chance alone makes at least `better` of the changed answers right: a tail
-    of the binomial distribution with one half.
+    It is the probability that chance alone makes at least `better` of the changed predictions right: a
+    tail of the binomial distribution with p = 0.5.
 
     Args:
-        better: answers that became right.
-        worse: answers that became wrong.
+        better: predictions that became right.
+        worse: predictions that became wrong.
     """
     changed = better + worse
     # Derive each coefficient from the one before: computing thousands anew takes seconds.

@@ -16,7 +16,7 @@ _TOLERANCE = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """A model's answers to labelled images, and their metrics."""
+    """A model's predictions for labelled images, and their metrics."""
 
     accuracy: float
     """Share of images that are right, 0 to 1."""
@@ -102,7 +102,7 @@ def evaluate_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> Eva
 
 
 def are_alike(current: Evaluation, other: Evaluation) -> bool:
-    """Return whether the answers of two models to the same images are those of one model.
+    """Return whether the predictions of two models for the same images are those of one model.
 
     Training is deterministic: the same data, settings and seed make the same model. Different models may
     predict the same classes where that is easy, but with other probabilities.
@@ -115,10 +115,10 @@ def are_alike(current: Evaluation, other: Evaluation) -> bool:
 
 
 def prediction_columns(evaluation: Evaluation, labels: np.ndarray) -> dict[str, object]:
-    """Return a model's answers as JSON.
+    """Return a model's predictions as JSON.
 
     Args:
-        evaluation: the answers.
+        evaluation: the predictions.
         labels: uint8 (n,), 0 to 9.
 
     Returns:

@@ -20,7 +20,7 @@ class ServingError(PermanentError):
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """A model's answer to one image. Its text is the line that the original notebook prints."""
+    """A model's prediction for one image. Its text is the line that the original notebook prints."""
 
     label: int
     """0 to 9."""
@@ -114,5 +114,5 @@ def check(directory: Path, images: np.ndarray) -> None:
     # The order of float32 sums depends on the batch size.
     if np.abs(batch[0] - single[0]).max() > 1e-3:
         raise ServingError(
-            "the exported model answers differently for an image alone and in a batch; export it again"
+            "the exported model predicts differently for an image alone and in a batch; export it again"
         )

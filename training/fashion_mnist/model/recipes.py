@@ -39,7 +39,7 @@ class Recipe:
     """Flip and shift training images at random."""
 
     mirrored: bool = False
-    """Predict the mean of the answers to an image and to its mirror image, in twice the time."""
+    """Predict the mean of the predictions for an image and for its mirror image, in twice the time."""
 
     mixed_precision: bool = True
     """Train in bfloat16 if the processor supports it, with weights in float32."""

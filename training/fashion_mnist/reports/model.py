@@ -31,12 +31,12 @@ def model_report(
 
     Args:
         title: heading, such as the name of the run.
-        evaluation: answers of the model to `images`.
+        evaluation: predictions of the model for `images`.
         images: uint8 (n, 28, 28), the test images.
         labels: uint8 (n,).
         history: loss, accuracy (0 to 1) and seconds of each epoch.
         verdict: verdict of the gate.
-        champion: answers of the champion to the same images, None without one.
+        champion: predictions of the champion for the same images, None without one.
         champion_name: name of the champion.
         facts: rows of the model card.
         versions: earlier versions, oldest first: manifest, and when each was promoted, empty if never.

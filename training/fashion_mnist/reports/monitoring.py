@@ -20,7 +20,7 @@ def monitoring_report(
     Args:
         facts: result of `monitor.compare`, with `run_id`, `source` and `created_at`.
         images: uint8 (n, 28, 28), of which those with the lowest confidence are shown.
-        probabilities: answers of the champion, float (n, 10).
+        probabilities: predictions of the champion, float (n, 10).
     """
     escape, reference = html.escape, facts["reference"]
     tiles = [

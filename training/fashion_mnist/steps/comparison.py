@@ -26,13 +26,14 @@ def compare_with_champion(
     Args:
         model_registry: registry of the champion, None without one.
         champion: the champion, None without one.
-        candidate: answers of the candidate to the test images.
+        candidate: predictions of the candidate for the test images.
         images: data set with the test images.
         gate: the requirements.
-        quantized: answers of the int8-quantized candidate, None to skip that rule.
+        quantized: predictions of the int8-quantized candidate, None to skip that rule.
 
     Returns:
-        answers of the champion to the test images, None without one, and the verdict on the candidate.
+        predictions of the champion for the test images, None without one, and the verdict on the
+        candidate.
     """
     if model_registry is None or champion is None:
         return None, evaluation.apply_gate(
@@ -66,7 +67,7 @@ def _reject_rolled_back(
     for version in sorted(model_registry.rolled_back()):
         if evaluation.are_alike(candidate, _evaluate_version(model_registry, version, images)):
             reason = (
-                f"the model answers all {len(images.test_labels)} test images as version {version} "
+                f"the model predicts all {len(images.test_labels)} test images as version {version} "
                 f"does, from which an operator rolled back; promote version {version} by hand, or train "
                 "with other settings or data"
             )
@@ -75,7 +76,7 @@ def _reject_rolled_back(
 
 
 def _evaluate_version(model_registry: Registry, version: int, images: data.Dataset) -> Evaluation:
-    """Return a version's answers to the test images."""
+    """Return a version's predictions for the test images."""
     with tempfile.TemporaryDirectory() as folder:
         model_registry.fetch(version, Path(folder))
         return evaluation.evaluate(Path(folder), images.test_images, images.test_labels)

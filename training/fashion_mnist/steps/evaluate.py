@@ -26,7 +26,7 @@ class EvaluationOutcome:
     """The result of evaluating a model."""
 
     evaluation: Evaluation
-    """The model's answers to the test images."""
+    """The model's predictions for the test images."""
 
     verdict: Verdict
     """The gate's verdict."""
@@ -61,7 +61,7 @@ def evaluate_model(
         gate: the requirements.
         seed: seed of the training, for the manifest.
         report: path of the HTML report to write.
-        manifest: path of the manifest to write, with `predicted`, the answers as digits, for
+        manifest: path of the manifest to write, with `predicted`, the predicted classes as digits, for
             `publish_model`.
         reason: why the run was started, for the manifest.
         pipeline: name of the run's pipeline, for the manifest.
@@ -112,8 +112,8 @@ def evaluate_model(
         contents = dict(model_registry.write_result(run_id, contents).document)
         verdict = Verdict(**contents["verdict"])
     predicted = "".join(map(str, candidate.predictions.tolist()))
-    manifest_with_answers = {**contents, "predicted": predicted}
-    manifest.write_text(json.dumps(manifest_with_answers, indent=1, allow_nan=False))
+    manifest_with_predictions = {**contents, "predicted": predicted}
+    manifest.write_text(json.dumps(manifest_with_predictions, indent=1, allow_nan=False))
     sections = {
         "title": f"Run {run_id}",
         "evaluation": candidate,

@@ -31,7 +31,7 @@ def build_manifest(
     Args:
         run_id: id of the run.
         images: the data set.
-        candidate: answers of the model to the test images.
+        candidate: predictions of the model for the test images.
         gate: the requirements.
         verdict: the gate's verdict.
         champion: the champion at that time, None without one.

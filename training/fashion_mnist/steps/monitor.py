@@ -106,7 +106,7 @@ def compare(
 
     Args:
         batch: production images.
-        probabilities: answers of the champion, float (n, 10).
+        probabilities: predictions of the champion, float (n, 10).
         champion: the champion with its manifest.
         max_drift: population stability index above which a distribution has drifted.
         max_accuracy_drop: maximum drop of accuracy from the test images to the labelled images, 0 to

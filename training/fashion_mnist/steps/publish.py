@@ -16,7 +16,7 @@ from fashion_mnist.steps.comparison import compare_with_champion
 from fashion_mnist.storage import open_registry
 from model_registry import Champion, layout
 
-# Share of answers that may change on another processor, where the order of float32 sums differs.
+# Share of predictions that may change on another processor, where the order of float32 sums differs.
 _MAX_CHANGED = 0.005
 
 
@@ -35,7 +35,7 @@ def publish_model(
     """Publish a model as a version and, if it is still better than the champion, promote it.
 
     Before it may serve, the version is fetched back, its checksums are compared with the manifest, and
-    its answers with those that the gate judged.
+    its predictions with those that the gate judged.
 
     Args:
         model: output directory of the step train.
@@ -51,7 +51,7 @@ def publish_model(
 
     Raises:
         ServingError: The published model does not load or does not predict.
-        RuntimeError: The published files give other answers than the model did.
+        RuntimeError: The published files give other predictions than the model did.
     """
     if not registry:
         print("nothing is published: the parameter registry is empty")
@@ -82,7 +82,7 @@ def publish_model(
     changed = int((published.predictions != predicted).sum())
     if changed > _MAX_CHANGED * len(predicted):
         raise RuntimeError(
-            f"version {version} as published answers {changed} of {len(predicted)} test images "
+            f"version {version} as published predicts {changed} of {len(predicted)} test images "
             "differently than the evaluated model; it will not serve: train again"
         )
 

@@ -15,6 +15,9 @@ from fashion_mnist.steps import evaluate, publish
 from fashion_mnist.storage import open_registry
 from model_registry import RegistryError, layout
 
+# They train models.
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe(
     name="tiny",
     layers=("flatten", "bn-dense 16"),
@@ -426,7 +429,7 @@ def test_manifest_has_the_gate_settings(publish_model):
 
 def test_model_replaced_after_evaluation_is_not_promoted(publish_model, registry):
     # GIVEN an equally accurate model in place of the evaluated one
-    with pytest.raises(RuntimeError, match=r"answers \d+ of 2000 test images differently"):
+    with pytest.raises(RuntimeError, match=r"predicts \d+ of 2000 test images differently"):
         publish_model("champion", publishes="twin")
     assert registry.champion() is None
 
