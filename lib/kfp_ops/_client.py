@@ -212,16 +212,7 @@ class Client:
         service_account: str = "",
     ) -> Run:
         """Submit a run of the version, even if the name exists."""
-        body: dict[str, object] = {
-            "display_name": name,
-            "description": description,
-            "experiment_id": experiment_id,
-            "pipeline_version_reference": {
-                "pipeline_id": version.pipeline_id,
-                "pipeline_version_id": version.pipeline_version_id,
-            },
-            "runtime_config": {"parameters": dict(parameters)},
-        }
+        body = _submission(name, experiment_id, version, parameters, description)
         if service_account:
             body["service_account"] = service_account
         return Run.from_json(self._call("POST", "/runs", body=body))
@@ -261,15 +252,8 @@ class Client:
 
         `cron` has six fields, seconds first, in the server's time zone, usually UTC.
         """
-        body: dict[str, object] = {
-            "display_name": name,
-            "description": description,
-            "experiment_id": experiment_id,
-            "pipeline_version_reference": {
-                "pipeline_id": version.pipeline_id,
-                "pipeline_version_id": version.pipeline_version_id,
-            },
-            "runtime_config": {"parameters": dict(parameters)},
+        body = {
+            **_submission(name, experiment_id, version, parameters, description),
             "trigger": {"cron_schedule": {"cron": cron}},
             "max_concurrency": 1,
             "no_catchup": True,
@@ -419,6 +403,26 @@ def _message(content: bytes) -> str:
     except (ValueError, RecursionError, errors.AnswerError):
         pass
     return single_line(message, 300)
+
+
+def _submission(
+    name: str,
+    experiment_id: str,
+    version: PipelineVersion,
+    parameters: Mapping[str, object],
+    description: str,
+) -> dict[str, object]:
+    """Return the fields that runs and recurring runs have in common."""
+    return {
+        "display_name": name,
+        "description": description,
+        "experiment_id": experiment_id,
+        "pipeline_version_reference": {
+            "pipeline_id": version.pipeline_id,
+            "pipeline_version_id": version.pipeline_version_id,
+        },
+        "runtime_config": {"parameters": dict(parameters)},
+    }
 
 
 def _path_segment(name: str) -> str:

@@ -53,9 +53,8 @@ def get_run(context: Context, params: RunParams) -> dict[str, str]:
         RegistryError: The registry cannot be read.
     """
     run = _run(context, params)
-    names = pipelines.steps(run.parameters)
-    steps = run.steps(names)
-    issue = find_issue(context, run, names)
+    steps = run.steps(pipelines.steps(run.parameters))
+    issue = find_issue(context, run)
     result, report = context.registry.result(run.run_id), context.registry.report(run.run_id)
     results = {
         **describe(context, run),

@@ -104,7 +104,7 @@ def monitoring(
     spec = pipelines.spec(config, config.monitor_arguments)
     schedule = None
     if config.monitor_schedule:
-        arguments = {**config.monitor_arguments, "s3_endpoint": storage.url}
+        arguments = _monitor_arguments(config, storage)
         schedule = _recurring(spec, config.monitor_schedule, arguments, enabled=True)
     monitor = DesiredState(
         pipeline=pipelines.MONITOR,
@@ -113,10 +113,7 @@ def monitoring(
         runs=tuple(
             RunSpec(
                 name=name,
-                parameters={
-                    **params.apply_to(config).monitor_arguments,
-                    "s3_endpoint": storage.url,
-                },
+                parameters=_monitor_arguments(params.apply_to(config), storage),
                 description="Requested by the action monitor",
             )
             for name, params in requested.items()
@@ -242,3 +239,7 @@ def _started_before(config: TrainerConfig, now: datetime.datetime) -> datetime.d
 
 def _arguments(config: TrainerConfig, storage: ObjectStorage, reason: str) -> dict[str, object]:
     return {**config.arguments, "s3_endpoint": storage.url, "reason": reason}
+
+
+def _monitor_arguments(config: TrainerConfig, storage: ObjectStorage) -> dict[str, object]:
+    return {**config.monitor_arguments, "s3_endpoint": storage.url}

@@ -273,7 +273,7 @@ def _build_snapshot(
         steps=steps,
         trained_before=_trained_before(observed),
         champion=signals.champion,
-        pod_issue=find_issue(context, run, steps),
+        pod_issue=find_issue(context, run),
         config=context.config,
         report=signals.report,
         monitor=monitor and context.peer_data.runs.as_known(monitor),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def find_issue(context: Context, run: Run | None, steps: frozenset[str]) -> RunIssue | None:
+def find_issue(context: Context, run: Run | None) -> RunIssue | None:
     """Find why a run failed, was canceled or is stuck, in at most 4 calls to Kubernetes.
 
     Return None if there is no issue, or if the charm may not read pods. A terminated run's pods only
@@ -34,7 +34,7 @@ def find_issue(context: Context, run: Run | None, steps: frozenset[str]) -> RunI
             cluster,
             namespace=context.namespace,
             run_id=run.run_id,
-            steps=steps,
+            steps=pipelines.steps(run.parameters),
             only_waiting=terminated,
         )
     except KubernetesError as error:
@@ -65,5 +65,5 @@ def _workflow_issue(context: Context, cluster: lightkube.Client, run: Run) -> Ru
 def record_termination(context: Context, run: Run) -> None:
     """Record that the charm terminates a run, and the run's issue, which is lost afterwards."""
     context.peer_data.runs.set_terminated(run)
-    issue = find_issue(context, run, pipelines.steps(run.parameters))
+    issue = find_issue(context, run)
     context.peer_data.runs.set_issue(run, issue)

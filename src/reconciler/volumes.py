@@ -20,7 +20,7 @@ from config import TrainerConfig
 from errors import OptionError
 from kfp_ops import KfpError, ObservedState, Run, RunState
 from kfp_ops.kubernetes import RUN_LABEL, as_kubernetes_errors, connect, delete
-from reconciler import desired_state, pipelines, run_issues
+from reconciler import desired_state, run_issues
 from reconciler.context import Context
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _mounts_claim(pod: Any, run: Run) -> bool:
 def _record_issue(context: Context, run: Run) -> None:
     """Record why a run failed, before its pods are deleted."""
     run = context.peer_data.runs.as_known(run)
-    issue = run_issues.find_issue(context, run, pipelines.steps(run.parameters))
+    issue = run_issues.find_issue(context, run)
     if issue:
         context.peer_data.runs.set_issue(run, issue, with_log=True)
 
