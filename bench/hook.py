@@ -149,23 +149,10 @@ def measure(runs: int) -> dict[str, list[tuple[float, float]]]:
             archive.extractall(packed)
         options = yaml.safe_load((packed / "config.yaml").read_text())["options"]
         config = {name: option["default"] for name, option in options.items()} | {"profile": ""}
-        host, port = kfp.api_url.removeprefix("http://").split(":")
-        s3_host, s3_port = kfp.s3_url.removeprefix("http://").split(":")
-        server = {"service-name": host, "service-port": port}
-        storage = {
-            "access-key": kfp.access_key,
-            "secret-key": kfp.secret_key,
-            "service": s3_host,
-            "port": int(s3_port),
-            "secure": False,
-        }
-
-        def databag(data: dict[str, object]) -> dict[str, str]:
-            return {"_supported_versions": "- v1\n", "data": yaml.safe_dump(data)}
-
+        databags = kfp.databags()
         related = {
-            "kfp-api": ("kfp-api", databag(server)),
-            "object-storage": ("minio", databag(storage)),
+            "kfp-api": ("kfp-api", databags["kfp-api"]),
+            "object-storage": ("minio", databags["object-storage"]),
         }
         alone = tools(Path(folder) / "alone", config, {})
         among = tools(Path(folder) / "among", config, related)

@@ -39,24 +39,4 @@ def kfp_sandbox(
 @pytest.fixture
 def kfp_sandbox_databags(kfp_sandbox: Sandbox) -> dict[str, dict[str, str]]:
     """Return the databags that the charms kfp-api and minio would publish, by relation."""
-    import yaml
-
-    def databag(data: dict[str, object]) -> dict[str, str]:
-        return {"_supported_versions": "- v1\n", "data": yaml.safe_dump(data)}
-
-    (host, api_port), (_, s3_port) = (
-        url.removeprefix("http://").split(":") for url in (kfp_sandbox.api_url, kfp_sandbox.s3_url)
-    )
-    return {
-        "kfp-api": databag({"service-name": host, "service-port": api_port}),
-        "object-storage": databag(
-            {
-                "access-key": kfp_sandbox.access_key,
-                "secret-key": kfp_sandbox.secret_key,
-                "namespace": None,
-                "port": int(s3_port),
-                "secure": False,
-                "service": host,
-            }
-        ),
-    }
+    return kfp_sandbox.databags()

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import yaml
 from obstore.store import S3Store
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
@@ -167,6 +168,29 @@ class Sandbox:
             virtual_hosted_style_request=False,
             client_options={"allow_http": True},
         )
+
+    def databags(self) -> dict[str, dict[str, str]]:
+        """Return what the charms kfp-api and minio would publish about the servers, by relation."""
+
+        def databag(data: dict[str, object]) -> dict[str, str]:
+            return {"_supported_versions": "- v1\n", "data": yaml.safe_dump(data)}
+
+        (host, api_port), (s3_host, s3_port) = (
+            url.removeprefix("http://").split(":") for url in (self.api_url, self.s3_url)
+        )
+        return {
+            "kfp-api": databag({"service-name": host, "service-port": api_port}),
+            "object-storage": databag(
+                {
+                    "access-key": self.access_key,
+                    "secret-key": self.secret_key,
+                    "namespace": None,
+                    "port": int(s3_port),
+                    "secure": False,
+                    "service": s3_host,
+                }
+            ),
+        }
 
     def run_log(self, run_id: str) -> Path:
         """Return the path of the log of a run's steps, which exists when the run has started."""

@@ -12,11 +12,10 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import ops.testing
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -69,16 +68,9 @@ class Model:
         """Run the event update-status."""
         self.emit(self.context.on.update_status(), "juju status trainer")
 
-    def relate(self, endpoint: str, remote: str, published: Mapping[str, object]) -> None:
+    def relate(self, endpoint: str, remote: str, published: dict[str, str]) -> None:
         """Add a relation whose remote application has published its data."""
-        relation = ops.testing.Relation(
-            endpoint,
-            remote_app_name=remote,
-            remote_app_data={
-                "_supported_versions": "- v1\n",
-                "data": yaml.safe_dump(dict(published)),
-            },
-        )
+        relation = ops.testing.Relation(endpoint, remote_app_name=remote, remote_app_data=published)
         self.state = dataclasses.replace(self.state, relations={*self.state.relations, relation})
         self.emit(
             self.context.on.relation_changed(relation),
@@ -88,18 +80,9 @@ class Model:
     def join(self, sandbox: Sandbox) -> None:
         """Relate to the sandbox instead of Kubeflow Pipelines and object storage."""
         use_cluster(sandbox)
-        host, port = sandbox.api_url.removeprefix("http://").split(":")
-        self.relate("kfp-api", "kfp-api", {"service-name": host, "service-port": port})
-        host, port = sandbox.s3_url.removeprefix("http://").split(":")
-        storage = {
-            "access-key": sandbox.access_key,
-            "secret-key": sandbox.secret_key,
-            "namespace": None,
-            "port": int(port),
-            "secure": False,
-            "service": host,
-        }
-        self.relate("object-storage", "minio", storage)
+        databags = sandbox.databags()
+        self.relate("kfp-api", "kfp-api", databags["kfp-api"])
+        self.relate("object-storage", "minio", databags["object-storage"])
 
     def configure(self, **options: object) -> None:
         """Set options, named with underscores for dashes."""

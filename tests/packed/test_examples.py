@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from sandbox import Sandbox
 from tests.packed.agent import VERSIONS, Agent
@@ -30,28 +29,10 @@ def version():
 @pytest.fixture
 def juju(root, sandbox, version):
     juju = Agent(root, CHARM, version)
-    (host, api_port), (_, s3_port) = (
-        url.removeprefix("http://").split(":") for url in (sandbox.api_url, sandbox.s3_url)
-    )
-    storage = {
-        "access-key": sandbox.access_key,
-        "secret-key": sandbox.secret_key,
-        "namespace": None,
-        "port": int(s3_port),
-        "secure": False,
-        "service": host,
-    }
-    remotes = {
-        "kfp-api:0": ("kfp-api", {"service-name": host, "service-port": api_port}),
-        "object-storage:1": ("minio", storage),
-    }
+    databags = sandbox.databags()
     relations = {
-        name: {
-            "app": app,
-            "ours": {},
-            "theirs": {"_supported_versions": "- v1\n", "data": yaml.safe_dump(data)},
-        }
-        for name, (app, data) in remotes.items()
+        "kfp-api:0": {"app": "kfp-api", "ours": {}, "theirs": databags["kfp-api"]},
+        "object-storage:1": {"app": "minio", "ours": {}, "theirs": databags["object-storage"]},
     }
     config = {**juju.read()["config"], "schedule": "daily"}
     juju.write(relations=relations, config=config)

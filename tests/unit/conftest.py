@@ -98,18 +98,10 @@ def kfp_api(proxy):
 
 @pytest.fixture
 def object_storage(sandbox):
-    host, port = sandbox.s3_url.removeprefix("http://").split(":")
-    return sdi(
+    return ops.testing.Relation(
         "object-storage",
-        "minio",
-        {
-            "access-key": sandbox.access_key,
-            "secret-key": sandbox.secret_key,
-            "namespace": None,
-            "port": int(port),
-            "secure": False,
-            "service": host,
-        },
+        remote_app_name="minio",
+        remote_app_data=sandbox.databags()["object-storage"],
     )
 
 
