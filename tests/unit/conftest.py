@@ -9,9 +9,7 @@ import os
 import random
 import re
 import uuid
-from pathlib import Path
 
-import certifi
 import httpx
 import obstore
 import ops.testing
@@ -51,20 +49,6 @@ def sandbox(tmp_path, ago):
 def proxy(sandbox):
     with FaultProxy(sandbox.api_url) as proxy:
         yield proxy
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory):
-    path = tmp_path_factory.mktemp("certificates") / "one.pem"
-    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
-    path.write_text(first + end)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def trust_one_certificate(certificate, monkeypatch):
-    """Let HTTP clients load one certificate in place of all, which takes most of a test's time."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
 
 
 @pytest.fixture(autouse=True)
